@@ -1,0 +1,109 @@
+"""Entry point of ``orch``: a lazy command table and one place where errors become exit codes.
+
+0 done; 1 ran, and the answer is no; 2 bad input or usage, one line on stderr; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from orch_env.types.errors import OrchError
+
+# name -> (module, attribute, one line for `orch --help`). orch_train's commands are named here as
+# strings only: nothing of it is imported until one of them runs.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "cache": ("orch_env.cli.cache", "cache", "Import, inspect and verify caches of API responses."),
+    "tasks": ("orch_env.cli.tasks", "tasks", "Import, show and validate task files."),
+    "replay": (
+        "orch_env.cli.replay",
+        "replay",
+        "Run a scripted policy, or verify stored episodes.",
+    ),
+    "reward": ("orch_env.cli.reward", "reward", "Score trajectories with a reward."),
+    "sft": ("orch_train.cli.sft", "sft", "Warm-start a model on demonstrations."),
+    "train": ("orch_train.cli.train", "train", "Train a model by GRPO."),
+    "eval": ("orch_env.cli.evaluate", "evaluate", "Score a model or a policy on a benchmark."),
+    "doctor": ("orch_env.cli.doctor", "doctor", "Check this installation and say what is missing."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; a missing extra is named together with how to install it."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as problem:
+            missing = (problem.name or "").partition(".")[0]
+            if missing in ("orch_env", "orch_train"):
+                raise
+            raise OrchError(
+                f"`orch {cmd_name}` needs the package {missing!r}: pip install 'orch-rl[train]'"
+            ) from problem
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command list from the table, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: orch replay --tasks harbour --policy gold   ·   orch COMMAND --help",
+)
+@click.version_option(package_name="orch-rl", prog_name="orch")
+def cli() -> None:
+    """Environments, rewards and GRPO training for multi-step tool orchestration."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        result: Any = cli.main(args=argv, prog_name="orch", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as problem:
+        click.echo(problem.ctx.get_help() if problem.ctx else "", err=True)
+        return 2
+    except click.ClickException as problem:
+        where = getattr(problem, "ctx", None)
+        command = where.command_path if where is not None else "orch"
+        return _fail(f"{command}: {problem.format_message()}")
+    except OrchError as problem:
+        return _fail(f"orch: {problem}")
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("orch: interrupted", 130)
+    except BrokenPipeError:
+        # The reader went away (`orch ... | head`): keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _fail(message: str, code: int = 2) -> int:
+    click.echo(" ".join(message.split("\n")), err=True)
+    return code
+
+
+def run() -> None:
+    """Console-script entry point."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,36 @@
+"""How commands speak: one JSON object for machines, or a readable table for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, all else on stderr."
+)
+
+
+def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
+    """Print a command's result: one JSON object, or aligned ``name  value`` lines."""
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        return
+    if title:
+        click.secho(title, bold=True)
+    width = max((len(str(key)) for key in result), default=0)
+    for key, value in result.items():
+        click.echo(f"  {key!s:<{width}}  {_readable(value)}")
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return "  ".join(f"{k}={_readable(v)}" for k, v in value.items()) or "-"
+    if isinstance(value, list):
+        shown = "; ".join(_readable(v) for v in value[:5])
+        return (shown or "-") + (f"; ... ({len(value)} in all)" if len(value) > 5 else "")
+    return "-" if value is None else str(value)

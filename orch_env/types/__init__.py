@@ -1,0 +1,31 @@
+"""The records that everything else is about. Frozen, plain, JSON in and out; no behaviour."""
+
+from orch_env.types.episode import (
+    CallAccount,
+    Episode,
+    RewardBreakdown,
+    StopReason,
+    Turn,
+    error_of_text,
+)
+from orch_env.types.errors import ErrorType, OrchError
+from orch_env.types.task import GoldCall, Provenance, Task, ValueRef
+from orch_env.types.tools import ToolCall, ToolResult, ToolSpec
+
+__all__ = [
+    "CallAccount",
+    "Episode",
+    "ErrorType",
+    "GoldCall",
+    "OrchError",
+    "Provenance",
+    "RewardBreakdown",
+    "StopReason",
+    "Task",
+    "ToolCall",
+    "ToolResult",
+    "ToolSpec",
+    "Turn",
+    "ValueRef",
+    "error_of_text",
+]

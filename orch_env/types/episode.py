@@ -1,0 +1,346 @@
+"""A finished (or running) episode: what the model did, what it saw, and why it ended.
+
+The hard decision: the digest covers what happened (actions, calls, results, observations, end)
+and not how it was scored, so that a new reward does not change a trajectory's identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from orch_env.types.errors import ErrorType, OrchError
+from orch_env.types.json import Json, JsonObject
+from orch_env.types.tools import ToolCall
+
+if TYPE_CHECKING:
+    from orch_env.types.task import Task
+
+EPISODE_SCHEMA = 1
+
+
+class StopReason(StrEnum):
+    """Why an episode ended."""
+
+    ANSWERED = "answered"
+    """The model wrote a message without a call and no user turn was left (terminated)."""
+    MAX_TURNS = "max_turns"
+    """The limit on assistant messages was reached (truncated)."""
+    MAX_TOOL_CALLS = "max_tool_calls"
+    """The limit on tool calls over the whole episode was reached (truncated)."""
+    MAX_ERRORS = "max_errors"
+    """Too many failed calls in a row: the model is stuck (terminated)."""
+    CONTEXT_OVERFLOW = "context_overflow"
+    """The next prompt would not fit the model's context (truncated)."""
+    OUTPUT_TRUNCATED = "output_truncated"
+    """A message hit the token limit before it was complete; its calls were not run (truncated)."""
+    INFRASTRUCTURE = "infrastructure"
+    """A runner, engine or server failed: the episode is discarded and never scored."""
+
+    @property
+    def terminated(self) -> bool:
+        """Gymnasium's ``terminated``; the other reasons mean ``truncated``."""
+        return self in (StopReason.ANSWERED, StopReason.MAX_ERRORS)
+
+
+@dataclass(frozen=True, slots=True)
+class CallAccount:
+    """What one model call earned, for credit assignment and for the viewer.
+
+    Attributes:
+        turn: turn index.
+        index: position of the call within its turn.
+        gold: number of the gold call it was assigned to, or ``None``.
+        atomic: 0..1, how right the call is by itself.
+        orchestration: 0..1, how right its place in the data flow is.
+        arguments: leaf pointer -> ``equal | type | wrong | missing | unknown``.
+        why: one sentence for a person.
+    """
+
+    turn: int
+    index: int
+    gold: int | None = None
+    atomic: float = 0.0
+    orchestration: float = 0.0
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CallAccount:
+        """Read one entry of ``reward.calls``."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
+    def to_dict(self) -> JsonObject:
+        """The JSON form of INTERFACE."""
+        return {
+            "turn": self.turn,
+            "index": self.index,
+            "gold": self.gold,
+            "atomic": self.atomic,
+            "orchestration": self.orchestration,
+            "arguments": dict(self.arguments),
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RewardBreakdown:
+    """A reward with everything it was made of."""
+
+    total: float
+    components: Mapping[str, float] = field(default_factory=dict)
+    calls: tuple[CallAccount, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RewardBreakdown:
+        """Read ``{total, components, calls}``."""
+        return cls(
+            total=float(data["total"]),
+            components={k: float(v) for k, v in (data.get("components") or {}).items()},
+            calls=tuple(CallAccount.from_dict(c) for c in data.get("calls") or ()),
+        )
+
+    def to_dict(self) -> JsonObject:
+        """The JSON form of INTERFACE."""
+        return {
+            "total": self.total,
+            "components": dict(self.components),
+            "calls": [c.to_dict() for c in self.calls],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One assistant message and what came back.
+
+    Attributes:
+        action: the assistant's text, markup included.
+        calls: the calls read out of it, in order; empty for an answer.
+        results: the full result text of each call, before any truncation; same length as calls.
+        observation: what the model read next (truncated where a limit says so).
+    """
+
+    action: str
+    calls: tuple[ToolCall, ...] = ()
+    results: tuple[str, ...] = ()
+    observation: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Turn:
+        """Read ``{action, calls, results, observation}``."""
+        return cls(
+            action=str(data.get("action") or ""),
+            calls=tuple(ToolCall.from_dict(c) for c in data.get("calls") or ()),
+            results=tuple(str(r) for r in data.get("results") or ()),
+            observation=str(data.get("observation") or ""),
+        )
+
+    def to_dict(self) -> JsonObject:
+        """The JSON form of INTERFACE."""
+        return {
+            "action": self.action,
+            "calls": [c.to_dict() for c in self.calls],
+            "results": list(self.results),
+            "observation": self.observation,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A trajectory of one task.
+
+    Attributes:
+        task_id: the task.
+        seed: the episode's seed; group members share it.
+        turns: in order; the last one may be the closing answer.
+        final: the closing answer's text, ``None`` if there was none.
+        stop_reason: why it ended, ``None`` while it runs.
+        reward: the breakdown, ``None`` if not scored.
+    """
+
+    task_id: str
+    seed: int | None = None
+    turns: tuple[Turn, ...] = ()
+    final: str | None = None
+    stop_reason: StopReason | None = None
+    reward: RewardBreakdown | None = None
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """All calls in order, over all turns."""
+        return tuple(call for turn in self.turns for call in turn.calls)
+
+    @property
+    def digest(self) -> str:
+        """Hex BLAKE2b-128 of the trajectory (reward excluded); equal iff it happened the same."""
+        record = self.to_dict(with_digest=False)
+        del record["reward"]
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Episode:
+        """Read the JSON form. A stored digest that does not fit the content is refused.
+
+        Raises:
+            OrchError: the record is not an episode, or was changed after it was stored.
+        """
+        if not isinstance(data, Mapping) or not isinstance(data.get("task_id"), str):
+            raise OrchError("an episode needs a string 'task_id'")
+        schema = data.get("schema", EPISODE_SCHEMA)
+        if schema != EPISODE_SCHEMA:
+            raise OrchError(
+                f"episode of task {data['task_id']!r} has schema {schema!r}; "
+                f"this version reads schema {EPISODE_SCHEMA}"
+            )
+        try:
+            reason, reward = data.get("stop_reason"), data.get("reward")
+            episode = cls(
+                task_id=data["task_id"],
+                seed=data.get("seed"),
+                turns=tuple(Turn.from_dict(t) for t in data.get("turns") or ()),
+                final=data.get("final"),
+                stop_reason=StopReason(reason) if reason is not None else None,
+                reward=RewardBreakdown.from_dict(reward) if reward is not None else None,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            raise OrchError(
+                f"episode of task {data['task_id']!r}: {type(problem).__name__}: {problem}"
+            ) from problem
+        stored = data.get("digest")
+        if stored is not None and stored != episode.digest:
+            raise OrchError(
+                f"episode of task {episode.task_id!r}: digest {stored} does not fit its content "
+                f"({episode.digest}); it was changed after it was stored"
+            )
+        return episode
+
+    def to_dict(self, *, with_digest: bool = True) -> JsonObject:
+        """The JSON form of INTERFACE."""
+        out: JsonObject = {
+            "schema": EPISODE_SCHEMA,
+            "task_id": self.task_id,
+            "seed": self.seed,
+            "turns": [t.to_dict() for t in self.turns],
+            "final": self.final,
+            "stop_reason": self.stop_reason.value if self.stop_reason is not None else None,
+            "reward": self.reward.to_dict() if self.reward is not None else None,
+        }
+        if with_digest:
+            out["digest"] = self.digest
+        return out
+
+    @classmethod
+    def from_messages(cls, task: Task, messages: Iterable[Mapping[str, Any]]) -> Episode:
+        """Build an episode from OpenAI chat messages.
+
+        Assistant messages carry ``tool_calls`` (arguments as a JSON string or an object); each
+        ``tool`` message answers the call with its ``tool_call_id``, or the next unanswered one.
+        A call without an answer counts as not run (``limit``). System and user messages are the
+        task's own and are passed over.
+        """
+        turns: list[Turn] = []
+        pending: list[Mapping[str, Any]] = []
+        answers: list[Mapping[str, Any]] = []
+
+        def close() -> None:
+            if pending:
+                turns.append(_turn_from_messages(pending[0], answers))
+                pending.clear()
+                answers.clear()
+
+        for message in messages:
+            role = message.get("role")
+            if role == "assistant":
+                close()
+                pending.append(message)
+            elif role == "tool":
+                if not pending:
+                    raise OrchError(
+                        f"task {task.id!r}: a 'tool' message stands before any assistant message"
+                    )
+                answers.append(message)
+        close()
+        answered = bool(turns) and not turns[-1].calls
+        return cls(
+            task_id=task.id,
+            turns=tuple(turns),
+            final=turns[-1].action if answered else None,
+            stop_reason=StopReason.ANSWERED if answered else None,
+        )
+
+
+def error_of_text(text: str) -> ErrorType | None:
+    """The error type that a result text shows, ``None`` for a success.
+
+    Our own error shape is recognised exactly; besides it, an object with a truthy ``error`` or
+    with ``status`` false is a tool's own error.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if isinstance(error, dict):
+        kind = error.get("type")
+        return ErrorType(kind) if kind in set(ErrorType) else ErrorType.TOOL_ERROR
+    if error or value.get("status") is False:
+        return ErrorType.TOOL_ERROR
+    return None
+
+
+def _call_from_openai(item: Any) -> ToolCall:
+    body = item.get("function", item) if isinstance(item, Mapping) else {}
+    name, arguments = (
+        (body.get("name"), body.get("arguments")) if isinstance(body, Mapping) else ("", {})
+    )
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments) if arguments.strip() else {}
+        except (ValueError, RecursionError):
+            arguments = None
+    elif arguments is None:
+        arguments = {}
+    if not isinstance(name, str) or not name or not isinstance(arguments, dict):
+        return ToolCall(name if isinstance(name, str) else "", {}, ErrorType.MALFORMED_CALL)
+    return ToolCall(name, arguments)
+
+
+def _content_text(content: Json) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(p, Mapping) and "text" in p for p in content):
+        return "".join(str(p["text"]) for p in content)
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _turn_from_messages(assistant: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Turn:
+    items = list(assistant.get("tool_calls") or ())
+    by_id = {a["tool_call_id"]: a for a in answers if a.get("tool_call_id") is not None}
+    unnamed = [a for a in answers if a.get("tool_call_id") is None]
+    calls: list[ToolCall] = []
+    results: list[str] = []
+    for item in items:
+        call = _call_from_openai(item)
+        call_id = item.get("id") if isinstance(item, Mapping) else None
+        answer = by_id.get(call_id) if call_id is not None else None
+        if answer is None and unnamed:
+            answer = unnamed.pop(0)
+        text = "" if answer is None else _content_text(answer.get("content"))
+        error = call.error or (ErrorType.LIMIT if answer is None else error_of_text(text))
+        calls.append(ToolCall(call.name, call.arguments, error))
+        results.append(text)
+    return Turn(
+        action=_content_text(assistant.get("content")),
+        calls=tuple(calls),
+        results=tuple(results),
+        observation="\n".join(results),
+    )

@@ -1,0 +1,28 @@
+"""How things go wrong: what the model sees (`ErrorType`) and what a user sees (`OrchError`)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ErrorType(StrEnum):
+    """The ``type`` of an error observation. Nothing a model writes raises; it gets one of these."""
+
+    MALFORMED_CALL = "malformed_call"
+    """The call could not be read: broken JSON, no name, arguments that are not an object."""
+    UNKNOWN_TOOL = "unknown_tool"
+    """No tool of that name is offered in this task."""
+    INVALID_ARGUMENTS = "invalid_arguments"
+    """The arguments break the tool's JSON Schema: missing, unknown or of a wrong type."""
+    NOT_RECORDED = "not_recorded"
+    """A valid call whose response was never recorded; says nothing about the real service."""
+    NOT_FOUND = "not_found"
+    """The named thing (an id, a slug) does not exist in the tool's world."""
+    TOOL_ERROR = "tool_error"
+    """The tool ran and refused, as the real one would."""
+    LIMIT = "limit"
+    """The call was not run because a limit of the episode was reached."""
+
+
+class OrchError(Exception):
+    """Bad input or usage: one clear line for a person. The CLI prints it and exits with 2."""

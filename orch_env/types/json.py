@@ -1,0 +1,62 @@
+"""The JSON value type and RFC 6901 pointers, shared by every record in this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+Json: TypeAlias = Any  # None | bool | int | float | str | list[Json] | dict[str, Json]
+JsonObject: TypeAlias = dict[str, Any]
+
+
+def escape(token: str) -> str:
+    """Escape one reference token of a JSON Pointer (RFC 6901, section 3)."""
+    return token.replace("~", "~0").replace("/", "~1")
+
+
+def unescape(token: str) -> str:
+    """Undo :func:`escape`."""
+    return token.replace("~1", "/").replace("~0", "~")
+
+
+def leaves(value: Json, pointer: str = "") -> Iterator[tuple[str, Json]]:
+    """Yield ``(pointer, scalar)`` for every leaf of ``value``, depth first.
+
+    Empty lists and objects are leaves too: they are values that a caller can get wrong.
+    """
+    stack: list[tuple[str, Json]] = [(pointer, value)]
+    while stack:
+        at, node = stack.pop()
+        if isinstance(node, dict) and node:
+            stack.extend((f"{at}/{escape(str(k))}", node[k]) for k in reversed(list(node)))
+        elif isinstance(node, list) and node:
+            stack.extend((f"{at}/{i}", node[i]) for i in reversed(range(len(node))))
+        else:
+            yield at, node
+
+
+def resolve(value: Json, pointer: str) -> Json:
+    """Return what ``pointer`` names inside ``value``.
+
+    Raises:
+        KeyError: the pointer names nothing; the message holds the pointer.
+    """
+    if pointer == "":
+        return value
+    if not pointer.startswith("/"):
+        raise KeyError(f"{pointer!r} is no JSON Pointer: it must be empty or start with '/'")
+    node = value
+    for raw in pointer[1:].split("/"):
+        token = unescape(raw)
+        if isinstance(node, dict) and token in node:
+            node = node[token]
+        elif (
+            isinstance(node, list)
+            and token.isascii()
+            and token.isdigit()
+            and int(token) < len(node)
+        ):
+            node = node[int(token)]
+        else:
+            raise KeyError(f"{pointer!r} names nothing in the value")
+    return node

@@ -1,0 +1,262 @@
+"""A task: what is asked, which tools are offered, and the gold trace with its data flow.
+
+Schema version 1, one JSON object a line. The hard decision is that provenance is stored per
+argument *leaf* (JSON Pointer), so nested arguments carry dependencies like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from orch_env.types.errors import OrchError
+from orch_env.types.json import Json, JsonObject
+from orch_env.types.tools import ToolSpec
+
+TASK_SCHEMA = 1
+
+
+class Provenance(StrEnum):
+    """Where the value of one argument leaf comes from."""
+
+    OUTPUT = "output"
+    """Read from the output of an earlier gold call: ``call`` and ``path`` say which and where."""
+    QUERY = "query"
+    """Stands literally in the user's words."""
+    COMPOSITE = "composite"
+    """Put together from several sources, listed in ``parts`` (comma-joined ids, say)."""
+    REASONED = "reasoned"
+    """Inferred from the query: a date from "tomorrow", a code from a place name."""
+    CONSTANT = "constant"
+    """A default or trivial value that the query does not determine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRef:
+    """The source of one argument leaf.
+
+    Attributes:
+        kind: see :class:`Provenance`.
+        call: number of the producing gold call in the flattened list (``output`` only).
+        path: JSON Pointer into that call's parsed response (``output`` only).
+        parts: sources of the pieces, in order (``composite`` only).
+    """
+
+    kind: Provenance
+    call: int | None = None
+    path: str | None = None
+    parts: tuple[ValueRef, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ValueRef:
+        """Read one entry of ``provenance``."""
+        return cls(
+            kind=Provenance(data["kind"]),
+            call=data.get("call"),
+            path=data.get("path"),
+            parts=tuple(cls.from_dict(p) for p in data.get("parts") or ()),
+        )
+
+    def to_dict(self) -> JsonObject:
+        """The JSON form, without the fields that do not apply."""
+        out: JsonObject = {"kind": self.kind.value}
+        if self.call is not None:
+            out["call"] = self.call
+        if self.path is not None:
+            out["path"] = self.path
+        if self.parts:
+            out["parts"] = [p.to_dict() for p in self.parts]
+        return out
+
+    def producers(self) -> frozenset[int]:
+        """Numbers of all gold calls whose outputs feed this leaf."""
+        own = frozenset() if self.call is None else frozenset({self.call})
+        return own.union(*(p.producers() for p in self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class GoldCall:
+    """One call of the gold trace.
+
+    Attributes:
+        name: the tool.
+        arguments: the arguments, as recorded.
+        optional: may be left out without loss.
+        depends_on: numbers of calls that must come first, value-carrying or not.
+        provenance: argument leaf (JSON Pointer) -> source.
+        response: digest of the recorded response variant this call was recorded with.
+    """
+
+    name: str
+    arguments: JsonObject = field(default_factory=dict)
+    optional: bool = False
+    depends_on: tuple[int, ...] = ()
+    provenance: Mapping[str, ValueRef] = field(default_factory=dict)
+    response: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GoldCall:
+        """Read one call of ``gold``."""
+        return cls(
+            name=data["name"],
+            arguments=dict(data.get("arguments") or {}),
+            optional=bool(data.get("optional", False)),
+            depends_on=tuple(int(i) for i in data.get("depends_on") or ()),
+            provenance={
+                k: ValueRef.from_dict(v) for k, v in (data.get("provenance") or {}).items()
+            },
+            response=data.get("response"),
+        )
+
+    def to_dict(self) -> JsonObject:
+        """The JSON form of INTERFACE."""
+        return {
+            "name": self.name,
+            "arguments": self.arguments,
+            "optional": self.optional,
+            "depends_on": list(self.depends_on),
+            "provenance": {k: v.to_dict() for k, v in self.provenance.items()},
+            "response": self.response,
+        }
+
+    def state_dependencies(self) -> tuple[int, ...]:
+        """Dependencies that carry no value: they order calls by their effect on state."""
+        carried = frozenset[int]().union(*(r.producers() for r in self.provenance.values()))
+        return tuple(i for i in self.depends_on if i not in carried)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of a data set. See INTERFACE's task schema for the JSON form.
+
+    Attributes:
+        id: unique within its file.
+        messages: the opening chat messages, OpenAI shape; at least one.
+        tools: names in the catalogue (cache or servers), or whole specs that override it.
+        gold: steps in order; the calls of one step may run in parallel.
+        today: the task's fixed date, ISO 8601, or ``None``.
+        followups: later user turns; a message without a call moves on to the next one.
+        servers: names of the stateful servers that the task runs on (empty: the cache).
+        seed: seed of the servers' world, ``None`` for the episode's own.
+        answer: gold answer, where there is one.
+        final_state: gold state of the servers after the task, where there is one.
+        metadata: domain, template, split, calls, depth, width, edges, and free keys.
+    """
+
+    id: str
+    messages: tuple[JsonObject, ...]
+    tools: tuple[str | ToolSpec, ...] = ()
+    gold: tuple[tuple[GoldCall, ...], ...] = ()
+    today: str | None = None
+    followups: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
+    seed: int | None = None
+    answer: Json = None
+    final_state: Json = None
+    metadata: JsonObject = field(default_factory=dict)
+
+    @property
+    def gold_calls(self) -> tuple[GoldCall, ...]:
+        """The gold calls flattened in order; a call's number is its index here."""
+        return tuple(call for step in self.gold for call in step)
+
+    @property
+    def query(self) -> str:
+        """Everything the user says: the user messages and follow-ups, joined by newlines."""
+        said = [str(m.get("content") or "") for m in self.messages if m.get("role") == "user"]
+        return "\n".join([*said, *self.followups])
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Names of the offered tools."""
+        return tuple(t if isinstance(t, str) else t.name for t in self.tools)
+
+    def with_metadata(self, **entries: Json) -> Task:
+        """A copy with some metadata entries replaced."""
+        return replace(self, metadata={**self.metadata, **entries})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Task:
+        """Read and check one task.
+
+        Raises:
+            OrchError: a field is missing, of a wrong type, or from a newer schema.
+        """
+        task_id = data.get("id")
+        if not isinstance(task_id, str) or not task_id:
+            raise OrchError(f"a task needs a non-empty string 'id', got {task_id!r}")
+        schema = data.get("schema", TASK_SCHEMA)
+        if schema != TASK_SCHEMA:
+            raise OrchError(
+                f"task {task_id!r} has schema {schema!r}; this version reads schema {TASK_SCHEMA}"
+            )
+        messages = data.get("messages")
+        if (
+            not isinstance(messages, list)
+            or not messages
+            or not all(isinstance(m, Mapping) and "role" in m for m in messages)
+        ):
+            raise OrchError(
+                f"task {task_id!r}: 'messages' must be a non-empty list of chat messages"
+            )
+        try:
+            task = cls(
+                id=task_id,
+                messages=tuple(dict(m) for m in messages),
+                tools=tuple(
+                    t if isinstance(t, str) else ToolSpec.from_dict(t)
+                    for t in data.get("tools") or ()
+                ),
+                gold=tuple(
+                    tuple(GoldCall.from_dict(c) for c in step) for step in data.get("gold") or ()
+                ),
+                today=data.get("today"),
+                followups=tuple(
+                    f if isinstance(f, str) else str(f["content"])
+                    for f in data.get("followups") or ()
+                ),
+                servers=tuple(data.get("servers") or ()),
+                seed=data.get("seed"),
+                answer=data.get("answer"),
+                final_state=data.get("final_state"),
+                metadata=dict(data.get("metadata") or {}),
+            )
+        except OrchError as problem:
+            raise OrchError(f"task {task_id!r}: {problem}") from problem
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            raise OrchError(
+                f"task {task_id!r}: a field is missing or of a wrong type "
+                f"({type(problem).__name__}: {problem})"
+            ) from problem
+        task._check_references()
+        return task
+
+    def _check_references(self) -> None:
+        """Every dependency names an earlier call: the gold order is a topological one."""
+        for number, call in enumerate(self.gold_calls):
+            named = set(call.depends_on).union(*(r.producers() for r in call.provenance.values()))
+            bad = sorted(i for i in named if not 0 <= i < number)
+            if bad:
+                raise OrchError(
+                    f"task {self.id!r}: gold call {number} ({call.name}) depends on call "
+                    f"{bad[0]}, which does not come before it"
+                )
+
+    def to_dict(self) -> JsonObject:
+        """The JSON form; ``Task.from_dict(task.to_dict()) == task``."""
+        return {
+            "schema": TASK_SCHEMA,
+            "id": self.id,
+            "today": self.today,
+            "messages": [dict(m) for m in self.messages],
+            "followups": list(self.followups),
+            "tools": [t if isinstance(t, str) else t.to_dict() for t in self.tools],
+            "gold": [[c.to_dict() for c in step] for step in self.gold],
+            "servers": list(self.servers),
+            "seed": self.seed,
+            "answer": self.answer,
+            "final_state": self.final_state,
+            "metadata": self.metadata,
+        }

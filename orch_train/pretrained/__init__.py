@@ -1,0 +1,1 @@
+"""Real pretrained models that can be had without a model hub."""

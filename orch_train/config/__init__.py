@@ -1,0 +1,36 @@
+"""Configuration of a run: typed groups, a fluent builder, YAML and dotted overrides.
+
+Imports without torch and without ray.
+"""
+
+from orch_train.config.builder import GRPOConfig
+from orch_train.config.groups import (
+    DebuggingSettings,
+    EnvironmentSettings,
+    EnvRunnerSettings,
+    EvaluationSettings,
+    FaultToleranceSettings,
+    LearnerGroupSettings,
+    ModelSettings,
+    ReportingSettings,
+    RolloutSettings,
+    Settings,
+    SFTSettings,
+    TrainingSettings,
+)
+
+__all__ = [
+    "DebuggingSettings",
+    "EnvRunnerSettings",
+    "EnvironmentSettings",
+    "EvaluationSettings",
+    "FaultToleranceSettings",
+    "GRPOConfig",
+    "LearnerGroupSettings",
+    "ModelSettings",
+    "ReportingSettings",
+    "RolloutSettings",
+    "SFTSettings",
+    "Settings",
+    "TrainingSettings",
+]

@@ -1,0 +1,138 @@
+"""What each fluent group method accepts, for type checkers and editors.
+
+The same names as in `groups` (a test holds them together); every key is optional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+
+class EnvironmentArgs(TypedDict, total=False):
+    """Of ``.environment(env, ...)``."""
+
+    env_config: Mapping[str, Any]
+
+
+class ModelArgs(TypedDict, total=False):
+    """Of ``.model(path, ...)``."""
+
+    dtype: Literal["float32", "bfloat16"]
+
+
+class RolloutArgs(TypedDict, total=False):
+    """Of ``.rollouts(...)``."""
+
+    engine: str
+    engine_config: Mapping[str, Any]
+    temperature: float
+    max_tokens_per_turn: int
+    max_context: int
+    max_turns: int
+    max_tool_calls: int | None
+    episode_timeout_s: float
+
+
+class EnvRunnerArgs(TypedDict, total=False):
+    """Of ``.env_runners(...)``."""
+
+    num_env_runners: int
+    num_envs_per_env_runner: int
+    num_cpus_per_env_runner: float
+    num_gpus_per_env_runner: float
+    max_requests_in_flight_per_env_runner: int | None
+    sample_timeout_s: float
+    ray_address: str
+
+
+class LearnerArgs(TypedDict, total=False):
+    """Of ``.learners(...)``."""
+
+    num_learners: int
+    num_cpus_per_learner: int | None
+    num_gpus_per_learner: int
+    max_tokens_per_microbatch: int
+    gradient_checkpointing: bool
+
+
+class TrainingArgs(TypedDict, total=False):
+    """Of ``.training(...)``."""
+
+    iterations: int
+    groups_per_batch: int
+    group_size: int
+    updates_per_batch: int
+    lr: float
+    lr_warmup_updates: int
+    weight_decay: float
+    grad_clip: float
+    loss: Literal["grpo"]
+    clip_low: float
+    clip_high: float
+    advantage: Literal["group_std", "group_mean"]
+    std_floor: float
+    kl_coeff: float
+    entropy_coeff: float
+    correction_cap: float
+    max_staleness: int
+    zero_variance: Literal["keep", "drop", "resample"]
+    max_resample_rounds: int
+
+
+class EvaluationArgs(TypedDict, total=False):
+    """Of ``.evaluation(...)``."""
+
+    evaluation_interval: int
+    evaluation_at_start: bool
+    tasks: str | None
+    num_tasks: int | None
+    temperatures: Sequence[float]
+    seed: int
+
+
+class FaultToleranceArgs(TypedDict, total=False):
+    """Of ``.fault_tolerance(...)``."""
+
+    restart_failed_env_runners: bool
+    max_num_env_runner_restarts: int
+    delay_between_env_runner_restarts_s: float
+    env_runner_health_probe_timeout_s: float
+    env_runner_restore_timeout_s: float
+    max_group_attempts: int
+
+
+class ReportingArgs(TypedDict, total=False):
+    """Of ``.reporting(...)``."""
+
+    log_dir: str
+    run_name: str | None
+    tensorboard: bool
+    store_rollouts: bool
+    checkpoint_interval: int
+    keep_checkpoints: int | None
+
+
+class DebuggingArgs(TypedDict, total=False):
+    """Of ``.debugging(...)``."""
+
+    seed: int
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class SFTArgs(TypedDict, total=False):
+    """Of ``.sft(...)``."""
+
+    tasks: str | None
+    out: str | None
+    epochs: int
+    batch_size: int
+    lr: float
+    lr_warmup_updates: int
+    weight_decay: float
+    grad_clip: float
+    corruption: float
+    seed: int | None
+    max_seconds: float | None
+    stop_success: float | None
+    eval_interval: int

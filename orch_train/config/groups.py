@@ -1,0 +1,292 @@
+"""The groups of a configuration: one frozen model each, every field with its unit and its reason.
+
+Light on purpose: no torch, no ray, so that a wrong key is found in a fraction of a second. The
+hard decision: only three batch numbers exist, and all of them count episodes or groups of them
+(``groups_per_batch``, ``group_size``, ``updates_per_batch``); memory is bounded by a token budget
+(``learners.max_tokens_per_microbatch``) that never changes a gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, protected_namespaces=(), validate_default=True
+    )
+
+
+class EnvironmentSettings(_Frozen):
+    """Which environment, and what it is made with.
+
+    Attributes:
+        env: a registered Gymnasium id.
+        env_config: keyword arguments of ``gym.make``: ``tasks``, ``cache``, ``reward``,
+            ``call_format``, ``max_turns``, ...; paths are relative to the current directory.
+    """
+
+    env: str = "orch_env/ToolOrchestration-v0"
+    env_config: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelSettings(_Frozen):
+    """The policy.
+
+    Attributes:
+        path: folder of a Hugging Face model with its tokenizer, or a hub id.
+        dtype: parameters and forward passes of learner and engine; log-probabilities are
+            always computed in float32.
+    """
+
+    path: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class RolloutSettings(_Frozen):
+    """How episodes are sampled, and what ends them.
+
+    Attributes:
+        engine: inference engine of the runners.
+        engine_config: further keyword arguments of that engine.
+        temperature: above 0; GRPO needs the sampling distribution.
+        max_tokens_per_turn: upper bound on the tokens of one message.
+        max_context: upper bound on prompt and answer tokens of a whole episode.
+        max_turns: assistant messages in an episode.
+        max_tool_calls: calls over a whole episode; null for no limit beyond the environment's.
+        episode_timeout_s: wall clock of an episode; beyond it the episode counts as an
+            infrastructure failure and is discarded, never scored.
+    """
+
+    engine: str = "torch"
+    engine_config: dict[str, Any] = Field(default_factory=dict)
+    temperature: PositiveFloat = 1.0
+    max_tokens_per_turn: PositiveInt = 512
+    max_context: PositiveInt = 4096
+    max_turns: PositiveInt = 20
+    max_tool_calls: PositiveInt | None = None
+    episode_timeout_s: PositiveFloat = 600.0
+
+
+class EnvRunnerSettings(_Frozen):
+    """The rollout workers.
+
+    Attributes:
+        num_env_runners: Ray actors that sample; 0 runs the same code in this process, without Ray.
+        num_envs_per_env_runner: episodes that one runner keeps in flight.
+        num_cpus_per_env_runner: CPUs that Ray reserves for a runner; also its compute threads.
+        num_gpus_per_env_runner: GPUs that Ray reserves for a runner.
+        max_requests_in_flight_per_env_runner: groups queued at one runner; null: enough to fill
+            its environments.
+        sample_timeout_s: a group that is not back after this long is given to another runner.
+        ray_address: ``local`` starts Ray on this machine; else the address of a cluster.
+    """
+
+    num_env_runners: Count = 1
+    num_envs_per_env_runner: PositiveInt = 32
+    num_cpus_per_env_runner: PositiveFloat = 1.0
+    num_gpus_per_env_runner: Amount = 0.0
+    max_requests_in_flight_per_env_runner: PositiveInt | None = None
+    sample_timeout_s: PositiveFloat = 600.0
+    ray_address: str = "local"
+
+
+class LearnerGroupSettings(_Frozen):
+    """Where and in which portions the update is computed.
+
+    Attributes:
+        num_learners: 0 or 1: one learner, in the driver process.
+        num_cpus_per_learner: compute threads of the learner; null leaves torch's own choice.
+        num_gpus_per_learner: 0 learns on the CPU, 1 on the GPU.
+        max_tokens_per_microbatch: packed tokens per forward pass; bounds memory, not the result.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, slower.
+    """
+
+    num_learners: Annotated[int, Field(ge=0, le=1)] = 0
+    num_cpus_per_learner: PositiveInt | None = None
+    num_gpus_per_learner: Annotated[int, Field(ge=0, le=1)] = 0
+    max_tokens_per_microbatch: PositiveInt = 8192
+    gradient_checkpointing: bool = False
+
+
+class TrainingSettings(_Frozen):
+    """The algorithm.
+
+    Attributes:
+        iterations: training steps of a run; each samples one batch and learns from it.
+        groups_per_batch: tasks in a batch.
+        group_size: episodes sampled for each of them; at least 2, they are compared.
+        updates_per_batch: optimizer steps on one batch.
+        lr: learning rate of AdamW.
+        lr_warmup_updates: optimizer steps over which it rises from 0.
+        weight_decay: decoupled weight decay.
+        grad_clip: bound on the gradient's norm.
+        loss: the policy loss.
+        clip_low: lower clip range of the probability ratio.
+        clip_high: upper clip range.
+        advantage: ``group_std``: (r - mean) / (std + std_floor); ``group_mean``: r - mean.
+        std_floor: added to the group's standard deviation, in reward units.
+        kl_coeff: weight of the KL term to the initial policy.
+        entropy_coeff: weight of an entropy bonus.
+        correction_cap: truncation of the importance weight between learner and engine.
+        max_staleness: steps by which sampling may run ahead of the weights; 0 is synchronous.
+        zero_variance: groups whose rewards are all equal: ``keep`` (advantage 0), ``drop``, or
+            ``resample`` other tasks instead.
+        max_resample_rounds: bound on those further rounds; then the batch stays smaller.
+    """
+
+    iterations: PositiveInt = 100
+    groups_per_batch: PositiveInt = 16
+    group_size: Annotated[int, Field(ge=2)] = 8
+    updates_per_batch: PositiveInt = 1
+    lr: PositiveFloat = 1e-6
+    lr_warmup_updates: Count = 0
+    weight_decay: Amount = 0.0
+    grad_clip: PositiveFloat = 1.0
+    loss: Literal["grpo"] = "grpo"
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip_high: PositiveFloat = 0.2
+    advantage: Literal["group_std", "group_mean"] = "group_std"
+    std_floor: Amount = 0.05
+    kl_coeff: Amount = 0.0
+    entropy_coeff: Amount = 0.0
+    correction_cap: PositiveFloat = 2.0
+    max_staleness: Count = 0
+    zero_variance: Literal["keep", "drop", "resample"] = "keep"
+    max_resample_rounds: Count = 2
+
+
+class EvaluationSettings(_Frozen):
+    """Held-out measurement.
+
+    Attributes:
+        evaluation_interval: training steps between evaluations; 0: never.
+        evaluation_at_start: also measure before the first step.
+        tasks: held-out tasks: a file, or a bundled data set's split.
+        num_tasks: how many of them, the first in file order; null: all.
+        temperatures: one pass each; 0 is greedy.
+        seed: sampling seed; the same at every evaluation, so that changes are the policy's.
+    """
+
+    evaluation_interval: Count = 0
+    evaluation_at_start: bool = False
+    tasks: str | None = None
+    num_tasks: PositiveInt | None = None
+    temperatures: Annotated[
+        tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
+        Field(min_length=1, strict=False),
+    ] = (1.0, 0.0)
+    seed: Count = 0
+
+
+class FaultToleranceSettings(_Frozen):
+    """What happens when a runner dies.
+
+    Attributes:
+        restart_failed_env_runners: start a new one in its place.
+        max_num_env_runner_restarts: over the whole run; then the run stops with an error.
+        delay_between_env_runner_restarts_s: first delay; it doubles up to 30 s while restarts
+            keep failing.
+        env_runner_health_probe_timeout_s: a runner that does not answer a ping for this long is
+            killed and replaced.
+        env_runner_restore_timeout_s: time a new runner may take to load its model.
+        max_group_attempts: times that one group is tried before the run stops with an error.
+    """
+
+    restart_failed_env_runners: bool = True
+    max_num_env_runner_restarts: Count = 100
+    delay_between_env_runner_restarts_s: Amount = 1.0
+    env_runner_health_probe_timeout_s: PositiveFloat = 30.0
+    env_runner_restore_timeout_s: PositiveFloat = 600.0
+    max_group_attempts: PositiveInt = 5
+
+
+class ReportingSettings(_Frozen):
+    """What a run leaves behind.
+
+    Attributes:
+        log_dir: parent folder of run folders.
+        run_name: the run's folder; null: the configuration file's name, numbered if taken.
+        tensorboard: write ``RUN/tensorboard``.
+        store_rollouts: write every episode, tokens included, to ``RUN/rollouts.db``.
+        checkpoint_interval: training steps between checkpoints; 0: only at the end and when
+            interrupted.
+        keep_checkpoints: the newest that stay; null: all.
+    """
+
+    log_dir: str = "runs"
+    run_name: str | None = None
+    tensorboard: bool = True
+    store_rollouts: bool = True
+    checkpoint_interval: Count = 10
+    keep_checkpoints: PositiveInt | None = 3
+
+
+class DebuggingSettings(_Frozen):
+    """Reproduction and logs.
+
+    Attributes:
+        seed: of task order, environments and sampling.
+        log_level: of this package's loggers.
+    """
+
+    seed: Count = 0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+
+
+class SFTSettings(_Frozen):
+    """The supervised warm start (``orch sft``).
+
+    Attributes:
+        tasks: tasks to demonstrate; null: those of ``environment.env_config``.
+        out: folder of the resulting model; null: ``RUN/model``.
+        epochs: passes over the demonstrations, at most.
+        batch_size: demonstrations per optimizer step.
+        lr: learning rate of AdamW.
+        lr_warmup_updates: optimizer steps over which it rises from 0.
+        weight_decay: decoupled weight decay.
+        grad_clip: bound on the gradient's norm.
+        corruption: share of demonstrations that contain one mistake, 0..1.
+        seed: of the order and of the corruptions; null: ``debugging.seed``.
+        max_seconds: wall-clock bound; null: none.
+        stop_success: stop once held-out success at the training temperature reaches this; null:
+            never.
+        eval_interval: optimizer steps between those measurements.
+    """
+
+    tasks: str | None = None
+    out: str | None = None
+    epochs: PositiveInt = 1
+    batch_size: PositiveInt = 16
+    lr: PositiveFloat = 1e-4
+    lr_warmup_updates: Count = 0
+    weight_decay: Amount = 0.0
+    grad_clip: PositiveFloat = 1.0
+    corruption: Annotated[float, Field(ge=0, le=1)] = 0.0
+    seed: Count | None = None
+    max_seconds: PositiveFloat | None = None
+    stop_success: Annotated[float, Field(gt=0, le=1)] | None = None
+    eval_interval: PositiveInt = 50
+
+
+class Settings(_Frozen):
+    """A whole, checked configuration; what the rest of the package reads."""
+
+    environment: EnvironmentSettings = EnvironmentSettings()
+    model: ModelSettings = ModelSettings()
+    rollouts: RolloutSettings = RolloutSettings()
+    env_runners: EnvRunnerSettings = EnvRunnerSettings()
+    learners: LearnerGroupSettings = LearnerGroupSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    fault_tolerance: FaultToleranceSettings = FaultToleranceSettings()
+    reporting: ReportingSettings = ReportingSettings()
+    debugging: DebuggingSettings = DebuggingSettings()
+    sft: SFTSettings = SFTSettings()

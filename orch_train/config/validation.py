@@ -1,0 +1,161 @@
+"""Every check on a configuration, and one error that lists all that is wrong.
+
+Order: unknown groups and keys, then each field by itself, then fields against each other, then
+the files that are named. The last two look only at groups that are sound so far.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from orch_env.tasks import BUNDLED, bundled
+from orch_env.types import OrchError
+from orch_train.config.groups import Settings
+from orch_train.config.reading import nearest
+
+ENGINES = ("torch", "scripted")
+GROUPS = tuple(Settings.model_fields)
+
+
+def resolve(given: Mapping[str, Any], *, files: bool) -> Settings:
+    """Turn what was given into checked settings.
+
+    Args:
+        given: group name -> (key -> value); missing ones take their defaults.
+        files: also check that the named files exist.
+
+    Raises:
+        OrchError: one message with every problem.
+    """
+    problems: list[str] = []
+    groups: dict[str, Any] = {}
+    for name, values in given.items():
+        if name not in GROUPS:
+            problems.append(f"unknown group {name!r}{nearest(name, GROUPS)}")
+            continue
+        if not isinstance(values, Mapping):
+            problems.append(f"{name}: must be a mapping of keys, got {_shown(values)}")
+            continue
+        model = type(getattr(Settings(), name))
+        known = {k: v for k, v in values.items() if k in model.model_fields}
+        for key in values:
+            if key not in model.model_fields:
+                hint = _elsewhere(key, name) or nearest(key, model.model_fields)
+                problems.append(f"unknown key {name}.{key}{hint}")
+        try:
+            groups[name] = model.model_validate(known)
+        except ValidationError as error:
+            problems += [_field_problem(name, item) for item in error.errors()]
+    sound = Settings(**groups)
+    problems += _cross_problems(sound)
+    if files:
+        problems += _file_problems(sound)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise OrchError(f"configuration: {count}: " + "; ".join(problems))
+    return sound
+
+
+def _elsewhere(key: str, group: str) -> str:
+    homes = [
+        name
+        for name in GROUPS
+        if name != group and key in type(getattr(Settings(), name)).model_fields
+    ]
+    return f" (it belongs to {homes[0]!r})" if homes else ""
+
+
+def _field_problem(group: str, item: Any) -> str:
+    where = ".".join(str(part) for part in (group, *item["loc"]))
+    reason = str(item["msg"])
+    reason = re.sub(r"^Input should be", "must be", reason)
+    reason = re.sub(r"^Value error, ", "", reason)
+    return f"{where}: {reason[0].lower()}{reason[1:]} (got {_shown(item['input'])})"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _cross_problems(settings: Settings) -> list[str]:
+    """Fields against each other."""
+    problems = []
+    for where, value in (
+        ("environment.env_config", settings.environment.env_config),
+        ("rollouts.engine_config", settings.rollouts.engine_config),
+    ):
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as problem:
+            problems.append(f"{where}: must be plain JSON data ({problem})")
+    rollouts, training, evaluation = settings.rollouts, settings.training, settings.evaluation
+    if rollouts.max_tokens_per_turn >= rollouts.max_context:
+        problems.append(
+            f"rollouts.max_tokens_per_turn ({rollouts.max_tokens_per_turn}) must be below "
+            f"rollouts.max_context ({rollouts.max_context}): the prompt needs room too"
+        )
+    if rollouts.engine not in ENGINES:
+        problems.append(f"rollouts.engine: no engine {rollouts.engine!r}{nearest('', ENGINES)}")
+    if training.max_staleness > 0:
+        problems.append(
+            f"training.max_staleness={training.max_staleness}: this version trains synchronously "
+            "only; set it to 0"
+        )
+    episodes = training.groups_per_batch * training.group_size
+    if training.updates_per_batch > episodes:
+        problems.append(
+            f"training.updates_per_batch ({training.updates_per_batch}) exceeds the batch's "
+            f"{episodes} episodes"
+        )
+    if (evaluation.evaluation_interval or evaluation.evaluation_at_start) and not evaluation.tasks:
+        problems.append("evaluation.tasks: held-out tasks are needed when evaluation is on")
+    return problems
+
+
+def _file_problems(settings: Settings) -> list[str]:
+    """The model folder, the task files and the cache must be there."""
+    problems = []
+    if not settings.model.path:
+        problems.append("model.path: no model is given")
+    else:
+        problems += _model_problems(settings.model.path)
+    env_config = settings.environment.env_config
+    for where, name, kind in (
+        ("environment.env_config.tasks", env_config.get("tasks"), "tasks"),
+        ("environment.env_config.cache", env_config.get("cache"), "cache"),
+        ("evaluation.tasks", settings.evaluation.tasks, "tasks"),
+        ("sft.tasks", settings.sft.tasks, "tasks"),
+    ):
+        # A cache may also be a database URL, which only opening can check.
+        if not isinstance(name, str) or "://" in name or Path(name).is_file():
+            continue
+        if bundled(name, kind) is None:
+            problems.append(
+                f"{where}: file {name!r} does not exist in {str(Path.cwd())!r} "
+                f"and is no bundled data set (bundled: {', '.join(_bundled_names()) or 'none'})"
+            )
+    return problems
+
+
+def _bundled_names() -> list[str]:
+    return sorted(p.name for p in BUNDLED.iterdir() if p.is_dir()) if BUNDLED.is_dir() else []
+
+
+def _model_problems(name: str) -> list[str]:
+    folder = Path(name)
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            return []
+        return [f"model.path: folder {name!r} holds no model (no config.json)"]
+    is_hub_id = re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
+    # 'models/tiny' with a folder 'models' here is a misspelt path and no hub id.
+    if is_hub_id and not (Path.cwd() / name.partition("/")[0]).exists():
+        return []
+    return [f"model.path: folder {name!r} does not exist in {str(Path.cwd())!r}"]

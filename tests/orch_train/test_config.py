@@ -1,0 +1,236 @@
+"""Configuration: what is accepted, what is refused, and how it is said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+import typing_extensions
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orch_env.types import OrchError
+from orch_train.config import GRPOConfig, Settings, arguments
+from orch_train.config.reading import parse_yaml
+
+
+def _yaml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _problem(config: GRPOConfig) -> str:
+    with pytest.raises(OrchError) as caught:
+        _ = config.settings
+    return str(caught.value)
+
+
+def test_importing_the_configuration_loads_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys; from orch_train import GRPOConfig; GRPOConfig().settings; "
+        "print([m for m in ('torch', 'ray', 'transformers', 'scipy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_all_problems_are_reported_in_one_error() -> None:
+    message = _problem(
+        GRPOConfig().from_dict(
+            {
+                "trainings": {"lr": 1},
+                "training": {"lr": -1.0, "groupsize": 4, "group_size": 1},
+                "rollouts": {"temperature": 0, "max_tokens_per_turn": 8192},
+                "reporting": "everything",
+            }
+        )
+    )
+    assert "\n" not in message
+    for piece in (
+        "6 problems",
+        "unknown group 'trainings' (did you mean 'training'?)",
+        "unknown key training.groupsize (did you mean 'group_size'?)",
+        "training.lr: must be greater than 0 (got -1.0)",
+        "training.group_size: must be greater than or equal to 2 (got 1)",
+        "rollouts.temperature: must be greater than 0 (got 0)",
+        "reporting: must be a mapping",
+    ):
+        assert piece in message
+
+
+def test_fields_are_checked_against_each_other() -> None:
+    message = _problem(
+        GRPOConfig()
+        .rollouts(max_tokens_per_turn=512, max_context=512, engine="vlm")
+        .training(max_staleness=1, updates_per_batch=9, groups_per_batch=2, group_size=4)
+        .evaluation(evaluation_interval=5)
+        .environment(env_config={"tasks": object()})
+    )
+    for piece in (
+        "rollouts.max_tokens_per_turn (512) must be below rollouts.max_context (512)",
+        "no engine 'vlm'",
+        "synchronously",
+        "updates_per_batch (9) exceeds the batch's 8 episodes",
+        "evaluation.tasks",
+        "environment.env_config: must be plain JSON data",
+    ):
+        assert piece in message
+
+
+def test_a_key_in_the_wrong_group_is_told_where_it_belongs() -> None:
+    message = _problem(GRPOConfig().from_dict({"training": {"temperature": 1.0}}))
+    assert "unknown key training.temperature (it belongs to 'rollouts')" in message
+
+
+def test_numbers_are_not_read_out_of_text() -> None:
+    message = _problem(GRPOConfig().from_dict({"training": {"lr": "0.1", "group_size": True}}))
+    assert "training.lr" in message and "training.group_size" in message
+
+
+def test_missing_files_are_named_with_the_folder_that_was_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    config = (
+        GRPOConfig()
+        .model("models/tiny")
+        .environment(env_config={"tasks": "t.jsonl", "cache": "c.db"})
+    )
+    with pytest.raises(OrchError) as caught:
+        config.validate()
+    message = str(caught.value)
+    assert "3 problems" in message and str(tmp_path) in message
+    for piece in ("model.path: folder 'models/tiny'", "env_config.tasks", "env_config.cache"):
+        assert piece in message
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OrchError, match="holds no model"):
+        GRPOConfig().model(str(tmp_path)).validate()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-6", 1e-6), ("1E3", 1e3), ("2e-6", 2e-6), (".5", 0.5), ("1_000", 1000), ("-3", -3)],
+)
+def test_yaml_numbers_are_numbers(text: str, value: float) -> None:
+    got = parse_yaml(f"x: {text}", "here")["x"]
+    assert got == value and type(got) is type(value)
+
+
+@pytest.mark.parametrize("text", ["no", "on", "1:30", "2024-10-13", "0x10", "1e", "e5"])
+def test_yaml_keeps_other_words_as_text(text: str) -> None:
+    assert parse_yaml(f"x: {text}", "here") == {"x": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "piece"),
+    [
+        ("training:\n  lr: 1\n  lr: 2\n", "line 3: key 'lr' is given twice"),
+        ("training: {}\ntraining: {}\n", "line 2: key 'training' is given twice"),
+        ("training:\n  lr: .nan\n", "line 2: .nan is not a finite number"),
+        ("training:\n  lr: 1e999\n", "line 2: 1e999 is not a finite number"),
+        ("training: [1\n", "not valid YAML"),
+        ("- training\n", "mapping of groups"),
+        ("training: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("1: {}\n", "keys must be text"),
+    ],
+)
+def test_broken_yaml_is_one_clear_line(tmp_path: Path, text: str, piece: str) -> None:
+    path = _yaml(tmp_path, text)
+    with pytest.raises(OrchError) as caught:
+        GRPOConfig().from_yaml(path)
+    assert piece in str(caught.value) and str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_yaml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OrchError, match=r"nowhere\.yaml' does not exist"):
+        GRPOConfig().from_yaml(tmp_path / "nowhere.yaml")
+
+
+def test_overrides_are_read_as_yaml_and_reach_into_mappings(tmp_path: Path) -> None:
+    path = _yaml(tmp_path, "environment:\n  env_config: {tasks: harbour, max_turns: 3}\n")
+    config = (
+        GRPOConfig()
+        .from_yaml(path)
+        .with_overrides(
+            [
+                "training.lr=2e-6",
+                "environment.env_config.max_turns=5",
+                "evaluation.temperatures=[0.7]",
+                "rollouts.max_tool_calls=null",
+                "debugging.log_level=DEBUG",
+            ]
+        )
+    )
+    settings = config.settings
+    assert settings.training.lr == 2e-6
+    assert settings.environment.env_config == {"tasks": "harbour", "max_turns": 5}
+    assert settings.evaluation.temperatures == (0.7,)
+    assert settings.rollouts.max_tool_calls is None
+
+
+@pytest.mark.parametrize("text", ["lr=1", "training.lr", "=1", "training.=1", ".lr=1"])
+def test_a_malformed_override_is_refused(text: str) -> None:
+    with pytest.raises(OrchError, match=r"group\.key=value"):
+        GRPOConfig().with_overrides([text])
+
+
+def test_an_override_below_a_plain_value_is_refused() -> None:
+    with pytest.raises(OrchError, match="is a value"):
+        GRPOConfig().training(lr=1e-3).with_overrides(["training.lr.start=1"])
+
+
+def test_yaml_round_trips(tmp_path: Path) -> None:
+    config = (
+        GRPOConfig()
+        .environment(env_config={"tasks": "harbour", "reward": {"name": "graduated"}})
+        .model("some/model", dtype="bfloat16")
+        .training(lr=1e-6)
+        .evaluation(temperatures=[1.0, 0.0], tasks="no")
+    )
+    again = GRPOConfig().from_yaml(_yaml(tmp_path, config.to_yaml()))
+    assert again.settings == config.settings
+    assert GRPOConfig().from_dict(config.to_dict()).settings == config.settings
+    # An ordinary YAML reader must see the same numbers.
+    assert yaml.safe_load(config.to_yaml())["training"]["lr"] == 1e-6
+
+
+@given(st.floats(min_value=1e-300, max_value=1e300))
+def test_any_learning_rate_survives_yaml(lr: float) -> None:
+    text = GRPOConfig().training(lr=lr).to_yaml()
+    assert parse_yaml(text, "here")["training"]["lr"] == lr
+
+
+def test_a_frozen_configuration_refuses_changes_and_its_copy_does_not() -> None:
+    config = GRPOConfig().training(lr=0.1).freeze()
+    with pytest.raises(OrchError, match="frozen"):
+        config.training(lr=0.2)
+    with pytest.raises(OrchError, match="frozen"):
+        config.with_overrides(["training.lr=0.2"])
+    assert config.copy().training(lr=0.2).settings.training.lr == 0.2
+    assert config.settings.training.lr == 0.1
+
+
+def test_settings_do_not_share_what_the_caller_can_still_change() -> None:
+    mine = {"tasks": "harbour"}
+    config = GRPOConfig().environment(env_config=mine)
+    mine["tasks"] = "other"
+    assert config.settings.environment.env_config == {"tasks": "harbour"}
+
+
+def test_fluent_methods_name_exactly_the_fields_of_their_groups() -> None:
+    positional = {"environment": {"env"}, "model": {"path"}}
+    names = vars(typing_extensions) | {"args": arguments, "GRPOConfig": GRPOConfig}
+    for group in Settings.model_fields:
+        kwargs = get_type_hints(getattr(GRPOConfig, group), names)["kwargs"]
+        (typed,) = kwargs.__args__
+        fields = set(type(getattr(Settings(), group)).model_fields)
+        assert set(typed.__annotations__) == fields - positional.get(group, set()), group

@@ -1,0 +1,50 @@
+"""Held-out tasks share no gold call with training tasks, whatever the links between tasks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orch_env.splits import linked_groups, split_tasks
+from orch_env.types import GoldCall, OrchError, Task
+from orch_env.values import call_key
+
+
+def _task(number: int, entities: list[int]) -> Task:
+    calls = tuple(GoldCall("look_up", {"id": entity}) for entity in entities)
+    return Task(f"t{number}", ({"role": "user", "content": "x"},), gold=(calls,))
+
+
+def _keys(tasks: list[Task]) -> set[bytes]:
+    return {call_key(c.name, c.arguments) for t in tasks for c in t.gold_calls}
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=3), min_size=2, max_size=40))
+def test_no_gold_call_stands_on_both_sides(links: list[list[int]]) -> None:
+    tasks = [_task(i, entities) for i, entities in enumerate(links)]
+    try:
+        train, held = split_tasks(tasks, heldout=0.3)
+    except OrchError:
+        return
+    assert not _keys(train) & _keys(held)
+    assert sorted(t.id for t in train + held) == sorted(t.id for t in tasks)
+    assert len(held) <= 0.3 * len(tasks) + 0.5
+
+
+def test_tasks_linked_through_a_third_stay_together() -> None:
+    tasks = [_task(0, [1]), _task(1, [9]), _task(2, [1, 2]), _task(3, [2])]
+    assert linked_groups(tasks) == [[0, 2, 3], [1]]
+
+
+def test_a_seed_names_one_split_and_another_seed_another() -> None:
+    tasks = [_task(i, [i]) for i in range(40)]
+    once, again, other = (split_tasks(tasks, heldout=0.25, seed=s)[1] for s in (0, 0, 1))
+    assert [t.id for t in once] == [t.id for t in again]
+    assert len(once) == 10
+    assert [t.id for t in once] != [t.id for t in other]
+
+
+def test_one_single_group_is_refused_with_a_reason() -> None:
+    with pytest.raises(OrchError, match="too closely linked"):
+        split_tasks([_task(0, [1]), _task(1, [1, 2]), _task(2, [2])], heldout=0.3)

@@ -1,0 +1,226 @@
+r"""The Hermes way to call tools: JSON inside ``<tool_call>`` tags, results in ``<tool_response>``.
+
+The hard decision is what to forgive. A message is repaired only where one reading is possible,
+because a wrong guess would teach the model that sloppy calls work. Forgiven:
+
+* a missing ``</tool_call>``, at the end of the message or before the next ``<tool_call>``;
+* a code fence around the object, and commas right before a closing bracket;
+* ``"parameters"`` for ``"arguments"``; the object wrapped as ``{"function": {...}}``;
+* arguments as a JSON string that holds an object; null, empty or missing arguments (``{}``);
+* keys besides these (an ``id``, say), which are passed over; of repeated keys the last counts;
+* a closing tag inside a JSON string, and a closing tag too many.
+
+Anything else inside the tags is a malformed call with a sentence that says what is wrong: broken
+JSON, NaN or Infinity, numbers beyond a double, nesting deeper than 64, a list or a scalar instead
+of an object, a name that is no string, text after the object. A closing tag in a message without
+any opening one is a malformed call too. Calls inside ``<think>`` are thoughts, not calls; so is
+everything before a ``</think>`` whose opening tag stood in the prompt, and everything after a
+``<think>`` that is never closed.
+
+A message may hold 256 calls; what follows is read as one more, malformed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orch_env.formats.protocol import ParsedMessage
+from orch_env.formats.strict_json import decode, decode_at, skip_blanks, without_trailing_commas
+from orch_env.types import ErrorType, ToolCall, ToolSpec
+from orch_env.types.json import JsonObject
+
+MAX_CALLS = 256
+"""Calls read out of one message; the bound keeps parsing linear whatever the text."""
+
+_TAG = re.compile(r"<tool_call>|</tool_call>|<think>|</think>")
+_OPEN, _CLOSE, _THINK, _THOUGHT = "<tool_call>", "</tool_call>", "<think>", "</think>"
+_FENCE = re.compile(r"```[A-Za-z_]*")
+# Inside a JSON string these would end or start markup for other readers of the text.
+_MARKUP = re.compile(r"<(?=/?(?:tool_call|tool_response|tools|think)>)")
+
+
+@dataclass(frozen=True, slots=True)
+class HermesFormat:
+    """Parse and render Hermes markup. Stateless; one instance serves every thread.
+
+    Example:
+        >>> HermesFormat().parse('<tool_call>{"name": "now", "arguments": {}}</tool_call>').calls
+        (ToolCall(name='now', arguments={}, error=None),)
+    """
+
+    name: str = "hermes"
+
+    def parse(self, text: str) -> ParsedMessage:
+        """Read the calls out of an assistant message; never raises, linear in the text."""
+        if _OPEN not in text and _CLOSE not in text and _THINK not in text and _THOUGHT not in text:
+            return ParsedMessage(text.strip())
+        return _Reader(text).read()
+
+    def render_calls(self, calls: Sequence[ToolCall]) -> str:
+        r"""Write calls as a model would; ``<`` of markup inside strings becomes ``\u003c``."""
+        return "\n".join(
+            f"{_OPEN}\n{_inert({'name': c.name, 'arguments': c.arguments})}\n{_CLOSE}"
+            for c in calls
+        )
+
+    def render_results(self, results: Sequence[str]) -> str:
+        """One ``<tool_response>`` per result, in call order, joined by newlines."""
+        return "\n".join(f"<tool_response>\n{text}\n</tool_response>" for text in results)
+
+    def render_tools(self, tools: Sequence[ToolSpec]) -> str:
+        """A system prompt that offers the tools, one JSON object a line within ``<tools>``."""
+        lines = "\n".join(_inert(tool.to_openai()) for tool in tools)
+        return (
+            "You can use tools to help the user. Each line between the <tools> tags describes one "
+            "tool; its parameters are a JSON Schema.\n"
+            f"<tools>\n{lines}\n</tools>\n"
+            "To use a tool, write its name and arguments as a JSON object between tool_call tags:\n"
+            '<tool_call>\n{"name": TOOL_NAME, "arguments": {ARGUMENT: VALUE, ...}}\n</tool_call>\n'
+            "Calls that do not need each other's results may stand in one message, each in its "
+            "own tags. You then read every result in the same order between tool_response tags. "
+            "When you have what you need, answer the user in a message without a tool call."
+        )
+
+
+def _inert(body: JsonObject) -> str:
+    """JSON text in which no string holds markup."""
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate has no bytes; its escape does
+        text = json.dumps(body, ensure_ascii=True, allow_nan=False)
+    return _MARKUP.sub(r"\\u003c", text)
+
+
+class _Reader:
+    """One pass over a message: ``at`` only moves forward."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.content: list[str] = []
+        self.calls: list[ToolCall] = []
+        self.problems: list[str | None] = []
+        self.stray_close = False
+
+    def read(self) -> ParsedMessage:
+        text = self.text
+        while (tag := _TAG.search(text, self.at)) is not None:
+            self.content.append(text[self.at : tag.start()])
+            self.at = tag.end()
+            kind = tag.group()
+            if kind == _OPEN:
+                if len(self.calls) == MAX_CALLS:
+                    self._add_malformed("", f"one message may hold at most {MAX_CALLS} calls")
+                    self.at = len(text)
+                    break
+                self._read_call()
+            elif kind == _THINK:
+                end = text.find(_THOUGHT, self.at)
+                self.at = len(text) if end < 0 else end + len(_THOUGHT)
+            elif kind == _THOUGHT:
+                # The prompt opened the thought: what came so far was thinking, calls included.
+                self.content.clear()
+                self.calls.clear()
+                self.problems.clear()
+                self.stray_close = False
+            else:
+                self.stray_close = True
+        self.content.append(text[self.at :])
+        if self.stray_close and not self.calls:
+            self._add_malformed("", f"a {_CLOSE} stands without a {_OPEN} before it")
+        return ParsedMessage(
+            content="".join(self.content).strip(),
+            calls=tuple(self.calls),
+            problems=tuple(self.problems),
+        )
+
+    def _read_call(self) -> None:
+        """Read one call whose opening tag ends at ``at``, and move behind it."""
+        text, start = self.text, skip_blanks(self.text, self.at)
+        # Decoding first and looking for the tag second lets strings hold tags.
+        if text.startswith("{", start):
+            try:
+                value, end = decode_at(text, start)
+            except ValueError:
+                pass
+            else:
+                after = skip_blanks(text, end)
+                following = _TAG.search(text, after)
+                closes = following is not None and following.group() == _CLOSE
+                if not closes or following is None or following.start() == after:
+                    self._add(value)
+                    self.at = following.end() if closes and following is not None else end
+                    return
+        following = _TAG.search(text, self.at)
+        end = len(text) if following is None else following.start()
+        body = text[self.at : end]
+        self.at = end
+        if following is not None and following.group() == _CLOSE:
+            self.at = following.end()
+        self._add_body(body)
+
+    def _add_body(self, body: str) -> None:
+        """Add the call in ``body``, which is no clean object: repair it, or say what is wrong."""
+        inner = body.strip()
+        if fence := _FENCE.match(inner):
+            inner = inner[fence.end() :].removesuffix("```").strip()
+        if not inner:
+            self._add_malformed("", "there is nothing between the tags")
+            return
+        try:
+            value = decode(inner)
+        except ValueError as problem:
+            try:
+                value = decode(without_trailing_commas(inner))
+            except ValueError:
+                self._add_malformed("", f"not valid JSON: {problem}")
+                return
+        self._add(value)
+
+    def _add(self, value: Any) -> None:
+        if isinstance(value, list):
+            self._add_malformed("", "a list stands between the tags; write one object per call")
+            return
+        if not isinstance(value, dict):
+            self._add_malformed("", "the call must be a JSON object")
+            return
+        wrapped = value.get("function")
+        if isinstance(wrapped, dict) and "name" not in value:
+            value = wrapped
+        name = value.get("name")
+        if not isinstance(name, str) or not name:
+            found = "is missing" if "name" not in value else "must be a non-empty string"
+            self._add_malformed("", f'"name" {found}')
+            return
+        key = "arguments" if "arguments" in value else "parameters"
+        arguments, problem = _arguments(value.get(key), key)
+        if problem is not None:
+            self._add_malformed(name, problem)
+            return
+        self.calls.append(ToolCall(name, arguments))
+        self.problems.append(None)
+
+    def _add_malformed(self, name: str, problem: str) -> None:
+        self.calls.append(ToolCall(name, {}, ErrorType.MALFORMED_CALL))
+        self.problems.append(problem)
+
+
+def _arguments(value: Any, key: str) -> tuple[JsonObject, str | None]:
+    """The arguments object, or what is wrong with it."""
+    if value is None:
+        return {}, None
+    if isinstance(value, str):
+        if not value.strip():
+            return {}, None
+        try:
+            value = decode(value)
+        except ValueError as problem:
+            return {}, f'"{key}" is a string that is not valid JSON: {problem}'
+    if not isinstance(value, dict):
+        return {}, f'"{key}" must be a JSON object'
+    return value, None

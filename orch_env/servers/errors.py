@@ -1,0 +1,38 @@
+"""How a tool refuses. A refusal is a result that the model reads, so each one says how to repair.
+
+A tool raises one of these; the session rolls the state back and turns it into the one documented
+error shape. Any other exception is a bug in the server: it is rolled back too, and propagates.
+"""
+
+from __future__ import annotations
+
+from orch_env.types import ErrorType
+from orch_env.types.json import Json
+
+
+class ToolRefusal(Exception):
+    """The tool ran and refused.
+
+    Args:
+        message: one sentence for the model: what was wrong and what to do instead.
+        details: plain data that may help to repair.
+    """
+
+    kind = ErrorType.TOOL_ERROR
+
+    def __init__(self, message: str, **details: Json) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Json] = details
+
+
+class NotFound(ToolRefusal):
+    """The named thing does not exist in this world."""
+
+    kind = ErrorType.NOT_FOUND
+
+
+class InvalidArguments(ToolRefusal):
+    """Arguments that the schema accepts but the tool cannot work with (a date in the past)."""
+
+    kind = ErrorType.INVALID_ARGUMENTS

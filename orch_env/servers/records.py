@@ -1,0 +1,78 @@
+"""Records of a server's state as plain data and back, driven by their type hints.
+
+A record is a frozen dataclass whose fields are strings, numbers, booleans, enums of strings,
+``T | None``, ``tuple[T, ...]`` or further records. Nothing else: a snapshot must be JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from orch_env.types.json import Json, JsonObject
+
+
+class Record(Protocol):
+    """A frozen dataclass instance."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+R = TypeVar("R", bound=Record)
+
+
+def to_json(record: Record) -> JsonObject:
+    """A record as plain data; :func:`from_json` undoes it."""
+    return {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
+
+
+def from_json(kind: type[R], data: Mapping[str, Json]) -> R:
+    """Build a record of type ``kind`` from plain data.
+
+    Raises:
+        TypeError: a field's type hint is none of the supported ones, or a field is missing.
+    """
+    hints = _hints(kind)
+    return kind(**{name: _typed(hints[name], value) for name, value in data.items()})
+
+
+def check_record(kind: type[Any]) -> None:
+    """Raise ``TypeError`` unless ``kind`` is a frozen dataclass (tables share its instances)."""
+    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise TypeError(f"{kind.__name__} must be a frozen dataclass to be kept in a table")
+
+
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _plain(value: Any) -> Json:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_json(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _typed(hint: Any, value: Json) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        (inner,) = (a for a in get_args(hint) if a is not types.NoneType)
+        return _typed(inner, value)
+    if origin is tuple:
+        inner, _ = get_args(hint)
+        return tuple(_typed(inner, item) for item in value)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return from_json(hint, value)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint(value)
+    if hint in (str, int, float, bool):
+        return value
+    raise TypeError(f"a record field cannot have the type {hint!r}")

@@ -1,0 +1,39 @@
+"""Inference engines behind one protocol; ``make_engine`` builds them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, cast
+
+from orch_env.types import OrchError
+from orch_train.engines.protocol import RolloutEngine
+
+# name -> where its factory stands; imported on first use, so that no engine's library is needed
+# by users of another.
+_FACTORIES: dict[str, str] = {
+    "torch": "orch_train.engines.torch:make_torch_engine",
+    "scripted": "orch_train.engines.scripted:ScriptedEngine",
+}
+
+
+def register_engine(kind: str, factory: str) -> None:
+    """Add an engine under a name; ``factory`` is ``module:callable`` and is imported on use."""
+    _FACTORIES[kind] = factory
+
+
+def make_engine(kind: str, **options: Any) -> RolloutEngine:
+    """Build a rollout engine.
+
+    Args:
+        kind: a registered name: ``torch`` or ``scripted``.
+        options: arguments of that engine's factory.
+
+    Raises:
+        OrchError: no engine has this name.
+    """
+    if kind not in _FACTORIES:
+        raise OrchError(f"unknown engine {kind!r}; there are {', '.join(sorted(_FACTORIES))}")
+    module, _, name = _FACTORIES[kind].partition(":")
+    factory = cast("Callable[..., RolloutEngine]", getattr(import_module(module), name))
+    return factory(**options)

@@ -1,0 +1,6 @@
+"""Recorded responses in a content-addressed SQLite file. `open_cache` is the way in."""
+
+from orch_env.cache.payload import CachedResponse
+from orch_env.cache.store import RecordedCall, ResponseCache, open_cache
+
+__all__ = ["CachedResponse", "RecordedCall", "ResponseCache", "open_cache"]

@@ -1,0 +1,77 @@
+"""Checks a cache file before SQLite touches it, by the first 100 bytes that it is made of.
+
+A file that is truncated, newer or something else altogether is told apart here, in one place and
+with one clear line each, instead of as a driver error in the middle of an episode.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orch_env.types import OrchError
+
+APPLICATION_ID = 0x4F524348
+"""``ORCH`` in ASCII, SQLite's ``application_id`` of every cache file."""
+SCHEMA_VERSION = 1
+"""SQLite's ``user_version``: the version of the tables in ``models``."""
+
+_MAGIC = b"SQLite format 3\x00"
+_HEADER_BYTES = 100
+
+
+def check_file(path: Path) -> None:
+    """Check that ``path`` is a complete cache file that this version can read.
+
+    Raises:
+        OrchError: the file is missing, a folder, empty, no SQLite file, truncated, of another
+            application, or of another schema version. The message says what to do.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        size = path.stat().st_size
+    except FileNotFoundError as problem:
+        raise OrchError(
+            f"cache {str(path)!r} does not exist (make one with `orch cache import SRC --out DB`)"
+        ) from problem
+    except OSError as problem:
+        raise OrchError(f"cache {str(path)!r} cannot be read: {problem.strerror}") from problem
+    if not header:
+        raise OrchError(f"cache {str(path)!r} is empty: import it again")
+    if not header.startswith(_MAGIC):
+        raise OrchError(
+            f"{str(path)!r} is no cache: it is not a SQLite file "
+            "(import recordings with `orch cache import SRC --out DB`)"
+        )
+    _check_size(path, header, size)
+    application, version = _number(header, 68), _number(header, 60)
+    if application != APPLICATION_ID:
+        raise OrchError(
+            f"{str(path)!r} is a SQLite file of another application (id {application:#x}), no cache"
+        )
+    if version > SCHEMA_VERSION:
+        raise OrchError(
+            f"cache {str(path)!r} has schema {version}, newer than this version of orch-rl reads "
+            f"({SCHEMA_VERSION}): upgrade orch-rl, or import the recordings again"
+        )
+    if version < SCHEMA_VERSION:
+        raise OrchError(
+            f"cache {str(path)!r} has schema {version}, which no release ever wrote: import again"
+        )
+
+
+def _check_size(path: Path, header: bytes, size: int) -> None:
+    if len(header) < _HEADER_BYTES:
+        raise OrchError(f"cache {str(path)!r} is truncated ({size} bytes): import it again")
+    page = int.from_bytes(header[16:18], "big")
+    expected = _number(header, 28) * (65536 if page == 1 else page)
+    if expected != size:
+        what = "is truncated" if size < expected else "has bytes after its end"
+        raise OrchError(
+            f"cache {str(path)!r} {what}: {size} bytes where its header says {expected}; "
+            "copy it or import it again"
+        )
+
+
+def _number(header: bytes, offset: int) -> int:
+    return int.from_bytes(header[offset : offset + 4], "big")

@@ -1,0 +1,71 @@
+"""The cache's schema as SQLAlchemy models: SQLite by default, any SQLAlchemy URL besides.
+
+Payloads are content-addressed and shared; a response row says which call they answer, as which
+variant. The hard decision: the look-up key is a 16-byte digest and the primary key of a table
+without row ids, so that one B-tree descent finds the row whatever the tool or the arguments.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from orch_env.cache.header import APPLICATION_ID, SCHEMA_VERSION
+
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Base", "Meta", "Payload", "Pin", "Response", "Tool"]
+
+
+class Base(DeclarativeBase):
+    """Root of the cache's models."""
+
+
+class Meta(Base):
+    """Facts about the file: ``schema``, ``digest``, ``codec``."""
+
+    __tablename__ = "meta"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
+class Payload(Base):
+    """One distinct response: its digest and its compressed MessagePack map."""
+
+    __tablename__ = "payloads"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(16), unique=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Response(Base):
+    """One recorded answer of one call; variants of a call count from 0 in order of recording."""
+
+    __tablename__ = "responses"
+    __table_args__ = (
+        Index("responses_payload", "payload"),
+        {"sqlite_with_rowid": False},
+    )
+    key: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    variant: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    tool: Mapped[str] = mapped_column(Text)
+    arguments: Mapped[str] = mapped_column(Text)
+    payload: Mapped[int] = mapped_column(ForeignKey("payloads.id"))
+
+
+class Tool(Base):
+    """One catalogue entry; ``spec`` is the ToolSpec's JSON, aliases included."""
+
+    __tablename__ = "tools"
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    spec: Mapped[str] = mapped_column(Text)
+    inferred: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class Pin(Base):
+    """The variant with which a task was recorded: the ``position``-th time it makes this call."""
+
+    __tablename__ = "pins"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    task: Mapped[str] = mapped_column(Text, primary_key=True)
+    key: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(16))

@@ -1,0 +1,394 @@
+"""`ResponseCache`: recorded responses by call, several variants each, pinned per task.
+
+    >>> with open_cache("cache.db", write=True) as cache:
+    ...     cache.put("Search_Car_Location", {"query": "Oslo"}, '{"data": []}')
+    >>> open_cache("cache.db").get("Search_Car_Location", {"query": "Oslo"}).text
+    '{"data": []}'
+
+The hard decision: one call may have several recorded responses (5% of real calls do), so a look-up
+is made *for a task*: the variant that the task was recorded with answers it, else variant 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orch_env.cache import reader as sql
+from orch_env.cache.header import SCHEMA_VERSION, check_file
+from orch_env.cache.payload import CachedResponse, decode
+from orch_env.cache.reader import FileReader, Reader
+from orch_env.tasks import bundled
+from orch_env.types import GoldCall, OrchError, Task, ToolSpec
+from orch_env.types.json import JsonObject
+from orch_env.values import call_key, canonical_text
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from orch_env.cache.writer import CacheWriter
+
+_REMEMBERED_TASKS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """One row of the cache: a call, the number of its variant, and the digest of the answer."""
+
+    tool: str
+    arguments: JsonObject
+    variant: int
+    digest: str
+
+
+class ResponseCache:
+    """A cache of recorded responses, safe to share between processes and threads for reading.
+
+    Pickles to its path; a copy, a fork or a new thread opens its own handle on first use.
+
+    Args:
+        path: the cache file, or an SQLAlchemy URL.
+        write: take the writer's lock and work on a copy until :meth:`commit`.
+
+    Attributes:
+        hits: look-ups answered by this object.
+        misses: look-ups without an answer, by tool name.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, write: bool = False) -> None:
+        text = os.fspath(path)
+        self.path = text
+        self._url = text if "://" in text else None
+        self._writer: CacheWriter | None = None
+        self.hits = 0
+        self.misses: Counter[str] = Counter()
+        self._forget()
+        if write:
+            self._begin()
+        else:
+            self._reader: Reader = self._open_reader()
+
+    def _forget(self) -> None:
+        self._catalogue: dict[str, ToolSpec] | None = None
+        self._inferred: set[str] = set()
+        self._names: dict[str, str] = {}
+        self._pins: OrderedDict[str, tuple[Task, dict[bytes, list[bytes]]]] = OrderedDict()
+
+    def _open_reader(self) -> Reader:
+        if self._url is not None:
+            from sqlalchemy import create_engine
+
+            return sql.EngineReader(create_engine(self._url))
+        check_file(Path(self.path))
+        return FileReader(Path(self.path))
+
+    def _begin(self) -> None:
+        from orch_env.cache.writer import CacheWriter
+
+        path = None if self._url is not None else Path(self.path)
+        if path is not None and path.exists():
+            check_file(path)
+        self._writer = CacheWriter(path, self._url)
+        self._reader = self._writer.reader
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def get(
+        self, tool: str, arguments: JsonObject, *, task: Task | str | None = None
+    ) -> CachedResponse | None:
+        """Return the recorded response of a call, ``None`` if there is none.
+
+        Args:
+            tool: the tool's name or one of its aliases.
+            arguments: compared by their canonical form (``values.py``).
+            task: the task, or its id as it was imported: the variant that it pins for this call
+                answers; without a pin, variant 0.
+
+        Raises:
+            OrchError: the file is damaged.
+        """
+        key = self.key(tool, arguments)
+        row = None
+        if isinstance(task, str):
+            row = self._reader.one(sql.PINNED, {"task": task, "key": key})
+        elif task is not None:
+            digests = self.pins_of(task).get(key)
+            if digests:
+                row = self._reader.one(sql.WITH_DIGEST, {"key": key, "digest": digests[0]})
+        if row is None:
+            row = self._reader.one(sql.FIRST, {"key": key})
+        if row is None:
+            self.misses[tool] += 1
+            return None
+        self.hits += 1
+        return self._decode(row)
+
+    def get_variant(self, key: bytes, digest: bytes | None) -> CachedResponse | None:
+        """Hot path of a session that knows its keys and pins: no counters, no alias look-up.
+
+        Args:
+            key: 16 bytes from :meth:`key`.
+            digest: 16 bytes of the wanted variant; ``None``, or one that this call never had,
+                means variant 0.
+        """
+        row = None
+        if digest is not None:
+            row = self._reader.one(sql.WITH_DIGEST, {"key": key, "digest": digest})
+        if row is None:
+            row = self._reader.one(sql.FIRST, {"key": key})
+        return self._decode(row) if row is not None else None
+
+    def variants(self, tool: str, arguments: JsonObject) -> tuple[CachedResponse, ...]:
+        """All recorded responses of a call, in order of recording."""
+        rows = self._reader.rows(sql.ALL_VARIANTS, {"key": self.key(tool, arguments)})
+        return tuple(self._decode(row) for row in rows)
+
+    def key(self, tool: str, arguments: JsonObject) -> bytes:
+        """The 16-byte key of a call; aliases of a tool give the same key."""
+        return call_key(self.resolve(tool) or tool, arguments)
+
+    def pins_of(self, task: Task) -> Mapping[bytes, list[bytes]]:
+        """Call key -> digests of the pinned variants, in the order of the task's gold calls."""
+        known = self._pins.get(task.id)
+        if known is not None and known[0] is task:
+            return known[1]
+        pins: dict[bytes, list[bytes]] = {}
+        for call in task.gold_calls:
+            if call.response is not None:
+                pins.setdefault(self.key(call.name, call.arguments), []).append(_digest(task, call))
+        self._pins[task.id] = (task, pins)
+        if len(self._pins) > _REMEMBERED_TASKS:
+            self._pins.popitem(last=False)
+        return pins
+
+    def calls(self) -> Iterator[RecordedCall]:
+        """Every recorded call with every variant, sorted by tool and canonical arguments."""
+        for _, variant, tool, arguments, digest in self._reader.all(sql.CALLS):
+            yield RecordedCall(tool, json.loads(arguments), variant, bytes(digest).hex())
+
+    @property
+    def catalogue(self) -> Mapping[str, ToolSpec]:
+        """The tools that this cache knows, by canonical name."""
+        if self._catalogue is None:
+            self._catalogue, self._inferred, self._names = {}, set(), {}
+            for name, text, inferred in self._reader.all(sql.TOOLS):
+                self._remember(ToolSpec.from_dict(json.loads(text)), bool(inferred))
+                assert name in self._catalogue
+        return self._catalogue
+
+    def resolve(self, name: str) -> str | None:
+        """The canonical name of a tool or alias, ``None`` if the catalogue has neither."""
+        if self._catalogue is None:
+            _ = self.catalogue
+        return self._names.get(name)
+
+    def _remember(self, spec: ToolSpec, inferred: bool) -> None:
+        assert self._catalogue is not None
+        self._catalogue[spec.name] = spec
+        (self._inferred.add if inferred else self._inferred.discard)(spec.name)
+        for alias in spec.aliases:
+            self._names.setdefault(alias, spec.name)
+        self._names[spec.name] = spec.name
+
+    def _decode(self, row: sql.Row) -> CachedResponse:
+        try:
+            return decode(bytes(row[1]), bytes(row[0]))
+        except ValueError as problem:
+            raise OrchError(
+                f"cache {self.path!r}: {problem}; run `orch cache verify`, or import it again"
+            ) from problem
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def put(
+        self,
+        tool: str,
+        arguments: JsonObject,
+        text: str,
+        *,
+        is_error: bool = False,
+        metadata: JsonObject | None = None,
+    ) -> str:
+        """Record a response as one more variant of a call, unless it is there already.
+
+        Returns:
+            The digest of the response, for ``GoldCall.response``.
+
+        Raises:
+            OrchError: the cache was opened for reading, or the tool has no usable name.
+        """
+        name = self.resolve(tool) or tool
+        if not name or not _storable(name):
+            raise OrchError(f"a recorded call needs a tool name of ordinary text, got {tool!r}")
+        digest = self._writing().put(
+            call_key(name, arguments),
+            name,
+            canonical_text(arguments),
+            text,
+            is_error,
+            metadata or {},
+        )
+        return digest.hex()
+
+    def put_tool(self, spec: ToolSpec, *, inferred: bool = False) -> str | ToolSpec:
+        """Add a tool to the catalogue.
+
+        An entry that stands is kept: earlier tasks name it. Only an inferred entry gives way to a
+        real one, and aliases are added to it.
+
+        Args:
+            spec: the tool.
+            inferred: the spec was guessed from recorded arguments.
+
+        Returns:
+            What a task should hold: the name if the catalogue now has this very spec, else the
+            spec itself, which overrides the catalogue in that task.
+        """
+        writer = self._writing()
+        standing = self.catalogue.get(spec.name)
+        if standing is None or (spec.name in self._inferred and not inferred):
+            if standing is not None:
+                aliases = dict.fromkeys((*spec.aliases, *standing.aliases))
+                spec = replace(spec, aliases=tuple(aliases))
+            writer.put_tool(spec, inferred=inferred)
+            self._remember(spec, inferred)
+            return spec.name
+        aliases = dict.fromkeys((*standing.aliases, *spec.aliases))
+        if len(aliases) > len(standing.aliases):
+            standing = replace(standing, aliases=tuple(aliases))
+            writer.put_tool(standing, inferred=spec.name in self._inferred)
+            self._remember(standing, spec.name in self._inferred)
+        same = (standing.description, standing.parameters) == (spec.description, spec.parameters)
+        return spec.name if same or inferred else spec
+
+    def pin(self, task: Task) -> None:
+        """Remember which variants a task was recorded with, for ``get(..., task=ID)``."""
+        pins = [
+            (self.key(call.name, call.arguments), _digest(task, call))
+            for call in task.gold_calls
+            if call.response is not None
+        ]
+        if not _storable(task.id):
+            raise OrchError(f"task id {task.id!r} holds characters that cannot be stored")
+        self._writing().pin(task.id, pins)
+
+    def _writing(self) -> CacheWriter:
+        if self._writer is None:
+            raise OrchError(
+                f"cache {self.path!r} is open for reading: use open_cache(path, write=True)"
+            )
+        return self._writer
+
+    def commit(self) -> None:
+        """Publish everything written so far, at once, and go on as a reader."""
+        self._writing().commit()
+        self._writer = None
+        self._forget()
+        self._reader = self._open_reader()
+
+    def close(self) -> None:
+        """Close what is open, dropping what was not committed. May be called twice."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        else:
+            self._reader.close()
+
+    def __enter__(self) -> ResponseCache:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is not None and kind is None:
+            self.commit()
+        self.close()
+
+    def __getstate__(self) -> JsonObject:
+        if self._writer is not None:
+            raise OrchError(f"cache {self.path!r} is open for writing and cannot be copied")
+        return {"path": self.path}
+
+    def __setstate__(self, state: JsonObject) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+
+    # -- looking at it ---------------------------------------------------------------------
+
+    def stats(self) -> JsonObject:
+        """Counts of the whole cache.
+
+        Returns:
+            ``responses`` (call, response) pairs; ``payloads`` distinct responses; ``tools`` in the
+            catalogue; ``variants`` calls with more than one response; ``bytes`` of the file;
+            ``schema`` version; ``digest`` of the content.
+        """
+        counts = self._reader.one(sql.COUNTS, {})
+        assert counts is not None
+        facts = dict(tuple(row) for row in self._reader.all(sql.META))
+        file = Path(self.path)
+        names = ("responses", "payloads", "tools", "variants")
+        return {
+            **dict(zip(names, map(int, counts), strict=True)),
+            "bytes": file.stat().st_size if self._url is None and file.exists() else 0,
+            "schema": int(facts.get("schema", SCHEMA_VERSION)),
+            "digest": facts.get("digest"),
+        }
+
+    def verify(self) -> JsonObject:
+        """Hash everything again.
+
+        Returns:
+            ``{ok, problems}``; each problem is one line for a person.
+        """
+        from orch_env.cache.verify import find_problems
+
+        problems = find_problems(self._reader, None if self._url else Path(self.path))
+        return {"ok": not problems, "problems": problems}
+
+
+def open_cache(path: str | os.PathLike[str], *, write: bool = False) -> ResponseCache:
+    """Open a cache for reading, or for writing.
+
+    Args:
+        path: a cache file, the name of a bundled data set, or an SQLAlchemy URL.
+        write: make the file if it is missing; nothing is visible to readers until ``commit()``
+            or the end of the ``with`` block, and nothing at all if that block fails.
+
+    Raises:
+        OrchError: the file is missing, damaged, of another application, or newer than this code.
+    """
+    text = os.fspath(path)
+    if not write and "://" not in text and not Path(text).exists():
+        found = bundled(text, "cache")
+        if found is not None:
+            return ResponseCache(found)
+    return ResponseCache(text, write=write)
+
+
+def _digest(task: Task, call: GoldCall) -> bytes:
+    try:
+        digest = bytes.fromhex(call.response or "")
+    except ValueError:
+        digest = b""
+    if len(digest) != 16:
+        raise OrchError(
+            f"task {task.id!r}: call {call.name!r} pins response {call.response!r}, "
+            "which is no digest of 32 hex digits"
+        )
+    return digest
+
+
+def _storable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text

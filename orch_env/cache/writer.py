@@ -1,0 +1,221 @@
+"""Writes to a cache. On SQLite a writer works on a copy and renames it when it commits.
+
+The hard decision: readers open the file as immutable, without locks, so it must never change
+under them. A writer therefore copies the file, changes the copy in one transaction, and replaces
+the original by an atomic rename; readers that hold the old file go on reading it undisturbed. A
+lock file keeps a second writer out. Databases behind a URL use their own transactions instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from orch_env.cache import reader as sql
+from orch_env.cache.models import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    Base,
+    Meta,
+    Payload,
+    Pin,
+    Response,
+    Tool,
+)
+from orch_env.cache.payload import CODEC, digest_of, encode
+from orch_env.cache.reader import EngineReader
+from orch_env.types import OrchError, ToolSpec
+from orch_env.types.json import JsonObject
+
+
+class CacheWriter:
+    """One open transaction on a cache. Use it through ``open_cache(path, write=True)``.
+
+    Args:
+        path: the SQLite file, made if it is missing; ``None`` with ``url``.
+        url: an SQLAlchemy URL of another database.
+
+    Raises:
+        OrchError: another process is writing, or the place cannot be written.
+    """
+
+    def __init__(self, path: Path | None, url: str | None = None) -> None:
+        self._path = path
+        self._staging: Path | None = None
+        self._lock: IO[bytes] | None = None
+        if path is not None:
+            self._lock = _lock(path)
+            self._staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            self._engine = self._open_engine(url)
+            self._connection: Connection = self._engine.connect()
+            Base.metadata.create_all(self._connection)
+        except (SQLAlchemyError, OSError) as problem:
+            self._release()
+            raise OrchError(f"cache {str(path or url)!r} cannot be written: {problem}") from problem
+        self.reader = EngineReader(self._connection)
+
+    def _open_engine(self, url: str | None) -> Engine:
+        if self._staging is None:
+            assert url is not None
+            return create_engine(url)
+        assert self._path is not None
+        self._staging.unlink(missing_ok=True)
+        if self._path.exists():
+            shutil.copyfile(self._path, self._staging)
+        engine = create_engine(f"sqlite:///{self._staging}")
+        event.listen(engine, "connect", _prepare_sqlite)
+        return engine
+
+    def put(
+        self, key: bytes, tool: str, arguments: str, text: str, is_error: bool, metadata: JsonObject
+    ) -> bytes:
+        """Store one response; the same text for the same call is stored once. Returns its digest.
+
+        Args:
+            key: 16-byte call key.
+            tool: canonical tool name.
+            arguments: canonical JSON text of the arguments.
+            text: the exact response text.
+            is_error: whether the tool answered with an error.
+            metadata: plain data kept beside the text; the first recording's stays.
+        """
+        digest = digest_of(text, is_error=is_error)
+        execute = self._connection.execute
+        payload = execute(select(Payload.id).where(Payload.digest == digest)).scalar()
+        if payload is None:
+            data = encode(text, is_error=is_error, metadata=metadata)
+            statement = insert(Payload).values(digest=digest, data=data).returning(Payload.id)
+            payload = execute(statement).scalar_one()
+        rows = execute(select(Response.variant, Response.payload).where(Response.key == key)).all()
+        if all(stored != payload for _, stored in rows):
+            variant = max((number for number, _ in rows), default=-1) + 1
+            execute(
+                insert(Response).values(
+                    key=key, variant=variant, tool=tool, arguments=arguments, payload=payload
+                )
+            )
+        return digest
+
+    def put_tool(self, spec: ToolSpec, *, inferred: bool) -> None:
+        """Store or replace one catalogue entry."""
+        self._connection.execute(delete(Tool).where(Tool.name == spec.name))
+        text = json.dumps(spec.to_dict(), sort_keys=True, ensure_ascii=True)
+        self._connection.execute(
+            insert(Tool).values(name=spec.name, spec=text, inferred=int(inferred))
+        )
+
+    def pin(self, task: str, pins: Iterable[tuple[bytes, bytes]]) -> None:
+        """Replace a task's pins by these (call key, payload digest) pairs, in gold order."""
+        self._connection.execute(delete(Pin).where(Pin.task == task))
+        seen: dict[bytes, int] = {}
+        for key, digest in pins:
+            position = seen.get(key, 0)
+            seen[key] = position + 1
+            self._connection.execute(
+                insert(Pin).values(task=task, key=key, position=position, digest=digest)
+            )
+
+    def commit(self) -> None:
+        """Write the content digest, then publish everything at once."""
+        self._connection.execute(delete(Meta))
+        facts = {
+            "schema": str(SCHEMA_VERSION),
+            "codec": CODEC,
+            "digest": content_digest(self.reader),
+        }
+        for key, value in facts.items():
+            self._connection.execute(insert(Meta).values(key=key, value=value))
+        self._connection.commit()
+        if self._staging is not None and self._path is not None:
+            self._connection.close()
+            self._engine.dispose()
+            try:
+                _flush(self._staging)
+                os.replace(self._staging, self._path)
+            except OSError as problem:
+                raise OrchError(
+                    f"cache {str(self._path)!r} cannot be written: {problem}"
+                ) from problem
+            finally:
+                self._release()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Drop what was not committed."""
+        self._connection.close()
+        self._engine.dispose()
+        self._release()
+
+    def _release(self) -> None:
+        if self._staging is not None:
+            self._staging.unlink(missing_ok=True)
+        if self._lock is not None and self._path is not None:
+            _lock_path(self._path).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+
+def content_digest(reader: sql.Reader) -> str:
+    """Hex BLAKE2b-128 over everything a cache answers with, independent of its file layout."""
+    total = hashlib.blake2b(digest_size=16)
+    for statement in (sql.CALLS, sql.TOOLS, sql.PINS):
+        total.update(statement.encode())
+        for row in reader.all(statement):
+            for field in row:
+                data = (
+                    bytes(field) if isinstance(field, bytes | memoryview) else str(field).encode()
+                )
+                total.update(len(data).to_bytes(8, "big") + data)
+    return total.hexdigest()
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """The copy is thrown away if anything fails, so it needs neither journal nor syncs."""
+    connection.execute("PRAGMA journal_mode = OFF")
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Take the writer's lock: an exclusive lock on a file beside the cache."""
+    import fcntl
+
+    where = _lock_path(path)
+    while True:
+        try:
+            file = where.open("wb")
+        except OSError as problem:
+            raise OrchError(
+                f"cache {str(path)!r} cannot be written: {problem.strerror}"
+            ) from problem
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            file.close()
+            raise OrchError(
+                f"cache {str(path)!r} is being written by another process: wait for it to finish"
+            ) from problem
+        # The last holder removes the file: a lock on a removed file keeps nobody out.
+        if where.exists() and os.path.samestat(where.stat(), os.fstat(file.fileno())):
+            return file
+        file.close()

@@ -1,0 +1,137 @@
+"""A trajectory as one text: calls and responses in their tags, as the published reward reads it.
+
+The hard decision: this reader is strict where the environment's call format is tolerant, because
+the published numbers depend on what it drops.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from orch_env.types import Episode, ErrorType, Task, ToolCall, Turn, error_of_text
+from orch_env.types.json import Json, JsonObject
+
+_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
+_UNREADABLE = object()
+
+
+@dataclass(frozen=True, slots=True)
+class TextCall:
+    """A call found in a completion.
+
+    Attributes:
+        name: the tool's name, ``""`` if it has none.
+        arguments: the arguments; a JSON string of an object is parsed, anything else is ``{}``.
+        response: text of the response it takes, ``None`` if there is none left after it.
+    """
+
+    name: str
+    arguments: JsonObject
+    response: str | None
+
+
+def read_completion(text: str) -> list[TextCall]:
+    """Read the calls of a completion; each takes the next unused response that stands after it.
+
+    A call whose body is not JSON is dropped, after it has taken its response.
+    """
+    responses = list(_RESPONSE.finditer(text))
+    calls: list[TextCall] = []
+    unused = 0
+    for match in _CALL.finditer(text):
+        while unused < len(responses) and responses[unused].start() < match.end():
+            unused += 1
+        response = responses[unused].group(1).strip() if unused < len(responses) else None
+        unused += 1
+        body = parse_json(match.group(1))
+        if is_json(body):
+            calls.append(TextCall(*_name_and_arguments(body), response))
+    return calls
+
+
+def parse_json(text: str) -> Json:
+    """The JSON value of a text, or a sentinel that equals nothing if it has none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _UNREADABLE
+
+
+def is_json(value: Json) -> bool:
+    """Whether :func:`parse_json` found a value."""
+    return value is not _UNREADABLE
+
+
+def _name_and_arguments(body: Json) -> tuple[str, JsonObject]:
+    if not isinstance(body, dict):
+        return "", {}
+    name, arguments = body.get("name"), body.get("arguments")
+    if isinstance(arguments, str):
+        arguments = parse_json(arguments)
+    return (
+        name if isinstance(name, str) else "",
+        arguments if isinstance(arguments, dict) else {},
+    )
+
+
+def completion_of(episode: Episode) -> str:
+    """Rebuild the completion of an episode: its actions, each followed by its results."""
+    return "\n".join(part for turn in episode.turns for part in _turn_parts(turn))
+
+
+def _turn_parts(turn: Turn) -> list[str]:
+    parts = [turn.action]
+    if turn.calls and "<tool_call>" not in turn.action:
+        # Structured calls (OpenAI messages) leave no markup in the text.
+        parts += [f"<tool_call>\n{_call_text(call)}\n</tool_call>" for call in turn.calls]
+    return [*parts, *(f"<tool_response>\n{result}\n</tool_response>" for result in turn.results)]
+
+
+def _call_text(call: ToolCall) -> str:
+    return json.dumps({"name": call.name, "arguments": call.arguments})
+
+
+def episode_of_completion(task: Task, text: str) -> Episode:
+    """Read a completion as an episode, for rewards that score episodes.
+
+    Calls that stand together before a response are one turn. Unreadable calls are malformed
+    calls; a call without a response has not run.
+    """
+    marks: list[tuple[int, str, Any]] = [
+        (m.start(), "call", m.group(1)) for m in _CALL.finditer(text)
+    ]
+    marks += [(m.start(), "response", m.group(1).strip()) for m in _RESPONSE.finditer(text)]
+    groups: list[tuple[list[str], list[str]]] = []
+    for _, kind, body in sorted(marks):
+        if kind == "call":
+            if not groups or groups[-1][1]:
+                groups.append(([], []))
+            groups[-1][0].append(body)
+        elif groups:
+            groups[-1][1].append(body)
+    return Episode(task_id=task.id, turns=tuple(_turn(calls, results) for calls, results in groups))
+
+
+def _turn(bodies: list[str], responses: list[str]) -> Turn:
+    calls: list[ToolCall] = []
+    for index, body in enumerate(bodies):
+        name, arguments = _name_and_arguments(parse_json(body))
+        error: ErrorType | None = None
+        if not name:
+            error = ErrorType.MALFORMED_CALL
+        elif index >= len(responses):
+            error = ErrorType.LIMIT
+        else:
+            error = error_of_text(responses[index])
+        calls.append(ToolCall(name, arguments, error))
+    results = [responses[i] if i < len(responses) else "" for i in range(len(bodies))]
+    return Turn(
+        action="\n".join(f"<tool_call>{body}</tool_call>" for body in bodies),
+        calls=tuple(calls),
+        results=tuple(results),
+        observation="\n".join(f"<tool_response>\n{r}\n</tool_response>" for r in responses),
+    )

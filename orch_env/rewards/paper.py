@@ -1,0 +1,191 @@
+"""``paper``: the published graduated reward, reproduced exactly (arXiv 2603.24709).
+
+``total = w_atomic * R_atomic + w_orchestration * R_orchestration``. It is here to compare with,
+its known defects included: arguments do not matter for orchestration, one call may satisfy several
+steps, and a call is held against the *first* step of its name. Use ``graduated`` to train.
+
+The hard decision: it is computed from the completion text, as published, so an episode is first
+written out as text; nothing of the environment's own parse leaks in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from orch_env.rewards.bfcl_check import accepts
+from orch_env.rewards.completion import (
+    TextCall,
+    completion_of,
+    is_json,
+    parse_json,
+    read_completion,
+)
+from orch_env.rewards.weights import Weights
+from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
+from orch_env.types.json import Json, JsonObject
+
+NAME, STRUCTURE, VALUES = 0.33, 0.33, 0.34
+
+
+@dataclass(frozen=True, slots=True)
+class CallScore:
+    """What one model call earned; all zero for a tool that no step uses."""
+
+    step: int | None = None
+    name: float = 0.0
+    structure: float = 0.0
+    values: float = 0.0
+    semantic: float = 0.0
+    executable: bool = False
+    succeeded: bool = False
+
+    @property
+    def ast(self) -> float:
+        """Name, structure and values together, 0..1."""
+        return self.name + self.structure + self.values
+
+    @property
+    def atomic(self) -> float:
+        """``(AST + semantic) / 2``."""
+        return (self.ast + self.semantic) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class PaperReward:
+    """The published reward; the total lies in 0..w_atomic + w_orchestration."""
+
+    weights: Weights = field(default_factory=Weights)
+
+    @property
+    def name(self) -> str:
+        """The preset's name."""
+        return "paper"
+
+    def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
+        """Score an episode by the completion text that it amounts to."""
+        return self.score_completion(task, completion_of(episode))
+
+    def score_completion(self, task: Task, completion: str) -> RewardBreakdown:
+        """Score a completion text; ``components`` carries the published scalar names."""
+        calls = read_completion(completion)
+        scores = [_score(task, call) for call in calls]
+        matched = matched_steps(task, [call.name for call in calls])
+        components = _atomic_components(scores if self.weights.atomic else [])
+        orchestration = sum(m is not None for m in matched) / len(matched) if matched else 0.0
+        components["R_outcome_orchestration"] = (
+            orchestration if calls and self.weights.orchestration else 0.0
+        )
+        components["R_outcome_state"] = 0.0
+        total = (
+            self.weights.atomic * components["R_atomic_validity"]
+            + self.weights.orchestration * components["R_outcome_orchestration"]
+        )
+        return RewardBreakdown(total, components, _accounts(task, calls, scores, matched))
+
+
+def matched_steps(task: Task, names: Sequence[str]) -> list[int | None]:
+    """For each gold step, the position of the model call that satisfies it.
+
+    That is the first call of the same name after the positions of all steps it depends on;
+    ``None`` where there is none, or where such a step has none itself.
+    """
+    matched: list[int | None] = []
+    for gold in task.gold_calls:
+        after = [matched[d] for d in gold.depends_on]
+        if any(position is None for position in after):
+            matched.append(None)
+            continue
+        start = max((p for p in after if p is not None), default=-1) + 1
+        matched.append(next((i for i in range(start, len(names)) if names[i] == gold.name), None))
+    return matched
+
+
+def _score(task: Task, call: TextCall) -> CallScore:
+    for number, gold in enumerate(task.gold_calls):
+        if gold.name == call.name:
+            return CallScore(
+                step=number,
+                name=NAME,
+                structure=_structure(call.arguments, gold.arguments),
+                values=VALUES if accepts(call.arguments, gold.arguments) else 0.0,
+                semantic=float(_semantic(call.response)),
+                executable=_exists(call.response),
+                succeeded=_exists(call.response) and _no_error(call.response),
+            )
+    return CallScore()
+
+
+def _structure(made: JsonObject, gold: JsonObject) -> float:
+    if not gold:
+        return 0.0 if made else STRUCTURE
+    shared = [name for name in gold if name in made]
+    if not shared:
+        return 0.0
+    compatible = sum(_compatible(made[name], gold[name]) for name in shared)
+    return STRUCTURE * (len(shared) / len(gold)) * (compatible / len(shared))
+
+
+def _compatible(made: Json, gold: Json) -> bool:
+    return type(made) is type(gold) or {type(made), type(gold)} == {int, float}
+
+
+def _exists(response: str | None) -> bool:
+    return response is not None and parse_json(response) is not None
+
+
+def _no_error(response: str | None) -> bool:
+    body = parse_json(response or "")
+    if not is_json(body) or not isinstance(body, dict):
+        return True
+    return "error" not in body and body.get("status") is not False
+
+
+def _semantic(response: str | None) -> bool:
+    return _exists(response) and _no_error(response) and parse_json(response or "") != {}
+
+
+def _atomic_components(scores: Sequence[CallScore]) -> dict[str, float]:
+    """Means over all model calls; all zero without calls."""
+    rows = {
+        "R_atomic_validity": [s.atomic for s in scores],
+        "R_atomic_validity_ast": [s.ast for s in scores],
+        "R_atomic_validity_semantic": [s.semantic for s in scores],
+        "R_atomic_validity_rate": [float(s.ast >= 1.0 and s.semantic == 1.0) for s in scores],
+        "R_atomic_validity_name": [s.name for s in scores],
+        "R_atomic_validity_structure": [s.structure for s in scores],
+        "R_atomic_validity_values": [s.values for s in scores],
+        "tool_executable_rate": [float(s.executable) for s in scores],
+        "tool_calling_success_rate": [float(s.succeeded) for s in scores],
+    }
+    return {name: sum(row) / len(row) if row else 0.0 for name, row in rows.items()}
+
+
+def _accounts(
+    task: Task,
+    calls: Sequence[TextCall],
+    scores: Sequence[CallScore],
+    matched: Sequence[int | None],
+) -> tuple[CallAccount, ...]:
+    """One account per call that the text shows, all counted as of one turn."""
+    accounts: list[CallAccount] = []
+    for index, (call, score) in enumerate(zip(calls, scores, strict=True)):
+        satisfied = [step for step, position in enumerate(matched) if position == index]
+        if score.step is None:
+            why = f"No gold step uses {call.name or 'a call without a name'}."
+        else:
+            why = (
+                f"Held against gold call {score.step}, the first of its name: AST {score.ast:.2f}, "
+                f"semantic {score.semantic:.0f}; satisfies {len(satisfied)} gold steps."
+            )
+        accounts.append(
+            CallAccount(
+                turn=0,
+                index=index,
+                gold=score.step,
+                atomic=score.atomic,
+                orchestration=float(bool(satisfied)),
+                why=why,
+            )
+        )
+    return tuple(accounts)

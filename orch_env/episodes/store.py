@@ -1,0 +1,114 @@
+"""Episodes as JSON Lines that explain themselves: each line holds the task and the settings too.
+
+A line is INTERFACE's episode with two keys more, ``task`` (the whole task) and ``settings`` (how
+the environment was set up), so that it can be verified against a cache, scored anew or viewed with
+nothing else at hand. Both may be missing; readers say what they then cannot do. The hard decision:
+lines are ASCII, so that a lone surrogate that a model wrote survives the trip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orch_env.tasks import read_lines, write_lines
+from orch_env.types import Episode, OrchError, Task
+from orch_env.types.json import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEpisode:
+    """An episode with where it comes from.
+
+    Attributes:
+        episode: what happened.
+        task: the task, ``None`` where the line holds none.
+        settings: how the environment was set up (``call_format``, limits); empty if unknown.
+        digest: the digest as stored; differs from ``episode.digest`` if the line was changed.
+    """
+
+    episode: Episode
+    task: Task | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    digest: str | None = None
+
+    @property
+    def intact(self) -> bool:
+        """Whether the stored digest, if there is one, fits the content."""
+        return self.digest is None or self.digest == self.episode.digest
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StoredEpisode:
+        """Read one line; a digest that does not fit is kept and not refused here.
+
+        Raises:
+            OrchError: it is no episode, or its task is no task.
+        """
+        digest, task, settings = data.get("digest"), data.get("task"), data.get("settings")
+        episode = Episode.from_dict({k: v for k, v in data.items() if k != "digest"})
+        return cls(
+            episode=episode,
+            task=Task.from_dict(task) if isinstance(task, Mapping) else None,
+            settings=dict(settings) if isinstance(settings, Mapping) else {},
+            digest=digest if isinstance(digest, str) else None,
+        )
+
+    def to_dict(self) -> JsonObject:
+        """The line's JSON form."""
+        out = self.episode.to_dict()
+        if self.task is not None:
+            out["task"] = self.task.to_dict()
+        if self.settings:
+            out["settings"] = dict(self.settings)
+        return out
+
+
+def write_episodes(
+    episodes: Iterable[StoredEpisode | Episode], path: str | os.PathLike[str]
+) -> None:
+    """Write episodes as JSON Lines (gzipped if the name ends in ``.gz``), whole or not at all."""
+    lines = (json.dumps(e.to_dict(), ensure_ascii=True, separators=(",", ":")) for e in episodes)
+    write_lines(lines, Path(path))
+
+
+def read_episodes(path: str | os.PathLike[str], *, check: bool = True) -> list[StoredEpisode]:
+    """Read a file of episodes.
+
+    Args:
+        path: JSON Lines, plain or gzipped.
+        check: refuse a line whose digest does not fit its content; with False the caller looks
+            at :attr:`StoredEpisode.intact`.
+
+    Raises:
+        OrchError: the file is missing, or a line is no episode; the message has the line.
+    """
+    stored: list[StoredEpisode] = []
+    for number, line in enumerate(read_lines(Path(path)), start=1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+            if not isinstance(data, dict):
+                raise OrchError("it must be a JSON object")
+            episode = StoredEpisode.from_dict(data)
+            if check and not episode.intact:
+                raise OrchError(
+                    f"episode of task {episode.episode.task_id!r} was changed after it was stored"
+                )
+        except (ValueError, RecursionError, OrchError) as problem:
+            raise OrchError(f"{os.fspath(path)}: line {number}: {problem}") from problem
+        stored.append(episode)
+    return stored
+
+
+def digest_of(episodes: Iterable[Episode]) -> str:
+    """Hex BLAKE2b-128 over the digests of episodes, in the order given (the tasks' order)."""
+    whole = hashlib.blake2b(digest_size=16)
+    for episode in episodes:
+        whole.update(bytes.fromhex(episode.digest))
+    return whole.hexdigest()

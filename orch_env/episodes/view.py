@@ -1,0 +1,131 @@
+"""An episode for people: a transcript in plain text, or one self-contained HTML page.
+
+The hard decision: everything a model or an API wrote is escaped and nothing is loaded from
+anywhere, so that a page can be opened, mailed or put on a share without a second thought.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator
+
+from orch_env.types import CallAccount, Episode, RewardBreakdown, Task, ToolCall
+from orch_env.types.json import Json
+
+_SHOWN = 2_000
+"""Characters of a result in the text transcript; the page holds all of it, folded."""
+
+_FOLDED = 600
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
+color:#1c1e21;background:#fff}
+h1{font-size:1.2rem}h2{font-size:.8rem;color:#667;margin:1.4rem 0 .3rem;text-transform:uppercase}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f5f6f8;border-radius:6px;
+padding:.6rem .8rem;margin:.3rem 0;font-size:13px}
+.user{background:#eaf2ff}.bad{background:#fdecea}.call{background:#eef7ee}
+.tag{font-size:12px;border-radius:4px;padding:0 .4rem;background:#e4e6ea}
+table{border-collapse:collapse;font-size:13px}td,th{text-align:left;padding:.15rem .8rem .15rem 0}
+@media(prefers-color-scheme:dark){body{background:#16181b;color:#dde}pre{background:#22262b}
+.user{background:#1c2b40}.bad{background:#40211f}.call{background:#1e3324}.tag{background:#333941}}
+"""
+
+
+def episode_text(task: Task, episode: Episode) -> str:
+    """A readable transcript; long results are cut. Lone surrogates are shown as ``?``."""
+    lines = [f"task {task.id}"]
+    for message in task.messages:
+        lines += [f"[{message.get('role')}]", _indent(_said(message.get("content")))]
+    for number, turn in enumerate(episode.turns):
+        lines += [f"[assistant, turn {number}]", _indent(turn.action)]
+        for call, result in zip(turn.calls, turn.results, strict=True):
+            lines += [f"[{_headline(call)}]", _indent(_short(result))]
+        if not turn.calls and turn.observation:
+            lines += ["[user]", _indent(turn.observation)]
+    lines += list(_verdict(episode))
+    return "\n".join(lines).encode("utf-8", "replace").decode()
+
+
+def episode_html(task: Task, episode: Episode) -> str:
+    """A whole HTML page: messages, calls, results, and what each call earned."""
+    reward = episode.reward
+    accounts = {(a.turn, a.index): a for a in reward.calls} if reward is not None else {}
+    parts = [f"<h1>{_safe(task.id)}</h1>"]
+    for message in task.messages:
+        parts.append(f"<h2>{_safe(str(message.get('role')))}</h2>")
+        parts.append(_pre(_said(message.get("content")), "user"))
+    for number, turn in enumerate(episode.turns):
+        parts += [f"<h2>assistant, turn {number}</h2>", _pre(turn.action)]
+        for index, (call, result) in enumerate(zip(turn.calls, turn.results, strict=True)):
+            parts += _call_html(call, result, accounts.get((number, index)))
+        if not turn.calls and turn.observation:
+            parts += ["<h2>user</h2>", _pre(turn.observation, "user")]
+    parts.append(_ending_html(episode, reward))
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{_safe(task.id)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n"
+        "</body></html>\n"
+    )
+
+
+def _call_html(call: ToolCall, result: str, account: CallAccount | None) -> Iterator[str]:
+    yield f'<p><span class="tag">{_safe(_headline(call))}</span></p>'
+    if call.arguments:
+        yield _pre(json.dumps(call.arguments, indent=1, ensure_ascii=False), "call")
+    shown = _pre(result, "" if call.ok else "bad")
+    if len(result) > _FOLDED:
+        shown = f"<details><summary>{len(result):,} characters</summary>{shown}</details>"
+    yield shown
+    if account is not None:
+        gold = "no gold call" if account.gold is None else f"gold call {account.gold}"
+        yield (
+            f"<p>{_safe(gold)} · atomic {account.atomic:.3f} · "
+            f"orchestration {account.orchestration:.3f} · {_safe(account.why)}</p>"
+        )
+
+
+def _ending_html(episode: Episode, reward: RewardBreakdown | None) -> str:
+    rows = [f"<tr><th>{_safe(line)}</th></tr>" for line in _verdict(episode)]
+    if reward is not None:
+        rows += [
+            f"<tr><td>{_safe(name)}</td><td>{value:.6g}</td></tr>"
+            for name, value in reward.components.items()
+        ]
+    return f"<h2>end</h2><table>{''.join(rows)}</table>"
+
+
+def _verdict(episode: Episode) -> Iterator[str]:
+    reason = episode.stop_reason
+    yield "still running" if reason is None else f"ended: {reason.value}"
+    if episode.reward is not None:
+        yield f"reward: {episode.reward.total:.6g}"
+
+
+def _headline(call: ToolCall) -> str:
+    name = call.name or "unreadable call"
+    return name if call.error is None else f"{name}: {call.error.value}"
+
+
+def _said(content: Json) -> str:
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
+def _short(text: str) -> str:
+    if len(text) <= _SHOWN:
+        return text
+    return f"{text[:_SHOWN]}\n... {len(text) - _SHOWN:,} more characters"
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.split("\n"))
+
+
+def _pre(text: str, kind: str = "") -> str:
+    return f'<pre class="{kind}">{_safe(text)}</pre>' if kind else f"<pre>{_safe(text)}</pre>"
+
+
+def _safe(text: str) -> str:
+    return html.escape(text.encode("utf-8", "replace").decode())

@@ -1,0 +1,91 @@
+"""When a score is paid: at the end of an episode, or step by step.
+
+The hard decision: what is paid is the score rounded to a multiple of 2^-40, whatever the reward.
+Differences and sums of such numbers are exact in floating point, so the dense form pays, to the
+bit, what the terminal form pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from orch_env.rewards.protocol import Reward
+from orch_env.types import Episode, OrchError, RewardBreakdown, Task
+from orch_env.types.json import JsonObject
+
+
+class Payout:
+    """The account of one episode.
+
+    Args:
+        reward: scores the episode.
+        verdict: the binary reward, which says whether the task was done.
+        dense: pay the change of the score at each step, beginning from 0, instead of all at the
+            end. A running episode is scored only then.
+
+    Attributes:
+        paid: sum of what was paid so far.
+        breakdown: the final score, ``None`` before the end.
+        success: whether the task was done; False before the end.
+    """
+
+    def __init__(self, reward: Reward, verdict: Reward, *, dense: bool) -> None:
+        self._reward = reward
+        self._verdict = verdict
+        self._dense = dense
+        self.paid = 0.0
+        self.breakdown: RewardBreakdown | None = None
+        self.success = False
+
+    @classmethod
+    def from_names(cls, reward: str | Mapping[str, Any] | Reward, mode: str) -> Payout:
+        """Make an account from a preset's name, a reward's configuration, or a reward.
+
+        Raises:
+            OrchError: no such reward, or ``mode`` is neither ``terminal`` nor ``dense``.
+        """
+        from orch_env.rewards import make_reward
+
+        if mode not in ("terminal", "dense"):
+            raise OrchError(f"reward_mode must be 'terminal' or 'dense', got {mode!r}")
+        made = reward if callable(reward) else make_reward(reward)
+        return cls(made, make_reward("binary"), dense=mode == "dense")
+
+    def fresh(self) -> Payout:
+        """An empty account with the same terms."""
+        return Payout(self._reward, self._verdict, dense=self._dense)
+
+    def pay(self, task: Task, episode: Episode) -> float:
+        """What this step earns; an episode with a stop reason is settled."""
+        ended = episode.stop_reason is not None
+        if not ended and not self._dense:
+            return 0.0
+        breakdown = self._reward(task, episode)
+        total = round(breakdown.total * 2.0**40) * 2.0**-40
+        due, self.paid = total - self.paid, total
+        if ended:
+            self.breakdown = replace(breakdown, total=total)
+            self.success = self._verdict(task, episode).total == 1.0
+        return due
+
+    def state(self) -> JsonObject:
+        """The account as plain data."""
+        return {
+            "paid": self.paid,
+            "reward": self.breakdown.to_dict() if self.breakdown is not None else None,
+            "success": self.success,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what :meth:`state` described."""
+        reward = state["reward"]
+        self.breakdown = None if reward is None else RewardBreakdown.from_dict(reward)
+        self.paid, self.success = float(state["paid"]), bool(state["success"])
+
+    def copy(self) -> Payout:
+        """The same account, apart from this one from now on."""
+        twin = self.fresh()
+        twin.paid, twin.breakdown, twin.success = self.paid, self.breakdown, self.success
+        return twin

@@ -184,6 +184,74 @@ async def run_episode(
     return run.trajectory(task_id, group, member)
 
 
+class EnvPool:
+    """At most ``size`` environments, made when none is free, handed out in order of asking.
+
+    Args:
+        factory: makes an environment.
+        size: how many may be in use at the same time, at least 1.
+    """
+
+    def __init__(self, factory: Callable[[], RolloutEnv], size: int) -> None:
+        self._factory = factory
+        self._places = asyncio.Semaphore(size)
+        self._free: list[RolloutEnv] = []
+        self._all: list[RolloutEnv] = []
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[RolloutEnv]:
+        """Wait for an environment and hold it for the block."""
+        async with self._places:
+            if not self._free:
+                self._all.append(self._factory())
+                self._free.append(self._all[-1])
+            env = self._free.pop()
+            try:
+                yield env
+            finally:
+                self._free.append(env)
+
+    def close(self) -> None:
+        """Close every environment that was made."""
+        for env in self._all:
+            env.close()
+
+
+async def run_group(
+    pool: EnvPool,
+    engine: RolloutEngine,
+    chat: ChatRenderer,
+    request: GroupRequest,
+    *,
+    limits: RolloutLimits,
+) -> Group:
+    """Roll out one group, its members at the same time as far as the pool allows.
+
+    Any number of groups may share the pool. When a member fails, the others are cancelled.
+
+    Raises:
+        EngineError: the engine failed.
+        Exception: whatever an environment raised.
+    """
+
+    async def member_episode(member: int) -> Trajectory:
+        async with pool.use() as env:
+            return await run_episode(
+                env,
+                engine,
+                chat,
+                task_id=request.task_id,
+                env_seed=request.env_seed,
+                sample_seed=request.sample_seed,
+                limits=limits,
+                group=request.id,
+                member=member,
+            )
+
+    trajectories = await _all_or_none([member_episode(m) for m in range(request.size)])
+    return Group(request.id, request.task_id, request.env_seed, trajectories)
+
+
 async def run_groups(
     env_factory: Callable[[], RolloutEnv],
     engine: RolloutEngine,
@@ -214,28 +282,10 @@ async def run_groups(
     """
     if max_concurrent < 1:
         raise OrchError(f"max_concurrent must be at least 1, got {max_concurrent}")
-    pool = _EnvPool(env_factory, max_concurrent)
-
-    async def member_episode(request: GroupRequest, member: int) -> Trajectory:
-        async with pool.use() as env:
-            return await run_episode(
-                env,
-                engine,
-                chat,
-                task_id=request.task_id,
-                env_seed=request.env_seed,
-                sample_seed=request.sample_seed,
-                limits=limits,
-                group=request.id,
-                member=member,
-            )
-
-    async def whole_group(request: GroupRequest) -> Group:
-        members = [member_episode(request, m) for m in range(request.size)]
-        trajectories = await _all_or_none(members)
-        return Group(request.id, request.task_id, request.env_seed, trajectories)
-
-    pending = [asyncio.ensure_future(whole_group(r)) for r in requests]
+    pool = EnvPool(env_factory, max_concurrent)
+    pending = [
+        asyncio.ensure_future(run_group(pool, engine, chat, r, limits=limits)) for r in requests
+    ]
     try:
         for finished in asyncio.as_completed(pending):
             yield await finished
@@ -286,32 +336,6 @@ class _Run:
             success=bool(self.info["success"]),
             timings=dict(self.seconds),
         )
-
-
-class _EnvPool:
-    """At most ``size`` environments, made when none is free, handed out in order of asking."""
-
-    def __init__(self, factory: Callable[[], RolloutEnv], size: int) -> None:
-        self._factory = factory
-        self._places = asyncio.Semaphore(size)
-        self._free: list[RolloutEnv] = []
-        self._all: list[RolloutEnv] = []
-
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[RolloutEnv]:
-        async with self._places:
-            if not self._free:
-                self._all.append(self._factory())
-                self._free.append(self._all[-1])
-            env = self._free.pop()
-            try:
-                yield env
-            finally:
-                self._free.append(env)
-
-    def close(self) -> None:
-        for env in self._all:
-            env.close()
 
 
 async def _all_or_none(episodes: Iterable[Coroutine[Any, Any, Trajectory]]) -> list[Trajectory]:

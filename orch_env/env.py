@@ -10,6 +10,7 @@ observation of one shape; exceptions are for wrong use of the environment and fo
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -161,6 +162,11 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
     def task(self) -> Task:
         """The task of the current episode."""
         return self._current().task
+
+    @property
+    def settings(self) -> JsonObject:
+        """What a trajectory depends on besides task, seed and actions; stored with episodes."""
+        return {"call_format": self._format.name, **dataclasses.asdict(self._limits)}
 
     @property
     def episode(self) -> Episode:

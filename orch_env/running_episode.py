@@ -119,7 +119,7 @@ class RunningEpisode:
             elif result.error is ErrorType.LIMIT and position < self._limits.max_calls_per_turn:
                 refused = True
             results.append(result)
-        shown = self._shown([result.text for result in results])
+        shown = shown_results([result.text for result in results], self._limits)
         self._append(_turn(action, parsed.calls, results, self._format.render_results(shown)))
         self._check_limits(refused)
         return [
@@ -236,12 +236,6 @@ class RunningEpisode:
             )
         return None
 
-    def _shown(self, results: list[str]) -> list[str]:
-        """The results as the model reads them; all of them together fit an observation."""
-        share = MAX_OBSERVATION // len(results) - _LEAST_CUT
-        limit = min(self._limits.max_observation_chars or share, share)
-        return [_cut(text, limit) for text in results]
-
     def _check_limits(self, refused: bool) -> None:
         limits = self._limits
         if limits.max_errors is not None and self._failed_in_a_row >= limits.max_errors:
@@ -273,6 +267,13 @@ def _turn(
         results=tuple(result.text for result in results),
         observation=observation,
     )
+
+
+def shown_results(results: Sequence[str], limits: Limits) -> list[str]:
+    """The results of one message as the model reads them; together they fit an observation."""
+    share = MAX_OBSERVATION // max(1, len(results)) - _LEAST_CUT
+    limit = min(limits.max_observation_chars or share, share)
+    return [_cut(text, limit) for text in results]
 
 
 def _cut(text: str, limit: int) -> str:

@@ -1,0 +1,192 @@
+"""``orch replay``: run a scripted policy over tasks, or verify stored episodes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import click
+
+from orch_env.cli.output import emit, json_option
+from orch_env.types import OrchError, Task
+
+_T = TypeVar("_T")
+_LISTED = 20
+
+_EPILOG = """\b
+Examples:
+  orch replay --tasks harbour --policy gold
+  orch replay --tasks cfb.jsonl --cache booking.db --policy random --out episodes.jsonl
+  orch replay --verify episodes.jsonl --cache booking.db
+
+A policy FILE is JSON Lines, one line per task: {"task_id": "...", "actions": ["...", ...]}.
+Stored episodes carry their task and settings, so --verify needs nothing but the cache."""
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--tasks", help="Task file, or the name of a bundled data set.")
+@click.option("--cache", help="Response cache; a bundled data set has its own.")
+@click.option("--split", help="Only the tasks of this split.")
+@click.option(
+    "--policy",
+    default="gold",
+    show_default=True,
+    help="gold, noop, random, or a FILE of actions.",
+)
+@click.option("--reward", default="graduated", show_default=True, help="Reward preset.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the episodes here.")
+@click.option("--seed", default=0, show_default=True, help="Seed of every episode and the policy.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N tasks.")
+@click.option(
+    "--max-turns",
+    type=click.IntRange(min=1),
+    help="Messages per episode [default: 20; gold gets as many as it needs].",
+)
+@click.option(
+    "--max-observation-chars", type=click.IntRange(min=64), help="Cut each result to N characters."
+)
+@click.option(
+    "--verify",
+    type=click.Path(dir_okay=False),
+    metavar="EPISODES",
+    help="Run stored episodes again and compare every byte; exit 1 where one differs.",
+)
+@json_option
+@click.pass_context
+def replay(
+    context: click.Context,
+    tasks: str | None,
+    cache: str | None,
+    split: str | None,
+    policy: str,
+    reward: str,
+    out: str | None,
+    seed: int,
+    limit: int | None,
+    max_turns: int | None,
+    max_observation_chars: int | None,
+    verify: str | None,
+    as_json: bool,
+) -> int:
+    """Run a scripted policy over tasks and print success, reward and steps/s, or verify episodes.
+
+    The digest covers all trajectories in task order: the same tasks, policy and seed give the
+    same digest on every machine. With the gold policy, a task that does not replay to success is
+    named on stderr and the exit code is 1.
+    """
+    if verify is not None:
+        given = [name for name in ("policy", "reward", "out", "split") if _given(context, name)]
+        if given:
+            raise click.UsageError(f"--verify takes --cache and --tasks, not --{given[0]}", context)
+        return _verify(verify, cache, tasks, as_json)
+    if tasks is None:
+        raise click.UsageError("give --tasks FILE, or --verify EPISODES", context)
+    return _play(
+        tasks, cache, split, policy, reward, out, seed, limit, max_turns, max_observation_chars,
+        as_json,
+    )  # fmt: skip
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _play(
+    tasks: str,
+    cache: str | None,
+    split: str | None,
+    policy: str,
+    reward: str,
+    out: str | None,
+    seed: int,
+    limit: int | None,
+    max_turns: int | None,
+    max_observation_chars: int | None,
+    as_json: bool,
+) -> int:
+    from orch_env.env import ToolOrchestrationEnv
+    from orch_env.episodes import write_episodes
+    from orch_env.policies import make_policy
+    from orch_env.replay import replay as play
+    from orch_env.replay import summarise, turns_of_gold
+    from orch_env.sources import load_split
+
+    chosen: Sequence[Task] = load_split(tasks, split)[:limit]
+    if not chosen:
+        raise OrchError(f"{tasks!r} holds no tasks")
+    player = make_policy(policy, seed=seed)
+    if max_turns is None:
+        needed = max(map(turns_of_gold, chosen)) if policy == "gold" else 0
+        max_turns = max(20, needed)
+    env = ToolOrchestrationEnv(
+        tasks,
+        cache,
+        split=split,
+        reward=reward,
+        max_turns=max_turns,
+        max_observation_chars=max_observation_chars,
+    )
+    try:
+        started = time.perf_counter()
+        played = list(_progress(play(env, player, chosen, seed=seed), len(chosen), "replaying"))
+        seconds = time.perf_counter() - started
+    finally:
+        env.close()
+    if out is not None:
+        write_episodes((one.stored for one in played), out)
+    emit(summarise(played, seconds), as_json=as_json, title=f"{policy} on {tasks}")
+    if policy != "gold":
+        return 0
+    failed = [one.stored.episode.task_id for one in played if not one.success]
+    for task_id in failed[:_LISTED]:
+        click.echo(f"gold did not replay to success: {task_id}", err=True)
+    if len(failed) > _LISTED:
+        click.echo(f"... and {len(failed) - _LISTED} more", err=True)
+    return 1 if failed else 0
+
+
+def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) -> int:
+    from orch_env.episodes import read_episodes
+    from orch_env.tasks import load_tasks
+    from orch_env.verification import Divergence, Verifier
+
+    stored = read_episodes(episodes, check=False)
+    named = None if tasks is None else {task.id: task for task in load_tasks(tasks)}
+    if cache is not None:
+        from orch_env.backends.replay import ReplayBackend
+        from orch_env.cache import open_cache
+
+        opened = open_cache(cache)
+        verifier = Verifier(ReplayBackend(opened), opened, named)
+    else:
+        from orch_env.sources import make_backend
+
+        at_hand = list(named.values()) if named else [e.task for e in stored if e.task is not None]
+        verifier = Verifier(make_backend(tasks or episodes, None, at_hand), None, named)
+    divergence: Divergence | None = None
+    for one in _progress(stored, len(stored), "verifying"):
+        divergence = verifier.check(one)
+        if divergence is not None:
+            break
+    result = {
+        "episodes": len(stored),
+        "ok": divergence is None,
+        "divergence": divergence.to_dict() if divergence is not None else None,
+    }
+    emit(result, as_json=as_json, title=f"verification of {episodes}")
+    return 0 if divergence is None else 1
+
+
+def _progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
+    """Show a progress bar on stderr while items come, if a person is watching."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(
+        items, description=what, total=total, console=Console(stderr=True), transient=True
+    )

@@ -80,7 +80,8 @@ class ArgumentChecker:
             at = _pointer(error.absolute_path)
             if error.validator == "required":
                 given: Any = error.instance
-                missing = [n for n in error.validator_value if n not in given]
+                wanted: Any = error.validator_value
+                missing = [n for n in wanted if n not in given]
                 names = [f"{at}/{escape(n)}".removeprefix("/") for n in missing]
                 found.setdefault("missing", []).extend(
                     n for n in names if n not in found.get("missing", [])

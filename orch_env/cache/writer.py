@@ -108,7 +108,7 @@ class CacheWriter:
     def put_tool(self, spec: ToolSpec, *, inferred: bool) -> None:
         """Store or replace one catalogue entry."""
         self._connection.execute(delete(Tool).where(Tool.name == spec.name))
-        text = json.dumps(spec.to_dict(), sort_keys=True, ensure_ascii=True)
+        text = json.dumps(spec.to_dict(), ensure_ascii=True)  # property order is the author's
         self._connection.execute(
             insert(Tool).values(name=spec.name, spec=text, inferred=int(inferred))
         )

@@ -1,0 +1,134 @@
+"""``orch cache``: import recordings, look at a cache, verify it, and look a call up."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from orch_env.cli.output import emit, json_option
+from orch_env.types import OrchError
+
+
+@click.group()
+def cache() -> None:
+    """Import, inspect and verify caches of recorded API responses."""
+
+
+@cache.command("import", epilog="Example: orch cache import recordings.json.gz --out booking.db")
+@click.argument("sources", metavar="SRC...", nargs=-1, required=True, type=click.Path())
+@click.option("--out", "out", required=True, type=click.Path(), help="Cache to make or add to.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["auto", "complexfuncbench", "reference-cache", "reference-pkl"]),
+    default="auto",
+    show_default=True,
+    help="Layout of the sources; 'auto' looks at their content.",
+)
+@click.option(
+    "--tools",
+    "tools",
+    type=click.Path(),
+    help="Tool schemas (JSON, or JSON Lines) for sources that hold none.",
+)
+@json_option
+def import_(
+    sources: tuple[str, ...], out: str, format_: str, tools: str | None, as_json: bool
+) -> None:
+    """Store every response recorded in SRC in the cache --out.
+
+    SRC is ComplexFuncBench JSON Lines, a response cache {function: [{arguments, response}]}, or a
+    reference task .pkl; plain or gzipped. An existing cache is added to: several sources may go
+    into one file, and importing the same source again changes nothing. Readers of the old file
+    are not disturbed.
+    """
+    from orch_env.cache import open_cache
+    from orch_env.cli.progress import progress_bar
+    from orch_env.importers import read_source, read_tools, store
+
+    with progress_bar() as report:
+        specs = read_tools(Path(tools)) if tools else []
+        loaded = [
+            read_source(Path(s), format_, lambda done, total: report("reading", done, total))
+            for s in sources
+        ]
+        with open_cache(out, write=True) as target:
+            for recordings in loaded:
+                store(recordings, target, specs, report)
+    for recordings in loaded:
+        for refusal in recordings.refused:
+            click.echo(f"left out {refusal.id}: {refusal.reason}", err=True)
+    emit(open_cache(out).stats(), as_json=as_json, title=f"cache {out}")
+
+
+@cache.command("info")
+@click.argument("db", type=click.Path())
+@json_option
+def info(db: str, as_json: bool) -> None:
+    """Show what the cache DB holds.
+
+    responses: recorded (call, response) pairs; payloads: distinct responses; tools: catalogue
+    entries; variants: calls with more than one recorded response; digest: of all content.
+    """
+    from orch_env.cache import open_cache
+
+    emit(open_cache(db).stats(), as_json=as_json, title=f"cache {db}")
+
+
+@cache.command("verify")
+@click.argument("db", type=click.Path())
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, db: str, as_json: bool) -> None:
+    """Hash everything in the cache DB again; exit code 1 if anything does not fit."""
+    from orch_env.cache import open_cache
+
+    found = open_cache(db).verify()
+    if as_json:
+        emit(found, as_json=True)
+    else:
+        for problem in found["problems"]:
+            click.echo(problem)
+        click.echo(f"cache {db}: {'ok' if found['ok'] else 'damaged'}")
+    if not found["ok"]:
+        ctx.exit(1)
+
+
+@cache.command(
+    "get", epilog="""Example: orch cache get booking.db Search_Car_Location '{"query": "Oslo"}'"""
+)
+@click.argument("db", type=click.Path())
+@click.argument("tool")
+@click.argument("arguments", metavar="ARGUMENTS_JSON")
+@click.option("--task", "task", help="Task id: answer with the variant that this task pins.")
+@json_option
+@click.pass_context
+def get(
+    ctx: click.Context, db: str, tool: str, arguments: str, task: str | None, as_json: bool
+) -> None:
+    """Print the recorded response of a call, byte for byte; exit code 1 if there is none."""
+    from orch_env.cache import open_cache
+
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError) as problem:
+        raise OrchError(f"ARGUMENTS_JSON is not JSON: {problem}") from problem
+    if not isinstance(value, dict):
+        raise OrchError(f"ARGUMENTS_JSON must be a JSON object, got {arguments[:60]!r}")
+    opened = open_cache(db)
+    found = opened.get(tool, value, task=task)
+    if found is None:
+        known = opened.resolve(tool) is not None
+        what = "no response recorded for these arguments" if known else "no such tool in the cache"
+        click.echo(f"orch cache get: {tool}: {what}", err=True)
+        ctx.exit(1)
+    elif as_json:
+        fields = {"text": found.text, "is_error": found.is_error, "digest": found.digest}
+        emit({**fields, "metadata": found.metadata}, as_json=True)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(found.text.encode("utf-8", "surrogatepass"))
+        sys.stdout.buffer.flush()

@@ -1,0 +1,225 @@
+"""``orch tasks``: import task files, and look at and validate them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orch_env.cli.output import emit, json_option
+from orch_env.types import OrchError, Task
+
+
+@click.group()
+def tasks() -> None:
+    """Import, show and validate task files."""
+
+
+@tasks.command(
+    "import",
+    epilog="Example: orch tasks import ComplexFuncBench.jsonl --cache booking.db --out cfb.jsonl",
+)
+@click.argument("source", metavar="SRC", type=click.Path())
+@click.option("--cache", "cache", required=True, type=click.Path(), help="Cache to make or add to.")
+@click.option("--out", "out", required=True, type=click.Path(), help="Task file to write.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["auto", "complexfuncbench", "reference-pkl"]),
+    default="auto",
+    show_default=True,
+    help="Layout of SRC; 'auto' looks at its content.",
+)
+@click.option(
+    "--tools", "tools", type=click.Path(), help="Tool schemas for a source that holds none."
+)
+@json_option
+def import_(
+    source: str, cache: str, out: str, format_: str, tools: str | None, as_json: bool
+) -> None:
+    """Make a task file of SRC and store every response that it recorded in --cache.
+
+    Where each argument comes from (the query, or which path of which earlier output) is found on
+    the way, over all tasks together. A task whose gold trace would not replay is refused with the
+    reason; the others are imported.
+    """
+    from orch_env.cache import open_cache
+    from orch_env.cli.progress import progress_bar
+    from orch_env.importers import TASK_FORMATS, import_tasks, read_source, read_tools
+    from orch_env.tasks import save_tasks
+
+    if not Path(out).resolve().parent.is_dir():
+        raise OrchError(f"folder of --out {out!r} does not exist")
+    with progress_bar() as report:
+        specs = read_tools(Path(tools)) if tools else []
+        recordings = read_source(
+            Path(source), format_, lambda done, total: report("reading", done, total)
+        )
+        if recordings.format not in TASK_FORMATS:
+            raise OrchError(
+                f"{source!r} holds responses but no tasks: use `orch cache import` for it"
+            )
+        with open_cache(cache, write=True) as target:
+            result = import_tasks(recordings, target, specs, report)
+        save_tasks(result.tasks, out)
+    summary = result.summary()
+    if not as_json and result.unpinned:
+        click.echo(
+            f"{result.unpinned} gold calls have no response in {source}: the cache answers them",
+            err=True,
+        )
+    emit(summary, as_json=as_json, title=f"{out}  (responses in {cache})")
+
+
+@tasks.command("validate")
+@click.argument("file", type=click.Path())
+@click.option("--cache", "cache", type=click.Path(), help="Cache that answers the tasks' calls.")
+@click.option(
+    "--max-observation-chars",
+    "limit",
+    type=click.IntRange(min=1),
+    help="Also report gold values that stand beyond this many characters of an observation.",
+)
+@json_option
+@click.pass_context
+def validate(
+    ctx: click.Context, file: str, cache: str | None, limit: int | None, as_json: bool
+) -> None:
+    """Check that every task of FILE can be solved as its gold says; exit code 1 if one cannot.
+
+    Checked: structure, tools, a recorded answer for every gold call, provenance paths that lead
+    to equal values, optional calls that nothing needs, and gold replayed to success and reward 1.
+    """
+    from orch_env.cli.progress import progress_bar
+    from orch_env.importers.validation import validate_tasks
+    from orch_env.tasks import load_tasks
+
+    with progress_bar() as report:
+        result = validate_tasks(load_tasks(file), cache, limit, report)
+    if as_json:
+        emit(result, as_json=True)
+    else:
+        for failure in result["failures"]:
+            click.echo(f"{failure['id']}: {failure['reason']}")
+        click.echo(f"{result['ok']} of {result['tasks']} tasks are valid")
+        for entry in result.get("hidden", ()):
+            click.echo(f"hidden: {entry['id']} call {entry['call']} {entry['pointer']}")
+    if result["failures"]:
+        ctx.exit(1)
+
+
+@tasks.command("stats")
+@click.argument("file", type=click.Path())
+@json_option
+def stats(file: str, as_json: bool) -> None:
+    """Count what FILE holds: tasks, calls, tools, domains, sizes, and where values come from."""
+    from orch_env.tasks import load_tasks
+
+    emit(_stats(load_tasks(file)), as_json=as_json, title=file)
+
+
+@tasks.command("show")
+@click.argument("first", metavar="ID")
+@click.argument("second", metavar="FILE", required=False)
+@click.option("--tasks", "file", type=click.Path(), help="Task file, instead of the argument.")
+@json_option
+def show(first: str, second: str | None, file: str | None, as_json: bool) -> None:
+    """Show the task ID of FILE: the request, the tools, and gold with its data flow.
+
+    ID and FILE may stand in either order.
+    """
+    from orch_env.tasks import load_tasks
+
+    task_id, path = _id_and_file(first, second, file)
+    loaded = load_tasks(path)
+    found = next((task for task in loaded if task.id == task_id), None)
+    if found is None:
+        import difflib
+
+        near = difflib.get_close_matches(task_id, [task.id for task in loaded], n=3)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise OrchError(f"{path!r} has no task {task_id!r}{hint}")
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+    else:
+        _show(found)
+
+
+def _id_and_file(first: str, second: str | None, file: str | None) -> tuple[str, str]:
+    if file is not None:
+        if second is not None:
+            raise OrchError("give the task file once: as an argument or as --tasks")
+        return first, file
+    if second is None:
+        raise OrchError("name the task and its file: orch tasks show ID FILE")
+    from orch_env.tasks import bundled
+
+    def is_file(text: str) -> bool:
+        return Path(text).is_file() or bundled(text, "tasks") is not None
+
+    return (second, first) if is_file(first) and not is_file(second) else (first, second)
+
+
+def _stats(loaded: list[Task]) -> dict[str, Any]:
+    from orch_env.provenance import measure, shares
+
+    calls = [call for task in loaded for call in task.gold_calls]
+    sizes = [measure(task.gold) for task in loaded]
+    domains = Counter(str(task.metadata.get("domain")) for task in loaded)
+    splits = Counter(str(task.metadata.get("split")) for task in loaded)
+    count = max(len(loaded), 1)
+    return {
+        "tasks": len(loaded),
+        "calls": len(calls),
+        "steps": sum(len(task.gold) for task in loaded),
+        "tools": len({name for task in loaded for name in task.tool_names}),
+        "edges": sum(size["edges"] for size in sizes),
+        "calls_per_task": _count_sorted(size["calls"] for size in sizes),
+        "depth": _count_sorted(size["depth"] for size in sizes),
+        "width": _count_sorted(size["width"] for size in sizes),
+        "tools_offered_mean": sum(len(task.tools) for task in loaded) / count,
+        "domains": dict(domains.most_common()),
+        "splits": dict(splits.most_common()),
+        "gold_tools": dict(Counter(call.name for call in calls).most_common()),
+        "provenance": shares(calls),
+    }
+
+
+def _count_sorted(values: Any) -> dict[str, int]:
+    return {str(value): n for value, n in sorted(Counter(values).items())}
+
+
+def _show(task: Task) -> None:
+    click.secho(task.id, bold=True)
+    for message in task.messages:
+        click.echo(f"{message['role']}: {message.get('content')}")
+    for text in task.followups:
+        click.echo(f"user (later): {text}")
+    click.echo(f"tools: {', '.join(task.tool_names)}")
+    number = 0
+    for index, step in enumerate(task.gold):
+        click.secho(f"step {index}", bold=True)
+        for call in step:
+            optional = "  (optional)" if call.optional else ""
+            click.echo(f"  [{number}] {call.name}{optional}")
+            for pointer, ref in call.provenance.items():
+                click.echo(f"      {pointer}  {_source(call.arguments, pointer, ref)}")
+            number += 1
+    click.echo(f"metadata: {json.dumps(task.metadata, ensure_ascii=False)}")
+
+
+def _source(arguments: dict[str, Any], pointer: str, ref: Any) -> str:
+    from orch_env.types.json import resolve
+
+    try:
+        value = json.dumps(resolve(arguments, pointer), ensure_ascii=False)
+    except KeyError:
+        value = "?"
+    value = value if len(value) <= 60 else value[:57] + "..."
+    where = f"call {ref.call} {ref.path}" if ref.call is not None else ref.kind.value
+    if ref.parts:
+        where += ": " + ", ".join(f"call {p.call} {p.path}" for p in ref.parts if p.path)
+    return f"= {value}   from {where}"

@@ -1,0 +1,194 @@
+"""ComplexFuncBench's JSON Lines: whole conversations with every recorded API response.
+
+One line is ``{id, conversations, functions}``; the conversation alternates assistant messages with
+``function_call`` lists and ``observation`` lists of the same length, and may close with an
+assistant answer, which is kept in the metadata and never as a gold answer: it is one of many ways
+to say it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from orch_env.importers.recording import (
+    RecordedResponse,
+    RecordedTrace,
+    Recordings,
+    Refusal,
+    response_text,
+)
+from orch_env.importers.schemas import tool_name, tool_spec
+from orch_env.tasks import read_lines
+from orch_env.types import OrchError, ToolSpec
+from orch_env.types.json import Json, JsonObject
+
+FORMAT = "complexfuncbench"
+
+OFFICIAL_NAMES = {
+    "Get_Hotel_Reviews_Tips": "Get_Hotel_Reviews(Tips)",
+    "Get_Hotel_Reviews_Tips__Sort_Option": "Get_Hotel_Reviews(Tips)_Sort_Option",
+}
+"""Stored name -> the official data's name, an alias even where the source is normalised already."""
+
+_TODAY = re.compile(
+    r"\btoday(?:'s date)? is (?:[A-Z][a-z]+day,? )?(?:the )?"
+    r"(?:(?P<iso>\d{4}-\d{2}-\d{2})"
+    r"|(?P<month>[A-Z][a-z]+)\.? (?P<day>\d{1,2})(?:st|nd|rd|th)?,? (?P<year>\d{4}))",
+    re.IGNORECASE,
+)
+
+
+def read(path: Path, progress: Callable[[int, int], None] | None = None) -> Recordings:
+    """Read a file, plain or gzipped; a broken task is refused with its reason and the rest goes on.
+
+    Args:
+        path: the file.
+        progress: called with (lines read, lines in all).
+
+    Raises:
+        OrchError: the file cannot be read at all.
+    """
+    found = Recordings(FORMAT)
+    lines = read_lines(path)
+    seen: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        task_id = f"line {number}"
+        try:
+            record = json.loads(line)
+            if not isinstance(record, Mapping):
+                raise OrchError("the line is no JSON object")
+            task_id = str(record.get("id") or task_id)
+            if task_id in seen:
+                raise OrchError(f"line {number}: the id was used before")
+            seen.add(task_id)
+            found.traces.append(_trace(task_id, record))
+        except (OrchError, ValueError, RecursionError) as problem:
+            found.refused.append(Refusal(task_id, str(problem)))
+        if progress is not None:
+            progress(number, len(lines))
+    return found
+
+
+def looks_like(record: Json) -> bool:
+    """Whether the first record of a JSON Lines file has this layout."""
+    return isinstance(record, Mapping) and "conversations" in record and "functions" in record
+
+
+def stated_today(text: str) -> str | None:
+    """The ISO date in "Today is October 13th, 2024", ``None`` if no such date is stated."""
+    match = _TODAY.search(text)
+    if match is None:
+        return None
+    stated = match["iso"] or f"{match['month'][:3]} {match['day']} {match['year']}"
+    try:
+        return (
+            datetime.strptime(stated, "%Y-%m-%d" if match["iso"] else "%b %d %Y").date().isoformat()
+        )
+    except ValueError:
+        return None
+
+
+def domain_of(task_id: str) -> str:
+    """``Car-Rental`` for ``Car-Rental-0``: the id without its number."""
+    stem, _, number = task_id.rpartition("-")
+    return stem if stem and number.isdigit() else task_id
+
+
+def official_spec(spec: ToolSpec) -> ToolSpec:
+    """The spec with the official data's name as an alias, where that differs."""
+    official = OFFICIAL_NAMES.get(spec.name)
+    if official is None or official in spec.aliases:
+        return spec
+    return ToolSpec(spec.name, spec.description, spec.parameters, (*spec.aliases, official))
+
+
+def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:
+    conversation = record.get("conversations")
+    if not isinstance(conversation, list) or not all(isinstance(m, Mapping) for m in conversation):
+        raise OrchError("'conversations' must be a list of messages")
+    functions = record.get("functions")
+    if not isinstance(functions, list) or not functions:
+        raise OrchError("'functions' must be a non-empty list of tools")
+    specs = tuple(official_spec(tool_spec(f)) for f in functions)
+    messages, followups, steps, closing = _conversation(conversation)
+    if not steps:
+        raise OrchError("the conversation holds no call")
+    metadata: JsonObject = {"domain": domain_of(task_id)}
+    if closing is not None:
+        metadata["closing_answer"] = closing
+    said = " ".join([*(str(m["content"]) for m in messages), *followups])
+    return RecordedTrace(
+        id=task_id,
+        messages=messages,
+        steps=steps,
+        tools=tuple(dict.fromkeys(spec.name for spec in specs)),
+        specs=specs,
+        followups=followups,
+        today=stated_today(said),
+        metadata=metadata,
+    )
+
+
+def _conversation(
+    conversation: list[Mapping[str, Json]],
+) -> tuple[
+    tuple[JsonObject, ...], tuple[str, ...], tuple[tuple[RecordedResponse, ...], ...], str | None
+]:
+    messages: list[JsonObject] = []
+    followups: list[str] = []
+    steps: list[tuple[RecordedResponse, ...]] = []
+    closing: str | None = None
+    pending: list[Json] | None = None
+    for number, message in enumerate(conversation):
+        role, content = message.get("role"), message.get("content")
+        where = f"message {number} ({role})"
+        if (pending is not None) != (role == "observation"):
+            raise OrchError(f"{where}: calls and observations must alternate")
+        if role in ("user", "system"):
+            if not isinstance(content, str) or not content.strip():
+                raise OrchError(f"{where} has no text")
+            if steps and role == "user":
+                followups.append(content)
+            else:
+                messages.append({"role": role, "content": content})
+        elif role == "assistant":
+            calls = message.get("function_call")
+            if calls:
+                pending = calls if isinstance(calls, list) else [calls]
+            elif isinstance(content, str):
+                closing = content
+            else:
+                raise OrchError(f"{where} has neither calls nor text")
+        elif role == "observation":
+            assert pending is not None
+            steps.append(_step(where, pending, content))
+            pending = None
+        else:
+            raise OrchError(f"{where}: unknown role")
+    if pending is not None:
+        raise OrchError("the last calls have no observation")
+    if not any(m["role"] == "user" for m in messages):
+        raise OrchError("there is no user message before the first call")
+    return tuple(messages), tuple(followups), tuple(steps), closing
+
+
+def _step(where: str, calls: list[Json], content: Json) -> tuple[RecordedResponse, ...]:
+    responses = content if isinstance(content, list) else [content]
+    if len(responses) != len(calls):
+        raise OrchError(f"{where}: {len(responses)} responses to {len(calls)} calls")
+    step = []
+    for call, response in zip(calls, responses, strict=True):
+        name = call.get("name") if isinstance(call, Mapping) else None
+        arguments = call.get("arguments") if isinstance(call, Mapping) else None
+        if isinstance(arguments, str):
+            arguments = json.loads(arguments or "{}")
+        if not isinstance(name, str) or not name or not isinstance(arguments, dict):
+            raise OrchError(f"{where}: a call needs a name and an arguments object")
+        step.append(RecordedResponse(tool_name(name), arguments, response_text(response)))
+    return tuple(step)

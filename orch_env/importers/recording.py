@@ -1,0 +1,94 @@
+"""What every importer reads its source into: recorded responses and recorded traces."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from orch_env.types import ToolSpec
+from orch_env.types.json import Json, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedResponse:
+    """One recorded call; ``text`` is ``None`` where the source does not hold the response."""
+
+    name: str
+    arguments: JsonObject
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTrace:
+    """One task of a source, before responses are stored and provenance is found.
+
+    Attributes:
+        id: unique within the source.
+        messages: the opening user (and system) messages.
+        followups: later user turns.
+        today: ISO date that the query states, or ``None``.
+        steps: recorded calls by step.
+        tools: names of the offered tools, in order.
+        specs: the specs that this task came with; may be fewer than ``tools``.
+        metadata: domain and whatever the source adds.
+    """
+
+    id: str
+    messages: tuple[JsonObject, ...]
+    steps: tuple[tuple[RecordedResponse, ...], ...]
+    tools: tuple[str, ...]
+    specs: tuple[ToolSpec, ...] = ()
+    followups: tuple[str, ...] = ()
+    today: str | None = None
+    metadata: JsonObject = field(default_factory=dict)
+
+    @property
+    def calls(self) -> tuple[RecordedResponse, ...]:
+        """All calls in order."""
+        return tuple(call for step in self.steps for call in step)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A task that was not imported, and why."""
+
+    id: str
+    reason: str
+
+    def to_dict(self) -> JsonObject:
+        """The ``{id, reason}`` form."""
+        return {"id": self.id, "reason": self.reason}
+
+
+@dataclass(slots=True)
+class Recordings:
+    """Everything read from one source.
+
+    Attributes:
+        format: the source's format.
+        traces: tasks that could be read.
+        refused: tasks that could not.
+        responses: recorded responses that belong to no trace.
+    """
+
+    format: str
+    traces: list[RecordedTrace] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    responses: list[RecordedResponse] = field(default_factory=list)
+
+
+def response_text(response: Json) -> str:
+    """The exact text stored for a response that a JSON source holds as a value.
+
+    A JSON source keeps values, not the bytes the service sent; this is its one rendering:
+    ``json.dumps(response, ensure_ascii=False)``. A response that is itself a text is kept as it is.
+    """
+    return response if isinstance(response, str) else json.dumps(response, ensure_ascii=False)
+
+
+def parse_response(text: str) -> Json:
+    """The value that JSON Pointers of provenance point into: parsed JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

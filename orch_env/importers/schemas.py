@@ -1,0 +1,158 @@
+"""Tool schemas from other people's files: dialect words, odd names, or nothing but examples.
+
+The hard decision: a tool name keeps only letters, digits, ``_`` and ``-`` (what function-calling
+APIs accept); the original stays as an alias, so recordings and models may go on using it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from orch_env.tasks import read_lines
+from orch_env.types import OrchError, ToolSpec
+from orch_env.types.json import Json, JsonObject
+
+_DIALECT = {
+    "dict": "object",
+    "float": "number",
+    "double": "number",
+    "int": "integer",
+    "long": "integer",
+    "bool": "boolean",
+    "str": "string",
+    "char": "string",
+    "list": "array",
+    "tuple": "array",
+    "none": "null",
+}
+_ANY = ("any", "")
+_STANDARD = ("object", "array", "string", "number", "integer", "boolean", "null")
+
+
+def tool_name(original: str) -> str:
+    """The name under which a tool is stored: ``Reviews(Tips)_Sort`` -> ``Reviews_Tips__Sort``."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", original).rstrip("_") or original
+
+
+def tool_spec(data: Json) -> ToolSpec:
+    """Read one tool in any of the known dialects.
+
+    Raises:
+        OrchError: there is no name, or a type word that no dialect uses.
+    """
+    if not isinstance(data, Mapping):
+        raise OrchError(f"a tool must be a JSON object, got {type(data).__name__}")
+    spec = ToolSpec.from_dict(data)
+    name = tool_name(spec.name)
+    try:
+        parameters = _standard_schema(spec.parameters)
+    except OrchError as problem:
+        raise OrchError(f"tool {spec.name!r}: {problem}") from problem
+    parameters.setdefault("type", "object")
+    parameters.setdefault("properties", {})
+    aliases = dict.fromkeys((*spec.aliases, *([spec.name] if name != spec.name else [])))
+    return ToolSpec(name, spec.description, parameters, tuple(aliases))
+
+
+def _standard_schema(node: Json) -> JsonObject:
+    """A copy of a schema in which every ``type`` is a word of JSON Schema."""
+    if not isinstance(node, Mapping):
+        raise OrchError(f"a schema must be a JSON object, got {node!r:.60}")
+    out: JsonObject = dict(node)
+    kind = out.get("type")
+    if isinstance(kind, str):
+        word = kind.strip().lower()
+        if word in _ANY:
+            del out["type"]
+        else:
+            out["type"] = _DIALECT.get(word, word)
+            if out["type"] not in _STANDARD:
+                raise OrchError(f"unknown type {kind!r} (known: {', '.join(_STANDARD)})")
+    if isinstance(out.get("properties"), Mapping):
+        out["properties"] = {k: _standard_schema(v) for k, v in out["properties"].items()}
+    if isinstance(out.get("items"), Mapping):
+        out["items"] = _standard_schema(out["items"])
+    if isinstance(out.get("required"), bool):
+        del out["required"]  # a dialect that marks single properties; the list says it all
+    return out
+
+
+def read_tools(path: Path) -> list[ToolSpec]:
+    """Read a tools file: a JSON list, ``{name: spec}``, or JSON Lines; plain or gzipped.
+
+    Raises:
+        OrchError: the file is missing or an entry is no tool; the message says which.
+    """
+    lines = [line for line in read_lines(path) if line.strip()]
+    try:
+        whole = json.loads("\n".join(lines))
+        if isinstance(whole, Mapping):
+            single = isinstance(whole.get("name", whole.get("function")), str | Mapping)
+            items = [whole] if single else [{"name": k, **v} for k, v in whole.items()]
+        else:
+            items = whole
+    except (ValueError, TypeError):
+        items = _json_lines(path, lines)
+    if not isinstance(items, list) or not items:
+        raise OrchError(f"tools file {str(path)!r} holds no tools")
+    specs = []
+    for number, item in enumerate(items, start=1):
+        try:
+            specs.append(tool_spec(item))
+        except OrchError as problem:
+            raise OrchError(f"tools file {str(path)!r}, entry {number}: {problem}") from problem
+    return specs
+
+
+def _json_lines(path: Path, lines: list[str]) -> list[Json]:
+    items = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            items.append(json.loads(line))
+        except ValueError as problem:
+            raise OrchError(
+                f"tools file {str(path)!r}, line {number}: not JSON ({problem})"
+            ) from problem
+    return items
+
+
+def infer_tool(name: str, examples: Iterable[JsonObject]) -> ToolSpec:
+    """A permissive spec from recorded arguments: names and types seen, required if always there."""
+    types: dict[str, set[str]] = {}
+    required: set[str] | None = None
+    for arguments in examples:
+        required = set(arguments) if required is None else required & set(arguments)
+        for key, value in arguments.items():
+            types.setdefault(key, set()).add(_type_of(value))
+    properties: JsonObject = {}
+    for key, kinds in types.items():
+        if "number" in kinds:
+            kinds.discard("integer")
+        properties[key] = {"type": next(iter(kinds)) if len(kinds) == 1 else sorted(kinds)}
+    return ToolSpec(
+        name,
+        "",
+        {
+            "type": "object",
+            "properties": properties,
+            "required": sorted(required or ()),
+            "additionalProperties": True,
+        },
+    )
+
+
+def _type_of(value: Json) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"

@@ -1,0 +1,84 @@
+"""Opens a source of recordings of whichever format, told by its content and not by its name."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from orch_env.importers import complexfuncbench, reference_cache, reference_pkl
+from orch_env.importers.recording import Recordings
+from orch_env.types import OrchError
+
+FORMATS = (complexfuncbench.FORMAT, reference_cache.FORMAT, reference_pkl.FORMAT)
+TASK_FORMATS = (complexfuncbench.FORMAT, reference_pkl.FORMAT)
+
+
+def read_source(
+    path: Path, format: str = "auto", progress: Callable[[int, int], None] | None = None
+) -> Recordings:
+    """Read a file of recordings.
+
+    Args:
+        path: the file, plain or gzipped (pickles plain).
+        format: one of ``FORMATS``, or ``auto``.
+        progress: called with (done, in all) where the format allows it.
+
+    Raises:
+        OrchError: the file is missing, damaged, or of no known format.
+    """
+    kind = detect(path) if format == "auto" else format
+    if kind == complexfuncbench.FORMAT:
+        return complexfuncbench.read(path, progress)
+    if kind == reference_pkl.FORMAT:
+        return reference_pkl.read(path)
+    if kind != reference_cache.FORMAT:
+        raise OrchError(f"unknown format {kind!r} (known: auto, {', '.join(FORMATS)})")
+    try:
+        whole = json.loads(_bytes(path))
+    except (ValueError, RecursionError) as problem:
+        raise OrchError(f"{str(path)!r} is not JSON ({problem})") from problem
+    if not reference_cache.looks_like(whole):
+        raise OrchError(
+            f"{str(path)!r} is not of the layout {{function: [{{arguments, response}}]}}"
+        )
+    return reference_cache.read(whole)
+
+
+def detect(path: Path) -> str:
+    """The format of a file, by its content.
+
+    Raises:
+        OrchError: it has none of the known formats.
+    """
+    data = _bytes(path)
+    if not data.strip():
+        raise OrchError(f"{str(path)!r} is empty")
+    if reference_pkl.looks_like(data):
+        return reference_pkl.FORMAT
+    first = data.lstrip().split(b"\n", 1)[0]
+    for text in (first, data):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if complexfuncbench.looks_like(value):
+            return complexfuncbench.FORMAT
+        if reference_cache.looks_like(value):
+            return reference_cache.FORMAT
+    raise OrchError(
+        f"{str(path)!r} is of no known format: expected ComplexFuncBench JSON Lines, a response "
+        "cache {function: [{arguments, response}]}, or a reference task .pkl (or name one with "
+        "--format)"
+    )
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except FileNotFoundError as problem:
+        raise OrchError(f"file {str(path)!r} does not exist") from problem
+    except (OSError, EOFError) as problem:
+        raise OrchError(f"file {str(path)!r} cannot be read: {problem}") from problem

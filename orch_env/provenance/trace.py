@@ -1,0 +1,43 @@
+"""A recorded trace, before anything is known about its data flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orch_env.types import ToolSpec
+from orch_env.types.json import Json, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class TraceCall:
+    """One call of a trace with the parsed response that it got.
+
+    Attributes:
+        name: the tool.
+        arguments: the arguments, as recorded.
+        response: the whole parsed response (not only its ``data``); a text stays a string.
+    """
+
+    name: str
+    arguments: JsonObject
+    response: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What provenance is found from.
+
+    Attributes:
+        query: everything the user said.
+        steps: calls of one step could not see each other's responses.
+        specs: tool name -> spec; parameter descriptions say where values come from.
+    """
+
+    query: str
+    steps: tuple[tuple[TraceCall, ...], ...]
+    specs: Mapping[str, ToolSpec] = field(default_factory=dict)
+
+    def numbered(self) -> list[tuple[int, TraceCall]]:
+        """``(step, call)`` in flattened order; the index is the call's number."""
+        return [(number, call) for number, step in enumerate(self.steps) for call in step]

@@ -88,7 +88,8 @@ def load_model(
         )
 
     model: PreTrainedModel = _or_clear_error(load, f"model {os.fspath(path)!r}")
-    return model.to(device).eval()
+    model.to(device=torch.device(device))  # type: ignore[arg-type]
+    return model.eval()
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:

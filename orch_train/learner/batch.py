@@ -1,0 +1,86 @@
+"""From groups of trajectories to weighted sequences, and the counts that the loss is divided by.
+
+The hard decision: trajectories whose advantage is exactly 0 are counted but not run. Their
+gradient is 0 whatever the model says, and late in training most groups are uniform; the price is
+that entropy and mismatch are measured on the trajectories that are learnt from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orch_env.types import OrchError
+from orch_train.learner.advantages import group_advantages, is_uniform
+from orch_train.learner.loss import BatchCounts
+from orch_train.learner.packing import TrainingSequence
+from orch_train.learner.settings import LearnerSettings
+from orch_train.trajectory import Group, Trajectory
+
+
+@dataclass(frozen=True)
+class LearnerBatch:
+    """What one call of ``Learner.update`` works on.
+
+    Attributes:
+        sequences: trajectories with a non-zero advantage and at least one action.
+        counts: what the loss is divided by.
+        metrics: about the batch itself, before any forward pass.
+    """
+
+    sequences: list[TrainingSequence]
+    counts: BatchCounts
+    metrics: dict[str, float]
+
+
+def make_batch(groups: Sequence[Group], settings: LearnerSettings) -> LearnerBatch:
+    """Compute advantages and gather what is to be learnt from.
+
+    Raises:
+        OrchError: no groups, a group of fewer than 2, or a broken trajectory (named).
+    """
+    if not groups:
+        raise OrchError("an update needs at least one group")
+    sequences: list[TrainingSequence] = []
+    magnitude: list[float] = []
+    tokens = trajectories = uniform = all_pass = all_fail = 0
+    for group in groups:
+        advantages = group_advantages(group.rewards, settings.advantage, settings.advantage_eps)
+        if is_uniform(group.rewards):
+            uniform += 1
+            all_pass += all(t.success for t in group.trajectories)
+            all_fail += not any(t.success for t in group.trajectories)
+            if settings.zero_variance == "drop":
+                continue
+        for trajectory, advantage in zip(group.trajectories, advantages, strict=True):
+            magnitude.append(abs(advantage))
+            if not trajectory.trace.num_actions:
+                continue
+            _check_streams(group, trajectory)
+            tokens += trajectory.trace.num_actions
+            trajectories += 1
+            # With an entropy bonus every trajectory has a gradient.
+            if advantage != 0.0 or settings.entropy_coeff > 0:
+                sequences.append(TrainingSequence.from_trace(trajectory.trace, advantage))
+    return LearnerBatch(
+        sequences=sequences,
+        counts=BatchCounts(tokens, trajectories, settings.length_constant),
+        metrics={
+            "num_groups": len(groups),
+            "num_trajectories": sum(len(g.trajectories) for g in groups),
+            "num_trajectories_learnt": len(sequences),
+            "num_action_tokens": tokens,
+            "num_tokens_learnt": sum(len(s) for s in sequences),
+            "zero_variance_groups": uniform,
+            "zero_variance_all_pass": all_pass,
+            "zero_variance_all_fail": all_fail,
+            "advantage_abs_mean": sum(magnitude) / len(magnitude) if magnitude else 0.0,
+        },
+    )
+
+
+def _check_streams(group: Group, trajectory: Trajectory) -> None:
+    try:
+        trajectory.trace.check()
+    except ValueError as problem:
+        raise OrchError(f"group {group.id!r}, member {trajectory.member}: {problem}") from problem

@@ -1,0 +1,284 @@
+"""The learner: groups of trajectories in, one or more optimizer steps, new weights out.
+
+The hard decision: everything that the loss is divided by is counted before the first forward
+pass, over the whole optimizer step. Micro-batches only add up, so neither the token budget nor
+the order of packing changes the gradient.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from orch_env.types import OrchError
+from orch_train.atomic_folder import written_whole
+from orch_train.learner.batch import LearnerBatch, make_batch
+from orch_train.learner.logprobs import action_logprobs, check_head
+from orch_train.learner.loss import LossInputs, loss_named, loss_sums
+from orch_train.learner.optimizer import MasterAdamW, StepReport
+from orch_train.learner.packing import Microbatch, make_microbatches
+from orch_train.learner.settings import LearnerSettings
+from orch_train.learner.training_mode import prepare_for_training, snapshot
+from orch_train.model import DTYPES, load_model
+from orch_train.trajectory import Group
+
+LEARNER_SCHEMA = 1
+
+Progress = Callable[[int, int], None]
+"""Called after each micro-batch with (tokens done, tokens in all), over all updates of a batch."""
+
+
+class Learner:
+    """Trains one policy by policy gradients on groups.
+
+    Args:
+        model: a causal language model, best loaded in float32 whatever ``settings.dtype`` says;
+            it is moved, cast and trained in place.
+        settings: see :class:`LearnerSettings`.
+
+    Raises:
+        OrchError: the model's architecture is not supported (see
+            :func:`~orch_train.learner.logprobs.check_head`).
+    """
+
+    def __init__(self, model: PreTrainedModel, settings: LearnerSettings) -> None:
+        self.settings = settings
+        if settings.num_threads is not None:
+            torch.set_num_threads(settings.num_threads)
+        torch.manual_seed(settings.seed)
+        model.to(device=torch.device(settings.device))  # type: ignore[arg-type]
+        self.model = model
+        check_head(self.model)
+        self._loss = loss_named(settings.loss)
+        self._optimizer = MasterAdamW(self.model, settings.optimizer, DTYPES[settings.dtype])
+        prepare_for_training(self.model, gradient_checkpointing=settings.gradient_checkpointing)
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps taken so far."""
+        return self._optimizer.num_updates
+
+    def update(self, groups: Sequence[Group], progress: Progress | None = None) -> dict[str, float]:
+        """Learn from one batch.
+
+        Args:
+            groups: the batch; sampled at ``settings.temperature``.
+            progress: see :data:`Progress`.
+
+        Returns:
+            Flat metrics. Means over the tokens that were learnt from: ``policy_loss`` (as
+            minimised), ``entropy`` (nats), ``mismatch_kl`` (recorded against current policy, k3),
+            ``ratio_ess`` (effective sample size, 0..1), all at the batch's first optimizer step,
+            where policy and data belong together. Over all steps: ``clip_frac`` and ``grad_norm``
+            (means; the norm is the one before clipping), ``ratio_max``. Besides: ``lr``,
+            ``tokens_per_s``, ``fill`` (share of computed cells that are no padding), counts
+            (``num_*``, ``zero_variance_*``), seconds (``time_*``). A batch without any signal
+            takes no optimizer step (``num_optimizer_steps`` 0).
+
+        Raises:
+            OrchError: a broken batch, or gradients that stay non-finite.
+        """
+        started = perf_counter()
+        batch = make_batch(groups, self.settings)
+        microbatches = make_microbatches(
+            batch.sequences,
+            self.settings.max_tokens_per_microbatch,
+            layout=self.settings.layout,
+            device=self.settings.device,
+        )
+        packed = perf_counter()
+        tally = _Tally(microbatches, self.settings.updates_per_batch, progress)
+        steps: list[tuple[dict[str, float], StepReport]] = []
+        if microbatches:
+            for _ in range(self.settings.updates_per_batch):
+                sums = self._gradient(batch, microbatches, tally)
+                stepping = perf_counter()
+                steps.append((sums, self._optimizer.step()))
+                tally.optimizer_seconds += perf_counter() - stepping
+        seconds = perf_counter() - started
+        return {
+            **batch.metrics,
+            **_step_metrics(steps),
+            **tally.metrics(seconds),
+            "lr": steps[-1][1].lr if steps else self.settings.optimizer.lr_at(self.num_updates),
+            "num_updates_lifetime": self.num_updates,
+            "num_bad_gradients_lifetime": self._optimizer.num_bad_gradients,
+            "time_pack": packed - started,
+            "time_total": seconds,
+        }
+
+    def get_weights(self) -> dict[str, Tensor]:
+        """A copy of the weights on the CPU, in the dtype that the model computes in.
+
+        The names are those of ``model.state_dict()``; tied tensors appear under each of their
+        names and share one memory. Later updates do not change the copy.
+        """
+        return snapshot(self.model)
+
+    def _gradient(
+        self, batch: LearnerBatch, microbatches: list[Microbatch], tally: _Tally
+    ) -> dict[str, float]:
+        """Add up the gradient of the whole batch; returns the summed statistics."""
+        denominator = self._loss.denominator(batch.counts)
+        totals: dict[str, float] = {}
+        for microbatch in microbatches:
+            loss, sums = self._microbatch_loss(microbatch, denominator)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.accumulate()
+            for key, value in sums.items():
+                known = totals.get(key, 0.0)
+                totals[key] = max(known, value) if key == "ratio_max" else known + value
+            tally.done(microbatch)
+        return totals
+
+    def _microbatch_loss(
+        self, microbatch: Microbatch, denominator: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        coefficient = self.settings.entropy_coeff
+        current = action_logprobs(
+            self.model, microbatch, self.settings.temperature, entropy_gradient=coefficient > 0
+        )
+        inputs = LossInputs(
+            logprobs_N=current.logprobs_N,
+            behaviour_logprobs_N=microbatch.behaviour_logprobs_N,
+            advantages_N=microbatch.advantages_N,
+            mask_N=torch.ones_like(microbatch.targets_N, dtype=torch.bool),
+            sequence_N=microbatch.sequence_N,
+        )
+        losses_N = self._loss.token_losses(inputs, self.settings.clip)
+        if coefficient > 0:
+            losses_N = losses_N - coefficient * current.entropy_N
+        loss = losses_N.sum() / denominator
+        sums = {
+            **loss_sums(inputs, self.settings.clip),
+            "policy_loss": float(loss.detach()),
+            "entropy": float(current.entropy_N.detach().double().sum()),
+        }
+        return loss, sums
+
+    def save(
+        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> None:
+        """Write everything that a bit-exact continuation needs, whole or not at all.
+
+        ``model/`` (a normal model folder with the float32 weights; with the tokenizer, if given,
+        it can be evaluated), ``optimizer.safetensors``, ``rng.safetensors``, ``learner.json``.
+
+        Raises:
+            OrchError: the folder cannot be written.
+        """
+        with written_whole(folder) as partial:
+            self.save_model(partial / "model", tokenizer)
+            save_file(
+                {k: v.cpu().contiguous() for k, v in self._optimizer.tensors().items()},
+                partial / "optimizer.safetensors",
+            )
+            save_file(_rng_state(), partial / "rng.safetensors")
+            record = {
+                "schema": LEARNER_SCHEMA,
+                "counters": self._optimizer.counters(),
+                "settings": self.settings.to_dict(),
+            }
+            (partial / "learner.json").write_text(json.dumps(record, indent=2) + "\n")
+
+    def save_model(
+        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> None:
+        """Write a normal model folder with the float32 master weights."""
+        state = snapshot(self.model, self._optimizer.master_weights())
+        with written_whole(folder) as partial:
+            self.model.save_pretrained(partial, state_dict=state)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(str(partial))
+
+    def load(self, folder: str | os.PathLike[str]) -> None:
+        """Go back to a saved state; training continues bit for bit.
+
+        The learner's own settings stay: a new learning rate, say, is deliberate.
+
+        Raises:
+            OrchError: the folder is missing, damaged, or of another model.
+        """
+        source = Path(folder)
+        try:
+            record = json.loads((source / "learner.json").read_text())
+            tensors = load_file(source / "optimizer.safetensors")
+            rng = load_file(source / "rng.safetensors")
+        except FileNotFoundError as problem:
+            raise OrchError(
+                f"{str(folder)!r} is no saved learner: {Path(problem.filename).name} is missing"
+            ) from problem
+        except Exception as problem:
+            raise OrchError(f"saved learner {str(folder)!r} is damaged: {problem}") from problem
+        if not isinstance(record, dict) or record.get("schema") != LEARNER_SCHEMA:
+            raise OrchError(f"saved learner {str(folder)!r} has an unknown schema")
+        weights = load_model(source / "model", "float32").state_dict()
+        self._optimizer.restore(weights, tensors, record["counters"])
+        torch.set_rng_state(rng["cpu"])
+        if "cuda" in rng and torch.cuda.is_available():
+            torch.cuda.set_rng_state(rng["cuda"])
+
+
+class _Tally:
+    """Counts and clocks of one call of ``update``."""
+
+    def __init__(
+        self, microbatches: Sequence[Microbatch], updates: int, progress: Progress | None
+    ) -> None:
+        self.optimizer_seconds = 0.0
+        self._microbatches = microbatches
+        self._started = perf_counter()
+        self._all = sum(m.num_tokens for m in microbatches) * updates
+        self._done = 0
+        self._progress = progress
+
+    def done(self, microbatch: Microbatch) -> None:
+        self._done += microbatch.num_tokens
+        if self._progress is not None:
+            self._progress(self._done, self._all)
+
+    def metrics(self, seconds: float) -> dict[str, float]:
+        """``tokens_per_s`` counts tokens without padding over the time of the whole update."""
+        cells = sum(m.num_cells for m in self._microbatches)
+        return {
+            "num_microbatches": len(self._microbatches),
+            "fill": sum(m.num_tokens for m in self._microbatches) / cells if cells else 1.0,
+            "tokens_per_s": self._done / seconds,
+            "time_gradient": perf_counter() - self._started - self.optimizer_seconds,
+            "time_optimizer": self.optimizer_seconds,
+        }
+
+
+def _step_metrics(steps: Sequence[tuple[dict[str, float], StepReport]]) -> dict[str, float]:
+    if not steps:
+        names = ("policy_loss", "entropy", "mismatch_kl", "clip_frac", "grad_norm", "ratio_max")
+        return {**dict.fromkeys(names, 0.0), "ratio_ess": 1.0, "num_optimizer_steps": 0}
+    first = steps[0][0]
+    tokens = first["tokens"]
+    norms = [report.grad_norm for _, report in steps if math.isfinite(report.grad_norm)]
+    return {
+        "policy_loss": first["policy_loss"],
+        "entropy": first["entropy"] / tokens,
+        "mismatch_kl": first["mismatch_kl"] / tokens,
+        "ratio_ess": first["ratio"] ** 2 / (tokens * max(first["ratio_squared"], 1e-300)),
+        "clip_frac": sum(s["clipped"] for s, _ in steps) / (tokens * len(steps)),
+        "ratio_max": max(s["ratio_max"] for s, _ in steps),
+        "grad_norm": sum(norms) / len(norms) if norms else math.nan,
+        "num_optimizer_steps": sum(report.applied for _, report in steps),
+    }
+
+
+def _rng_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state

@@ -1,0 +1,144 @@
+"""Log-probabilities of action tokens under a model: the one place where the shift happens.
+
+The body runs on every token, the language-model head only where an action token is predicted:
+in tool use most tokens are prompts and tool outputs, and the head is the widest layer there is.
+The hard decision: the head is called here on selected hidden states instead of inside the
+model's ``forward``, so :func:`check_head` compares both once for every model that is loaded; an
+architecture that changes its logits after the head (soft-capping, scaling) is refused, not
+trained on wrong probabilities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from orch_env.types import OrchError
+
+if TYPE_CHECKING:
+    from orch_train.learner.packing import Microbatch
+
+MAX_LOGITS = 1 << 26
+"""Logits (tokens x vocabulary) held at once: 256 MiB in float32. Beyond it the head runs in
+chunks that are recomputed in the backward pass."""
+
+
+@dataclass(frozen=True)
+class ActionLogprobs:
+    """What a forward pass says about N action tokens; float32.
+
+    Attributes:
+        logprobs_N: natural log-probability at the given temperature, with gradient.
+        entropy_N: entropy in nats of the distribution it was drawn from; with gradient only if
+            that was asked for.
+    """
+
+    logprobs_N: Tensor
+    entropy_N: Tensor
+
+
+def predicting_positions(actions_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the output stands that predicts the token at each position: one to the left.
+
+    Raises:
+        OrchError: the first token of a sequence is an action, which nothing predicts.
+    """
+    if len(actions_N) and actions_N[0] < 1:
+        raise OrchError("a sequence cannot begin with an action token: nothing predicts it")
+    return actions_N - 1
+
+
+def action_logprobs(
+    model: PreTrainedModel,
+    batch: Microbatch,
+    temperature: float,
+    *,
+    entropy_gradient: bool = False,
+) -> ActionLogprobs:
+    """Run the model on a micro-batch and read off its action tokens.
+
+    Args:
+        model: a causal language model.
+        batch: see :class:`~orch_train.learner.packing.Microbatch`.
+        temperature: logits are divided by it before the softmax, as the engine did when it
+            sampled; above 0.
+        entropy_gradient: whether the entropy carries a gradient.
+    """
+    hidden_ND = hidden_states(model, batch)[batch.row_N, batch.column_N]
+    head = output_head(model)
+    vocabulary = int(head.weight.shape[0])
+
+    def read(chunk_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+        logits_NV = head(chunk_ND).float() / temperature
+        logprobs_N = -cross_entropy(logits_NV, targets_N, reduction="none")
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+            entropy_N = _entropy(logits_NV)
+        return logprobs_N, entropy_N
+
+    size = max(MAX_LOGITS // vocabulary, 1)
+    if len(hidden_ND) <= size:
+        return ActionLogprobs(*read(hidden_ND, batch.targets_N))
+    chunks = [
+        checkpoint(read, *pair, use_reentrant=False)
+        for pair in zip(
+            torch.split(hidden_ND, size), torch.split(batch.targets_N, size), strict=True
+        )
+    ]
+    return ActionLogprobs(torch.cat([c[0] for c in chunks]), torch.cat([c[1] for c in chunks]))
+
+
+def hidden_states(model: PreTrainedModel, batch: Microbatch) -> Tensor:
+    """Last hidden states, shape (B, T, D), of the model without its head."""
+    hidden_BTD: Tensor = model.base_model(
+        input_ids=batch.input_ids_BT,
+        position_ids=batch.position_ids_BT,
+        attention_mask=batch.mask_B1TT,
+        use_cache=False,
+    ).last_hidden_state
+    return hidden_BTD
+
+
+def output_head(model: PreTrainedModel) -> nn.Linear:
+    """The layer from hidden states to logits.
+
+    Raises:
+        OrchError: the model has none.
+    """
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if not isinstance(head, nn.Linear):
+        raise OrchError(f"{type(model).__name__} has no linear output head: not a language model")
+    return head
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel) -> None:
+    """Compare head-on-selected-tokens with the model's own logits on a few tokens.
+
+    Raises:
+        OrchError: they differ, or the model has no output head.
+    """
+    head = output_head(model)
+    ids_BT = torch.arange(8, device=model.device)[None] % int(head.weight.shape[0])
+    hidden_BTD = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+    ours, theirs = head(hidden_BTD).float(), model(input_ids=ids_BT, use_cache=False).logits.float()
+    tolerance = 1e-4 if head.weight.dtype == torch.float32 else 2e-2
+    gap = float((ours - theirs).abs().max()) / (1.0 + float(theirs.abs().max()))
+    if not gap <= tolerance:
+        raise OrchError(
+            f"{type(model).__name__} changes its logits after the output head (relative gap "
+            f"{gap:.2g}); such architectures are not supported by the learner"
+        )
+
+
+def _entropy(logits_NV: Tensor) -> Tensor:
+    """Entropy in nats of softmax(logits), along the last dimension."""
+    normaliser_N = logits_NV.logsumexp(-1)
+    return normaliser_N - (logits_NV.softmax(-1) * logits_NV).sum(-1)

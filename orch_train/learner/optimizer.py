@@ -1,0 +1,241 @@
+"""AdamW with float32 master weights, gradient clipping, a schedule, and a guard against NaN.
+
+The hard decision: a bfloat16 model keeps its parameters in bfloat16 and a float32 copy of each
+here. The alternative, float32 parameters under autocast, was measured at half the speed on a CPU
+(178 against 374 tokens/s, SmolLM2's shape), and bfloat16 parameters without a copy lose updates
+of a learning rate of 1e-6 altogether. Gradients of all micro-batches are summed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+from orch_env.types import OrchError
+
+Schedule: TypeAlias = Literal["constant", "linear"]
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) and what surrounds it.
+
+    Attributes:
+        lr: learning rate after warm-up.
+        betas: decay of the running mean and of the running square of the gradient.
+        eps: added to the root of the running square.
+        weight_decay: decoupled, on matrices only (norms and biases are left alone).
+        grad_clip: bound on the global norm of the gradient.
+        lr_schedule: after warm-up, ``constant``, or ``linear`` down to 0 at ``total_updates``.
+        warmup_updates: optimizer steps over which the rate rises linearly from 0.
+        total_updates: end of the linear schedule.
+        max_bad_gradients: this many gradients in a row that are not finite end the run.
+    """
+
+    lr: float = 1e-6
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    lr_schedule: Schedule = "constant"
+    warmup_updates: int = 0
+    total_updates: int | None = None
+    max_bad_gradients: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0 or not self.grad_clip > 0 or self.weight_decay < 0:
+            raise OrchError("lr and grad_clip must be above 0, weight_decay not negative")
+        if self.lr_schedule not in ("constant", "linear"):
+            raise OrchError(f"lr_schedule must be constant or linear, got {self.lr_schedule!r}")
+        if self.lr_schedule == "linear" and (self.total_updates or 0) <= self.warmup_updates:
+            raise OrchError("lr_schedule 'linear' needs total_updates above warmup_updates")
+        if self.warmup_updates < 0 or self.max_bad_gradients < 1:
+            raise OrchError("warmup_updates must be at least 0 and max_bad_gradients at least 1")
+
+    def lr_at(self, update: int) -> float:
+        """Learning rate of the optimizer step with this number (from 0)."""
+        if update < self.warmup_updates:
+            return self.lr * (update + 1) / self.warmup_updates
+        if self.lr_schedule == "constant":
+            return self.lr
+        total = self.total_updates or 0
+        return self.lr * max(total - update, 0) / (total - self.warmup_updates)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One optimizer step: the gradient's norm before clipping, the rate, whether it was taken."""
+
+    grad_norm: float
+    lr: float
+    applied: bool
+
+
+class MasterAdamW:
+    """The optimizer of one model.
+
+    Call :meth:`accumulate` after each micro-batch's ``backward()`` and :meth:`step` once.
+
+    Args:
+        model: its floating parameters are trained. A model that should compute in bfloat16 is
+            given in its best precision and cast here, so that the master weights keep it.
+        settings: see :class:`OptimizerSettings`.
+        dtype: what the model computes in, ``torch.float32`` or ``torch.bfloat16``.
+
+    Attributes:
+        num_updates: optimizer steps taken.
+        num_bad_gradients: gradients that were thrown away because they were not finite.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, settings: OptimizerSettings, dtype: torch.dtype
+    ) -> None:
+        self.settings = settings
+        self.num_updates = 0
+        self.num_bad_gradients = 0
+        self._bad_in_a_row = 0
+        # named_parameters yields a tied tensor once, under its first name.
+        self._live: dict[str, Parameter] = {
+            name: p for name, p in model.named_parameters() if p.requires_grad
+        }
+        self._separate = dtype != torch.float32
+        self._master: dict[str, Parameter] = {}
+        for name, live in self._live.items():
+            live.data = live.data.float()
+            self._master[name] = Parameter(live.data.clone()) if self._separate else live
+        if self._separate:
+            # Parameters only: module.to(dtype) would round the rotary frequencies as well.
+            for parameter in model.parameters():
+                parameter.data = parameter.data.to(dtype)
+        matrices = [p for p in self._master.values() if p.ndim >= 2]
+        vectors = [p for p in self._master.values() if p.ndim < 2]
+        self._adamw = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": settings.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=settings.lr,
+            betas=settings.betas,
+            eps=settings.eps,
+            fused=True,
+        )
+
+    def zero_grad(self) -> None:
+        """Forget every gradient."""
+        for live, master in zip(self._live.values(), self._master.values(), strict=True):
+            live.grad = None
+            master.grad = None
+
+    @torch.no_grad()
+    def accumulate(self) -> None:
+        """Add the model's gradient to the master gradient, in float32."""
+        if not self._separate:
+            return
+        for name, live in self._live.items():
+            if live.grad is None:
+                continue
+            master = self._master[name]
+            if master.grad is None:
+                master.grad = live.grad.float()
+            else:
+                master.grad.add_(live.grad)
+            live.grad = None
+
+    @torch.no_grad()
+    def step(self) -> StepReport:
+        """Clip, update and clear the gradient; a gradient that is not finite is thrown away.
+
+        Raises:
+            OrchError: too many gradients in a row were not finite.
+        """
+        lr = self.settings.lr_at(self.num_updates)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._master.values(), self.settings.grad_clip))
+        finite = norm < float("inf")
+        if finite:
+            for group in self._adamw.param_groups:
+                group["lr"] = lr
+            self._adamw.step()
+            self._publish()
+            self.num_updates += 1
+            self._bad_in_a_row = 0
+        else:
+            self.num_bad_gradients += 1
+            self._bad_in_a_row += 1
+        self.zero_grad()
+        if self._bad_in_a_row >= self.settings.max_bad_gradients:
+            raise OrchError(
+                f"the gradient was not finite {self._bad_in_a_row} times in a row (after "
+                f"{self.num_updates} good updates); lower lr or grad_clip, or train in float32"
+            )
+        return StepReport(norm, lr, finite)
+
+    def master_weights(self) -> dict[str, Tensor]:
+        """The float32 weights by parameter name; not copies."""
+        return {name: p.detach() for name, p in self._master.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Optimizer state as named tensors, together with :meth:`counters` all of it.
+
+        The master weights are not among them; they are saved as the model.
+        """
+        return {
+            f"{key}/{name}": value
+            for name, master in self._master.items()
+            for key, value in self._adamw.state.get(master, {}).items()
+        }
+
+    def counters(self) -> dict[str, int]:
+        """The scalars of the state."""
+        return {
+            "num_updates": self.num_updates,
+            "num_bad_gradients": self.num_bad_gradients,
+            "bad_in_a_row": self._bad_in_a_row,
+        }
+
+    @torch.no_grad()
+    def restore(
+        self,
+        weights: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor],
+        counters: Mapping[str, int],
+    ) -> None:
+        """Go back to a saved state.
+
+        Args:
+            weights: float32 master weights, at least under the names of :meth:`master_weights`.
+            tensors: from :meth:`tensors`.
+            counters: from :meth:`counters`.
+
+        Raises:
+            OrchError: the state belongs to another model.
+        """
+        for name, master in self._master.items():
+            if name not in weights or weights[name].shape != master.shape:
+                raise OrchError(f"the saved state does not fit this model: parameter {name!r}")
+        unknown = {key.partition("/")[2] for key in tensors} - set(self._master)
+        if unknown:
+            raise OrchError(f"the saved optimizer knows a parameter {min(unknown)!r} that is new")
+        for name, master in self._master.items():
+            master.copy_(weights[name])
+            # torch keeps the step counter on the CPU or beside the parameter, as it likes it.
+            state = {k: tensors[f"{k}/{name}"] for k in _STATE if f"{k}/{name}" in tensors}
+            self._adamw.state[master] = {k: v.to(master.device).clone() for k, v in state.items()}
+        self._publish()
+        self.num_updates = counters["num_updates"]
+        self.num_bad_gradients = counters["num_bad_gradients"]
+        self._bad_in_a_row = counters["bad_in_a_row"]
+        self.zero_grad()
+
+    def _publish(self) -> None:
+        if self._separate:
+            for name, live in self._live.items():
+                live.data.copy_(self._master[name])
+
+
+_STATE = ("step", "exp_avg", "exp_avg_sq")

@@ -1,0 +1,178 @@
+"""``orch reward``: score stored trajectories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orch_env.types import Episode, OrchError, RewardBreakdown, Task
+
+if TYPE_CHECKING:
+    from orch_env.rewards.protocol import Reward
+
+
+@click.group()
+def reward() -> None:
+    """Score trajectories with a reward."""
+
+
+@reward.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--reward",
+    "name",
+    required=True,
+    metavar="NAME",
+    help="graduated, paper, binary, or a JSON object {name, options}.",
+)
+@click.option(
+    "--weights",
+    metavar="JSON",
+    help='Weights for all lines, such as \'{"atomic": 0.3, "orchestration": 0.7}\'.',
+)
+@click.option(
+    "--tasks",
+    "tasks_file",
+    metavar="FILE",
+    help="Tasks that the stored episodes belong to (file or bundled data set).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Accepted; the output is JSON in any case.")
+def score(
+    file: Path, name: str, weights: str | None, tasks_file: str | None, as_json: bool
+) -> None:
+    r"""Score every trajectory in FILE (JSON Lines, plain or .gz).
+
+    Prints one JSON line {id, total, components} per input line, in the same order. A line is
+    either a stored episode, whose task is looked up in --tasks, or a scored case of the published
+    layout {id, weights, task: {query, tools, steps}, completion}; a case's own weights apply
+    unless --weights is given.
+
+    \b
+    Examples:
+      orch reward score --reward paper cases.jsonl.gz
+      orch reward score --reward graduated --tasks tasks.jsonl episodes.jsonl
+      orch reward score --reward graduated --weights '{"atomic": 1, "orchestration": 0}' \
+          --tasks harbour episodes.jsonl
+    """
+    from orch_env.tasks import load_tasks
+
+    spec = _spec(name, weights)
+    tasks = {t.id: t for t in load_tasks(tasks_file)} if tasks_file is not None else None
+    scorer = LineScorer(spec, tasks)
+    for number, data in _records(file):
+        try:
+            line_id, breakdown = scorer.score(data)
+        except OrchError as problem:
+            raise OrchError(f"{file}: line {number}: {problem}") from problem
+        result = {
+            "id": line_id,
+            "total": breakdown.total,
+            "components": dict(breakdown.components),
+        }
+        click.echo(json.dumps(result, ensure_ascii=True, allow_nan=False))
+
+
+class LineScorer:
+    """Scores records of either layout.
+
+    Args:
+        spec: the reward's configuration, with ``weights`` where the user gave them.
+        tasks: tasks by id, for stored episodes; ``None`` if the user named none.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], tasks: Mapping[str, Task] | None) -> None:
+        from orch_env.rewards import make_reward
+
+        self._spec = dict(spec)
+        self._tasks = tasks
+        self._make = make_reward
+        self._reward = make_reward(self._spec)
+        self._weighted: dict[tuple[float, float], Reward] = {}
+
+    def score(self, data: Mapping[str, Any]) -> tuple[str, RewardBreakdown]:
+        """The record's id and its breakdown.
+
+        Raises:
+            OrchError: it has neither layout, or its task is not known.
+        """
+        from orch_env.rewards.cases import ReferenceCase
+
+        if ReferenceCase.is_one(data):
+            case = ReferenceCase.from_dict(data)
+            return case.id, self._score_case(case)
+        if "turns" not in data:
+            raise OrchError(
+                "neither a stored episode {task_id, turns, ...} nor a case {task, completion, ...}"
+            )
+        episode = Episode.from_dict(data)
+        if self._tasks is None:
+            raise OrchError("this is a stored episode: name its tasks with --tasks FILE")
+        task = self._tasks.get(episode.task_id)
+        if task is None:
+            raise OrchError(f"task {episode.task_id!r} is not among the {len(self._tasks)} tasks")
+        line_id = data.get("id")
+        return (
+            line_id if isinstance(line_id, str) else episode.task_id,
+            self._reward(task, episode),
+        )
+
+    def _score_case(self, case: Any) -> RewardBreakdown:
+        from orch_env.rewards.completion import episode_of_completion
+        from orch_env.rewards.paper import PaperReward
+
+        reward = self._reward_for(case)
+        if isinstance(reward, PaperReward):
+            return reward.score_completion(case.task, case.completion)
+        return reward(case.task, episode_of_completion(case.task, case.completion))
+
+    def _reward_for(self, case: Any) -> Reward:
+        """The reward with the case's own weights, unless the user gave some or it takes none."""
+        from orch_env.rewards import PRESETS
+
+        takes_weights = "weights" in PRESETS[self._spec["name"]].options
+        if case.weights is None or "weights" in self._spec or not takes_weights:
+            return self._reward
+        key = (case.weights.atomic, case.weights.orchestration)
+        if key not in self._weighted:
+            own = {"atomic": key[0], "orchestration": key[1]}
+            self._weighted[key] = self._make({**self._spec, "weights": own})
+        return self._weighted[key]
+
+
+def _spec(name: str, weights: str | None) -> dict[str, Any]:
+    """The reward's configuration from the command line's words."""
+    spec: dict[str, Any] = {"name": name}
+    if name.lstrip().startswith("{"):
+        spec = _json_object(name, "--reward")
+    if weights is not None:
+        spec["weights"] = _json_object(weights, "--weights")
+    return spec
+
+
+def _json_object(text: str, option: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise OrchError(f"{option} is not JSON ({problem}): {text!r}") from problem
+    if not isinstance(value, dict):
+        raise OrchError(f"{option} must be a JSON object, got {text!r}")
+    return value
+
+
+def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    from orch_env.tasks import read_lines
+
+    for number, line in enumerate(read_lines(file), start=1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError) as problem:
+            raise OrchError(f"{file}: line {number} is not JSON ({problem})") from problem
+        if not isinstance(data, dict):
+            raise OrchError(f"{file}: line {number} must be a JSON object")
+        yield number, data

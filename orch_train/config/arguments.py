@@ -29,9 +29,7 @@ class RolloutArgs(TypedDict, total=False):
     temperature: float
     max_tokens_per_turn: int
     max_context: int
-    max_turns: int
-    max_tool_calls: int | None
-    episode_timeout_s: float
+    min_tokens_per_turn: int
 
 
 class EnvRunnerArgs(TypedDict, total=False):
@@ -86,6 +84,7 @@ class EvaluationArgs(TypedDict, total=False):
     evaluation_interval: int
     evaluation_at_start: bool
     tasks: str | None
+    split: str | None
     num_tasks: int | None
     temperatures: Sequence[float]
     seed: int

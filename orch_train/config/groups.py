@@ -54,15 +54,15 @@ class RolloutSettings(_Frozen):
     """How episodes are sampled, and what ends them.
 
     Attributes:
-        engine: inference engine of the runners.
+        engine: inference engine of the runners: ``torch``, or ``package.module:factory``.
         engine_config: further keyword arguments of that engine.
         temperature: above 0; GRPO needs the sampling distribution.
         max_tokens_per_turn: upper bound on the tokens of one message.
         max_context: upper bound on prompt and answer tokens of a whole episode.
-        max_turns: assistant messages in an episode.
-        max_tool_calls: calls over a whole episode; null for no limit beyond the environment's.
-        episode_timeout_s: wall clock of an episode; beyond it the episode counts as an
-            infrastructure failure and is discarded, never scored.
+        min_tokens_per_turn: a turn starts only if the context leaves this many tokens for it.
+
+    The environment has limits of its own (``max_turns``, ``max_tool_calls``, ...) in
+    ``environment.env_config``.
     """
 
     engine: str = "torch"
@@ -70,9 +70,7 @@ class RolloutSettings(_Frozen):
     temperature: PositiveFloat = 1.0
     max_tokens_per_turn: PositiveInt = 512
     max_context: PositiveInt = 4096
-    max_turns: PositiveInt = 20
-    max_tool_calls: PositiveInt | None = None
-    episode_timeout_s: PositiveFloat = 600.0
+    min_tokens_per_turn: PositiveInt = 1
 
 
 class EnvRunnerSettings(_Frozen):
@@ -85,7 +83,8 @@ class EnvRunnerSettings(_Frozen):
         num_gpus_per_env_runner: GPUs that Ray reserves for a runner.
         max_requests_in_flight_per_env_runner: groups queued at one runner; null: enough to fill
             its environments.
-        sample_timeout_s: a group that is not back after this long is given to another runner.
+        sample_timeout_s: a runner that has not brought a group back after this long counts as
+            hung: it is replaced, and its groups are given out again.
         ray_address: ``local`` starts Ray on this machine; else the address of a cluster.
     """
 
@@ -94,7 +93,7 @@ class EnvRunnerSettings(_Frozen):
     num_cpus_per_env_runner: PositiveFloat = 1.0
     num_gpus_per_env_runner: Amount = 0.0
     max_requests_in_flight_per_env_runner: PositiveInt | None = None
-    sample_timeout_s: PositiveFloat = 600.0
+    sample_timeout_s: PositiveFloat = 1800.0
     ray_address: str = "local"
 
 
@@ -169,7 +168,8 @@ class EvaluationSettings(_Frozen):
     Attributes:
         evaluation_interval: training steps between evaluations; 0: never.
         evaluation_at_start: also measure before the first step.
-        tasks: held-out tasks: a file, or a bundled data set's split.
+        tasks: held-out tasks: a file or a bundled data set; null: the training file.
+        split: keep only the tasks of this split; with ``tasks`` null it must be given.
         num_tasks: how many of them, the first in file order; null: all.
         temperatures: one pass each; 0 is greedy.
         seed: sampling seed; the same at every evaluation, so that changes are the policy's.
@@ -178,6 +178,7 @@ class EvaluationSettings(_Frozen):
     evaluation_interval: Count = 0
     evaluation_at_start: bool = False
     tasks: str | None = None
+    split: str | None = None
     num_tasks: PositiveInt | None = None
     temperatures: Annotated[
         tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],

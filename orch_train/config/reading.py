@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -22,7 +22,7 @@ from orch_env.types import OrchError
 class _Loader(yaml.SafeLoader):
     """SafeLoader with JSON's idea of scalars and without repeated keys."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's way of dropping inherited ones
 
 
 def _resolver(tag: str, pattern: str, first: Iterable[str]) -> None:

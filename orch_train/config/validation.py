@@ -20,6 +20,7 @@ from orch_train.config.groups import Settings
 from orch_train.config.reading import nearest
 
 ENGINES = ("torch", "scripted")
+BUNDLED_MODELS = Path(__file__).parent.parent / "data"
 GROUPS = tuple(Settings.model_fields)
 
 
@@ -101,8 +102,11 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"rollouts.max_tokens_per_turn ({rollouts.max_tokens_per_turn}) must be below "
             f"rollouts.max_context ({rollouts.max_context}): the prompt needs room too"
         )
-    if rollouts.engine not in ENGINES:
-        problems.append(f"rollouts.engine: no engine {rollouts.engine!r}{nearest('', ENGINES)}")
+    if rollouts.engine not in ENGINES and ":" not in rollouts.engine:
+        problems.append(
+            f"rollouts.engine: no engine {rollouts.engine!r} (there are: {', '.join(ENGINES)}, "
+            "or package.module:factory)"
+        )
     if training.max_staleness > 0:
         problems.append(
             f"training.max_staleness={training.max_staleness}: this version trains synchronously "
@@ -114,8 +118,11 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"training.updates_per_batch ({training.updates_per_batch}) exceeds the batch's "
             f"{episodes} episodes"
         )
-    if (evaluation.evaluation_interval or evaluation.evaluation_at_start) and not evaluation.tasks:
-        problems.append("evaluation.tasks: held-out tasks are needed when evaluation is on")
+    measured = evaluation.evaluation_interval > 0 or evaluation.evaluation_at_start
+    if measured and evaluation.tasks is None and evaluation.split is None:
+        problems.append(
+            "evaluation.tasks: held-out tasks (or evaluation.split) are needed when evaluation is on"
+        )
     return problems
 
 
@@ -154,6 +161,8 @@ def _model_problems(name: str) -> list[str]:
         if (folder / "config.json").is_file():
             return []
         return [f"model.path: folder {name!r} holds no model (no config.json)"]
+    if name.isidentifier() and (BUNDLED_MODELS / name / "config.json").is_file():
+        return []
     is_hub_id = re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
     # 'models/tiny' with a folder 'models' here is a misspelt path and no hub id.
     if is_hub_id and not (Path.cwd() / name.partition("/")[0]).exists():

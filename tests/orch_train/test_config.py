@@ -165,7 +165,7 @@ def test_overrides_are_read_as_yaml_and_reach_into_mappings(tmp_path: Path) -> N
                 "training.lr=2e-6",
                 "environment.env_config.max_turns=5",
                 "evaluation.temperatures=[0.7]",
-                "rollouts.max_tool_calls=null",
+                "evaluation.num_tasks=null",
                 "debugging.log_level=DEBUG",
             ]
         )
@@ -174,7 +174,7 @@ def test_overrides_are_read_as_yaml_and_reach_into_mappings(tmp_path: Path) -> N
     assert settings.training.lr == 2e-6
     assert settings.environment.env_config == {"tasks": "harbour", "max_turns": 5}
     assert settings.evaluation.temperatures == (0.7,)
-    assert settings.rollouts.max_tool_calls is None
+    assert settings.evaluation.num_tasks is None
 
 
 @pytest.mark.parametrize("text", ["lr=1", "training.lr", "=1", "training.=1", ".lr=1"])

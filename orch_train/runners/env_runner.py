@@ -1,0 +1,291 @@
+"""One rollout worker: its own engine, its own environments, one event loop.
+
+The same class runs as a Ray actor and in process. Every call to `sample` plays one group; many
+run at the same time on the one loop, so the engine batches across groups and a finished group
+leaves at once. The hard decision: `sample` returns a value or the reason why there is none, and
+never raises, so that a failure is sorted where it happens: the user's data (futile to repeat) or
+infrastructure (repeat elsewhere). Neither ever becomes a reward.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from orch_env.types import OrchError
+from orch_train.config import Settings
+from orch_train.engines.protocol import EngineError, RolloutEngine, Weights
+from orch_train.runners.rollout import (
+    EnvPool,
+    GroupRequest,
+    RolloutEnv,
+    RolloutLimits,
+    run_group,
+)
+from orch_train.trajectory import Group
+from orch_train.weight_sync.protocol import WeightTransport
+
+if TYPE_CHECKING:
+    from orch_train.chat import ChatRenderer
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One group to sample.
+
+    Attributes:
+        group: task, seeds and size.
+        temperature: sampling temperature; 0 is greedy (evaluation only).
+        held_out: play on the held-out tasks instead of the training tasks.
+    """
+
+    group: GroupRequest
+    temperature: float
+    held_out: bool = False
+
+    @property
+    def id(self) -> str:
+        """The group's id."""
+        return self.group.id
+
+
+@dataclass(frozen=True, slots=True)
+class SampleReply:
+    """A group, or why there is none.
+
+    Attributes:
+        group: the sampled and scored group.
+        failure: infrastructure failed; the group may be tried again.
+        engine_failed: the failure was the engine's, so that the runner is of no further use.
+        user_error: the data or the configuration is at fault; trying again is futile.
+    """
+
+    group: Group | None = None
+    failure: str | None = None
+    engine_failed: bool = False
+    user_error: OrchError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartReply:
+    """How a runner's start went.
+
+    Attributes:
+        pid: its process id.
+        failure: why it cannot work, if so.
+        user_error: the data or the configuration is at fault; another start is futile.
+    """
+
+    pid: int
+    failure: str | None = None
+    user_error: OrchError | None = None
+
+
+class EnvRunner:
+    """Plays groups with its own engine and environments.
+
+    Args:
+        settings: the whole configuration.
+        index: number of this runner, from 0; for messages only.
+        engine: use this engine instead of building the configured one.
+
+    Raises:
+        OrchError: the model, a task file or the cache is not usable.
+    """
+
+    def __init__(
+        self, settings: Settings, index: int = 0, *, engine: RolloutEngine | None = None
+    ) -> None:
+        self._index = index
+        rollouts, runners = settings.rollouts, settings.env_runners
+        self._limits = RolloutLimits(
+            max_tokens_per_turn=rollouts.max_tokens_per_turn,
+            max_context=rollouts.max_context,
+            min_tokens_per_turn=rollouts.min_tokens_per_turn,
+            temperature=rollouts.temperature,
+        )
+        self._chat = make_chat(settings)
+        self._engine = engine if engine is not None else _make_engine(settings)
+        size = runners.num_envs_per_env_runner
+        self._training_envs = EnvPool(EnvFactory(settings, held_out=False), size)
+        self._held_out_envs = EnvPool(EnvFactory(settings, held_out=True), size)
+
+    async def sample(self, request: SampleRequest) -> SampleReply:
+        """Play one group to its end."""
+        pool = self._held_out_envs if request.held_out else self._training_envs
+        limits = replace(self._limits, temperature=request.temperature)
+        try:
+            group = await run_group(pool, self._engine, self._chat, request.group, limits=limits)
+        except OrchError as problem:
+            return SampleReply(user_error=problem)
+        except EngineError as problem:
+            return SampleReply(failure=_told(problem, self._index), engine_failed=True)
+        except Exception as problem:  # what is left is infrastructure too: told, never raised
+            return SampleReply(failure=_told(problem, self._index))
+        return SampleReply(group=group)
+
+    def serve(self, weights: Weights, version: int) -> int:
+        """Sample with these weights from now on; returns the version."""
+        self._engine.sync(weights, version)
+        return self._engine.version
+
+    def stop(self) -> None:
+        """Close the environments and the engine."""
+        self._training_envs.close()
+        self._held_out_envs.close()
+        self._engine.close()
+
+
+class EnvRunnerActor:
+    """The body of a Ray actor: an `EnvRunner` that is started by a call and fed by a transport.
+
+    Args:
+        settings: the whole configuration.
+        index: number of this runner.
+        transport: unpacks the weights.
+    """
+
+    def __init__(self, settings: Settings, index: int, transport: WeightTransport) -> None:
+        self._settings, self._index, self._transport = settings, index, transport
+        self._runner: EnvRunner | None = None
+
+    def build(self) -> EnvRunner:
+        """Make the runner; separate so that tests can put another engine in."""
+        return EnvRunner(self._settings, self._index)
+
+    async def start(self, parcel: Any, version: int) -> StartReply:
+        """Load everything and serve the given weights; the outcome is a value, never raised."""
+        try:
+            # Ray's own OMP_NUM_THREADS comes too late where unpickling has imported torch.
+            limit_threads(max(1, int(self._settings.env_runners.num_cpus_per_env_runner)))
+            self._runner = self.build()
+            self._runner.serve(self._transport.receive(parcel), version)
+        except OrchError as problem:
+            return StartReply(os.getpid(), user_error=problem)
+        except Exception as problem:  # told, never raised: Ray would wrap it beyond recognition
+            return StartReply(os.getpid(), failure=_told(problem, self._index))
+        return StartReply(os.getpid())
+
+    async def sample(self, request: SampleRequest) -> SampleReply:
+        """Play one group."""
+        return await self._started().sample(request)
+
+    async def set_weights(self, parcel: Any, version: int) -> int:
+        """Serve a published version; returns it."""
+        return self._started().serve(self._transport.receive(parcel), version)
+
+    def ping(self) -> int:
+        """A sign of life: the process id. Runs on a thread of its own."""
+        return os.getpid()
+
+    def stop(self) -> None:
+        """Close environments and engine."""
+        if self._runner is not None:
+            self._runner.stop()
+            self._runner = None
+
+    def _started(self) -> EnvRunner:
+        if self._runner is None:
+            raise EngineError(f"runner {self._index} was not started")
+        return self._runner
+
+
+def _told(problem: Exception, index: int) -> str:
+    """One line: what failed, on which runner, where in the code."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    place = f", {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return f"{type(problem).__name__}: {problem} (runner {index}{place})"
+
+
+def limit_threads(count: int) -> None:
+    """Bound torch's compute threads in this process."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def make_chat(settings: Settings) -> ChatRenderer:
+    """The chat renderer of a configuration's tokenizer and call format.
+
+    Raises:
+        OrchError: no tokenizer there, or its template is not usable.
+    """
+    from orch_env.formats import get_format
+    from orch_train.chat import ChatRenderer
+    from orch_train.model import load_tokenizer
+
+    name = settings.environment.env_config.get("call_format", "hermes")
+    return ChatRenderer(load_tokenizer(settings.model.path), get_format(name))
+
+
+def env_config(settings: Settings, *, held_out: bool) -> dict[str, Any]:
+    """Arguments of ``gym.make`` for the training tasks, or for the held-out ones."""
+    config = dict(settings.environment.env_config)
+    evaluation = settings.evaluation
+    if held_out and evaluation.tasks is not None:
+        config["tasks"] = evaluation.tasks
+        # A split of the training file says nothing about another file.
+        config.pop("split", None)
+    if held_out and evaluation.split is not None:
+        config["split"] = evaluation.split
+    return config
+
+
+class EnvFactory:
+    """Makes the configured environment, on the held-out tasks if asked.
+
+    Environments that can `fork` share their tasks and their open cache with the first one: the
+    hundredth costs microseconds instead of reading the task file again.
+    """
+
+    def __init__(self, settings: Settings, *, held_out: bool) -> None:
+        self._env = settings.environment.env
+        self._config = env_config(settings, held_out=held_out)
+        self._first: RolloutEnv | None = None
+
+    def __call__(self) -> RolloutEnv:
+        """Make one environment.
+
+        Raises:
+            OrchError: an argument is wrong, or a file is missing or damaged.
+        """
+        if self._first is not None and hasattr(self._first.unwrapped, "fork"):
+            twin: RolloutEnv = self._first.unwrapped.fork()
+            return twin
+        self._first = self.make()
+        return self._first
+
+    def make(self) -> RolloutEnv:
+        """Make one that shares nothing."""
+        import gymnasium as gym
+
+        import orch_env  # registers the environment, also inside a fresh worker
+
+        del orch_env
+        try:
+            # Gymnasium's passive checker would look at every observation again.
+            env: Any = gym.make(self._env, disable_env_checker=True, **self._config)
+        except (gym.error.Error, TypeError) as problem:
+            raise OrchError(f"environment {self._env!r} cannot be made: {problem}") from problem
+        made: RolloutEnv = env
+        return made
+
+
+def _make_engine(settings: Settings) -> RolloutEngine:
+    from orch_train.engines import make_engine, register_engine
+
+    kind = settings.rollouts.engine
+    if ":" in kind:
+        register_engine(kind, kind)
+    options: dict[str, Any] = dict(settings.rollouts.engine_config)
+    if kind == "torch":
+        device = "cuda" if settings.env_runners.num_gpus_per_env_runner > 0 else "cpu"
+        options = {
+            "model": settings.model.path,
+            "dtype": settings.model.dtype,
+            "device": device,
+            **options,
+        }
+    return make_engine(kind, **options)

@@ -1,0 +1,245 @@
+"""The Ray actors behind the runner group: started, watched, replaced, kept on current weights.
+
+Ray's own retries stay off: they are used up at once on a dead actor and know nothing of weights.
+The hard decision: a runner that fails in any way (dead, silent, hung, broken engine) is killed
+and replaced; nothing is repaired in place, so that a runner is either sound and on the current
+weights, or it does not exist.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from orch_env.types import OrchError
+from orch_train.config import Settings
+from orch_train.engines.protocol import Weights
+from orch_train.runners.env_runner import EnvRunnerActor, StartReply
+from orch_train.runners.ray_start import start_ray
+from orch_train.runners.runner_slot import RunnerSlot, SlotState
+from orch_train.weight_sync.object_store import ObjectStoreTransport
+from orch_train.weight_sync.protocol import WeightTransport
+
+POLL_S = 0.2
+FETCH_TIMEOUT_S = 60.0
+_FIRST_STARTS = 3
+"""Times that a slot may fail while the pool first fills; later ones are bounded by the settings."""
+_HEALTH = "health"
+
+OnLost = Callable[[int, str], None]
+
+
+class RunnerPool:
+    """All runners of a run.
+
+    Args:
+        settings: the whole configuration.
+        weights: served from the start.
+        version: their version.
+        on_lost: called with a slot's index and the reason whenever its runner is given up.
+        actor_class: the actors' body.
+
+    Raises:
+        OrchError: Ray lacks resources, or a runner cannot start.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        weights: Weights,
+        version: int,
+        on_lost: OnLost,
+        actor_class: type[EnvRunnerActor] = EnvRunnerActor,
+    ) -> None:
+        self._settings = settings
+        self._faults = settings.fault_tolerance
+        self._on_lost = on_lost
+        self._ray = start_ray(settings.env_runners)
+        self._transport: WeightTransport = ObjectStoreTransport()
+        self._actor_class = _as_actor(actor_class, settings)
+        self.slots = [RunnerSlot(i) for i in range(settings.env_runners.num_env_runners)]
+        self.restarts = 0
+        self._filled = self._stopped = False
+        try:
+            self._publish(weights, version)
+            while not all(slot.state is SlotState.HEALTHY for slot in self.slots):
+                self.tend()
+                self.wait()
+            self._filled = True
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def healthy(self) -> list[RunnerSlot]:
+        """Slots whose runner serves the current weights."""
+        return [slot for slot in self.slots if slot.state is SlotState.HEALTHY]
+
+    def sync_weights(self, weights: Weights, version: int) -> None:
+        """Serve these weights on every healthy runner; one that does not take them is replaced.
+
+        Runners that are just starting get them before their first group.
+        """
+        self._publish(weights, version)
+        sent = {slot.actor.set_weights.remote(self._parcel, version): slot for slot in self.healthy}
+        timeout = self._faults.env_runner_restore_timeout_s
+        answered: list[Any] = []
+        if sent:
+            answered, _ = ray.wait(list(sent), num_returns=len(sent), timeout=timeout)
+        for ref, slot in sent.items():
+            if ref not in answered:
+                self.lose(slot, f"no answer to new weights within {timeout:g} s")
+                continue
+            try:
+                ray.get(ref, timeout=FETCH_TIMEOUT_S)
+                slot.sent_version, slot.heard_at = version, time.monotonic()
+            except (RayError, GetTimeoutError) as problem:
+                self.lose(slot, f"new weights failed: {cause(problem)}")
+
+    def tend(self) -> None:
+        """Fill slots whose time has come; give up runners that are overdue."""
+        now = time.monotonic()
+        for slot in self.slots:
+            if slot.state is SlotState.DOWN and now >= slot.restart_at:
+                self._start(slot)
+            elif slot.state is SlotState.STARTING and now >= slot.deadline:
+                self.lose(slot, "not ready in time (fault_tolerance.env_runner_restore_timeout_s)")
+            elif slot.state is SlotState.HEALTHY and slot.tasks:
+                self._watch(slot, now)
+
+    def wait(self) -> list[tuple[RunnerSlot, Any]]:
+        """Wait a moment for answers; returns those to sample calls, and handles all others."""
+        refs: dict[Any, RunnerSlot] = {}
+        for slot in self.slots:
+            own = [slot.ready, slot.probe[0] if slot.probe else None, *slot.tasks]
+            refs.update((ref, slot) for ref in own if ref is not None)
+        if not refs:
+            time.sleep(POLL_S)  # every runner is down and waits for its restart
+            return []
+        ready, _ = ray.wait(list(refs), num_returns=1, timeout=POLL_S)
+        if ready:
+            ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+        samples = []
+        for ref in ready:
+            slot = refs[ref]
+            if ref == slot.ready:
+                self._finish_start(slot)
+            elif slot.probe is not None and ref == slot.probe[0]:
+                self._finish_probe(slot)
+            elif ref in slot.tasks:
+                samples.append((slot, ref))
+        return samples
+
+    def lose(self, slot: RunnerSlot, why: str) -> None:
+        """Kill a slot's runner, plan its replacement, and report what it had as lost.
+
+        Raises:
+            OrchError: no runner is left, or the first start failed for good.
+        """
+        if not self._filled and slot.failures + 1 >= _FIRST_STARTS:
+            raise OrchError(f"env runner {slot.index} cannot start: {why}")
+        again = (
+            self._faults.restart_failed_env_runners
+            and self.restarts < self._faults.max_num_env_runner_restarts
+        )
+        self.restarts += again
+        delay = self._faults.delay_between_env_runner_restarts_s
+        actor = slot.lost(time.monotonic(), delay, again=again)
+        if actor is not None:
+            ray.kill(actor)
+        self._on_lost(slot.index, f"runner {slot.index}: {why}")
+        if all(s.state is SlotState.GONE for s in self.slots):
+            raise OrchError(
+                f"no env runner is left after {self.restarts} restarts; the last one was lost "
+                f"because: {why}"
+            )
+
+    def stop(self) -> None:
+        """End every runner, and Ray if it was started here; may be called twice."""
+        if self._stopped:
+            return
+        self._stopped = True
+        actors = [slot.actor for slot in self.slots if slot.actor is not None]
+        if actors and ray.is_initialized():
+            goodbyes = [actor.stop.remote() for actor in actors]
+            ray.wait(goodbyes, num_returns=len(goodbyes), timeout=5.0)
+            for actor in actors:
+                ray.kill(actor)
+        self._parcel = None
+        self._ray.close()
+
+    def _publish(self, weights: Weights, version: int) -> None:
+        self._parcel = self._transport.publish(weights)
+        self._version = version
+
+    def _start(self, slot: RunnerSlot) -> None:
+        actor = self._actor_class.remote(self._settings, slot.index, self._transport)
+        ready = actor.start.remote(self._parcel, self._version)
+        deadline = time.monotonic() + self._faults.env_runner_restore_timeout_s
+        slot.starting(actor, ready, self._version, deadline)
+
+    def _finish_start(self, slot: RunnerSlot) -> None:
+        try:
+            reply: StartReply | int = ray.get(slot.ready, timeout=FETCH_TIMEOUT_S)
+        except (RayError, GetTimeoutError) as problem:
+            self.lose(slot, f"died while it started: {cause(problem)}")
+            return
+        if isinstance(reply, StartReply):
+            if reply.user_error is not None:
+                raise reply.user_error
+            if reply.failure is not None:
+                self.lose(slot, reply.failure)
+                return
+            slot.pid = reply.pid
+        if slot.sent_version != self._version:
+            # The weights changed while it was loading: it is not healthy on old ones.
+            slot.ready = slot.actor.set_weights.remote(self._parcel, self._version)
+            slot.sent_version = self._version
+            return
+        slot.healthy(time.monotonic())
+
+    def _watch(self, slot: RunnerSlot, now: float) -> None:
+        """Lose a runner whose oldest group, or whose answer to a ping, is overdue."""
+        patience = self._faults.env_runner_health_probe_timeout_s
+        sample_timeout = self._settings.env_runners.sample_timeout_s
+        if now - min(sent for _, sent in slot.tasks.values()) > sample_timeout:
+            self.lose(slot, f"a group took more than {sample_timeout:g} s")
+        elif slot.probe is not None:
+            if now - slot.probe[1] > patience:
+                self.lose(slot, f"no answer to a ping for {patience:g} s")
+        elif now - slot.heard_at > patience / 2:
+            slot.probe = (slot.actor.ping.options(concurrency_group=_HEALTH).remote(), now)
+
+    def _finish_probe(self, slot: RunnerSlot) -> None:
+        assert slot.probe is not None
+        ref, _ = slot.probe
+        slot.probe = None
+        try:
+            ray.get(ref, timeout=FETCH_TIMEOUT_S)
+        except (RayError, GetTimeoutError) as problem:
+            self.lose(slot, cause(problem))
+            return
+        slot.heard_at = time.monotonic()
+
+
+def cause(problem: Exception) -> str:
+    """The first telling line of one of Ray's errors, which are paragraphs."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return f"{type(problem).__name__}: {lines[0] if lines else 'no details'}"
+
+
+def _as_actor(body: type[EnvRunnerActor], settings: Settings) -> Any:
+    runners = settings.env_runners
+    remote: Any = ray.remote  # its overloads do not know concurrency_groups
+    return remote(
+        num_cpus=runners.num_cpus_per_env_runner,
+        num_gpus=runners.num_gpus_per_env_runner,
+        max_restarts=0,
+        max_task_retries=0,
+        # Pings get a thread of their own: a long forward pass must not look like death.
+        concurrency_groups={_HEALTH: 1},
+    )(body)

@@ -57,6 +57,7 @@ def _register() -> None:
         register(
             id="orch_env/ToolOrchestration-v0",
             entry_point="orch_env.env:ToolOrchestrationEnv",
+            vector_entry_point="orch_env.vector_env:ToolOrchestrationVectorEnv",
         )
 
 

@@ -326,7 +326,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         Tasks, reward and backend are shared; the episode, its session and the random generator
         are copies. Cheaper than :meth:`get_state`: no turn is copied.
         """
-        twin = self._sibling()
+        twin = self.sibling()
         twin._np_random = copy.deepcopy(self._np_random)
         twin._np_random_seed = self._np_random_seed
         if self._running is not None:
@@ -336,7 +336,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             twin._begin(running, self._payout.copy())
         return twin
 
-    def _sibling(self) -> ToolOrchestrationEnv:
+    def sibling(self) -> ToolOrchestrationEnv:
         """An environment without an episode that shares everything that does not change."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)

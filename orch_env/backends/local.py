@@ -66,6 +66,8 @@ class LocalSession:
 
     def call(self, call: ToolCall) -> ToolResult:
         """Answer one call; what a server refuses is an error result."""
+        if call.error is not None:
+            return ToolResult.failure(call.error, "The call could not be read.")
         owner = self._owners.get(call.name)
         if owner is None:
             known = ", ".join(self._owners)

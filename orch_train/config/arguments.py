@@ -51,6 +51,7 @@ class LearnerArgs(TypedDict, total=False):
     num_cpus_per_learner: int | None
     num_gpus_per_learner: int
     max_tokens_per_microbatch: int
+    layout: Literal["rows", "packed"]
     gradient_checkpointing: bool
 
 
@@ -62,17 +63,17 @@ class TrainingArgs(TypedDict, total=False):
     group_size: int
     updates_per_batch: int
     lr: float
+    lr_schedule: Literal["constant", "linear"]
     lr_warmup_updates: int
     weight_decay: float
     grad_clip: float
-    loss: Literal["grpo"]
+    loss: str
     clip_low: float
     clip_high: float
-    advantage: Literal["group_std", "group_mean"]
-    std_floor: float
-    kl_coeff: float
+    advantage: Literal["group_mean", "group_std", "leave_one_out"]
+    advantage_eps: float
+    length_constant: int
     entropy_coeff: float
-    correction_cap: float
     max_staleness: int
     zero_variance: Literal["keep", "drop", "resample"]
     max_resample_rounds: int

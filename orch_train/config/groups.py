@@ -104,7 +104,8 @@ class LearnerGroupSettings(_Frozen):
         num_learners: 0 or 1: one learner, in the driver process.
         num_cpus_per_learner: compute threads of the learner; null leaves torch's own choice.
         num_gpus_per_learner: 0 learns on the CPU, 1 on the GPU.
-        max_tokens_per_microbatch: packed tokens per forward pass; bounds memory, not the result.
+        max_tokens_per_microbatch: tokens of one forward pass; bounds memory, not the result.
+        layout: ``rows`` (padded, best on a CPU) or ``packed`` (end to end).
         gradient_checkpointing: recompute activations in the backward pass: less memory, slower.
     """
 
@@ -112,6 +113,7 @@ class LearnerGroupSettings(_Frozen):
     num_cpus_per_learner: PositiveInt | None = None
     num_gpus_per_learner: Annotated[int, Field(ge=0, le=1)] = 0
     max_tokens_per_microbatch: PositiveInt = 8192
+    layout: Literal["rows", "packed"] = "rows"
     gradient_checkpointing: bool = False
 
 
@@ -124,17 +126,19 @@ class TrainingSettings(_Frozen):
         group_size: episodes sampled for each of them; at least 2, they are compared.
         updates_per_batch: optimizer steps on one batch.
         lr: learning rate of AdamW.
+        lr_schedule: after the warm-up ``constant``, or ``linear`` down to 0 at the last iteration.
         lr_warmup_updates: optimizer steps over which it rises from 0.
         weight_decay: decoupled weight decay.
         grad_clip: bound on the gradient's norm.
-        loss: the policy loss.
-        clip_low: lower clip range of the probability ratio.
-        clip_high: upper clip range.
-        advantage: ``group_std``: (r - mean) / (std + std_floor); ``group_mean``: r - mean.
-        std_floor: added to the group's standard deviation, in reward units.
-        kl_coeff: weight of the KL term to the initial policy.
+        loss: ``grpo`` (mean over action tokens), ``dr_grpo`` (constant length), or a name given to
+            `orch_train.learner.loss.register_loss`.
+        clip_low: the probability ratio is clipped below at ``1 - clip_low``.
+        clip_high: the ratio is clipped above at ``1 + clip_high``.
+        advantage: ``group_mean``: r - mean; ``group_std``: that over (std + advantage_eps);
+            ``leave_one_out``: r - mean of the others.
+        advantage_eps: added to the group's standard deviation, in reward units.
+        length_constant: tokens per episode that ``dr_grpo`` divides by.
         entropy_coeff: weight of an entropy bonus.
-        correction_cap: truncation of the importance weight between learner and engine.
         max_staleness: steps by which sampling may run ahead of the weights; 0 is synchronous.
         zero_variance: groups whose rewards are all equal: ``keep`` (advantage 0), ``drop``, or
             ``resample`` other tasks instead.
@@ -146,17 +150,17 @@ class TrainingSettings(_Frozen):
     group_size: Annotated[int, Field(ge=2)] = 8
     updates_per_batch: PositiveInt = 1
     lr: PositiveFloat = 1e-6
+    lr_schedule: Literal["constant", "linear"] = "constant"
     lr_warmup_updates: Count = 0
     weight_decay: Amount = 0.0
     grad_clip: PositiveFloat = 1.0
-    loss: Literal["grpo"] = "grpo"
+    loss: str = "grpo"
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     clip_high: PositiveFloat = 0.2
-    advantage: Literal["group_std", "group_mean"] = "group_std"
-    std_floor: Amount = 0.05
-    kl_coeff: Amount = 0.0
+    advantage: Literal["group_mean", "group_std", "leave_one_out"] = "group_mean"
+    advantage_eps: PositiveFloat = 1e-4
+    length_constant: PositiveInt = 1024
     entropy_coeff: Amount = 0.0
-    correction_cap: PositiveFloat = 2.0
     max_staleness: Count = 0
     zero_variance: Literal["keep", "drop", "resample"] = "keep"
     max_resample_rounds: Count = 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from orch_env.types import OrchError
 from orch_train.config.groups import Settings
 from orch_train.config.reading import nearest
 
+LOSSES = ("grpo", "dr_grpo")
 ENGINES = ("torch", "scripted")
 BUNDLED_MODELS = Path(__file__).parent.parent / "data"
 GROUPS = tuple(Settings.model_fields)
@@ -112,6 +114,17 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"training.max_staleness={training.max_staleness}: this version trains synchronously "
             "only; set it to 0"
         )
+    losses = _losses()
+    if training.loss not in losses:
+        problems.append(
+            f"training.loss: no loss {training.loss!r} (there are: {', '.join(losses)})"
+        )
+    total_updates = training.iterations * training.updates_per_batch
+    if training.lr_schedule == "linear" and training.lr_warmup_updates >= total_updates:
+        problems.append(
+            f"training.lr_warmup_updates ({training.lr_warmup_updates}) must be below the run's "
+            f"{total_updates} optimizer steps"
+        )
     episodes = training.groups_per_batch * training.group_size
     if training.updates_per_batch > episodes:
         problems.append(
@@ -121,9 +134,15 @@ def _cross_problems(settings: Settings) -> list[str]:
     measured = evaluation.evaluation_interval > 0 or evaluation.evaluation_at_start
     if measured and evaluation.tasks is None and evaluation.split is None:
         problems.append(
-            "evaluation.tasks: held-out tasks (or evaluation.split) are needed when evaluation is on"
+            "evaluation.tasks: held-out tasks (or evaluation.split) are needed, evaluation is on"
         )
     return problems
+
+
+def _losses() -> tuple[str, ...]:
+    """Names of the losses, those registered by the user included, without importing torch."""
+    module = sys.modules.get("orch_train.learner.loss")
+    return LOSSES if module is None else tuple(module.LOSSES)
 
 
 def _file_problems(settings: Settings) -> list[str]:

@@ -80,7 +80,7 @@ def import_(
 @click.option(
     "--max-observation-chars",
     "limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=64),
     help="Also report gold values that stand beyond this many characters of an observation.",
 )
 @json_option
@@ -95,10 +95,13 @@ def validate(
     """
     from orch_env.cli.progress import progress_bar
     from orch_env.importers.validation import validate_tasks
+    from orch_env.sources import make_backend
     from orch_env.tasks import load_tasks
 
+    loaded = load_tasks(file)
+    backend = make_backend(file, cache, loaded)
     with progress_bar() as report:
-        result = validate_tasks(load_tasks(file), cache, limit, report)
+        result = validate_tasks(loaded, backend, max_observation_chars=limit, progress=report)
     if as_json:
         emit(result, as_json=True)
     else:

@@ -37,6 +37,12 @@ from orch_env.types.json import Json
 
 _MEMORABLE_BITS = 12.0
 """A value at least this informative is the same thing wherever it is used again."""
+_FEWEST_VALUES = 3
+"""A link needs this many distinct values before it lends belief to an uninformative one."""
+_LEAST_LIFT = 4.0
+"""... and this many bits of surprise on average: 16 times as often as in other traces."""
+_SOMETIMES, _USUALLY = 0.3, 0.6
+"""Share of an argument's occurrences after the producer in which the link must hold."""
 
 CONSTANT, QUERY, REASONED = (
     ValueRef(Provenance.CONSTANT),
@@ -161,13 +167,16 @@ class _Assignment:
             return False  # the schema says what to write there
         if is_strong(value):
             return True
-        link, ratio = self._evidence.link(slot, s), self._evidence.ratio(slot, s)
-        if len(link.values) < 3 or link.lift < 4.0:
+        link = self._evidence.link(slot, s)
+        if len(link.values) < _FEWEST_VALUES or link.lift < _LEAST_LIFT:
             return False
-        named = agreement(slot[1], s.path)
+        named, ratio = agreement(slot[1], s.path), self._evidence.ratio(slot, s)
         if is_temporal(value):
-            return named >= 2 and ratio >= 0.6
-        return ratio >= (0.3 if named >= 2 else 0.6)
+            # Calendars hold every date near the wanted one: only the very same name speaks.
+            return _last(slot[1]) == _last(s.pattern) and ratio >= _USUALLY
+        if named >= 1 and bits(value) >= _MEMORABLE_BITS:
+            return True
+        return ratio >= (_SOMETIMES if named >= 2 else _USUALLY)
 
     def _documented(self, slot: Slot, s: Sighting, hints: ParameterHints) -> bool:
         """Whether the parameter's description points to this tool and this key."""
@@ -183,6 +192,8 @@ class _Assignment:
             return None
         parts = [self._simple(slot, step, piece, hints) for piece in pieces]
         kinds = {part.kind for part in parts if part is not None}
+        if None not in parts and kinds == {Provenance.QUERY}:
+            return QUERY
         if None in parts or Provenance.OUTPUT not in kinds:
             return None
         if kinds - {Provenance.OUTPUT, Provenance.QUERY}:

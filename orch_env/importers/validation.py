@@ -1,0 +1,212 @@
+"""Checks tasks before anybody trains on them: every gold trace must do what the task says.
+
+Order of the checks, the first failure is the task's reason: the tools are known; every gold call
+is offered and answered without an error, in the pinned variant; every source of an argument leads
+to an equal value in an earlier step; nothing depends on an optional call alone; and gold, played
+through the environment, ends in success with a reward of exactly 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from orch_env.backends.protocol import ToolBackend
+from orch_env.cache import ResponseCache
+from orch_env.env import ToolOrchestrationEnv
+from orch_env.formats import get_format
+from orch_env.importers.recording import parse_response
+from orch_env.policies import GoldPolicy
+from orch_env.provenance.evidence import pieces_of
+from orch_env.replay import replay, turns_of_gold
+from orch_env.rewards.visibility import TextIndex
+from orch_env.running_episode import Limits, shown_results
+from orch_env.types import OrchError, Provenance, Task, ToolCall, ValueRef
+from orch_env.types.json import Json, JsonObject, resolve
+from orch_env.values import values_equal
+
+_FORMAT = "hermes"
+_NO_VALUE = object()
+
+
+def validate_tasks(
+    tasks: Sequence[Task],
+    backend: ToolBackend,
+    *,
+    max_observation_chars: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> JsonObject:
+    """Validate tasks.
+
+    Args:
+        tasks: the tasks.
+        backend: what answers their calls.
+        max_observation_chars: also report gold values that a cut at this length would hide.
+        progress: called with (what, done, in all).
+
+    Returns:
+        ``{tasks, ok, failures: [{id, reason}]}``; with ``max_observation_chars`` also ``hidden``:
+        ``[{id, call, pointer}]``, arguments whose value no shown text holds.
+    """
+    failures: list[JsonObject] = []
+    hidden: list[JsonObject] = []
+    for number, task in enumerate(tasks, start=1):
+        try:
+            texts = _run_gold(task, backend)
+            _check_sources(task, texts)
+            _check_optional(task, texts)
+            _check_replay(task, backend)
+        except OrchError as problem:
+            failures.append({"id": task.id, "reason": str(problem)})
+        else:
+            if max_observation_chars is not None:
+                hidden.extend(_hidden(task, texts, max_observation_chars))
+        if progress is not None:
+            progress("validating", number, len(tasks))
+    result: JsonObject = {
+        "tasks": len(tasks),
+        "ok": len(tasks) - len(failures),
+        "failures": failures,
+    }
+    return result if max_observation_chars is None else {**result, "hidden": hidden}
+
+
+def _run_gold(task: Task, backend: ToolBackend) -> list[str]:
+    """Make every gold call once, in order, and return the texts that came back."""
+    offered = {name for spec in backend.tools(task) for name in (spec.name, *spec.aliases)}
+    cache = getattr(backend, "cache", None)
+    session = backend.open(task, seed=task.seed or 0)
+    texts = []
+    try:
+        for number, call in enumerate(task.gold_calls):
+            where = f"gold call {number} ({call.name})"
+            if call.name not in offered:
+                raise OrchError(f"{where}: the task does not offer this tool")
+            if isinstance(cache, ResponseCache) and call.response is not None:
+                known = cache.variants(call.name, call.arguments)
+                if call.response not in {variant.digest for variant in known}:
+                    raise OrchError(
+                        f"{where}: the pinned response {call.response} is not among the "
+                        f"{len(known)} recorded ones"
+                    )
+            result = session.call(ToolCall(call.name, call.arguments))
+            if result.error is not None:
+                raise OrchError(f"{where} is answered by an error: {result.text[:200]}")
+            texts.append(result.text)
+    finally:
+        session.close()
+    return texts
+
+
+def _check_sources(task: Task, texts: Sequence[str]) -> None:
+    step_of = [step for step, calls in enumerate(task.gold) for _ in calls]
+    outputs = [parse_response(text) for text in texts]
+    for number, call in enumerate(task.gold_calls):
+        for pointer, ref in call.provenance.items():
+            where = f"gold call {number} ({call.name}), argument {pointer}"
+            value = _at(call.arguments, pointer)
+            if value is _NO_VALUE:
+                raise OrchError(f"{where}: there is no such argument")
+            undeclared = ref.producers() - set(call.depends_on)
+            if undeclared:
+                raise OrchError(f"{where}: depends_on lacks call {min(undeclared)}, its source")
+            for piece, part in _parts(value, ref, where):
+                _check_output(piece, part, where, outputs)
+        for producer in call.depends_on:
+            if step_of[producer] >= step_of[number]:
+                raise OrchError(
+                    f"gold call {number} ({call.name}) depends on call {producer} of its own step"
+                )
+
+
+def _parts(value: Json, ref: ValueRef, where: str) -> list[tuple[Json, ValueRef]]:
+    """The single sources of a leaf with the piece of the value that each must give."""
+    if ref.kind is not Provenance.COMPOSITE:
+        return [(value, ref)]
+    pieces = pieces_of(value)
+    if len(pieces) != len(ref.parts):
+        raise OrchError(f"{where}: {len(ref.parts)} parts for a value of {len(pieces)} pieces")
+    return list(zip(pieces, ref.parts, strict=True))
+
+
+def _check_output(value: Json, ref: ValueRef, where: str, outputs: Sequence[Json]) -> None:
+    if ref.kind is not Provenance.OUTPUT:
+        return
+    if ref.call is None or ref.path is None:
+        raise OrchError(f"{where}: an output source needs 'call' and 'path'")
+    found = _at(outputs[ref.call], ref.path)
+    if found is _NO_VALUE:
+        raise OrchError(f"{where}: call {ref.call} has nothing at {ref.path}")
+    if not values_equal(found, value):
+        raise OrchError(
+            f"{where}: call {ref.call} has {found!r:.60} at {ref.path}, not {value!r:.60}"
+        )
+
+
+def _check_optional(task: Task, texts: Sequence[str]) -> None:
+    """A call may be optional only if what others take from it is visible without it."""
+    calls = task.gold_calls
+    optional = {number for number, call in enumerate(calls) if call.optional}
+    if not optional:
+        return
+    step_of = [step for step, step_calls in enumerate(task.gold) for _ in step_calls]
+    query = TextIndex(task.query)
+    indexes = {n: TextIndex(texts[n]) for n in range(len(calls)) if n not in optional}
+    for number, call in enumerate(calls):
+        needed = optional & set(call.state_dependencies())
+        if needed:
+            raise OrchError(
+                f"gold call {min(needed)} is optional, but call {number} ({call.name}) needs the "
+                "state that it makes"
+            )
+        for pointer, ref in call.provenance.items():
+            for piece, part in _parts(_at(call.arguments, pointer), ref, pointer):
+                elsewhere = query.shows(piece) or any(
+                    index.shows(piece)
+                    for n, index in indexes.items()
+                    if step_of[n] < step_of[number]
+                )
+                if part.call in optional and not elsewhere:
+                    raise OrchError(
+                        f"gold call {part.call} is optional, but call {number} ({call.name}) takes "
+                        f"{pointer} from it, which stands nowhere else"
+                    )
+
+
+def _check_replay(task: Task, backend: ToolBackend) -> None:
+    limits = Limits(max_turns=turns_of_gold(task))
+    env = ToolOrchestrationEnv.from_backend([task], backend, limits=limits)
+    (played,) = replay(env, GoldPolicy(get_format(_FORMAT)), [task])
+    reward = played.stored.episode.reward
+    total = reward.total if reward is not None else 0.0
+    if not played.success:
+        raise OrchError(f"gold, replayed, does not end in success (reward {total:g})")
+    if total != 1.0:
+        raise OrchError(f"gold, replayed, earns {total!r} and not 1")
+
+
+def _hidden(task: Task, texts: Sequence[str], limit: int) -> Iterator[JsonObject]:
+    """Arguments taken from an output whose shown part does not hold the value."""
+    limits = Limits(max_observation_chars=limit)
+    step_of = [step for step, calls in enumerate(task.gold) for _ in calls]
+    shown: list[str] = []
+    for step in task.gold:  # the results of one message share its observation
+        shown += shown_results(texts[len(shown) : len(shown) + len(step)], limits)
+    query = TextIndex(task.query)
+    indexes = [TextIndex(text) for text in shown]
+    for number, call in enumerate(task.gold_calls):
+        for pointer, ref in call.provenance.items():
+            for piece, part in _parts(_at(call.arguments, pointer), ref, pointer):
+                visible = query.shows(piece) or any(
+                    index.shows(piece)
+                    for n, index in enumerate(indexes)
+                    if step_of[n] < step_of[number]
+                )
+                if part.kind is Provenance.OUTPUT and not visible:
+                    yield {"id": task.id, "call": number, "pointer": pointer}
+
+
+def _at(value: Json, pointer: str) -> Json:
+    try:
+        return resolve(value, pointer)
+    except KeyError:
+        return _NO_VALUE

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from orch_env.types import OrchError
 from orch_train.atomic_folder import written_whole
@@ -88,8 +90,9 @@ def load_model(
         )
 
     model: PreTrainedModel = _or_clear_error(load, f"model {os.fspath(path)!r}")
-    model.to(device=torch.device(device))  # type: ignore[arg-type]
-    return model.eval()
+    torch.nn.Module.to(model, torch.device(device))
+    torch.nn.Module.eval(model)
+    return model
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
@@ -113,16 +116,25 @@ def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
     folder: str | os.PathLike[str],
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write a model folder (config, safetensors, tokenizer), whole or not at all.
 
-    An existing folder of that name is replaced. Returns the folder.
+    Args:
+        model: gives the configuration, and the weights unless ``weights`` does.
+        tokenizer: written beside it; ``None`` leaves it out.
+        folder: where; an existing folder of that name is replaced.
+        weights: a state dict to write instead of the model's own (master weights, say).
+
+    Returns:
+        The folder.
 
     Raises:
         OrchError: the folder cannot be written.
     """
     with written_whole(folder) as partial:
-        model.save_pretrained(partial)
+        with _no_progress_bars():
+            model.save_pretrained(partial, state_dict=dict(weights) if weights else None)
         if tokenizer is not None:
             tokenizer.save_pretrained(str(partial))
     return Path(folder)
@@ -130,8 +142,21 @@ def save_model(
 
 def _or_clear_error(load: Callable[[], _Loaded], what: str) -> _Loaded:
     try:
-        return load()
+        with _no_progress_bars():
+            return load()
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
         # transformers wraps every cause in paragraphs of advice: the first line names the cause.
         lines = str(problem).strip().splitlines() or [type(problem).__name__]
         raise OrchError(f"{what} cannot be loaded: {lines[0]}") from problem
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep transformers' own bars off the terminal: a run has a display of its own."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -21,18 +21,18 @@ Rewards: TypeAlias = NDArray[np.float64]
 
 def _group_mean(rewards_G: Rewards, eps: float) -> Rewards:
     """``r - mean(r)``: Dr.GRPO's advantage (Liu et al. 2025, arXiv 2503.20783, section 3.1)."""
-    return np.subtract(rewards_G, rewards_G.mean())
+    return rewards_G - float(rewards_G.mean())
 
 
 def _group_std(rewards_G: Rewards, eps: float) -> Rewards:
     """``(r - mean(r)) / (std(r) + eps)``, population std: GRPO (arXiv 2402.03300, section 4.1)."""
-    return np.divide(rewards_G - rewards_G.mean(), rewards_G.std() + eps)
+    return (rewards_G - float(rewards_G.mean())) / (float(rewards_G.std()) + eps)
 
 
 def _leave_one_out(rewards_G: Rewards, eps: float) -> Rewards:
     """``r_i - mean(r without r_i)``: RLOO (Ahmadian et al. 2024, arXiv 2402.14740)."""
     size = len(rewards_G)
-    return np.multiply(rewards_G - rewards_G.mean(), size / (size - 1))
+    return (rewards_G - float(rewards_G.mean())) * (size / (size - 1))
 
 
 ADVANTAGES: dict[str, Callable[[Rewards, float], Rewards]] = {

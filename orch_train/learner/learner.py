@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,7 +29,7 @@ from orch_train.learner.optimizer import MasterAdamW, StepReport
 from orch_train.learner.packing import Microbatch, make_microbatches
 from orch_train.learner.settings import LearnerSettings
 from orch_train.learner.training_mode import prepare_for_training, snapshot
-from orch_train.model import DTYPES, load_model
+from orch_train.model import DTYPES, load_model, save_model
 from orch_train.trajectory import Group
 
 LEARNER_SCHEMA = 1
@@ -55,7 +56,7 @@ class Learner:
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
         torch.manual_seed(settings.seed)
-        model.to(device=torch.device(settings.device))  # type: ignore[arg-type]
+        torch.nn.Module.to(model, torch.device(settings.device))
         self.model = model
         check_head(self.model)
         self._loss = loss_named(settings.loss)
@@ -195,10 +196,7 @@ class Learner:
     ) -> None:
         """Write a normal model folder with the float32 master weights."""
         state = snapshot(self.model, self._optimizer.master_weights())
-        with written_whole(folder) as partial:
-            self.model.save_pretrained(partial, state_dict=state)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(str(partial))
+        save_model(self.model, tokenizer, folder, state)
 
     def load(self, folder: str | os.PathLike[str]) -> None:
         """Go back to a saved state; training continues bit for bit.
@@ -209,15 +207,14 @@ class Learner:
             OrchError: the folder is missing, damaged, or of another model.
         """
         source = Path(folder)
+        for name in ("learner.json", "optimizer.safetensors", "rng.safetensors"):
+            if not (source / name).is_file():
+                raise OrchError(f"{str(folder)!r} is no saved learner: {name} is missing")
         try:
             record = json.loads((source / "learner.json").read_text())
             tensors = load_file(source / "optimizer.safetensors")
             rng = load_file(source / "rng.safetensors")
-        except FileNotFoundError as problem:
-            raise OrchError(
-                f"{str(folder)!r} is no saved learner: {Path(problem.filename).name} is missing"
-            ) from problem
-        except Exception as problem:
+        except (OSError, ValueError, SafetensorError) as problem:
             raise OrchError(f"saved learner {str(folder)!r} is damaged: {problem}") from problem
         if not isinstance(record, dict) or record.get("schema") != LEARNER_SCHEMA:
             raise OrchError(f"saved learner {str(folder)!r} has an unknown schema")

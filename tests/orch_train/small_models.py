@@ -1,0 +1,76 @@
+"""Random Llama models and trajectories for the learner's tests, built on the spot."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from orch_env.types import Episode
+from orch_train.token_trace import TokenTrace
+from orch_train.trajectory import Group, Trajectory
+
+VOCABULARY = 67
+
+
+def small_llama(*, tied: bool = True, seed: int = 0, kv_heads: int = 2) -> LlamaForCausalLM:
+    """Two layers of width 32; large initial weights, so that logits differ."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        initializer_range=0.15,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def random_trace(rng: random.Random, turns: int = 2, longest: int = 9) -> TokenTrace:
+    """A prompt, then actions and observations in turn."""
+    trace = TokenTrace()
+
+    def ids() -> list[int]:
+        return [rng.randrange(3, VOCABULARY) for _ in range(rng.randint(1, longest))]
+
+    trace.append_context(ids())
+    for turn in range(turns):
+        action = ids()
+        trace.append_action(action, [-rng.uniform(0.1, 4.0) for _ in action], [0] * len(action))
+        if turn + 1 < turns or rng.random() < 0.5:
+            trace.append_context(ids())
+    return trace
+
+
+def group_of(traces: list[TokenTrace], rewards: list[float], name: str = "g") -> Group:
+    """A group with these traces and rewards; success is reward 1."""
+    return Group(
+        name,
+        "task",
+        0,
+        [
+            Trajectory(name, i, "task", Episode("task"), trace, reward, reward == 1.0)
+            for i, (trace, reward) in enumerate(zip(traces, rewards, strict=True))
+        ],
+    )
+
+
+def random_groups(seed: int, groups: int = 3, size: int = 4) -> list[Group]:
+    """Groups with spread rewards."""
+    rng = random.Random(seed)
+    return [
+        group_of(
+            [random_trace(rng, turns=rng.randint(1, 3)) for _ in range(size)],
+            [0.0, 1.0, *(rng.random() for _ in range(size - 2))],
+            f"g{number}",
+        )
+        for number in range(groups)
+    ]

@@ -1,0 +1,361 @@
+"""The learner's gradient does not depend on how a batch is cut, and its state survives a disk."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from orch_env.types import OrchError
+from orch_train.learner.learner import Learner
+from orch_train.learner.logprobs import action_logprobs
+from orch_train.learner.optimizer import OptimizerSettings
+from orch_train.learner.packing import TrainingSequence, make_microbatches
+from orch_train.learner.settings import LearnerSettings
+from orch_train.model import load_model
+from orch_train.trajectory import Group
+from tests.orch_train.small_models import group_of, random_groups, random_trace, small_llama
+
+LR = 3e-3
+
+
+def settings(**changes: Any) -> LearnerSettings:
+    optimizer = OptimizerSettings(**{"lr": LR, "grad_clip": 1e9, **changes.pop("optimizer", {})})
+    return LearnerSettings(optimizer=optimizer, seed=1, **changes)
+
+
+def gradient(groups: list[Group], **changes: Any) -> dict[str, torch.Tensor]:
+    """The summed gradient of one batch, caught before the optimizer takes it."""
+    learner = Learner(small_llama(), settings(**changes))
+    caught: dict[str, torch.Tensor] = {}
+    step = learner._optimizer.step
+
+    def catching() -> Any:
+        caught.update(
+            (n, p.grad.clone()) for n, p in learner.model.named_parameters() if p.grad is not None
+        )
+        return step()
+
+    learner._optimizer.step = catching  # type: ignore[method-assign]
+    learner.update(groups)
+    return caught
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dr_grpo"])
+@pytest.mark.parametrize("layout", ["rows", "packed"])
+@pytest.mark.parametrize("budget", [1, 50, 120])
+def test_the_gradient_is_the_same_under_any_micro_batching(
+    loss: str, layout: str, budget: int
+) -> None:
+    groups = random_groups(0)
+    whole = gradient(groups, loss=loss, length_constant=9, max_tokens_per_microbatch=10**6)
+    cut = gradient(
+        groups, loss=loss, length_constant=9, max_tokens_per_microbatch=budget, layout=layout
+    )
+    assert max(g.abs().max() for g in whole.values()) > 1e-3
+    for name, value in whole.items():
+        torch.testing.assert_close(cut[name], value, atol=1e-6, rtol=1e-6)
+
+
+def test_the_gradient_is_the_same_under_any_order_of_groups_and_members() -> None:
+    groups = random_groups(0)
+    shuffled = [
+        Group(g.id, g.task_id, g.seed, random.Random(5).sample(g.trajectories, len(g.trajectories)))
+        for g in reversed(groups)
+    ]
+    one = gradient(groups, max_tokens_per_microbatch=50)
+    other = gradient(shuffled, max_tokens_per_microbatch=70)
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, atol=1e-6, rtol=1e-6)
+
+
+def test_the_gradient_equals_that_of_the_formula_on_single_sequences() -> None:
+    """An oracle without packing, head selection or shared code: mean over all action tokens."""
+    groups = random_groups(4, groups=2)
+    model = small_llama()
+    terms: list[torch.Tensor] = []
+    for group in groups:
+        mean = sum(group.rewards) / len(group.rewards)
+        for trajectory in group.trajectories:
+            trace, advantage = trajectory.trace, trajectory.reward - mean
+            logprobs_TV = model(input_ids=torch.tensor([trace.ids])).logits[0].log_softmax(-1)
+            for t, acted in enumerate(trace.action_mask):
+                if acted:
+                    ratio = (logprobs_TV[t - 1, trace.ids[t]] - trace.logprobs[t]).exp()
+                    terms.append(
+                        -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+                    )
+    torch.stack(terms).mean().backward()
+    got = gradient(groups, max_tokens_per_microbatch=60)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(got[name], parameter.grad, atol=2e-6, rtol=1e-4)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
+    groups = random_groups(2)
+    plain, recomputed = gradient(groups), gradient(groups, gradient_checkpointing=True)
+    for name, value in plain.items():
+        torch.testing.assert_close(recomputed[name], value, atol=1e-6, rtol=1e-6)
+
+
+def on_policy_groups(model: Any, temperature: float = 1.0) -> list[Group]:
+    """Groups whose recorded logprobs are the model's own."""
+    groups = random_groups(7)
+    for group in groups:
+        for trajectory in group.trajectories:
+            [batch] = make_microbatches([TrainingSequence.from_trace(trajectory.trace)], 10**6)
+            with torch.no_grad():
+                now = action_logprobs(model, batch, temperature).logprobs_N.tolist()
+            trace = trajectory.trace
+            for position, value in zip(
+                [t for t, a in enumerate(trace.action_mask) if a], now, strict=True
+            ):
+                trace.logprobs[position] = value
+    return groups
+
+
+def test_on_policy_data_shows_no_mismatch_at_the_first_step_and_some_at_the_second() -> None:
+    model = small_llama()
+    groups = on_policy_groups(model, temperature=0.7)
+    learner = Learner(model, settings(temperature=0.7, updates_per_batch=2))
+    metrics = learner.update(groups)
+    assert metrics["mismatch_kl"] < 1e-9 and metrics["ratio_ess"] == pytest.approx(1.0, abs=1e-6)
+    assert metrics["ratio_max"] > 1.001  # the second step is off policy
+    assert metrics["num_optimizer_steps"] == 2
+    again = Learner(small_llama(), settings(temperature=1.0)).update(groups)
+    assert again["mismatch_kl"] > 1e-3  # the wrong temperature is visible
+
+
+def test_updates_raise_the_probability_of_what_was_rewarded() -> None:
+    model = small_llama()
+    groups = on_policy_groups(model)
+    learner = Learner(model, settings(updates_per_batch=5, optimizer={"lr": 1e-3}))
+
+    def weighted() -> float:
+        total = 0.0
+        for group in groups:
+            mean = sum(group.rewards) / len(group.rewards)
+            for t in group.trajectories:
+                [batch] = make_microbatches([TrainingSequence.from_trace(t.trace)], 10**6)
+                with torch.no_grad():
+                    total += float(action_logprobs(model, batch, 1.0).logprobs_N.sum()) * (
+                        t.reward - mean
+                    )
+        return total
+
+    before = weighted()
+    learner.update(groups)
+    assert weighted() > before + 0.1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_six_updates_equal_three_and_a_checkpoint_and_three(tmp_path: Path, dtype: str) -> None:
+    batches = [random_groups(seed) for seed in range(6)]
+    chosen = settings(dtype=dtype, updates_per_batch=2, optimizer={"warmup_updates": 8})
+    straight = Learner(small_llama(), chosen)
+    for groups in batches:
+        straight.update(groups)
+
+    first = Learner(small_llama(), chosen)
+    for groups in batches[:3]:
+        first.update(groups)
+    first.save(tmp_path / "learner")
+    second = Learner(small_llama(seed=9), chosen)
+    second.load(tmp_path / "learner")
+    assert second.num_updates == 6
+    resumed = [second.update(groups) for groups in batches[3:]]
+
+    assert second.num_updates == straight.num_updates == 12
+    for name, value in straight.get_weights().items():
+        assert torch.equal(second.get_weights()[name], value), name
+    for name, value in straight._optimizer.master_weights().items():
+        assert torch.equal(second._optimizer.master_weights()[name], value), name
+    assert all(math.isfinite(m["grad_norm"]) for m in resumed)
+
+
+def test_saved_folders_hold_no_pickle_and_the_model_in_them_loads(tmp_path: Path) -> None:
+    learner = Learner(small_llama(), settings(dtype="bfloat16"))
+    learner.update(random_groups(0))
+    learner.save(tmp_path / "state")
+    suffixes = {p.suffix for p in (tmp_path / "state").rglob("*") if p.is_file()}
+    assert suffixes <= {".json", ".safetensors"}
+    loaded = load_model(tmp_path / "state" / "model", "float32")
+    assert loaded.get_input_embeddings().weight.data_ptr() == loaded.lm_head.weight.data_ptr()
+    for name, value in learner._optimizer.master_weights().items():
+        assert torch.equal(dict(loaded.named_parameters())[name], value)
+
+
+def test_small_steps_are_not_lost_in_bfloat16() -> None:
+    """One step of 1e-6 is far below bfloat16's resolution: only the master weights see it."""
+    learner = Learner(small_llama(), settings(dtype="bfloat16", optimizer={"lr": 1e-6}))
+    before = {n: v.clone() for n, v in learner._optimizer.master_weights().items()}
+    shown = learner.get_weights()
+    learner.update(random_groups(0))
+    moved = learner._optimizer.master_weights()
+    assert all(
+        (moved[n] - v).abs().max() == pytest.approx(1e-6, rel=0.1) for n, v in before.items()
+    )
+    visible = [(v != shown[n]).float().mean() for n, v in learner.get_weights().items()]
+    assert max(visible) < 0.05
+
+
+def test_casting_to_bfloat16_leaves_the_rotary_frequencies_alone() -> None:
+    model = small_llama()
+    exact = model.model.rotary_emb.inv_freq.clone()
+    learner = Learner(model, settings(dtype="bfloat16"))
+    assert {p.dtype for p in learner.model.parameters()} == {torch.bfloat16}
+    assert torch.equal(model.model.rotary_emb.inv_freq, exact)
+
+
+def test_weights_are_a_copy_that_a_fresh_model_takes_by_name() -> None:
+    for tied in (True, False):
+        learner = Learner(small_llama(tied=tied), settings())
+        weights = learner.get_weights()
+        kept = {n: v.clone() for n, v in weights.items()}
+        learner.update(random_groups(0))
+        assert all(torch.equal(weights[n], kept[n]) for n in kept)
+        other = small_llama(tied=tied, seed=5)
+        other.load_state_dict(learner.get_weights(), strict=True)
+        ids = torch.tensor([[4, 5, 6, 7]])
+        with torch.no_grad():
+            assert torch.equal(other(ids).logits, learner.model(ids).logits)
+        shared = weights["lm_head.weight"].data_ptr()
+        assert (shared == weights["model.embed_tokens.weight"].data_ptr()) is tied
+
+
+def test_a_batch_without_signal_takes_no_step_and_is_counted() -> None:
+    rng = random.Random(0)
+    groups = [
+        group_of([random_trace(rng) for _ in range(3)], [1.0] * 3, "pass"),
+        group_of([random_trace(rng) for _ in range(3)], [0.25] * 3, "fail"),
+    ]
+    learner = Learner(small_llama(), settings(optimizer={"weight_decay": 0.1}))
+    before = learner.get_weights()
+    metrics = learner.update(groups)
+    assert metrics["num_optimizer_steps"] == 0 and learner.num_updates == 0
+    assert metrics["zero_variance_groups"] == 2
+    assert (metrics["zero_variance_all_pass"], metrics["zero_variance_all_fail"]) == (1, 1)
+    assert all(torch.equal(v, before[n]) for n, v in learner.get_weights().items())
+
+
+def test_dropping_uniform_groups_takes_their_tokens_out_of_the_denominator() -> None:
+    rng = random.Random(1)
+    mixed = group_of([random_trace(rng) for _ in range(2)], [0.0, 1.0], "mixed")
+    flat = group_of([random_trace(rng) for _ in range(2)], [1.0, 1.0], "flat")
+    alone = gradient([mixed])
+    dropped = gradient([mixed, flat], zero_variance="drop")
+    kept = gradient([mixed, flat], zero_variance="keep")
+    mine = sum(t.trace.num_actions for t in mixed.trajectories)
+    all_tokens = mine + sum(t.trace.num_actions for t in flat.trajectories)
+    for name, value in alone.items():
+        assert torch.equal(dropped[name], value)
+        torch.testing.assert_close(kept[name], value * (mine / all_tokens), atol=1e-7, rtol=1e-5)
+
+
+def test_a_trajectory_without_a_single_action_still_counts_in_its_group() -> None:
+    rng = random.Random(2)
+    empty = random_trace(rng, turns=0)
+    group = group_of([random_trace(rng), random_trace(rng), empty], [1.0, 0.0, 0.0])
+    metrics = Learner(small_llama(), settings()).update([group])
+    assert metrics["num_trajectories"] == 3 and metrics["num_trajectories_learnt"] == 2
+    assert metrics["advantage_abs_mean"] == pytest.approx((2 / 3 + 1 / 3 + 1 / 3) / 3)
+
+
+def test_an_entropy_bonus_raises_entropy_even_without_rewards() -> None:
+    rng = random.Random(3)
+    group = group_of([random_trace(rng) for _ in range(4)], [0.0] * 4)
+    learner = Learner(small_llama(), settings(entropy_coeff=1.0))
+    entropies = [learner.update([group])["entropy"] for _ in range(5)]
+    assert entropies[-1] > entropies[0] + 0.05
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_counted_and_in_the_end_an_error() -> None:
+    learner = Learner(small_llama(), settings(optimizer={"max_bad_gradients": 2}))
+    learner.update(random_groups(0))
+    before = learner.get_weights()
+    poisoned = learner._loss
+
+    def broken(inputs: Any, clip: Any) -> torch.Tensor:
+        return poisoned.token_losses(inputs, clip) * math.nan
+
+    learner._loss = replace(poisoned, token_losses=broken)
+    metrics = learner.update(random_groups(1))
+    assert metrics["num_optimizer_steps"] == 0
+    assert metrics["num_bad_gradients_lifetime"] == 1 and learner.num_updates == 1
+    assert all(torch.equal(v, before[n]) for n, v in learner.get_weights().items())
+    with pytest.raises(OrchError, match="not finite 2 times in a row"):
+        learner.update(random_groups(2))
+
+
+def test_progress_counts_every_token_of_every_update() -> None:
+    seen: list[tuple[int, int]] = []
+    learner = Learner(small_llama(), settings(updates_per_batch=2, max_tokens_per_microbatch=50))
+    metrics = learner.update(random_groups(0), progress=lambda *at: seen.append(at))
+    total = 2 * metrics["num_tokens_learnt"]
+    assert seen[-1] == (total, total) and [d for d, _ in seen] == sorted({d for d, _ in seen})
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    constant = OptimizerSettings(lr=1.0, warmup_updates=4)
+    assert [constant.lr_at(i) for i in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    linear = OptimizerSettings(lr=1.0, lr_schedule="linear", warmup_updates=2, total_updates=6)
+    assert [linear.lr_at(i) for i in range(8)] == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("missing", ["learner.json", "optimizer.safetensors", "rng.safetensors"])
+def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path, missing: str) -> None:
+    learner = Learner(small_llama(), settings())
+    learner.update(random_groups(0))
+    learner.save(tmp_path / "state")
+    path = tmp_path / "state" / missing
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(OrchError, match="damaged"):
+        learner.load(tmp_path / "state")
+    path.unlink()
+    with pytest.raises(OrchError, match=missing):
+        learner.load(tmp_path / "state")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    learner = Learner(small_llama(), settings())
+    learner.update(random_groups(0))
+    learner.save(tmp_path / "state")
+    with pytest.raises(OrchError, match="does not fit this model"):
+        Learner(small_llama(kv_heads=4), settings()).load(tmp_path / "state")
+    optimizer = tmp_path / "state" / "optimizer.safetensors"
+    save_file({**load_file(optimizer), "step/other": torch.zeros(())}, optimizer)
+    with pytest.raises(OrchError, match="other"):
+        learner.load(tmp_path / "state")
+
+
+def test_saving_replaces_an_older_state_whole(tmp_path: Path) -> None:
+    learner = Learner(small_llama(), settings())
+    learner.update(random_groups(0))
+    learner.save(tmp_path / "state")
+    (tmp_path / "state" / "left_over.txt").write_text("old")
+    learner.update(random_groups(1))
+    learner.save(tmp_path / "state")
+    assert not (tmp_path / "state" / "left_over.txt").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["state"]
+    learner.load(tmp_path / "state")
+    assert learner.num_updates == 2
+
+
+def test_settings_survive_json_and_refuse_nonsense() -> None:
+    chosen = settings(loss="dr_grpo", updates_per_batch=3)
+    assert LearnerSettings.from_dict(chosen.to_dict()) == chosen
+    for wrong in (
+        {"temperature": 0.0},
+        {"loss": "ppo"},
+        {"advantage": "none"},
+        {"clip_low": 1.5},
+        {"updates_per_batch": 0},
+    ):
+        with pytest.raises(OrchError):
+            settings(**wrong)

@@ -1,0 +1,137 @@
+"""Packing changes where a token is computed, never what comes out."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orch_env.types import OrchError
+from orch_train.learner import logprobs as logprobs_module
+from orch_train.learner.logprobs import action_logprobs, check_head
+from orch_train.learner.packing import (
+    Layout,
+    TrainingSequence,
+    make_microbatches,
+    plan_packed,
+    plan_rows,
+)
+from tests.orch_train.small_models import VOCABULARY, random_trace, small_llama
+
+TEMPERATURE = 0.7
+
+
+def sequences(count: int = 7, seed: int = 0) -> list[TrainingSequence]:
+    rng = random.Random(seed)
+    return [TrainingSequence.from_trace(random_trace(rng, rng.randint(1, 4))) for _ in range(count)]
+
+
+@torch.no_grad()
+def plain_logprobs(sequence: TrainingSequence) -> torch.Tensor:
+    """The oracle: the whole model on one sequence alone, shifted by hand."""
+    ids_T = torch.from_numpy(sequence.ids_T)
+    logits_TV = small_llama()(input_ids=ids_T[None]).logits[0].float() / TEMPERATURE
+    logprobs_TV = logits_TV.log_softmax(-1)
+    return torch.stack([logprobs_TV[t - 1, ids_T[t]] for t in sequence.actions_N])
+
+
+@pytest.mark.parametrize("layout", ["rows", "packed"])
+@pytest.mark.parametrize("budget", [1, 40, 100, 10_000])
+def test_packed_logprobs_equal_those_of_each_sequence_alone(layout: Layout, budget: int) -> None:
+    model = small_llama()
+    given = sequences()
+    got: dict[bytes, torch.Tensor] = {}
+    for batch in make_microbatches(given, budget, layout=layout):
+        with torch.no_grad():
+            logprobs_N = action_logprobs(model, batch, TEMPERATURE).logprobs_N
+        for index in batch.sequence_N.unique():
+            chosen = batch.sequence_N == index
+            targets = batch.targets_N[chosen].numpy().tobytes()
+            got[targets] = logprobs_N[chosen]
+    assert len(got) == len(given)
+    for sequence in given:
+        mine = got[sequence.ids_T[sequence.actions_N].tobytes()]
+        torch.testing.assert_close(mine, plain_logprobs(sequence), atol=1e-5, rtol=0)
+
+
+def test_the_plain_and_the_packed_layout_hold_the_same_action_streams() -> None:
+    given = sequences()
+    for layout in ("rows", "packed"):
+        batches = make_microbatches(given, 60, layout=layout)  # type: ignore[arg-type]
+        assert sum(b.num_tokens for b in batches) == sum(map(len, given))
+        targets = sorted(t for b in batches for t in b.targets_N.tolist())
+        assert targets == sorted(t for s in given for t in s.ids_T[s.actions_N].tolist())
+
+
+def test_what_follows_the_last_action_is_left_out() -> None:
+    trace = random_trace(random.Random(3), turns=1)
+    trace.append_context([5, 6, 7, 8])
+    sequence = TrainingSequence.from_trace(trace)
+    assert len(sequence) == trace.turns[-1][1]
+
+
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40), budget=st.integers(1, 200))
+def test_plans_cover_each_sequence_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    for plan, cost in (
+        (plan_rows(lengths, budget), lambda b: max(b) * len(b)),
+        (plan_packed(lengths, budget), sum),
+    ):
+        assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
+        for batch in plan:
+            assert len(batch) == 1 or cost([lengths[i] for i in batch]) <= budget
+
+
+def test_entropy_equals_that_of_the_categorical_distribution() -> None:
+    model = small_llama()
+    [batch] = make_microbatches(sequences(3), 10_000)
+    with torch.no_grad():
+        got = action_logprobs(model, batch, TEMPERATURE).entropy_N
+        logits_BTV = model(input_ids=batch.input_ids_BT).logits / TEMPERATURE
+    expected = torch.distributions.Categorical(
+        logits=logits_BTV[batch.row_N, batch.column_N]
+    ).entropy()
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
+@settings(max_examples=5, deadline=None)
+@given(limit=st.sampled_from([VOCABULARY, 3 * VOCABULARY, 11 * VOCABULARY]))
+def test_a_chunked_head_gives_the_same_gradient(limit: int) -> None:
+    [batch] = make_microbatches(sequences(4), 10_000)
+    gradients = []
+    whole = logprobs_module.MAX_LOGITS
+    for logits in (whole, limit):
+        model = small_llama()
+        logprobs_module.MAX_LOGITS = logits
+        try:
+            out = action_logprobs(model, batch, 1.0, entropy_gradient=True)
+            (out.logprobs_N.sum() + 0.1 * out.entropy_N.sum()).backward()
+        finally:
+            logprobs_module.MAX_LOGITS = whole
+        gradients.append([p.grad for p in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_an_action_at_the_very_start_is_refused() -> None:
+    broken = TrainingSequence(
+        np.array([4, 5]), np.array([0, 1]), np.zeros(2, np.float32), np.zeros(2, np.float32)
+    )
+    with pytest.raises(OrchError, match="cannot begin with an action"):
+        make_microbatches([broken], 100)
+
+
+def test_a_model_that_changes_its_logits_after_the_head_is_refused() -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=16, final_logit_softcapping=0.5,
+        initializer_range=0.5,
+    )  # fmt: skip
+    with pytest.raises(OrchError, match="after the output head"):
+        check_head(Gemma2ForCausalLM(config).eval())
+    check_head(small_llama())

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orch_env.types import Episode, OrchError, RewardBreakdown, Task
+from orch_env.types import OrchError, RewardBreakdown, Task
 
 if TYPE_CHECKING:
+    from orch_env.episodes import StoredEpisode
+    from orch_env.rewards.cases import ReferenceCase
     from orch_env.rewards.protocol import Reward
 
 
@@ -38,7 +40,7 @@ def reward() -> None:
     "--tasks",
     "tasks_file",
     metavar="FILE",
-    help="Tasks that the stored episodes belong to (file or bundled data set).",
+    help="Take the episodes' tasks from this file or bundled data set, not from their lines.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Accepted; the output is JSON in any case.")
 def score(
@@ -47,14 +49,14 @@ def score(
     r"""Score every trajectory in FILE (JSON Lines, plain or .gz).
 
     Prints one JSON line {id, total, components} per input line, in the same order. A line is
-    either a stored episode, whose task is looked up in --tasks, or a scored case of the published
-    layout {id, weights, task: {query, tools, steps}, completion}; a case's own weights apply
-    unless --weights is given.
+    either a stored episode (of `orch replay --out`, or any with --tasks), or a scored case of the
+    published layout {id, weights, task: {query, tools, steps}, completion}; a case's own weights
+    apply unless --weights is given.
 
     \b
     Examples:
       orch reward score --reward paper cases.jsonl.gz
-      orch reward score --reward graduated --tasks tasks.jsonl episodes.jsonl
+      orch reward score --reward graduated episodes.jsonl
       orch reward score --reward graduated --weights '{"atomic": 1, "orchestration": 0}' \
           --tasks harbour episodes.jsonl
     """
@@ -108,19 +110,31 @@ class LineScorer:
             raise OrchError(
                 "neither a stored episode {task_id, turns, ...} nor a case {task, completion, ...}"
             )
-        episode = Episode.from_dict(data)
-        if self._tasks is None:
-            raise OrchError("this is a stored episode: name its tasks with --tasks FILE")
-        task = self._tasks.get(episode.task_id)
-        if task is None:
-            raise OrchError(f"task {episode.task_id!r} is not among the {len(self._tasks)} tasks")
+        from orch_env.episodes import StoredEpisode
+
+        stored = StoredEpisode.from_dict(data)
+        episode = stored.episode
+        if not stored.intact:
+            raise OrchError(f"episode of task {episode.task_id!r} was changed after it was stored")
         line_id = data.get("id")
         return (
             line_id if isinstance(line_id, str) else episode.task_id,
-            self._reward(task, episode),
+            self._reward(self._task_of(stored), episode),
         )
 
-    def _score_case(self, case: Any) -> RewardBreakdown:
+    def _task_of(self, stored: StoredEpisode) -> Task:
+        """The task as ``--tasks`` has it, else as the line itself does."""
+        task_id = stored.episode.task_id
+        if self._tasks is None:
+            if stored.task is None:
+                raise OrchError("this episode does not hold its task: name it with --tasks FILE")
+            return stored.task
+        task = self._tasks.get(task_id)
+        if task is None:
+            raise OrchError(f"task {task_id!r} is not among the {len(self._tasks)} tasks")
+        return task
+
+    def _score_case(self, case: ReferenceCase) -> RewardBreakdown:
         from orch_env.rewards.completion import episode_of_completion
         from orch_env.rewards.paper import PaperReward
 
@@ -129,7 +143,7 @@ class LineScorer:
             return reward.score_completion(case.task, case.completion)
         return reward(case.task, episode_of_completion(case.task, case.completion))
 
-    def _reward_for(self, case: Any) -> Reward:
+    def _reward_for(self, case: ReferenceCase) -> Reward:
         """The reward with the case's own weights, unless the user gave some or it takes none."""
         from orch_env.rewards import PRESETS
 

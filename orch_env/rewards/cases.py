@@ -33,7 +33,7 @@ class ReferenceCase:
     @staticmethod
     def is_one(data: Mapping[str, Any]) -> bool:
         """Whether a record has this layout (and not that of a stored episode)."""
-        return "completion" in data or isinstance(data.get("task"), Mapping)
+        return "turns" not in data and ("completion" in data or "task" in data)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ReferenceCase:

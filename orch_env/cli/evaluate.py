@@ -1,0 +1,222 @@
+"""``orch eval``: score a model or a scripted policy on a benchmark."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orch_env.cli.output import emit, json_option
+from orch_env.types import OrchError, Task
+
+if TYPE_CHECKING:
+    from orch_env.evaluation import ComplexFuncBenchEnv
+
+_EPILOG = """\b
+Examples:
+  orch eval --benchmark complexfuncbench --tasks cfb.jsonl --cache booking.db --policy gold
+  orch eval --tasks harbour/heldout --model runs/quickstart/checkpoints/step_40
+  orch eval --tasks cfb.jsonl --cache booking.db --model PATH --limit 50 --out scores.jsonl
+
+The benchmark's live API and its judge model are not used: responses are compared through the
+cache, and `decided_by` counts which rule decided how many calls. --policy FILE is JSON Lines, one
+line per task: {"task_id": "...", "actions": ["...", ...]}."""
+
+Report = Callable[[str, int, int], None]
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--benchmark",
+    type=click.Choice(["complexfuncbench"]),
+    default="complexfuncbench",
+    show_default=True,
+    help="Whose rules to score by.",
+)
+@click.option("--tasks", required=True, help="Task file, or the name of a bundled data set.")
+@click.option("--cache", help="Response cache; a bundled data set has its own.")
+@click.option("--split", help="Only the tasks of this split.")
+@click.option("--model", metavar="PATH", help="A model folder or a checkpoint of a run.")
+@click.option("--policy", help="gold, noop, random, or a FILE of actions, instead of a model.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N tasks.")
+@click.option(
+    "--exact-match-values",
+    metavar="FILE",
+    help="The benchmark's table {tool: [argument, ...]} of arguments that must match exactly; "
+    "without it, all but free wording must.",
+)
+@click.option("--strict", is_flag=True, help="Leave out the two quirks of the published scorer.")
+@click.option(
+    "--max-turns",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Messages per episode.",
+)
+@click.option(
+    "--max-observation-chars", type=click.IntRange(min=64), help="Cut each result to N characters."
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    show_default=True,
+    help="Sampling temperature of the model; 0 is greedy.",
+)
+@click.option(
+    "--max-tokens-per-turn",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Tokens of one message.",
+)
+@click.option(
+    "--max-context",
+    type=click.IntRange(min=2),
+    default=4096,
+    show_default=True,
+    help="Tokens of a whole conversation.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of sampling and of the policy.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write each task's score here."
+)
+@json_option
+def evaluate(
+    benchmark: str,
+    tasks: str,
+    cache: str | None,
+    split: str | None,
+    model: str | None,
+    policy: str | None,
+    limit: int | None,
+    exact_match_values: str | None,
+    strict: bool,
+    max_turns: int,
+    max_observation_chars: int | None,
+    temperature: float,
+    max_tokens_per_turn: int,
+    max_context: int,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Score a model or a scripted policy on a benchmark: success, call and turn accuracy."""
+    if (model is None) == (policy is None):
+        raise OrchError("orch eval needs --model PATH or --policy NAME, one of them")
+    from orch_env.cli.progress import progress_bar
+    from orch_env.evaluation import ComplexFuncBenchEnv, summarise
+
+    env = ComplexFuncBenchEnv(
+        tasks,
+        cache,
+        split=split,
+        max_turns=max_turns,
+        max_observation_chars=max_observation_chars,
+        exact_match_values=exact_match_values,
+        strict=strict,
+    )
+    try:
+        chosen = env.tasks[:limit]
+        with progress_bar() as report:
+            if policy is not None:
+                infos = _play(env, chosen, policy, seed, report)
+            else:
+                infos = _evaluate_model(
+                    str(model),
+                    env,
+                    chosen,
+                    report,
+                    temperature=temperature,
+                    seed=seed,
+                    max_tokens_per_turn=max_tokens_per_turn,
+                    max_context=max_context,
+                )
+    finally:
+        env.close()
+    if out is not None:
+        _write_scores(out, chosen, infos)
+    result = summarise([info["score"] for info in infos], chosen)
+    if as_json:
+        emit(result, as_json=True)
+    else:
+        _show(result, f"{benchmark}: {model or policy} on {tasks}")
+
+
+def _show(result: Mapping[str, Any], title: str) -> None:
+    """A table by domain, then why episodes failed and what decided about calls."""
+    click.secho(title, bold=True)
+    rows = [*result["by_domain"].items(), ("all", result)]
+    width = max(len(name) for name, _ in rows)
+    click.echo(f"  {'domain':<{width}}  {'success':>7}  {'calls':>7}  {'turns':>7}  {'tasks':>5}")
+    for name, rates in rows:
+        shares = "  ".join(
+            f"{rates[key]:>7.1%}" for key in ("success", "call_accuracy", "turn_accuracy")
+        )
+        click.echo(f"  {name:<{width}}  {shares}  {rates['n']:>5}")
+    for key, what in (
+        ("errors", "episodes failed by"),
+        ("decided_by", "calls decided by"),
+        ("format_errors", "calls of a wrong form"),
+    ):
+        counts = "  ".join(f"{name} {count}" for name, count in result[key].items())
+        click.echo(f"  {what}: {counts or 'none'}")
+
+
+def _play(
+    env: ComplexFuncBenchEnv, tasks: Sequence[Task], policy: str, seed: int, report: Report
+) -> list[Mapping[str, Any]]:
+    """The last ``info`` of one episode per task."""
+    from orch_env.policies import make_policy
+
+    player = make_policy(policy, seed=seed)
+    infos: list[Mapping[str, Any]] = []
+    for number, task in enumerate(tasks, start=1):
+        observation, info = env.reset(seed=seed, options={"task_id": task.id})
+        player.start(task)
+        ended = False
+        while not ended:
+            observation, _, terminated, truncated, info = env.step(player.act(observation, info))
+            ended = terminated or truncated
+        infos.append(info)
+        report("evaluating", number, len(tasks))
+    return infos
+
+
+def _evaluate_model(
+    model: str, env: ComplexFuncBenchEnv, tasks: Sequence[Task], report: Report, **sampling: Any
+) -> list[Mapping[str, Any]]:
+    """Roll a model out; named by string because this package knows nothing of training."""
+    try:
+        rollout = importlib.import_module("orch_train.evaluation").evaluate_model
+    except ModuleNotFoundError as problem:
+        missing = (problem.name or "").partition(".")[0]
+        if missing in ("orch_env", "orch_train"):
+            raise
+        raise OrchError(
+            f"--model needs the package {missing!r}: pip install 'orch-rl[train]'"
+        ) from problem
+    infos: list[Mapping[str, Any]] = rollout(
+        model,
+        env,
+        [task.id for task in tasks],
+        progress=lambda done, total: report("evaluating", done, total),
+        **sampling,
+    )
+    return infos
+
+
+def _write_scores(path: Path, tasks: Sequence[Task], infos: Sequence[Mapping[str, Any]]) -> None:
+    from orch_env.tasks import write_lines
+
+    write_lines(
+        (
+            json.dumps({"task_id": t.id, "stop_reason": i["stop_reason"], "score": i["score"]})
+            for t, i in zip(tasks, infos, strict=True)
+        ),
+        path,
+    )

@@ -1,0 +1,220 @@
+"""Imperfect versions of gold plans, for a warm start that leaves something to a reward.
+
+A model that imitates a mixture of right and wrong trajectories knows how to do the task and does
+it in a part of its samples: what group-relative rewards can sharpen. The hard decision: whatever
+depends on a wrong call is left out. The demonstrator would otherwise use values that the
+conversation does not hold, and teach the model to make values up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from random import Random
+from typing import Any
+
+from orch_env.types import GoldCall, OrchError, Task
+from orch_env.types.json import Json
+from orch_env.values import values_equal
+
+Step = tuple[GoldCall, ...]
+
+
+class DemonstrationKind(StrEnum):
+    """What a demonstration shows."""
+
+    GOLD = "gold"
+    """The gold calls, then the answer."""
+    STOPPED_EARLY = "stopped_early"
+    """The answer comes before all calls were made."""
+    WRONG_TOOL = "wrong_tool"
+    """One call goes to another tool, one with the same parameters if there is one."""
+    WRONG_ARGUMENT = "wrong_argument"
+    """One argument holds another value: one of this conversation, else one of another task."""
+    REPEATED_CALL = "repeated_call"
+    """One call is made twice, the second time in a message of its own."""
+
+
+MISTAKES = tuple(k for k in DemonstrationKind if k is not DemonstrationKind.GOLD)
+
+
+@dataclass(frozen=True)
+class CorruptionSettings:
+    """How many demonstrations contain a mistake, and which.
+
+    Attributes:
+        rate: share of demonstrations with exactly one mistake, 0..1.
+        kinds: mistakes to choose from, each as likely as the other.
+    """
+
+    rate: float = 0.0
+    kinds: tuple[DemonstrationKind, ...] = MISTAKES
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 1:
+            raise OrchError(f"the corruption rate must be within 0..1, got {self.rate}")
+        if not self.kinds or DemonstrationKind.GOLD in self.kinds:
+            names = ", ".join(MISTAKES)
+            raise OrchError(f"corruption kinds must be a choice of {names}")
+
+
+class Mistakes:
+    """Makes mistakes in the plans of a set of tasks.
+
+    Args:
+        tasks: all tasks; their argument values are the pool for wrong ones.
+        settings: see :class:`CorruptionSettings`.
+    """
+
+    def __init__(self, tasks: Iterable[Task], settings: CorruptionSettings) -> None:
+        self._settings = settings
+        self._pool: dict[tuple[str, str], list[Json]] = {}
+        for task in tasks:
+            for call in task.gold_calls:
+                for name, value in call.arguments.items():
+                    self._pool.setdefault((call.name, name), []).append(value)
+
+    def corrupt(
+        self, task: Task, tools: Sequence[Mapping[str, Any]], rng: Random
+    ) -> tuple[DemonstrationKind, Task]:
+        """Draw whether and how a task's plan goes wrong.
+
+        Args:
+            task: the task.
+            tools: the tools on offer, OpenAI shape.
+            rng: all chance comes from here.
+
+        Returns:
+            The kind, and the task with the wrong plan in place of its gold. A mistake that the
+            plan leaves no room for gives way to another one; a task without gold stays gold.
+        """
+        if rng.random() >= self._settings.rate or not task.gold_calls:
+            return DemonstrationKind.GOLD, task
+        for kind in rng.sample(self._settings.kinds, len(self._settings.kinds)):
+            steps = self._made(kind, task, tools, rng)
+            if steps is not None:
+                return kind, replace(task, gold=steps)
+        return DemonstrationKind.GOLD, task
+
+    def _made(
+        self,
+        kind: DemonstrationKind,
+        task: Task,
+        tools: Sequence[Mapping[str, Any]],
+        rng: Random,
+    ) -> tuple[Step, ...] | None:
+        number = rng.randrange(len(task.gold_calls))
+        call = task.gold_calls[number]
+        if kind is DemonstrationKind.STOPPED_EARLY:
+            return stopped_early(task, rng)
+        if kind is DemonstrationKind.REPEATED_CALL:
+            return repeated(task, number)
+        if kind is DemonstrationKind.WRONG_TOOL:
+            name = other_tool(call, tools, rng)
+            return None if name is None else replaced(task, number, replace(call, name=name))
+        arguments = self._wrong_arguments(task, number, rng)
+        if arguments is None:
+            return None
+        return replaced(task, number, replace(call, arguments=arguments))
+
+    def _wrong_arguments(self, task: Task, number: int, rng: Random) -> dict[str, Any] | None:
+        call = task.gold_calls[number]
+        for name in rng.sample(sorted(call.arguments), len(call.arguments)):
+            right = call.arguments[name]
+            seen = _others(right, _values_in_sight(task, number))
+            values = seen or _others(right, self._pool[call.name, name])
+            if values:
+                return {**call.arguments, name: rng.choice(values)}
+        return None
+
+
+def stopped_early(task: Task, rng: Random) -> tuple[Step, ...]:
+    """The first steps only: at least one where there are two, none where there is one."""
+    steps = [step for step in task.gold if step]
+    return tuple(steps[: rng.randrange(1, len(steps))] if len(steps) > 1 else ())
+
+
+def repeated(task: Task, number: int) -> tuple[Step, ...]:
+    """The plan with one call made again right after the step it stands in."""
+
+    def again(step: Step, numbers: Sequence[int]) -> list[Step]:
+        return [step, (task.gold_calls[number],)] if number in numbers else [step]
+
+    return _rebuilt(task, again)
+
+
+def replaced(task: Task, number: int, wrong: GoldCall) -> tuple[Step, ...]:
+    """The plan with one call replaced, without the calls that depend on it."""
+    lost = {number}
+    for later, call in enumerate(task.gold_calls):
+        needed = set(call.depends_on).union(*(r.producers() for r in call.provenance.values()))
+        if needed & lost:
+            lost.add(later)
+
+    def kept(step: Step, numbers: Sequence[int]) -> list[Step]:
+        calls = [
+            wrong if n == number else call
+            for n, call in zip(numbers, step, strict=True)
+            if n == number or n not in lost
+        ]
+        return [tuple(calls)] if calls else []
+
+    return _rebuilt(task, kept)
+
+
+def other_tool(call: GoldCall, tools: Sequence[Mapping[str, Any]], rng: Random) -> str | None:
+    """Another tool on offer, one that takes the same parameters if there is one."""
+    others: list[str] = []
+    fitting: list[str] = []
+    for tool in tools:
+        body = tool.get("function", tool)
+        if body["name"] == call.name:
+            continue
+        others.append(body["name"])
+        if set((body.get("parameters") or {}).get("properties") or {}) == set(call.arguments):
+            fitting.append(body["name"])
+    return rng.choice(fitting or others) if others else None
+
+
+def _rebuilt(task: Task, change: Callable[[Step, Sequence[int]], list[Step]]) -> tuple[Step, ...]:
+    """Map every step, together with its calls' numbers, to the steps that take its place."""
+    steps: list[Step] = []
+    first = 0
+    for step in task.gold:
+        steps.extend(change(step, range(first, first + len(step))))
+        first += len(step)
+    return tuple(steps)
+
+
+def _values_in_sight(task: Task, number: int) -> list[Json]:
+    """Argument values whose sources lie before this call: what its writer could mix up."""
+    before = _numbers_before(task, number)
+    values: list[Json] = []
+    for call in task.gold_calls:
+        for name, value in call.arguments.items():
+            sources = call.provenance.get(f"/{name}")
+            if sources is not None and sources.producers() <= before:
+                values.append(value)
+    return values
+
+
+def _numbers_before(task: Task, number: int) -> set[int]:
+    """Numbers of the calls in earlier steps."""
+    first = 0
+    for step in task.gold:
+        if number < first + len(step):
+            return set(range(first))
+        first += len(step)
+    return set()
+
+
+def _others(right: Json, values: Iterable[Json]) -> list[Json]:
+    """Values of the same type as the right one that differ from it, without repetitions."""
+    found = {
+        json.dumps(v, sort_keys=True): v
+        for v in values
+        if type(v) is type(right) and not values_equal(v, right)
+    }
+    return [found[key] for key in sorted(found)]

@@ -1,0 +1,178 @@
+"""Whatever a model writes, `step` answers with text of the documented shape and never raises.
+
+Actions are made by hypothesis: free text, broken JSON, lone surrogates, markup in odd places, deep
+nesting, wrong types, unknown tools, huge numbers, texts of a megabyte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orch_env.env import ToolOrchestrationEnv
+from orch_env.types import ErrorType, Turn
+from tests.orch_env.recorded_world import build
+
+ANY = st.characters()  # lone surrogates included
+NAMES = st.sampled_from(["search_city", "weather", "Weather", "search", ""]) | st.text(
+    ANY, max_size=12
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(10**15, 10**400)
+    | st.floats()
+    | st.text(ANY, max_size=12)
+    | st.sampled_from(["Zürich", "7", 7, 7.0, "C"])
+)
+KEYS = st.sampled_from(["query", "city", "unit"]) | st.text(ANY, max_size=6)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+NESTED = st.builds(
+    lambda depth, pair: pair[0] * depth + "1" + pair[1] * depth,
+    st.integers(1, 3000),
+    st.sampled_from([("[", "]"), ('{"a":', "}"), ("[", ""), ('{"city":', "")]),
+)
+ARGUMENTS = (
+    st.dictionaries(KEYS, VALUES, max_size=4).map(json.dumps)
+    | VALUES.map(json.dumps)
+    | VALUES.map(lambda value: json.dumps(json.dumps(value)))
+    | NESTED
+)
+BODIES = (
+    st.builds(lambda n, a: f'{{"name": {json.dumps(n)}, "arguments": {a}}}', NAMES, ARGUMENTS)
+    | st.builds(lambda n, a: f'{{"name": {n}, "parameters": {a}', VALUES.map(json.dumps), ARGUMENTS)
+    | VALUES.map(json.dumps)
+    | st.text(ANY, max_size=30)
+)
+
+
+def damage(body: str, at: int, inserted: str) -> str:
+    """Break a body at one place."""
+    position = at % (len(body) + 1)
+    return body[:position] + inserted + body[position + 1 :]
+
+
+DAMAGED = st.builds(
+    damage, BODIES, st.integers(0, 500), st.sampled_from(["", ",", "}", '"', "\ud800", "NaN", "\0"])
+)
+TAGGED = st.builds(
+    lambda opening, body, closing: opening + body + closing,
+    st.sampled_from(["<tool_call>\n", "<tool_call>", "<tool_call>```json\n", "<think><tool_call>"]),
+    BODIES | DAMAGED,
+    st.sampled_from(["\n</tool_call>", "</tool_call>", "", "```</tool_call>", "</think>"]),
+)
+MEGABYTE = st.builds(
+    lambda piece, before, after: before + piece * (1_000_000 // len(piece)) + after,
+    st.sampled_from(["x", "[", '{"a":', "<tool_call>", "</think>", '\\"', "é\ud800", " "]),
+    st.sampled_from(["", "<tool_call>", '<tool_call>{"name": "weather", "arguments": {"unit": "']),
+    st.sampled_from(["", '"}}</tool_call>', "</tool_call>"]),
+)
+# Well-formed calls, so that what stands behind the parser is met as often as the parser is.
+READABLE = st.builds(
+    lambda name, arguments: (
+        f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
+    ),
+    NAMES,
+    st.dictionaries(KEYS, VALUES, max_size=3)
+    | st.fixed_dictionaries({"query": st.sampled_from(["Zürich", "Oslo"]) | st.text(ANY)})
+    | st.fixed_dictionaries({"city": st.integers(6, 9) | st.integers()}),
+)
+CALLS = READABLE | READABLE | TAGGED
+ACTIONS = CALLS | st.lists(CALLS, min_size=1, max_size=4).map("\n".join) | st.text(ANY)
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory) -> ToolOrchestrationEnv:
+    made = ToolOrchestrationEnv(**build(tmp_path_factory.mktemp("world")), reward_mode="dense")
+    made.reset(seed=0, options={"task_id": "talk"})
+    return made
+
+
+def check_one(env: ToolOrchestrationEnv, action: str) -> None:
+    """Step, and hold the answer against the documented shapes."""
+    if env.episode.stop_reason is not None:
+        env.reset(seed=0, options={"task_id": "talk"})
+    observation, reward, terminated, truncated, info = env.step(action)
+    assert observation in env.observation_space
+    assert isinstance(reward, float) and -1.0 <= reward <= 1.0
+    assert ("stop_reason" in info) == (terminated or truncated)
+    json.dumps(info, allow_nan=False)
+    turn = env.episode.turns[-1]
+    assert turn.action == action
+    check_turn(turn, info)
+
+
+def check_turn(turn: Turn, info: dict[str, Any]) -> None:
+    shown = [m["content"] for m in info["messages"] if m["role"] == "tool"]
+    assert len(turn.calls) == len(turn.results) == len(shown)
+    blocks = [f"<tool_response>\n{text}\n</tool_response>" for text in shown]
+    if turn.calls:
+        assert turn.observation == "\n".join(blocks)
+    for call, text in zip(turn.calls, turn.results, strict=True):
+        json.dumps(call.arguments, allow_nan=False)
+        if call.ok:
+            assert call.name in ("search_city", "weather")
+            continue
+        body = json.loads(text)
+        assert list(body) == ["error"]
+        assert list(body["error"]) == ["type", "message", "details"]
+        assert body["error"]["type"] == call.error in set(ErrorType)
+        assert isinstance(body["error"]["message"], str) and isinstance(
+            body["error"]["details"], dict
+        )
+        assert len(text) < 4_000, "an error stays short whatever was written"
+        text.encode()
+
+
+KINDS = ("malformed_call", "unknown_tool", "invalid_arguments", "not_recorded")
+
+RELAXED = settings(
+    deadline=None,
+    database=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+)
+
+
+def fuzz(env: ToolOrchestrationEnv, examples: int) -> None:
+    """Answer that many actions, and see that they met every kind of answer."""
+    seen: Counter[str] = Counter()
+
+    @given(action=ACTIONS)
+    @settings(RELAXED, max_examples=examples)
+    def answer(action: str) -> None:
+        check_one(env, action)
+        seen.update(str(call.error) for call in env.episode.turns[-1].calls)
+
+    answer()
+    assert {"None", *KINDS} <= set(seen), f"too tame: {seen}"
+
+
+def test_whatever_a_model_writes_is_answered(env: ToolOrchestrationEnv) -> None:
+    fuzz(env, 2_000)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_200)
+def test_twenty_thousand_actions_are_answered(env: ToolOrchestrationEnv) -> None:
+    fuzz(env, 20_000)
+
+
+@given(action=MEGABYTE)
+@settings(RELAXED, max_examples=40)
+def test_a_megabyte_is_answered(env: ToolOrchestrationEnv, action: str) -> None:
+    check_one(env, action)

@@ -71,14 +71,27 @@ class ReplayBackend:
         """Start a session. Recordings do not depend on the seed.
 
         Raises:
-            OrchError: a tool is not in the catalogue, or its schema cannot be used.
+            OrchError: a tool is not in the catalogue, its schema cannot be used, or the task pins
+                a response that this cache does not hold.
         """
+        self._check_pins(task)
         offered: dict[str, ArgumentChecker] = {}
         for spec in self.tools(task):
             checker = self._checker(spec)
             for name in (*spec.aliases, spec.name):
                 offered[name] = checker
         return ReplaySession(self.cache, task, offered)
+
+    def _check_pins(self, task: Task) -> None:
+        """Another recording than the pinned one would be another task: refuse, never replace."""
+        for key, digests in self.cache.pins_of(task).items():
+            for digest in digests:
+                if not self.cache.holds(key, digest):
+                    raise OrchError(
+                        f"task {task.id!r} pins response {digest.hex()}, which cache "
+                        f"{self.cache.path!r} does not hold for that call: use the cache that the "
+                        "tasks were imported with (`orch tasks validate` lists all such tasks)"
+                    )
 
     def _checker(self, spec: ToolSpec) -> ArgumentChecker:
         shape = json.dumps([spec.name, spec.parameters], sort_keys=True)

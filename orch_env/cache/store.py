@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orch_env.cache.writer import CacheWriter
 
 _REMEMBERED_TASKS = 1024
+_SQLITE_URL = "sqlite:///"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class ResponseCache:
     Pickles to its path; a copy, a fork or a new thread opens its own handle on first use.
 
     Args:
-        path: the cache file, or an SQLAlchemy URL.
+        path: the cache file, or an SQLAlchemy URL of another database.
         write: take the writer's lock and work on a copy until :meth:`commit`.
 
     Attributes:
@@ -107,21 +108,19 @@ class ResponseCache:
             tool: the tool's name or one of its aliases.
             arguments: compared by their canonical form (``values.py``).
             task: the task, or its id as it was imported: the variant that it pins for this call
-                answers; without a pin, variant 0.
+                answers, and no other; without a pin, variant 0.
 
         Raises:
             OrchError: the file is damaged.
         """
         key = self.key(tool, arguments)
-        row = None
         if isinstance(task, str):
             row = self._reader.one(sql.PINNED, {"task": task, "key": key})
-        elif task is not None:
-            digests = self.pins_of(task).get(key)
-            if digests:
-                row = self._reader.one(sql.WITH_DIGEST, {"key": key, "digest": digests[0]})
-        if row is None:
-            row = self._reader.one(sql.FIRST, {"key": key})
+            if row is None:
+                row = self._reader.one(sql.FIRST, {"key": key})
+        else:
+            digests = self.pins_of(task).get(key) if task is not None else None
+            row = self._row(key, digests[0] if digests else None)
         if row is None:
             self.misses[tool] += 1
             return None
@@ -133,15 +132,24 @@ class ResponseCache:
 
         Args:
             key: 16 bytes from :meth:`key`.
-            digest: 16 bytes of the wanted variant; ``None``, or one that this call never had,
-                means variant 0.
+            digest: 16 bytes of the wanted variant; ``None`` means variant 0.
         """
-        row = None
-        if digest is not None:
-            row = self._reader.one(sql.WITH_DIGEST, {"key": key, "digest": digest})
-        if row is None:
-            row = self._reader.one(sql.FIRST, {"key": key})
+        row = self._row(key, digest)
         return self._decode(row) if row is not None else None
+
+    def _row(self, key: bytes, digest: bytes | None) -> sql.Row | None:
+        if digest is None:
+            return self._reader.one(sql.FIRST, {"key": key})
+        return self._reader.one(sql.WITH_DIGEST, {"key": key, "digest": digest})
+
+    def holds(self, key: bytes, digest: bytes) -> bool:
+        """Whether this call has a variant of this digest."""
+        return self._row(key, digest) is not None
+
+    def is_pinned(self, tool: str, arguments: JsonObject, task_id: str) -> bool:
+        """Whether a task was imported with a variant of this call."""
+        pin = {"task": task_id, "key": self.key(tool, arguments)}
+        return self._reader.one(sql.PINNED, pin) is not None
 
     def variants(self, tool: str, arguments: JsonObject) -> tuple[CachedResponse, ...]:
         """All recorded responses of a call, in order of recording."""
@@ -308,9 +316,11 @@ class ResponseCache:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None and kind is None:
-            self.commit()
-        self.close()
+        try:
+            if self._writer is not None and kind is None:
+                self.commit()
+        finally:
+            self.close()
 
     def __getstate__(self) -> JsonObject:
         if self._writer is not None:
@@ -366,6 +376,8 @@ def open_cache(path: str | os.PathLike[str], *, write: bool = False) -> Response
         OrchError: the file is missing, damaged, of another application, or newer than this code.
     """
     text = os.fspath(path)
+    if text.startswith(_SQLITE_URL):
+        text = text.removeprefix(_SQLITE_URL)
     if not write and "://" not in text and not Path(text).exists():
         found = bundled(text, "cache")
         if found is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from orch_env.cache import reader as sql
 from orch_env.cache.header import check_file
 from orch_env.cache.payload import decode, digest_of
+from orch_env.cache.seal import broken_seal
 from orch_env.types import OrchError
 from orch_env.values import call_key
 
@@ -40,11 +41,15 @@ def _structure(path: Path) -> list[str]:
     try:
         rows = connection.execute("PRAGMA integrity_check(10)").fetchall()
         broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+        facts = connection.execute(sql.META).fetchall()
     except sqlite3.Error as problem:
         return [f"SQLite cannot read the file: {problem}"]
     finally:
         connection.close()
-    found = [f"SQLite: {row[0]}" for row in rows if row[0] != "ok"]
+    stored = dict(facts).get("seal")
+    broken_bytes = broken_seal(path, stored)
+    found = [broken_bytes] if broken_bytes is not None else []
+    found += [f"SQLite: {row[0]}" for row in rows if row[0] != "ok"]
     return found + [f"a row of {row[0]!r} refers to a missing row of {row[2]!r}" for row in broken]
 
 

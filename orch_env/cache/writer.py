@@ -8,10 +8,12 @@ lock file keeps a second writer out. Databases behind a URL use their own transa
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +34,7 @@ from orch_env.cache.models import (
 )
 from orch_env.cache.payload import CODEC, digest_of, encode
 from orch_env.cache.reader import EngineReader
+from orch_env.cache.seal import PLACEHOLDER, seal
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.json import JsonObject
 
@@ -68,7 +71,9 @@ class CacheWriter:
             assert url is not None
             return create_engine(url)
         assert self._path is not None
-        self._staging.unlink(missing_ok=True)
+        # The lock is ours: what other processes left behind when they were killed is litter.
+        for stale in self._path.parent.glob(f".{glob.escape(self._path.name)}.*.partial"):
+            stale.unlink(missing_ok=True)
         if self._path.exists():
             shutil.copyfile(self._path, self._staging)
         engine = create_engine(f"sqlite:///{self._staging}")
@@ -132,6 +137,8 @@ class CacheWriter:
             "codec": CODEC,
             "digest": content_digest(self.reader),
         }
+        if self._staging is not None:
+            facts["seal"] = PLACEHOLDER
         for key, value in facts.items():
             self._connection.execute(insert(Meta).values(key=key, value=value))
         self._connection.commit()
@@ -139,9 +146,10 @@ class CacheWriter:
             self._connection.close()
             self._engine.dispose()
             try:
+                seal(self._staging)
                 _flush(self._staging)
                 os.replace(self._staging, self._path)
-            except OSError as problem:
+            except (OSError, sqlite3.Error) as problem:
                 raise OrchError(
                     f"cache {str(self._path)!r} cannot be written: {problem}"
                 ) from problem

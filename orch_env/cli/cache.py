@@ -125,7 +125,10 @@ def get(
         what = "no response recorded for these arguments" if known else "no such tool in the cache"
         click.echo(f"orch cache get: {tool}: {what}", err=True)
         ctx.exit(1)
-    elif as_json:
+        return
+    if task is not None and not opened.is_pinned(tool, value, task):
+        click.echo(f"task {task!r} pins no variant of this call: the first one answers", err=True)
+    if as_json:
         fields = {"text": found.text, "is_error": found.is_error, "digest": found.digest}
         emit({**fields, "metadata": found.metadata}, as_json=True)
     else:

@@ -37,14 +37,21 @@ def tasks() -> None:
     "--tools", "tools", type=click.Path(), help="Tool schemas for a source that holds none."
 )
 @json_option
+@click.pass_context
 def import_(
-    source: str, cache: str, out: str, format_: str, tools: str | None, as_json: bool
+    ctx: click.Context,
+    source: str,
+    cache: str,
+    out: str,
+    format_: str,
+    tools: str | None,
+    as_json: bool,
 ) -> None:
     """Make a task file of SRC and store every response that it recorded in --cache.
 
     Where each argument comes from (the query, or which path of which earlier output) is found on
     the way, over all tasks together. A task whose gold trace would not replay is refused with the
-    reason; the others are imported.
+    reason; the others are imported. Exit code 1 if none could be.
     """
     from orch_env.cache import open_cache
     from orch_env.cli.progress import progress_bar
@@ -66,12 +73,21 @@ def import_(
             result = import_tasks(recordings, target, specs, report)
         save_tasks(result.tasks, out)
     summary = result.summary()
-    if not as_json and result.unpinned:
+    if result.unpinned:
         click.echo(
             f"{result.unpinned} gold calls have no response in {source}: the cache answers them",
             err=True,
         )
+    if result.unknown_tools:
+        click.echo(
+            f"left out of the tasks' tools, for want of a schema (give --tools): "
+            f"{', '.join(sorted(result.unknown_tools))}",
+            err=True,
+        )
     emit(summary, as_json=as_json, title=f"{out}  (responses in {cache})")
+    if not result.tasks:
+        click.echo(f"no task of {source} could be imported", err=True)
+        ctx.exit(1)
 
 
 @tasks.command("validate")

@@ -38,6 +38,8 @@ class ImportResult:
         responses: distinct (call, response) pairs that the source recorded.
         variants: calls for which it recorded more than one response.
         unpinned: gold calls whose response came from the cache and not from the source.
+        unknown_tools: offered tools of which there is neither a schema nor a recorded call; they
+            are left out.
     """
 
     tasks: list[Task] = field(default_factory=list)
@@ -45,6 +47,7 @@ class ImportResult:
     responses: int = 0
     variants: int = 0
     unpinned: int = 0
+    unknown_tools: set[str] = field(default_factory=set)
 
     def summary(self) -> JsonObject:
         """The JSON object of ``orch tasks import``."""
@@ -139,7 +142,7 @@ def import_tasks(
         task = Task(
             id=recorded.id,
             messages=recorded.messages,
-            tools=_offered(recorded, cache, given),
+            tools=_offered(recorded, cache, given, result.unknown_tools),
             gold=gold,
             today=recorded.today,
             followups=recorded.followups,
@@ -194,12 +197,17 @@ def _answered(recorded: RecordedTrace, cache: ResponseCache) -> tuple[Trace, lis
 
 
 def _offered(
-    recorded: RecordedTrace, cache: ResponseCache, given: dict[str, ToolSpec]
+    recorded: RecordedTrace, cache: ResponseCache, given: dict[str, ToolSpec], unknown: set[str]
 ) -> tuple[str | ToolSpec, ...]:
     """Names where the catalogue has the task's very spec, whole specs where it has another."""
     own = {spec.name: spec for spec in recorded.specs}
     offered: list[str | ToolSpec] = []
     for name in recorded.tools:
-        spec = own.get(name, given.get(name))
-        offered.append(cache.put_tool(spec) if spec is not None else name)
+        spec = given.get(name, own.get(name))
+        if spec is not None:
+            offered.append(cache.put_tool(spec))
+        elif cache.resolve(name) is not None:
+            offered.append(name)
+        else:
+            unknown.add(name)
     return tuple(offered)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from orch_env.importers.complexfuncbench import domain_of, stated_today
+from orch_env.importers.content import read_content
 from orch_env.importers.recording import (
     RecordedResponse,
     RecordedTrace,
@@ -38,7 +39,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise OrchError(
-            f"the pickle asks for {module}.{name}: only plain lists, dicts, texts and numbers are "
+            f"a pickle asks for {module}.{name}: only plain lists, dicts, texts and numbers are "
             "read, so that no file can run code"
         )
 
@@ -77,12 +78,9 @@ def load_plain(path: Path) -> Json:
         OrchError: anything else is in it, or it is damaged.
     """
     try:
-        data = path.read_bytes()
-        whole = _PlainUnpickler(io.BytesIO(data)).load()
-    except OrchError as problem:
-        raise OrchError(f"{str(path)!r}: {problem}") from problem
-    except FileNotFoundError as problem:
-        raise OrchError(f"file {str(path)!r} does not exist") from problem
+        whole = _PlainUnpickler(io.BytesIO(read_content(path))).load()
+    except OrchError:
+        raise
     except Exception as problem:  # a damaged pickle fails in whatever way its bytes lead to
         raise OrchError(
             f"{str(path)!r} is no readable pickle ({type(problem).__name__}: {problem})"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from orch_env.importers import complexfuncbench, reference_cache, reference_pkl
+from orch_env.importers.content import read_content
 from orch_env.importers.recording import Recordings
 from orch_env.types import OrchError
 
@@ -21,7 +21,7 @@ def read_source(
     """Read a file of recordings.
 
     Args:
-        path: the file, plain or gzipped (pickles plain).
+        path: the file, plain or gzipped.
         format: one of ``FORMATS``, or ``auto``.
         progress: called with (done, in all) where the format allows it.
 
@@ -36,7 +36,7 @@ def read_source(
     if kind != reference_cache.FORMAT:
         raise OrchError(f"unknown format {kind!r} (known: auto, {', '.join(FORMATS)})")
     try:
-        whole = json.loads(_bytes(path))
+        whole = json.loads(read_content(path))
     except (ValueError, RecursionError) as problem:
         raise OrchError(f"{str(path)!r} is not JSON ({problem})") from problem
     if not reference_cache.looks_like(whole):
@@ -52,7 +52,7 @@ def detect(path: Path) -> str:
     Raises:
         OrchError: it has none of the known formats.
     """
-    data = _bytes(path)
+    data = read_content(path)
     if not data.strip():
         raise OrchError(f"{str(path)!r} is empty")
     if reference_pkl.looks_like(data):
@@ -72,13 +72,3 @@ def detect(path: Path) -> str:
         "cache {function: [{arguments, response}]}, or a reference task .pkl (or name one with "
         "--format)"
     )
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except FileNotFoundError as problem:
-        raise OrchError(f"file {str(path)!r} does not exist") from problem
-    except (OSError, EOFError) as problem:
-        raise OrchError(f"file {str(path)!r} cannot be read: {problem}") from problem

@@ -74,20 +74,22 @@ def _run_gold(task: Task, backend: ToolBackend) -> list[str]:
     """Make every gold call once, in order, and return the texts that came back."""
     offered = {name for spec in backend.tools(task) for name in (spec.name, *spec.aliases)}
     cache = getattr(backend, "cache", None)
+    for number, call in enumerate(task.gold_calls):
+        where = f"gold call {number} ({call.name})"
+        if call.name not in offered:
+            raise OrchError(f"{where}: the task does not offer this tool")
+        if isinstance(cache, ResponseCache) and call.response is not None:
+            known = cache.variants(call.name, call.arguments)
+            if call.response not in {variant.digest for variant in known}:
+                raise OrchError(
+                    f"{where}: the pinned response {call.response} is not among the "
+                    f"{len(known)} recorded ones"
+                )
     session = backend.open(task, seed=task.seed or 0)
     texts = []
     try:
         for number, call in enumerate(task.gold_calls):
             where = f"gold call {number} ({call.name})"
-            if call.name not in offered:
-                raise OrchError(f"{where}: the task does not offer this tool")
-            if isinstance(cache, ResponseCache) and call.response is not None:
-                known = cache.variants(call.name, call.arguments)
-                if call.response not in {variant.digest for variant in known}:
-                    raise OrchError(
-                        f"{where}: the pinned response {call.response} is not among the "
-                        f"{len(known)} recorded ones"
-                    )
             result = session.call(ToolCall(call.name, call.arguments))
             if result.error is not None:
                 raise OrchError(f"{where} is answered by an error: {result.text[:200]}")

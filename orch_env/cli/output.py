@@ -16,13 +16,26 @@ json_option = click.option(
 def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
     """Print a command's result: one JSON object, or aligned ``name  value`` lines."""
     if as_json:
-        click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(result, ensure_ascii=False, allow_nan=False)
+        if not text.isascii() and not _has_bytes(text):
+            text = json.dumps(result, ensure_ascii=True, allow_nan=False)
+        click.echo(text)
         return
     if title:
         click.secho(title, bold=True)
     width = max((len(str(key)) for key in result), default=0)
     for key, value in result.items():
-        click.echo(f"  {key!s:<{width}}  {_readable(value)}")
+        line = f"  {key!s:<{width}}  {_readable(value)}"
+        click.echo(line.encode("utf-8", "backslashreplace").decode())
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether a text can be written at all: a lone surrogate, which models do write, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _readable(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -10,6 +9,7 @@ from typing import TypeVar
 import click
 
 from orch_env.cli.output import emit, json_option
+from orch_env.cli.progress import progress_bar
 from orch_env.types import OrchError, Task
 
 _T = TypeVar("_T")
@@ -130,7 +130,7 @@ def _play(
     )
     try:
         started = time.perf_counter()
-        played = list(_progress(play(env, player, chosen, seed=seed), len(chosen), "replaying"))
+        played = list(_watched(play(env, player, chosen, seed=seed), len(chosen), "replaying"))
         seconds = time.perf_counter() - started
     finally:
         env.close()
@@ -166,7 +166,7 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
         at_hand = list(named.values()) if named else [e.task for e in stored if e.task is not None]
         verifier = Verifier(make_backend(tasks or episodes, None, at_hand), None, named)
     divergence: Divergence | None = None
-    for one in _progress(stored, len(stored), "verifying"):
+    for one in _watched(stored, len(stored), "verifying"):
         divergence = verifier.check(one)
         if divergence is not None:
             break
@@ -179,14 +179,9 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
     return 0 if divergence is None else 1
 
 
-def _progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
-    """Show a progress bar on stderr while items come, if a person is watching."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(
-        items, description=what, total=total, console=Console(stderr=True), transient=True
-    )
+def _watched(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
+    """Pass items on, with a progress bar if a person is watching."""
+    with progress_bar() as report:
+        for done, item in enumerate(items, start=1):
+            report(what, done, total)
+            yield item

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -73,23 +74,33 @@ def load_model(
         The model in evaluation mode (dropout off).
 
     Raises:
-        OrchError: nothing there, not safetensors, or not a causal language model.
+        OrchError: nothing there, not safetensors, damaged or incomplete, or not a causal
+            language model.
     """
     if dtype not in DTYPES:
         raise OrchError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")
     source = resolve_model(path)
 
-    def load() -> Any:
-        return AutoModelForCausalLM.from_pretrained(
+    def load() -> tuple[PreTrainedModel, Mapping[str, Any]]:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=DTYPES[dtype],
             local_files_only=Path(source).is_dir(),
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation=attention,
+            output_loading_info=True,
         )
+        model, info = loaded
+        return model, info
 
-    model: PreTrainedModel = _or_clear_error(load, f"model {os.fspath(path)!r}")
+    model, info = _or_clear_error(load, f"model {os.fspath(path)!r}")
+    missing = sorted(info["missing_keys"])
+    if missing:
+        # transformers fills them with random numbers and only warns.
+        raise OrchError(
+            f"model {os.fspath(path)!r} lacks {len(missing)} tensors, the first is {missing[0]!r}"
+        )
     torch.nn.Module.to(model, torch.device(device))
     torch.nn.Module.eval(model)
     return model
@@ -144,7 +155,7 @@ def _or_clear_error(load: Callable[[], _Loaded], what: str) -> _Loaded:
     try:
         with _no_progress_bars():
             return load()
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as problem:
         # transformers wraps every cause in paragraphs of advice: the first line names the cause.
         lines = str(problem).strip().splitlines() or [type(problem).__name__]
         raise OrchError(f"{what} cannot be loaded: {lines[0]}") from problem

@@ -5,26 +5,30 @@ from __future__ import annotations
 import random
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from orch_env.types import Episode
 from orch_train.token_trace import TokenTrace
 from orch_train.trajectory import Group, Trajectory
 
 VOCABULARY = 67
+ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def small_llama(*, tied: bool = True, seed: int = 0, kv_heads: int = 2) -> LlamaForCausalLM:
+def small_llama(
+    *, tied: bool = True, seed: int = 0, kv_heads: int = 2, vocabulary: int = VOCABULARY
+) -> LlamaForCausalLM:
     """Two layers of width 32; large initial weights, so that logits differ."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=kv_heads,
-        max_position_embeddings=256,
+        max_position_embeddings=4096,
         tie_word_embeddings=tied,
         initializer_range=0.15,
         bos_token_id=1,
@@ -74,3 +78,21 @@ def random_groups(seed: int, groups: int = 3, size: int = 4) -> list[Group]:
         )
         for number in range(groups)
     ]
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, ChatML: nothing to train, every text can be written."""
+    backend = Tokenizer(models.BPE({c: i for i, c in enumerate(ALPHABET)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return tokenizer

@@ -1,0 +1,281 @@
+"""Demonstrations are carried out for real, and their mistakes are the ones that were asked for.
+
+The tests run on the bundled harbour world: its environment, its cache, its tasks.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from orch_env import load_tasks
+from orch_env.env import ToolOrchestrationEnv
+from orch_env.formats import get_format
+from orch_env.types import GoldCall, OrchError, Task
+from orch_train.chat import ChatRenderer
+from orch_train.demonstrations import (
+    Demonstration,
+    DemonstrationSet,
+    make_demonstrations,
+    shorten,
+)
+from orch_train.mistakes import (
+    MISTAKES,
+    CorruptionSettings,
+    DemonstrationKind,
+    Mistakes,
+    other_tool,
+    replaced,
+)
+from orch_train.token_trace import TokenTrace
+from tests.orch_train.small_models import byte_tokenizer
+
+HERMES = get_format("hermes")
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[ToolOrchestrationEnv]:
+    made = ToolOrchestrationEnv("harbour", reward="binary")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[Task]:
+    return load_tasks("harbour")[::30]
+
+
+@pytest.fixture(scope="module")
+def chat() -> ChatRenderer:
+    return ChatRenderer(byte_tokenizer(), HERMES)
+
+
+def calls_of(chat: ChatRenderer, trace: TokenTrace) -> list[list[tuple[str, str]]]:
+    """The calls of each message, read back out of the tokens."""
+    return [
+        [
+            (c.name, json.dumps(c.arguments, sort_keys=True))
+            for c in HERMES.parse(chat.decode(trace.ids[a:b])).calls
+        ]
+        for a, b in trace.turns
+    ]
+
+
+def gold_of(task: Task) -> list[list[tuple[str, str]]]:
+    return [
+        *[[(c.name, json.dumps(c.arguments, sort_keys=True)) for c in s] for s in task.gold],
+        [],
+    ]
+
+
+def corrupted(
+    env: Any, chat: ChatRenderer, tasks: list[Task], *kinds: DemonstrationKind, **more: Any
+) -> DemonstrationSet:
+    wrong = CorruptionSettings(1.0, kinds or MISTAKES)
+    return make_demonstrations(env, chat, tasks, corruption=wrong, **more)
+
+
+def test_gold_demonstrations_succeed_and_show_exactly_the_gold_calls(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
+) -> None:
+    made = make_demonstrations(env, chat, tasks)
+    assert made.failed_gold == () and len(made.demonstrations) == len(tasks)
+    for demonstration, task in zip(made.demonstrations, tasks, strict=True):
+        assert demonstration.success and demonstration.kind is DemonstrationKind.GOLD
+        assert calls_of(chat, demonstration.trace) == gold_of(task)
+        demonstration.trace.check()
+
+
+def test_the_tokens_are_those_that_a_rollout_of_the_same_messages_would_read(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
+) -> None:
+    """Replayed by hand: context and actions alternate, and observations are the environment's."""
+    [demonstration] = make_demonstrations(env, chat, tasks[:1]).demonstrations
+    trace = demonstration.trace
+    _, info = env.reset(options={"task_id": demonstration.task_id})
+    expected = chat.start(info["messages"], info["tools"])
+    for number, (start, end) in enumerate(trace.turns):
+        assert trace.ids[:start] == expected
+        expected = expected + trace.ids[start:end]
+        _, _, over, _, info = env.step(chat.decode(trace.ids[start:end]))
+        assert over == (number == len(trace.turns) - 1)
+        if not over:
+            expected = expected + chat.observe(info["messages"])
+    assert trace.ids == expected
+    assert all(trace.ids[end - 1] in chat.stop_token_ids for _, end in trace.turns)
+
+
+def test_the_same_seed_gives_the_same_tokens_in_any_order_and_another_seed_others(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
+) -> None:
+    def by_task(made: DemonstrationSet) -> dict[str, Demonstration]:
+        return {d.task_id: d for d in made.demonstrations}
+
+    one = by_task(corrupted(env, chat, tasks, seed=3))
+    assert by_task(corrupted(env, chat, tasks[::-1], seed=3)) == one
+    other = by_task(corrupted(env, chat, tasks, seed=4))
+    assert sum(other[t].trace.ids != one[t].trace.ids for t in one) > len(one) / 3
+
+
+def test_the_rate_is_the_share_of_demonstrations_with_a_mistake(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
+) -> None:
+    made = make_demonstrations(
+        env, chat, tasks, corruption=CorruptionSettings(0.6), copies=10, seed=1
+    )
+    kinds = Counter(d.kind for d in made.demonstrations)
+    total = sum(kinds.values())
+    assert total == 10 * len(tasks)
+    assert 0.5 < 1 - kinds[DemonstrationKind.GOLD] / total < 0.7
+    assert set(kinds) == set(DemonstrationKind)
+    wrong = [d for d in made.demonstrations if d.kind is not DemonstrationKind.GOLD]
+    assert sum(d.success for d in wrong) < len(wrong) / 2
+
+
+def test_stopping_early_shows_a_proper_beginning_of_the_gold_calls(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
+) -> None:
+    made = corrupted(env, chat, tasks, DemonstrationKind.STOPPED_EARLY)
+    for demonstration, task in zip(made.demonstrations, tasks, strict=True):
+        shown, gold = calls_of(chat, demonstration.trace), gold_of(task)
+        assert shown[:-1] == gold[: len(shown) - 1] and 1 < len(shown) < len(gold)
+        assert not demonstration.success
+
+
+def test_a_repeated_call_is_one_gold_call_made_once_more(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
+) -> None:
+    made = corrupted(env, chat, tasks, DemonstrationKind.REPEATED_CALL)
+    for demonstration, task in zip(made.demonstrations, tasks, strict=True):
+        shown = Counter(c for m in calls_of(chat, demonstration.trace) for c in m)
+        extra = shown - Counter(c for m in gold_of(task) for c in m)
+        assert sum(extra.values()) == 1
+
+
+@pytest.mark.parametrize("kind", [DemonstrationKind.WRONG_TOOL, DemonstrationKind.WRONG_ARGUMENT])
+def test_one_call_is_wrong_and_nothing_that_depends_on_it_is_shown(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task], kind: DemonstrationKind
+) -> None:
+    made = corrupted(env, chat, tasks, kind)
+    visibly_wrong = 0
+    for demonstration, task in zip(made.demonstrations, tasks, strict=True):
+        gold = [(c.name, json.dumps(c.arguments, sort_keys=True)) for c in task.gold_calls]
+        shown = [c for m in calls_of(chat, demonstration.trace) for c in m]
+        wrong = [c for c in shown if c not in gold]
+        assert len(wrong) <= 1  # 0 where the wrong call happens to be another gold call
+        visibly_wrong += len(wrong)
+        if wrong:
+            tools = {c[0] for c in gold}
+            assert (wrong[0][0] in tools) or kind is DemonstrationKind.WRONG_TOOL
+        assert len(shown) <= len(gold)
+    assert visibly_wrong > len(tasks) / 2
+
+
+def test_no_demonstration_uses_a_value_that_the_conversation_does_not_hold(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
+) -> None:
+    """Ids in arguments were read before, except the one value of a wrong argument."""
+    for demonstration in corrupted(env, chat, tasks, copies=4, seed=9).demonstrations:
+        unseen = 0
+        for number, (start, _) in enumerate(demonstration.trace.turns):
+            before = chat.decode(demonstration.trace.ids[:start])
+            for _, arguments in calls_of(chat, demonstration.trace)[number]:
+                values = json.loads(arguments).values()
+                unseen += sum(v not in before for v in values if isinstance(v, str))
+        assert unseen <= (demonstration.kind is DemonstrationKind.WRONG_ARGUMENT)
+
+
+def test_errors_that_a_mistake_provokes_are_part_of_the_trace(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
+) -> None:
+    made = corrupted(env, chat, tasks, DemonstrationKind.WRONG_TOOL, copies=3)
+    texts = [chat.decode(d.trace.ids) for d in made.demonstrations]
+    assert any('{"error":' in text.replace('"error": {', '"error":') for text in texts)
+
+
+def test_long_demonstrations_are_cut_after_a_whole_message_and_counted(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
+) -> None:
+    whole = make_demonstrations(env, chat, tasks)
+    lengths = sorted(len(d.trace) for d in whole.demonstrations)
+    shortest_start = min(d.trace.turns[0][1] for d in whole.demonstrations)
+    bound = max(lengths[len(lengths) // 2] - 1, shortest_start)
+    cut = make_demonstrations(env, chat, tasks, max_tokens=bound)
+    assert cut.num_shortened + cut.num_dropped == sum(n > bound for n in lengths) > 0
+    assert cut.num_messages_lost == sum(len(d.trace.turns) for d in whole.demonstrations) - sum(
+        len(d.trace.turns) for d in cut.demonstrations
+    )
+    for demonstration in cut.demonstrations:
+        demonstration.trace.check()
+        assert len(demonstration.trace) <= bound
+        assert demonstration.trace.action_mask[-1]
+    assert cut.summary()["longest"] <= bound
+    with pytest.raises(OrchError, match="no demonstration fits"):
+        make_demonstrations(env, chat, tasks, max_tokens=5)
+
+
+def test_shortening_never_splits_a_message() -> None:
+    trace = TokenTrace()
+    trace.append_context([1, 2])
+    trace.append_action([3, 4], [0.0, 0.0], [-1, -1])
+    trace.append_context([5])
+    trace.append_action([6, 7, 8], [0.0] * 3, [-1] * 3)
+    assert shorten(trace, 8) is trace
+    assert shorten(trace, 7).ids == [1, 2, 3, 4] == shorten(trace, 4).ids
+    assert shorten(trace, 3).ids == []
+
+
+def test_a_wrong_call_takes_its_dependents_with_it_and_spares_the_rest() -> None:
+    def call(name: str, *needs: int) -> GoldCall:
+        return GoldCall(name, {"x": name}, depends_on=needs)
+
+    task = Task(
+        "t",
+        ({"role": "user", "content": "q"},),
+        gold=((call("a"), call("b")), (call("c", 0), call("d", 1)), (call("e", 2),)),
+    )
+    wrong = call("z")
+    names = [[c.name for c in step] for step in replaced(task, 0, wrong)]
+    assert names == [["z", "b"], ["d"]]
+    assert [[c.name for c in s] for s in replaced(task, 4, wrong)] == [
+        ["a", "b"],
+        ["c", "d"],
+        ["z"],
+    ]
+
+
+def test_a_wrong_tool_takes_the_same_parameters_where_one_does() -> None:
+    def tool(name: str, *parameters: str) -> dict[str, Any]:
+        schema = {"type": "object", "properties": {p: {"type": "string"} for p in parameters}}
+        return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+    call = GoldCall("ship_cargo", {"ship": "S-1"})
+    rng = random.Random(0)
+    offered = [tool("ship_cargo", "ship"), tool("ship_berth", "ship"), tool("find", "name")]
+    assert {other_tool(call, offered, rng) for _ in range(20)} == {"ship_berth"}
+    assert other_tool(call, offered[::2], rng) == "find"
+    assert other_tool(call, offered[:1], rng) is None
+
+
+def test_a_mistake_without_room_gives_way_to_another() -> None:
+    lonely = Task("t", ({"role": "user", "content": "q"},), gold=((GoldCall("now", {}),),))
+    kinds = (DemonstrationKind.WRONG_ARGUMENT, DemonstrationKind.REPEATED_CALL)
+    mistakes = Mistakes([lonely], CorruptionSettings(1.0, kinds))
+    drawn = {mistakes.corrupt(lonely, [], random.Random(i))[0] for i in range(10)}
+    assert drawn == {DemonstrationKind.REPEATED_CALL}
+
+
+def test_wrong_requests_are_one_clear_line(env: ToolOrchestrationEnv, chat: ChatRenderer) -> None:
+    with pytest.raises(OrchError, match="no tasks"):
+        make_demonstrations(env, chat, [])
+    with pytest.raises(OrchError, match="1 of 1 tasks have no gold"):
+        make_demonstrations(env, chat, [Task("t", ({"role": "user", "content": "q"},))])
+    with pytest.raises(OrchError, match=r"within 0\.\.1"):
+        CorruptionSettings(1.5)
+    with pytest.raises(OrchError, match="choice of"):
+        CorruptionSettings(0.5, (DemonstrationKind.GOLD,))

@@ -114,6 +114,7 @@ class ComplexFuncBenchEnv(gym.Env[str, str]):
         self._judge = judge
         self._cache = _open(tasks, cache)
         self._backend = ReplayBackend(self._cache)
+        self._owns_backend = True
         self._checkers: dict[tuple[str, int], ArgumentChecker] = {}
         self._conversation: _Conversation | None = None
 
@@ -212,10 +213,22 @@ class ComplexFuncBenchEnv(gym.Env[str, str]):
         current.scorer.score.error = reason.value
         return self._transition(current, "", [])
 
+    def sibling(self) -> ComplexFuncBenchEnv:
+        """A second environment over the same tasks and the same open cache, without an episode.
+
+        Closing it leaves the cache open.
+        """
+        twin = copy.copy(self)
+        twin._conversation = None
+        twin._np_random = None
+        twin._owns_backend = False
+        return twin
+
     def close(self) -> None:
         """Close the cache; may be called twice."""
         self._conversation = None
-        self._backend.close()
+        if self._owns_backend:
+            self._backend.close()
 
     def _current(self) -> _Conversation:
         if self._conversation is None:

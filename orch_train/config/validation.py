@@ -20,6 +20,7 @@ from orch_env.types import OrchError
 from orch_train.config.groups import Settings
 from orch_train.config.reading import nearest
 
+OUR_ENV = "orch_env/ToolOrchestration-v0"
 LOSSES = ("grpo", "dr_grpo")
 ENGINES = ("torch", "scripted")
 BUNDLED_MODELS = Path(__file__).parent.parent / "data"
@@ -146,13 +147,23 @@ def _losses() -> tuple[str, ...]:
 
 
 def _file_problems(settings: Settings) -> list[str]:
-    """The model folder, the task files and the cache must be there."""
+    """The model folder, and for our own environment the task files and the cache, must be there."""
     problems = []
     if not settings.model.path:
         problems.append("model.path: no model is given")
     else:
         problems += _model_problems(settings.model.path)
+    if settings.environment.env == OUR_ENV:
+        problems += _data_problems(settings)
+    return problems
+
+
+def _data_problems(settings: Settings) -> list[str]:
+    """What our own environment reads; others check their arguments themselves."""
+    problems = []
     env_config = settings.environment.env_config
+    if "tasks" not in env_config:
+        problems.append("environment.env_config.tasks: a task file or bundled data set is needed")
     for where, name, kind in (
         ("environment.env_config.tasks", env_config.get("tasks"), "tasks"),
         ("environment.env_config.cache", env_config.get("cache"), "cache"),

@@ -17,13 +17,8 @@ from typing import TYPE_CHECKING, Any
 from orch_env.types import OrchError
 from orch_train.config import Settings
 from orch_train.engines.protocol import EngineError, RolloutEngine, Weights
-from orch_train.runners.rollout import (
-    EnvPool,
-    GroupRequest,
-    RolloutEnv,
-    RolloutLimits,
-    run_group,
-)
+from orch_train.environments import EnvFactory
+from orch_train.runners.rollout import EnvPool, GroupRequest, RolloutLimits, run_group
 from orch_train.trajectory import Group
 from orch_train.weight_sync.protocol import WeightTransport
 
@@ -220,72 +215,18 @@ def make_chat(settings: Settings) -> ChatRenderer:
     return ChatRenderer(load_tokenizer(settings.model.path), get_format(name))
 
 
-def env_config(settings: Settings, *, held_out: bool) -> dict[str, Any]:
-    """Arguments of ``gym.make`` for the training tasks, or for the held-out ones."""
-    config = dict(settings.environment.env_config)
-    evaluation = settings.evaluation
-    if held_out and evaluation.tasks is not None:
-        config["tasks"] = evaluation.tasks
-        # A split of the training file says nothing about another file.
-        config.pop("split", None)
-    if held_out and evaluation.split is not None:
-        config["split"] = evaluation.split
-    return config
-
-
-class EnvFactory:
-    """Makes the configured environment, on the held-out tasks if asked.
-
-    Environments that can `fork` share their tasks and their open cache with the first one: the
-    hundredth costs microseconds instead of reading the task file again.
-    """
-
-    def __init__(self, settings: Settings, *, held_out: bool) -> None:
-        self._env = settings.environment.env
-        self._config = env_config(settings, held_out=held_out)
-        self._first: RolloutEnv | None = None
-
-    def __call__(self) -> RolloutEnv:
-        """Make one environment.
-
-        Raises:
-            OrchError: an argument is wrong, or a file is missing or damaged.
-        """
-        if self._first is not None and hasattr(self._first.unwrapped, "fork"):
-            twin: RolloutEnv = self._first.unwrapped.fork()
-            return twin
-        self._first = self.make()
-        return self._first
-
-    def make(self) -> RolloutEnv:
-        """Make one that shares nothing."""
-        import gymnasium as gym
-
-        import orch_env  # registers the environment, also inside a fresh worker
-
-        del orch_env
-        try:
-            # Gymnasium's passive checker would look at every observation again.
-            env: Any = gym.make(self._env, disable_env_checker=True, **self._config)
-        except (gym.error.Error, TypeError) as problem:
-            raise OrchError(f"environment {self._env!r} cannot be made: {problem}") from problem
-        made: RolloutEnv = env
-        return made
-
-
 def _make_engine(settings: Settings) -> RolloutEngine:
     from orch_train.engines import make_engine, register_engine
 
-    kind = settings.rollouts.engine
+    kind, runners = settings.rollouts.engine, settings.env_runners
     if ":" in kind:
         register_engine(kind, kind)
     options: dict[str, Any] = dict(settings.rollouts.engine_config)
     if kind == "torch":
-        device = "cuda" if settings.env_runners.num_gpus_per_env_runner > 0 else "cpu"
-        options = {
-            "model": settings.model.path,
-            "dtype": settings.model.dtype,
-            "device": device,
-            **options,
-        }
+        options.setdefault("max_batch", runners.num_envs_per_env_runner)
+        if runners.num_env_runners > 0:
+            options.setdefault("num_threads", max(1, int(runners.num_cpus_per_env_runner)))
+        options["device"] = "cuda" if runners.num_gpus_per_env_runner > 0 else "cpu"
+        options["dtype"] = settings.model.dtype
+        options["model"] = settings.model.path
     return make_engine(kind, **options)

@@ -1,0 +1,105 @@
+"""From the order of tasks to a batch of groups, with bounded replacement of uniform ones.
+
+``resample`` is DAPO's dynamic sampling (arXiv 2503.14476, section 3.2) with a bound: groups whose
+rewards are all equal teach nothing, so as many further tasks are drawn, at most so many times;
+then the batch simply has less to learn from. What was drawn is trained or counted, never hidden.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orch_train.algorithms.task_order import TaskDraw, TaskOrder, stable_seed
+from orch_train.config import Settings
+from orch_train.metrics import is_flat
+from orch_train.progress import Observer
+from orch_train.runners.env_runner import SampleRequest
+from orch_train.runners.rollout import GroupRequest
+from orch_train.runners.runner_group import RunnerGroup
+from orch_train.trajectory import Group
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledBatch:
+    """The groups of one training step.
+
+    Attributes:
+        groups: in the order in which they were drawn; uniform ones included.
+        resampled: groups that were drawn to replace uniform ones.
+        rounds: rounds of sampling beyond the first.
+    """
+
+    groups: list[Group]
+    resampled: int = 0
+    rounds: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For ``env_runners/groups/*``."""
+        return {"resampled": self.resampled, "resample_rounds": self.rounds}
+
+
+class BatchSampler:
+    """Draws tasks and samples their groups.
+
+    Args:
+        settings: the whole configuration.
+        runners: where the groups are sampled.
+    """
+
+    def __init__(self, settings: Settings, runners: RunnerGroup) -> None:
+        self._training = settings.training
+        self._temperature = settings.rollouts.temperature
+        self._seed = settings.debugging.seed
+        self._runners = runners
+
+    def sample(
+        self, order: TaskOrder, observer: Observer, should_stop: Callable[[], bool]
+    ) -> SampledBatch:
+        """Sample one batch, advancing the order.
+
+        Raises:
+            SamplingStopped: ``should_stop`` said so.
+            OrchError: a group failed too often, or no runner is left.
+        """
+        groups = self._groups(order, self._training.groups_per_batch, observer, should_stop)
+        if self._training.zero_variance != "resample":
+            return SampledBatch(groups)
+        resampled = rounds = 0
+        while rounds < self._training.max_resample_rounds:
+            missing = self._training.groups_per_batch - sum(not is_flat(g) for g in groups)
+            if missing <= 0:
+                break
+            groups += self._groups(order, missing, observer, should_stop)
+            resampled, rounds = resampled + missing, rounds + 1
+        informative = sum(not is_flat(g) for g in groups)
+        if informative < self._training.groups_per_batch:
+            logger.warning(
+                "only %d of %d groups have a spread of rewards after %d further rounds",
+                informative,
+                self._training.groups_per_batch,
+                rounds,
+            )
+        return SampledBatch(groups, resampled, rounds)
+
+    def _groups(
+        self, order: TaskOrder, count: int, observer: Observer, should_stop: Callable[[], bool]
+    ) -> list[Group]:
+        draws = order.draw(count)
+        observer.expect(len(draws))
+        requests = [self._request(order, draw) for draw in draws]
+        return self._runners.sample(requests, on_group=observer.sampled, should_stop=should_stop)
+
+    def _request(self, order: TaskOrder, draw: TaskDraw) -> SampleRequest:
+        group = GroupRequest(
+            id=draw.group,
+            task_id=draw.task_id,
+            env_seed=order.group_seed(draw),
+            sample_seed=stable_seed("sample", self._seed),
+            size=self._training.group_size,
+        )
+        return SampleRequest(group, self._temperature)

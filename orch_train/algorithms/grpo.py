@@ -1,0 +1,309 @@
+"""GRPO in RLlib's shape: `GRPO.training_step` is the algorithm, the rest serves it.
+
+Group relative policy optimization (Shao et al. 2024, arXiv 2402.03300, section 4.1): sample a
+group of episodes per task, score each against its group, take policy-gradient steps, hand the
+weights back to the samplers. This form is synchronous: every episode of a batch is sampled by the
+weights that learn from it. The hard decision: a step is a transaction. Tasks count as consumed
+only once the learner is done with them, so that a step that was abandoned never happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from orch_env.types import OrchError
+from orch_train.algorithms.batch_sampler import BatchSampler, SampledBatch
+from orch_train.algorithms.task_order import TaskOrder
+from orch_train.checkpoint import CheckpointMetadata, read_metadata, write_checkpoint
+from orch_train.config import GRPOConfig, Settings
+from orch_train.environments import TaskIds, check_data
+from orch_train.evaluation import evaluate_policy, open_benchmark
+from orch_train.learner.learner import Learner
+from orch_train.learner.optimizer import OptimizerSettings
+from orch_train.learner.settings import LearnerSettings
+from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling
+from orch_train.model import load_model, load_tokenizer
+from orch_train.progress import Observer, SilentObserver
+from orch_train.runners.runner_group import RunnerGroup, make_runner_group
+
+logger = logging.getLogger(__name__)
+
+
+class GRPO:
+    """The algorithm with its learner and runners; build it with ``config.build_algo()``.
+
+    Use it as a context manager, or call `stop` at the end.
+
+    Args:
+        config: the configuration; it is validated and frozen.
+        checkpoint: go on from this checkpoint folder instead of ``config.model``.
+        observer: told what is going on, for progress displays.
+
+    Attributes:
+        last_batch: the groups of the last training step.
+
+    Raises:
+        OrchError: the configuration, its files, the model or a runner is not usable.
+
+    Example:
+        >>> with GRPOConfig().from_yaml("configs/quickstart.yaml").build_algo() as algo:
+        ...     result = algo.train()                                         # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: GRPOConfig,
+        *,
+        checkpoint: str | PathLike[str] | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        source = None if checkpoint is None else Path(checkpoint)
+        self.config = config.freeze()
+        self.observer: Observer = observer or SilentObserver()
+        self._initial = read_metadata(source) if source is not None else None
+        self.settings = _with_model(config, source)
+        logging.getLogger("orch_train").setLevel(self.settings.debugging.log_level)
+        self._tasks: TaskIds = check_data(self.settings)
+        self._benchmark = open_benchmark(self.settings, self._tasks)
+        self._stop_requested: Callable[[], bool] = lambda: False
+        self._tokenizer = load_tokenizer(self.settings.model.path)
+        self.learner = Learner(load_model(self.settings.model.path), _learner(self.settings))
+        self._order = TaskOrder(self._tasks.training, self.settings.debugging.seed)
+        self._iteration = self._version = 0
+        self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
+        self.last_batch: SampledBatch | None = None
+        if source is not None:
+            self._restore(source)
+        self.runners: RunnerGroup = make_runner_group(
+            self.settings, self.learner.get_weights(), self._version
+        )
+        self._sampler = BatchSampler(self.settings, self.runners)
+
+    # -- the algorithm ----------------------------------------------------------------------
+
+    def training_step(self, timers: Timers) -> tuple[SampledBatch, dict[str, float]]:
+        """Sample a batch, learn from it, and hand the new weights to the runners.
+
+        Raises:
+            SamplingStopped: a stop was requested; nothing has changed.
+        """
+        order = self._order.copy()
+        with timers.phase("sample"), self.observer.phase("sample"):
+            batch = self._sampler.sample(order, self.observer, self._stop_requested)
+        with timers.phase("learner_update"), self.observer.phase("learn"):
+            learned = self.learner.update(batch.groups, self.observer.learned)
+            self._order = order
+        with timers.phase("synch_weights"), self.observer.phase("sync"):
+            if learned["num_optimizer_steps"] > 0:
+                self._version += 1
+                self.runners.sync_weights(self.learner.get_weights(), self._version)
+        return batch, learned
+
+    def train(self) -> Result:
+        """Run one training step, and the evaluation if it is due.
+
+        Returns:
+            The result in RLlib's shape; see INTERFACE: ``env_runners/*``,
+            ``learners/default_policy/*``, ``timers/*``, ``evaluation/*``, ...
+
+        Raises:
+            SamplingStopped: a stop was requested; the step was abandoned and nothing has changed.
+            OrchError: the step cannot be done (a group fails everywhere, no runner is left, ...).
+        """
+        started = time.perf_counter()
+        timers = Timers()
+        batch, learned = self.training_step(timers)
+        self.last_batch = batch
+        self._iteration += 1
+        sampled = rollout_metrics(batch.groups, timers.seconds["sample"])
+        sampled["groups"].update(batch.counts)
+        result: Result = {
+            "training_iteration": self._iteration,
+            "weights_seq_no": self._version,
+            "epoch": self._order.epoch,
+            **self._count(sampled),
+            "env_runners": sampled,
+            "learners": {"default_policy": learned},
+            "fault_tolerance": dict(self.runners.fault_counts()),
+        }
+        interval = self.settings.evaluation.evaluation_interval
+        if interval and self._iteration % interval == 0:
+            with timers.phase("evaluation"):
+                result["evaluation"] = self.evaluate()
+        seconds = time.perf_counter() - started
+        self._lifetime["time_total_s"] += seconds
+        result["timers"] = split_sampling(
+            timers.seconds, batch.groups, self.settings.env_runners.num_env_runners
+        )
+        result["time_this_iter_s"] = seconds
+        result["time_total_s"] = self._lifetime["time_total_s"]
+        return result
+
+    def evaluate(self) -> dict[str, Any]:
+        """Measure the current policy on the held-out tasks; nothing is learned.
+
+        Returns:
+            ``evaluation/*``: success, reward, call and turn accuracy, sampled and greedy.
+
+        Raises:
+            OrchError: no held-out tasks are configured.
+            SamplingStopped: a stop was requested.
+        """
+        if self._tasks.held_out is None:
+            raise OrchError("evaluation.tasks: no held-out tasks are configured")
+        with self.observer.phase("evaluate"):
+            return evaluate_policy(
+                self.settings,
+                self.runners,
+                self._tasks.held_out,
+                benchmark=self._benchmark,
+                observer=self.observer,
+                should_stop=self._stop_requested,
+            )
+
+    # -- state ------------------------------------------------------------------------------
+
+    @property
+    def iteration(self) -> int:
+        """Training steps that are done."""
+        return self._iteration
+
+    @property
+    def weights_seq_no(self) -> int:
+        """Version of the current weights; 0 is the model that training started from."""
+        return self._version
+
+    def stop_when(self, requested: Callable[[], bool]) -> None:
+        """Look at this several times a second while sampling; True abandons the step."""
+        self._stop_requested = requested
+
+    def save_to_path(self, path: str | PathLike[str]) -> Path:
+        """Write a checkpoint folder, whole or not at all.
+
+        Raises:
+            OrchError: it cannot be written.
+        """
+        metadata = CheckpointMetadata(
+            training_iteration=self._iteration,
+            weights_seq_no=self._version,
+            lifetime=dict(self._lifetime),
+            task_order=self._order.state(),
+        )
+        return write_checkpoint(
+            Path(path),
+            metadata,
+            self.config.to_yaml(),
+            lambda folder: self.learner.save(folder, self._tokenizer),
+        )
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | PathLike[str],
+        *,
+        config: GRPOConfig | None = None,
+        observer: Observer | None = None,
+    ) -> GRPO:
+        """Go on from a checkpoint, with its own configuration or another one.
+
+        Raises:
+            OrchError: it is no checkpoint, or does not fit the configuration.
+        """
+        own = config or GRPOConfig().from_yaml(Path(path) / "config.yaml")
+        return cls(own, checkpoint=path, observer=observer)
+
+    def restore_from_path(self, path: str | PathLike[str]) -> None:
+        """Put this algorithm into a checkpoint's state, runners included.
+
+        Raises:
+            OrchError: it is no checkpoint, or one of another model.
+        """
+        folder = Path(path)
+        self._initial = read_metadata(folder)
+        self._restore(folder)
+        self.runners.sync_weights(self.learner.get_weights(), self._version)
+
+    def stop(self) -> None:
+        """End runners and Ray; may be called twice."""
+        self.runners.stop()
+        if self._benchmark is not None:
+            self._benchmark.close()
+
+    def __enter__(self) -> GRPO:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _restore(self, folder: Path) -> None:
+        assert self._initial is not None
+        self.learner.load(folder / "learner")
+        self._order.restore(self._initial.task_order)
+        self._iteration = self._initial.training_iteration
+        self._version = self._initial.weights_seq_no
+        self._lifetime.update(self._initial.lifetime)
+
+    def _count(self, sampled: Mapping[str, Any]) -> dict[str, float]:
+        for name, key in _LIFETIME.items():
+            if key:
+                self._lifetime[name] += sampled[key]
+        return {name: int(self._lifetime[name]) for name, key in _LIFETIME.items() if key}
+
+
+# Lifetime counter -> the key of `rollout_metrics` that it adds up.
+_LIFETIME = {
+    "num_env_steps_sampled_lifetime": "num_env_steps_sampled",
+    "num_episodes_lifetime": "num_episodes",
+    "num_action_tokens_lifetime": "num_action_tokens",
+    "time_total_s": "",
+}
+
+
+def _with_model(config: GRPOConfig, checkpoint: Path | None) -> Settings:
+    """Checked settings; a checkpoint brings its own model, whatever became of the first one."""
+    if checkpoint is None:
+        return config.validate()
+    return config.copy().model(str(checkpoint / "model")).validate()
+
+
+def _learner(settings: Settings) -> LearnerSettings:
+    """The learner's part of the configuration, in its own words."""
+    training, learners = settings.training, settings.learners
+    return LearnerSettings(
+        optimizer=OptimizerSettings(
+            lr=training.lr,
+            weight_decay=training.weight_decay,
+            grad_clip=training.grad_clip,
+            lr_schedule=training.lr_schedule,
+            warmup_updates=training.lr_warmup_updates,
+            total_updates=training.iterations * training.updates_per_batch,
+        ),
+        loss=training.loss,
+        clip_low=training.clip_low,
+        clip_high=training.clip_high,
+        advantage=training.advantage,
+        advantage_eps=training.advantage_eps,
+        length_constant=training.length_constant,
+        updates_per_batch=training.updates_per_batch,
+        max_tokens_per_microbatch=learners.max_tokens_per_microbatch,
+        layout=learners.layout,
+        temperature=settings.rollouts.temperature,
+        entropy_coeff=training.entropy_coeff,
+        zero_variance="keep" if training.zero_variance == "keep" else "drop",
+        gradient_checkpointing=learners.gradient_checkpointing,
+        dtype=settings.model.dtype,
+        device="cuda" if learners.num_gpus_per_learner else "cpu",
+        num_threads=learners.num_cpus_per_learner,
+        seed=settings.debugging.seed,
+    )

@@ -1,0 +1,128 @@
+"""Checkpoints of a run: ``RUN/checkpoints/step_N/``, whole or not at all, the newest kept.
+
+    step_N/metadata.json    counters, weight version and the task frontier
+           config.yaml      the resolved configuration
+           learner/         optimizer, random state, and model/ (float32 weights and tokenizer)
+           model            -> learner/model: what transformers, vLLM and `orch eval` load
+
+Everything is JSON, YAML or safetensors: reading a checkpoint runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from orch_env.types import OrchError
+from orch_train.atomic_folder import written_whole
+
+CHECKPOINT_SCHEMA = 1
+_STEP = re.compile(r"step_(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMetadata:
+    """What a run needs beside the learner's state to go on as if it had not stopped.
+
+    Attributes:
+        training_iteration: training steps that are done.
+        weights_seq_no: version of the weights.
+        lifetime: counters over the whole run.
+        task_order: the frontier; see `TaskOrder.state`.
+    """
+
+    training_iteration: int
+    weights_seq_no: int
+    lifetime: Mapping[str, float]
+    task_order: Mapping[str, Any]
+
+
+def write_checkpoint(
+    folder: Path,
+    metadata: CheckpointMetadata,
+    config_yaml: str,
+    save_learner: Callable[[Path], None],
+) -> Path:
+    """Write one checkpoint folder; an existing one of that name is replaced.
+
+    Args:
+        folder: the checkpoint's folder.
+        metadata: see `CheckpointMetadata`.
+        config_yaml: the resolved configuration.
+        save_learner: writes the learner's state, model included, into the folder it is given.
+
+    Raises:
+        OrchError: the folder cannot be written.
+    """
+    from orch_env import __version__
+
+    with written_whole(folder) as partial:
+        save_learner(partial / "learner")
+        (partial / "model").symlink_to(Path("learner") / "model", target_is_directory=True)
+        (partial / "config.yaml").write_text(config_yaml, encoding="utf-8")
+        record = {"schema": CHECKPOINT_SCHEMA, "algorithm": "GRPO", "orch_rl": __version__}
+        text = json.dumps({**record, **asdict(metadata)}, indent=2, ensure_ascii=False)
+        (partial / "metadata.json").write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+def read_metadata(folder: Path) -> CheckpointMetadata:
+    """Read a checkpoint's ``metadata.json``.
+
+    Raises:
+        OrchError: the folder is no checkpoint, or one of another schema.
+    """
+    path = folder / "metadata.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise OrchError(f"{str(folder)!r} is no checkpoint: it has no metadata.json") from problem
+    except (OSError, ValueError) as problem:
+        raise OrchError(f"{path} cannot be read: {problem}") from problem
+    if not isinstance(data, dict) or data.get("schema") != CHECKPOINT_SCHEMA:
+        raise OrchError(f"{path} is not of schema {CHECKPOINT_SCHEMA}, which this version reads")
+    try:
+        return CheckpointMetadata(
+            training_iteration=int(data["training_iteration"]),
+            weights_seq_no=int(data["weights_seq_no"]),
+            lifetime=dict(data["lifetime"]),
+            task_order=dict(data["task_order"]),
+        )
+    except (KeyError, TypeError, ValueError) as problem:
+        raise OrchError(f"{path} is incomplete ({type(problem).__name__}: {problem})") from problem
+
+
+def checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """The checkpoints of a run as (step, folder), oldest first."""
+    folder = run / "checkpoints"
+    found = []
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            match = _STEP.fullmatch(entry.name)
+            if match and (entry / "metadata.json").is_file():
+                found.append((int(match.group(1)), entry))
+    return sorted(found)
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step stands."""
+    return run / "checkpoints" / f"step_{step}"
+
+
+def prune_checkpoints(run: Path, keep: int | None) -> None:
+    """Delete all but the newest ``keep`` checkpoints; ``None`` deletes none."""
+    if keep is not None:
+        for _, folder in checkpoints(run)[:-keep]:
+            shutil.rmtree(folder)
+
+
+def drop_checkpoints_after(run: Path, step: int) -> None:
+    """Delete checkpoints beyond a step: a run that resumes there makes them again."""
+    for number, folder in checkpoints(run):
+        if number > step:
+            shutil.rmtree(folder)

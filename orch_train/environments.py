@@ -1,0 +1,125 @@
+"""The configured environment, for training and for held-out tasks; and a look at its data.
+
+Imports without torch, so that a wrong path or a damaged cache is found before anything heavy
+starts.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orch_env.types import OrchError
+from orch_train.config import Settings
+
+if TYPE_CHECKING:
+    from orch_train.runners.rollout import RolloutEnv
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskIds:
+    """What there is to train and to measure on.
+
+    Attributes:
+        training: ids of the training tasks, in file order.
+        held_out: ids of the held-out tasks, in file order; ``None`` if none are configured.
+    """
+
+    training: tuple[str, ...]
+    held_out: tuple[str, ...] | None
+
+
+class EnvFactory:
+    """Makes the configured environment.
+
+    Environments that can `fork` share their tasks and their open cache with the first one: the
+    hundredth costs microseconds instead of reading the task file again.
+
+    Args:
+        settings: the whole configuration.
+        held_out: on the held-out tasks instead of the training tasks.
+    """
+
+    def __init__(self, settings: Settings, *, held_out: bool) -> None:
+        self._env = settings.environment.env
+        self._config = env_config(settings, held_out=held_out)
+        self._first: RolloutEnv | None = None
+
+    def __call__(self) -> RolloutEnv:
+        """Make one environment.
+
+        Raises:
+            OrchError: an argument is wrong, or a file is missing or damaged.
+        """
+        if self._first is not None and hasattr(self._first.unwrapped, "fork"):
+            twin: RolloutEnv = self._first.unwrapped.fork()
+            return twin
+        self._first = self._make()
+        return self._first
+
+    def _make(self) -> RolloutEnv:
+        import gymnasium as gym
+
+        import orch_env  # registers the environment, also inside a fresh worker
+
+        del orch_env
+        try:
+            # Gymnasium's passive checker would look at every observation again.
+            env: Any = gym.make(self._env, disable_env_checker=True, **self._config)
+        except (gym.error.Error, TypeError) as problem:
+            raise OrchError(f"environment {self._env!r} cannot be made: {problem}") from problem
+        made: RolloutEnv = env
+        return made
+
+
+def env_config(settings: Settings, *, held_out: bool) -> dict[str, Any]:
+    """Arguments of ``gym.make`` for the training tasks, or for the held-out ones."""
+    config = dict(settings.environment.env_config)
+    evaluation = settings.evaluation
+    if held_out and evaluation.tasks is not None:
+        config["tasks"] = evaluation.tasks
+        # A split of the training file says nothing about another file.
+        config.pop("split", None)
+    if held_out and evaluation.split is not None:
+        config["split"] = evaluation.split
+    return config
+
+
+def check_data(settings: Settings) -> TaskIds:
+    """Open the environments once and play one reset; returns the ids of their tasks.
+
+    Raises:
+        OrchError: a file is missing or damaged, or an argument of the environment is wrong.
+    """
+    training = _open_once(settings, held_out=False)
+    evaluation = settings.evaluation
+    if evaluation.tasks is None and evaluation.split is None:
+        return TaskIds(training, None)
+    held_out = _open_once(settings, held_out=True)
+    both = set(training) & set(held_out)
+    if both:
+        logger.warning(
+            "%d of %d held-out tasks are also trained on: their scores measure memory",
+            len(both),
+            len(held_out),
+        )
+    return TaskIds(training, held_out[: evaluation.num_tasks])
+
+
+def _open_once(settings: Settings, *, held_out: bool) -> tuple[str, ...]:
+    env = EnvFactory(settings, held_out=held_out)()
+    try:
+        tasks = getattr(env.unwrapped, "tasks", None)
+        if not tasks:
+            raise OrchError(
+                f"environment {settings.environment.env!r} offers no tasks to train on: it needs "
+                "a property 'tasks' whose items have an 'id'"
+            )
+        ids = tuple(task.id for task in tasks)
+        env.reset(seed=0, options={"task_id": ids[0]})
+    finally:
+        env.close()
+    return ids

@@ -1,0 +1,330 @@
+"""Held-out measurement: the policy in training, or a model folder.
+
+Episodes are sampled by the same code as in training and on the same kind of environment. Call and
+turn accuracy come from the benchmark's scorer, which reads the very messages that the model
+wrote; so one pass of sampling gives the reward, the task's verdict and the benchmark's numbers.
+The hard decision: the sampling seed is the same at every evaluation, so that a change of the
+numbers is a change of the policy and not of the dice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from orch_env.types import OrchError, StopReason
+from orch_train.config import Settings
+from orch_train.environments import TaskIds, env_config
+from orch_train.metrics import component_means
+from orch_train.progress import Observer
+from orch_train.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from orch_env.evaluation import ComplexFuncBenchEnv
+    from orch_train.runners.rollout import RolloutEnv
+    from orch_train.runners.runner_group import RunnerGroup
+
+logger = logging.getLogger(__name__)
+
+_OUR_ENV = "orch_env/ToolOrchestration-v0"
+_STOPPED_FROM_OUTSIDE = (StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED)
+_BENCHMARK_ARGUMENTS = (
+    "tasks",
+    "cache",
+    "split",
+    "call_format",
+    "max_turns",
+    "max_observation_chars",
+)
+
+
+def evaluate_policy(
+    settings: Settings,
+    runners: RunnerGroup,
+    task_ids: Sequence[str],
+    *,
+    benchmark: ComplexFuncBenchEnv | None,
+    observer: Observer,
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """One episode per held-out task and temperature.
+
+    Args:
+        settings: the whole configuration.
+        runners: they serve the policy.
+        task_ids: held-out tasks.
+        benchmark: scores the messages; see `open_benchmark`.
+        observer: told of every episode.
+        should_stop: True abandons the evaluation.
+
+    Returns:
+        ``{reward_mean, success, call_accuracy, turn_accuracy, n, by_domain, ...}`` of the first
+        temperature, and the same under ``greedy`` (temperature 0) or ``sampled_T`` for the others.
+            The accuracies are there if ``benchmark`` is.
+
+    Raises:
+        SamplingStopped: ``should_stop`` said so.
+        OrchError: an episode fails everywhere, or no runner is left.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    for temperature in settings.evaluation.temperatures:
+        observer.expect(len(task_ids))
+        requests = _requests(settings, task_ids, temperature)
+        groups = runners.sample(requests, on_group=observer.sampled, should_stop=should_stop)
+        episodes = [group.trajectories[0] for group in groups]
+        name = "greedy" if temperature == 0 else f"sampled_{temperature:g}"
+        results[name] = {"temperature": temperature, **_summary(episodes, benchmark)}
+    first = next(iter(results))
+    rest = {name: found for name, found in results.items() if name != first or name == "greedy"}
+    return {**results[first], **rest}
+
+
+def evaluate_model(
+    model: str,
+    env: RolloutEnv | Callable[[], RolloutEnv],
+    task_ids: Sequence[str],
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    max_tokens_per_turn: int = 512,
+    max_context: int = 4096,
+    call_format: str = "hermes",
+    dtype: str = "float32",
+    max_concurrent: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Play one episode per task with a model folder; no Ray.
+
+    Args:
+        model: a model folder, a checkpoint of a run (its ``model/`` is taken), a bundled name.
+        env: makes an environment, or an environment; of one that can make a ``sibling`` or
+            ``fork`` itself, as many run at the same time as episodes do.
+        task_ids: tasks, each once.
+        temperature: 0 is greedy.
+        seed: sampling seed.
+        max_tokens_per_turn: tokens of one message.
+        max_context: tokens of a whole conversation.
+        call_format: how the model writes calls.
+        dtype: what the model computes in: ``float32`` or ``bfloat16``.
+        max_concurrent: episodes in flight.
+        progress: called with (done, in all).
+
+    Returns:
+        The last ``info`` of each episode, in the order of the tasks.
+
+    Raises:
+        OrchError: the model or a task is not usable.
+        EngineError: the engine failed.
+    """
+    from orch_env.formats import get_format
+    from orch_train.algorithms.task_order import stable_seed
+    from orch_train.chat import ChatRenderer
+    from orch_train.engines import make_engine
+    from orch_train.model import load_tokenizer
+    from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_groups
+
+    folder = model_folder(model)
+    chat = ChatRenderer(load_tokenizer(folder), get_format(call_format))
+    engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
+    recorder = _Recorder(env)
+    limits = RolloutLimits(
+        max_tokens_per_turn=max_tokens_per_turn, max_context=max_context, temperature=temperature
+    )
+    requests = [
+        GroupRequest(f"eval:{task}", task, seed, stable_seed("evaluation", seed))
+        for task in task_ids
+    ]
+
+    async def play() -> None:
+        done = 0
+        groups = run_groups(
+            recorder.make,
+            engine,
+            chat,
+            requests,
+            limits=limits,
+            max_concurrent=recorder.places(max_concurrent),
+        )
+        async for _ in groups:
+            done += 1
+            if progress is not None:
+                progress(done, len(requests))
+
+    try:
+        asyncio.run(play())
+    finally:
+        engine.close()
+    return [recorder.infos[task] for task in task_ids]
+
+
+def model_folder(path: str) -> str:
+    """The model inside a checkpoint, or the path itself."""
+    from pathlib import Path
+
+    inner = Path(path) / "model"
+    if not (Path(path) / "config.json").is_file() and (inner / "config.json").is_file():
+        return str(inner)
+    return path
+
+
+def open_benchmark(settings: Settings, tasks: TaskIds) -> ComplexFuncBenchEnv | None:
+    """The benchmark's scorer over the held-out tasks.
+
+    ``None`` if there are none, or if it lacks the recorded responses that it compares (tasks that
+    run on servers have none); the log then says so, and reward and verdict are all there is.
+    """
+    if tasks.held_out is None or settings.environment.env != _OUR_ENV:
+        return None
+    from orch_env.evaluation import ComplexFuncBenchEnv
+
+    config = env_config(settings, held_out=True)
+    known = {key: config[key] for key in _BENCHMARK_ARGUMENTS if key in config}
+    try:
+        benchmark = ComplexFuncBenchEnv(**known)
+        for task_id in tasks.held_out:
+            benchmark.reset(seed=0, options={"task_id": task_id})
+    except OrchError as problem:
+        logger.warning("no call and turn accuracy on the held-out tasks: %s", problem)
+        return None
+    return benchmark
+
+
+def benchmark_score(benchmark: ComplexFuncBenchEnv, trajectory: Trajectory) -> dict[str, Any]:
+    """What the benchmark's rules say about an episode's messages, taken one by one."""
+    episode = trajectory.episode
+    benchmark.reset(seed=0, options={"task_id": trajectory.task_id})
+    info: dict[str, Any] = {}
+    last = len(episode.turns) - 1
+    for number, turn in enumerate(episode.turns):
+        if number == last and episode.stop_reason is StopReason.OUTPUT_TRUNCATED:
+            break
+        *_, terminated, truncated, info = benchmark.step(turn.action)
+        if terminated or truncated:
+            return dict(info["score"])
+    reason = episode.stop_reason
+    if reason not in _STOPPED_FROM_OUTSIDE:
+        # One of the training environment's own limits, which the benchmark does not have.
+        reason = StopReason.CONTEXT_OVERFLOW
+    *_, info = benchmark.stop(reason)
+    return dict(info["score"])
+
+
+def _requests(settings: Settings, task_ids: Sequence[str], temperature: float) -> list[Any]:
+    from orch_train.algorithms.task_order import stable_seed
+    from orch_train.runners.env_runner import SampleRequest
+    from orch_train.runners.rollout import GroupRequest
+
+    seed = settings.evaluation.seed
+    return [
+        SampleRequest(
+            GroupRequest(
+                id=f"eval:{temperature:g}:{task}",
+                task_id=task,
+                env_seed=stable_seed("evaluation", seed, task),
+                sample_seed=stable_seed("evaluation", seed),
+            ),
+            temperature=temperature,
+            held_out=True,
+        )
+        for task in task_ids
+    ]
+
+
+def _summary(
+    episodes: Sequence[Trajectory], benchmark: ComplexFuncBenchEnv | None
+) -> dict[str, Any]:
+    count = len(episodes)
+    summary: dict[str, Any] = {
+        "reward_mean": sum(t.reward for t in episodes) / count,
+        "success": sum(t.success for t in episodes) / count,
+        "episode_len_mean": sum(len(t.episode.turns) for t in episodes) / count,
+        "n": count,
+        "reward": component_means(episodes),
+    }
+    if benchmark is not None:
+        from orch_env.evaluation import summarise
+
+        tasks = {task.id: task for task in benchmark.tasks}
+        scores = [benchmark_score(benchmark, trajectory) for trajectory in episodes]
+        scored: Mapping[str, Any] = summarise(scores, [tasks[t.task_id] for t in episodes])
+        summary |= {key: scored[key] for key in ("call_accuracy", "turn_accuracy", "errors")}
+        summary["benchmark_success"] = scored["success"]
+        summary["by_domain"] = scored["by_domain"]
+    return summary
+
+
+class _Recorder:
+    """Hands out environments that keep the last ``info`` of every episode.
+
+    Args:
+        env: makes an environment, or is one that others are made from.
+    """
+
+    def __init__(self, env: RolloutEnv | Callable[[], RolloutEnv]) -> None:
+        self._env = env
+        self.infos: dict[str, dict[str, Any]] = {}
+
+    def places(self, wanted: int) -> int:
+        """How many episodes may run at the same time."""
+        return wanted if callable(self._env) or self._twin() is not None else 1
+
+    def make(self) -> _RecordedEnv:
+        """One more environment."""
+        if callable(self._env):
+            return _RecordedEnv(self._env(), self.infos, owned=True)
+        twin = self._twin()
+        if twin is None:
+            return _RecordedEnv(self._env, self.infos, owned=False)
+        return _RecordedEnv(twin(), self.infos, owned=True)
+
+    def _twin(self) -> Callable[[], RolloutEnv] | None:
+        inner = self._env.unwrapped if not callable(self._env) else None
+        found: Callable[[], RolloutEnv] | None = getattr(
+            inner, "sibling", getattr(inner, "fork", None)
+        )
+        return found
+
+
+class _RecordedEnv:
+    """An environment seen through a notebook: what a rollout needs, and the infos."""
+
+    def __init__(self, env: RolloutEnv, infos: dict[str, dict[str, Any]], *, owned: bool) -> None:
+        self._env, self._infos, self._owned = env, infos, owned
+
+    @property
+    def unwrapped(self) -> _RecordedEnv:
+        return self
+
+    @property
+    def episode(self) -> Any:
+        return self._env.unwrapped.episode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        return self._env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        return self._noted(self._env.step(action))
+
+    def stop(
+        self, reason: StopReason, action: str | None
+    ) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        stopped: tuple[Any, Any, bool, bool, dict[str, Any]] = self._env.unwrapped.stop(
+            reason, action or ""
+        )
+        return self._noted(stopped)
+
+    def close(self) -> None:
+        if self._owned:
+            self._env.close()
+
+    def _noted(
+        self, outcome: tuple[Any, Any, bool, bool, dict[str, Any]]
+    ) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        *_, terminated, truncated, info = outcome
+        if terminated or truncated:
+            self._infos[info["task_id"]] = info
+        return outcome

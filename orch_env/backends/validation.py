@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orch_env.types import ErrorType, OrchError, ToolResult, ToolSpec
@@ -71,35 +71,45 @@ class ArgumentChecker:
         found: dict[str, list[Json]] = {}
         if not self._open:
             unknown = [name for name in arguments if name not in self._properties]
-            found["unknown"] = [self._unknown(name) for name in unknown[:_MOST_PROBLEMS]]
+            found["unknown"] = [_unknown(n, self._properties) for n in unknown[:_MOST_PROBLEMS]]
         errors = sorted(
             self._validator.iter_errors(arguments),
             key=lambda e: (_pointer(e.absolute_path), str(e.validator), e.message),
         )
         for error in errors[:_MOST_PROBLEMS]:
-            at = _pointer(error.absolute_path)
-            if error.validator == "required":
-                given: Any = error.instance
-                wanted: Any = error.validator_value
-                missing = [n for n in wanted if n not in given]
-                names = [f"{at}/{escape(n)}".removeprefix("/") for n in missing]
-                found.setdefault("missing", []).extend(
-                    n for n in names if n not in found.get("missing", [])
-                )
-            elif error.validator == "type":
-                entry = {"at": at, "expected": error.validator_value, "got": _shown(error.instance)}
-                found.setdefault("wrong_type", []).append(entry)
-            elif error.validator in ("enum", "const"):
-                entry = {"at": at, "allowed": error.validator_value, "got": _shown(error.instance)}
-                found.setdefault("not_allowed", []).append(entry)
-            elif error.validator != "additionalProperties" or at:
-                found.setdefault("other", []).append(f"{at or '/'}: {error.message[:200]}")
+            for kind, entry in _entries(error):
+                if entry not in found.setdefault(kind, []):
+                    found[kind].append(entry)
         return {name: found[name] for name in sorted(found) if found[name]}
 
-    def _unknown(self, name: str) -> Json:
-        near = difflib.get_close_matches(name[:200], self._properties, n=1)
-        shown = name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "..."
-        return {"name": shown, "did_you_mean": near[0] if near else None}
+
+def _entries(error: Any) -> Iterator[tuple[str, Json]]:
+    """What one ``jsonschema.ValidationError`` says, as entries of the observation's details."""
+    at, given, wanted = _pointer(error.absolute_path), error.instance, error.validator_value
+    if error.validator == "required":
+        for name in wanted:
+            if name not in given:
+                yield "missing", f"{at}/{escape(name)}".removeprefix("/")
+    elif error.validator == "type":
+        yield "wrong_type", {"at": at, "expected": wanted, "got": _shown(given)}
+    elif error.validator in ("enum", "const"):
+        yield "not_allowed", {"at": at, "allowed": wanted, "got": _shown(given)}
+    elif error.validator == "additionalProperties":
+        known = error.schema.get("properties") or {}
+        for name in given if at else ():  # the outermost ones are known already
+            if name not in known:
+                yield "unknown", _unknown(name, known, at)
+    else:
+        yield "other", f"{at or '/'}: {error.message[:200]}"
+
+
+def _unknown(name: str, known: Mapping[str, Json], at: str = "") -> Json:
+    """An unknown argument and the nearest known one, whatever its case."""
+    by_folded = {n.casefold(): n for n in known}
+    near = difflib.get_close_matches(name[:200].casefold(), by_folded, n=1)
+    shown = name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "..."
+    path = f"{at}/{escape(shown)}".removeprefix("/") if at else shown
+    return {"name": path, "did_you_mean": by_folded[near[0]] if near else None}
 
 
 def _sentences(details: JsonObject) -> Iterator[str]:

@@ -23,6 +23,7 @@ _TEMPORAL = re.compile(
 _WORDS = re.compile(r"[^\W\d_]+(?:[\s'&.,-]+[^\W\d_]+)*")
 _CODE_KEYS = re.compile(r"curren|language|locale|lang\b|country_?code", re.IGNORECASE)
 _CODE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,3})?", re.ASCII)
+_INSIDE_NUMBERS = ".,:-/"
 
 ENOUGH_BITS = 20.0
 """From here on a fresh equality of values is taken as a flow of data by itself."""
@@ -98,21 +99,28 @@ def stands_in(value: Json, text: str) -> bool:
     start = text.find(wanted)
     while start >= 0:
         end = start + len(wanted)
-        if not (_joins(text, start - 1, wanted[0]) or _joins(text, end, wanted[-1])):
+        before = _joins(text, start - 1, -1, wanted[0])
+        if not before and not _joins(text, end, 1, wanted[-1]):
             return True
         start = text.find(wanted, start + 1)
     return False
 
 
-def _joins(text: str, at: int, edge: str) -> bool:
-    """Whether the character at ``at`` makes the match part of something longer."""
+def _joins(text: str, at: int, step: int, edge: str) -> bool:
+    """Whether the character at ``at``, next to a match's edge, makes it part of something longer.
+
+    Args:
+        text: the text.
+        at: the neighbour's position; beyond the text is no neighbour.
+        step: -1 before the match, 1 after it.
+        edge: the match's own character beside it.
+    """
     if not 0 <= at < len(text) or not edge.isalnum():
         return False
-    near = text[at]
-    if near in ".,:" and edge.isdigit():
-        beyond = at + 1 if at + 1 < len(text) and at > 0 and text[at - 1] == edge else at - 1
+    if text[at] in _INSIDE_NUMBERS and edge.isdigit():
+        beyond = at + step
         return 0 <= beyond < len(text) and text[beyond].isdigit()
-    return near.isalnum()
+    return text[at].isalnum()
 
 
 def plain(text: str) -> str:

@@ -130,6 +130,42 @@ def validate(
         ctx.exit(1)
 
 
+@tasks.command(
+    "split",
+    epilog="Example: orch tasks split cfb.jsonl --domain Attraction --heldout 0.3 --out tour.jsonl",
+)
+@click.argument("file", type=click.Path())
+@click.option("--out", "out", required=True, type=click.Path(), help="Task file to write.")
+@click.option(
+    "--heldout", default=0.2, show_default=True, help="Share of tasks that is held out, 0 to 1."
+)
+@click.option("--domain", "domains", multiple=True, help="Keep only this domain; may be repeated.")
+@click.option("--seed", default=0, show_default=True, help="Which tasks are held out.")
+@json_option
+def split(
+    file: str, out: str, heldout: float, domains: tuple[str, ...], seed: int, as_json: bool
+) -> None:
+    """Mark the tasks of FILE as train or held-out, such that no gold call stands on both sides.
+
+    Tasks that make an identical call stay together. An environment takes one side by
+    `split="train"` or `split="heldout"`.
+    """
+    from orch_env.splits import linked_groups, split_tasks
+    from orch_env.tasks import load_tasks, save_tasks
+
+    loaded = load_tasks(file)
+    there = sorted({str(task.metadata.get("domain")) for task in loaded})
+    unknown = [name for name in domains if name not in there]
+    if unknown:
+        raise OrchError(f"{file!r} has no domain {unknown[0]!r} (domains: {', '.join(there)})")
+    kept = [t for t in loaded if not domains or str(t.metadata.get("domain")) in domains]
+    train, held = split_tasks(kept, heldout=heldout, seed=seed)
+    order = {task.id: index for index, task in enumerate(kept)}
+    save_tasks(sorted([*train, *held], key=lambda task: order[task.id]), out)
+    result = {"train": len(train), "heldout": len(held), "groups": len(linked_groups(kept))}
+    emit(result, as_json=as_json, title=out)
+
+
 @tasks.command("stats")
 @click.argument("file", type=click.Path())
 @json_option

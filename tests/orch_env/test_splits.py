@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orch_env.cli.main import main
 from orch_env.splits import linked_groups, split_tasks
+from orch_env.tasks import load_tasks
 from orch_env.types import GoldCall, OrchError, Task
 from orch_env.values import call_key
 
@@ -48,3 +53,28 @@ def test_a_seed_names_one_split_and_another_seed_another() -> None:
 def test_one_single_group_is_refused_with_a_reason() -> None:
     with pytest.raises(OrchError, match="too closely linked"):
         split_tasks([_task(0, [1]), _task(1, [1, 2]), _task(2, [2])], heldout=0.3)
+
+
+def test_the_command_marks_one_domain_and_keeps_file_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "permits.jsonl"
+    arguments = ["tasks", "split", "harbour", "--domain", "permit", "--heldout", "0.25"]
+    assert main([*arguments, "--out", str(out), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    marked = load_tasks(out)
+    every = [task.id for task in load_tasks("harbour") if task.metadata["domain"] == "permit"]
+    assert [task.id for task in marked] == every
+    sides = [task.metadata["split"] for task in marked]
+    assert (sides.count("train"), sides.count("heldout")) == (report["train"], report["heldout"])
+    assert report["heldout"] > 0
+
+
+def test_an_unknown_domain_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.jsonl"
+    assert main(["tasks", "split", "harbour", "--domain", "taxi", "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "'taxi'" in message
+    assert not out.exists()

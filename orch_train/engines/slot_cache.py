@@ -170,7 +170,7 @@ def slot_attention(
     Returns:
         The output ``[B, S, H, D]``, and no weights.
     """
-    for feature in ("softcap", "s_aux", "sliding_window", "position_bias"):
+    for feature in ("softcap", "s_aux", "position_bias"):
         if kwargs.get(feature) is not None:
             raise EngineError(f"the torch engine cannot serve attention with {feature}")
     if dropout:
@@ -206,7 +206,9 @@ def serve_on_slots(model: nn.Module) -> None:
         EngineError: the model has layers that are not plain full attention.
     """
     config = cast("Any", model).config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None) or config.max_position_embeddings
+    plain = "full" if window >= config.max_position_embeddings else "sliding"
+    kinds = set(getattr(config, "layer_types", None) or [f"{plain}_attention"])
     if kinds != {"full_attention"}:
         raise EngineError(
             f"the torch engine serves full attention only; {config.model_type} has "

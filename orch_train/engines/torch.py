@@ -133,7 +133,11 @@ class TorchEngine:
         request = _Request(Row(request_id, prompt_ids, sampling), loop.create_future())
         self._waiting[request_id] = request
         self._knock = self._worth_admitting()
-        return await request.answer
+        try:
+            return await request.answer
+        except asyncio.CancelledError:
+            self._abandon(request)
+            raise
 
     def release(self, request_id: str) -> None:
         """The episode is over: its keys and values may be overwritten."""
@@ -207,7 +211,6 @@ class TorchEngine:
         try:
             while True:
                 await self._settle()
-                self._drop_cancelled()
                 if self._closed:
                     raise EngineError("the torch engine was closed")
                 if not self._waiting and not self._running:
@@ -217,8 +220,11 @@ class TorchEngine:
                     continue
                 admitted = self._take_waiting()
                 for row in await loop.run_in_executor(self._worker, self._work, admitted):
-                    request = self._running.pop(row.request_id, None)
-                    if request is not None and not request.answer.done():
+                    request = self._running.get(row.request_id)
+                    if request is None or request.row is not row:
+                        continue  # it was abandoned
+                    del self._running[row.request_id]
+                    if not request.answer.done():
                         request.answer.set_result(row.output())
         except asyncio.CancelledError:
             self._fail("the torch engine's event loop was stopped", None)
@@ -237,9 +243,11 @@ class TorchEngine:
             if quiet >= _QUIET_TURNS:
                 return
 
-    def _drop_cancelled(self) -> None:
+    def _abandon(self, request: _Request) -> None:
+        """Nobody waits for this message any more."""
+        request_id = request.row.request_id
         for requests in (self._waiting, self._running):
-            for request_id in [i for i, r in requests.items() if r.answer.done()]:
+            if requests.get(request_id) is request:
                 del requests[request_id]
                 self._released.append(request_id)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -260,7 +260,7 @@ async def run_groups(
     *,
     limits: RolloutLimits,
     max_concurrent: int = 128,
-) -> AsyncIterator[Group]:
+) -> AsyncGenerator[Group, None]:
     """Roll out groups, many episodes at a time, and yield each group when it is complete.
 
     Episodes start in the order of the requests; groups come in the order of completion, their

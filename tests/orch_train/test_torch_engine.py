@@ -32,7 +32,7 @@ from orch_train.engines.torch import TorchEngine
 
 VOCABULARY = 61
 STOPS = (3, 5)
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,

@@ -173,18 +173,23 @@ def _text_of(cache: ResponseCache) -> str | None:
     return None if found is None else found.text
 
 
-def _report(cache: ResponseCache, queue: multiprocessing.Queue[str | None]) -> None:
-    queue.put(_text_of(cache))
+def _report(cache: ResponseCache, queue: multiprocessing.Queue[tuple[str | None, bool]]) -> None:
+    inherited = list(_handles(cache))
+    queue.put((_text_of(cache), any(handle in inherited for handle in _handles(cache))))
+
+
+def _handles(cache: ResponseCache) -> list[object]:
+    return list(cache._reader._opened)  # type: ignore[attr-defined]
 
 
 def test_a_forked_child_reads_with_a_handle_of_its_own(db: Path) -> None:
     cache = open_cache(db)
-    assert _text_of(cache) == "first"
+    assert _text_of(cache) == "first" and _handles(cache)
     context = multiprocessing.get_context("fork")
-    queue: multiprocessing.Queue[str | None] = context.Queue()  # type: ignore[assignment]
+    queue: multiprocessing.Queue[tuple[str | None, bool]] = context.Queue()  # type: ignore[assignment]
     child = context.Process(target=_report, args=(cache, queue))
     child.start()
-    assert queue.get(timeout=30) == "first"
+    assert queue.get(timeout=30) == ("first", False)
     child.join(timeout=30)
     assert child.exitcode == 0 and _text_of(cache) == "first"
 

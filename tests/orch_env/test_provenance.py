@@ -158,6 +158,12 @@ def test_support_over_many_traces_makes_an_uninformative_link_believable() -> No
         assert refs["/party"].path is None
 
 
+def test_a_believable_link_still_has_no_source_in_an_echo() -> None:
+    slots = TraceCall("slots", {"q": "x", "wanted": 417}, [{"slot": 417, "free": 2}])
+    echo = trace("the usual table", slots, TraceCall("reserve", {"slot": 417}))
+    assert sources(*weak_links(60), echo)[-1]["/slot"].kind.value == "reasoned"
+
+
 def test_dates_of_a_calendar_are_no_evidence_unless_the_name_is_the_very_same() -> None:
     draw = random.Random(3)
     traces = []

@@ -205,6 +205,8 @@ def test_a_free_call_is_accepted_whenever_and_counts_once() -> None:
 def test_two_equal_free_calls_are_made_one_after_the_other() -> None:
     running = scorer(make_task([CITY], [LOOKUP], [LOOKUP, ROOM_1]))
     assert [v.matched for v in running.take_calls([call(LOOKUP), call(LOOKUP)])] == [1, 2]
+    slower = scorer(make_task([CITY], [LOOKUP], [LOOKUP, ROOM_1]))
+    assert [slower.take_calls([call(LOOKUP)])[0].matched for _ in range(2)] == [1, 2]
 
 
 def test_calls_after_everything_is_done_are_hallucinated() -> None:
@@ -278,6 +280,8 @@ def test_an_argument_that_must_be_exact_decides_before_the_responses() -> None:
     # An exact argument that only one of the two has differs as well.
     added = ToolCall("Search_Hotels", {"dest_id": 8, "name": "x", "currency": "NOK"})
     assert decided(added, gold, **same) == (False, "exact_values")
+    null = ToolCall("Search_Hotels", {"dest_id": 8, "name": "x", "currency": None})
+    assert decided(null, gold, **same) == (False, "exact_values")
 
 
 def test_equal_responses_are_equal_as_json() -> None:
@@ -373,11 +377,12 @@ def test_pairs_go_by_resemblance_of_tool_and_values() -> None:
 
 
 def test_no_resemblance_parts_a_pair_that_is_equal_by_rule() -> None:
-    golden = golden_calls(
-        make_task([("f", {"a": "x1", "b": "same"}), ("f", {"a": "12", "b": "sama"})])
-    )
-    made = [ToolCall("f", {"a": "x1", "b": "sama"}), ToolCall("f", {"a": 12, "b": "sama"})]
-    assert pair_up(made, golden)[1] == 1
+    def search(filters: str) -> Named:
+        return ("Search_Hotels", {"categories_filter": filters})
+
+    golden = golden_calls(make_task([search("aa::1,bb::2"), search("bb::2,aa::12")]))
+    made = [call(search("bb::2, aa::1")), call(search("aa::1,bb::22"))]
+    assert pair_up(made, golden) == {0: 0, 1: 1}
 
 
 def test_decisions_are_counted_by_call() -> None:

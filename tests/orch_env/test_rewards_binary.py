@@ -72,3 +72,6 @@ def test_a_state_reader_decides_where_gold_has_a_final_state() -> None:
     assert GraduatedReward(state_reader=lambda *_: good)(task, episode).total == 1.0
     assert GraduatedReward(state_reader=lambda *_: bad)(task, episode).total == 0.5
     assert abs(GraduatedReward(state_reader=lambda *_: messy)(task, episode).total - 0.8) < 1e-9
+    # With an answer besides: (1 * 1 + 1 * 1 + 1 * 0) / 3.
+    both = GraduatedReward(state_reader=lambda *_: good)(replace(task, answer=5), episode)
+    assert abs(both.total - 2 / 3) < 1e-9

@@ -158,6 +158,9 @@ def test_steps_match_by_name_after_all_they_depend_on() -> None:
     assert matched_steps(task, ["a", "b", "c"]) == [0, 1, 2]
     assert matched_steps(task, ["b", "a", "c", "b"]) == [1, 3, None]
     assert matched_steps(task, ["b", "c"]) == [None, None, None]
+    # A step cannot be its producer's own call, but two free steps may share one.
+    assert matched_steps(case([("a", {}), ("a", {}, 0)], "").task, ["a"]) == [0, None]
+    assert matched_steps(case([("a", {}), ("a", {})], "").task, ["a"]) == [0, 0]
 
 
 def test_without_calls_everything_is_zero() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,15 @@ RECORDINGS: tuple[tuple[str, dict[str, Any], str], ...] = (
 )
 
 
-def make_tasks() -> list[Task]:
-    """Two dependent calls; the same after a follow-up; a task without gold calls."""
+TWICE = ("weather", {"city": 11}, ('{"data": "rain"}', '{"data": "rain, later sun"}'))
+
+
+def make_tasks(answers: Sequence[str]) -> list[Task]:
+    """Two dependent calls; with follow-ups; no gold calls; one call with two recorded answers.
+
+    Args:
+        answers: digests of the two recorded answers.
+    """
     from_search = {"/city": ValueRef(Provenance.OUTPUT, call=0, path="/data/id")}
     from_query = {"/query": ValueRef(Provenance.QUERY)}
     names = ("search_city", "weather")
@@ -79,7 +87,15 @@ def make_tasks() -> list[Task]:
         tools=names,
         metadata={"split": "heldout"},
     )
-    return [zurich, talk, chat]
+    name, arguments, _ = TWICE
+    twice = Task(
+        id="twice",
+        messages=({"role": "user", "content": "Weather in city 11, now and again?"},),
+        tools=names,
+        gold=tuple((GoldCall(name, arguments, response=digest),) for digest in answers),
+        metadata={"split": "train"},
+    )
+    return [zurich, talk, chat, twice]
 
 
 def build(folder: Path) -> dict[str, str]:
@@ -90,7 +106,12 @@ def build(folder: Path) -> dict[str, str]:
         cache.put_tool(WEATHER)
         for tool, arguments, text in RECORDINGS:
             cache.put(tool, arguments, text)
-    save_tasks(make_tasks(), paths["tasks"])
+        name, arguments, texts = TWICE
+        answers = [cache.put(name, arguments, text) for text in texts]
+        tasks = make_tasks(answers)
+        for task in tasks:
+            cache.pin(task)
+    save_tasks(tasks, paths["tasks"])
     return paths
 
 
@@ -103,6 +124,7 @@ def written(*calls: tuple[str, dict[str, Any]]) -> str:
 
 ZURICH = written(("search_city", {"query": "Zürich"}))
 WEATHER_7 = written(("weather", {"city": 7}))
+WEATHER_11 = written(("weather", {"city": 11}))
 BROKEN = '<tool_call>\n{"name": "weather", \n</tool_call>'
 
 

@@ -15,7 +15,9 @@ from orch_env.types import Episode, ErrorType, OrchError, StopReason
 from tests.orch_env.recorded_world import (
     BROKEN,
     LONG_TEXT,
+    TWICE,
     WEATHER_7,
+    WEATHER_11,
     ZURICH,
     build,
     started,
@@ -257,7 +259,7 @@ def test_wrong_use_is_told_apart_from_what_models_write(env: ToolOrchestrationEn
     ("options", "message"),
     [
         ({"task_id": "zurick"}, "did you mean zurich"),
-        ({"task_index": 3}, "from 0 to 2"),
+        ({"task_index": 4}, "from 0 to 3"),
         ({"taskid": "zurich"}, "task_id"),
         ({"task_id": "zurich", "task_index": 0}, "one of them"),
     ],
@@ -279,20 +281,21 @@ def test_the_seed_alone_decides_which_tasks_are_drawn(env: ToolOrchestrationEnv)
         return out
 
     assert drawn(3) == drawn(3) != drawn(4)
-    assert {task for task, _ in drawn(3)} == {"zurich", "talk", "chat"}
+    assert {task for task, _ in drawn(3)} == {"zurich", "talk", "chat", "twice"}
 
 
 ACTIONS = st.sampled_from(
     [
         ZURICH,
         WEATHER_7,
+        WEATHER_11,
         BROKEN,
-        f"{ZURICH}\n{WEATHER_7}",
+        f"{ZURICH}\n{WEATHER_11}",
         "Fine.",
         written(("weather", {"city": 9})),
     ]
 )
-TASKS = st.sampled_from(["zurich", "talk", "chat"])
+TASKS = st.sampled_from(["zurich", "talk", "chat", "twice"])
 
 
 def run(env: ToolOrchestrationEnv, actions: list[str]) -> tuple[list[Any], float]:
@@ -357,7 +360,8 @@ def test_a_fork_and_a_restored_state_replay_to_identical_bytes(
     world: dict[str, str], task: str, actions: list[str], cut: int, dense: bool
 ) -> None:
     mode = "dense" if dense else "terminal"
-    env = ToolOrchestrationEnv(**world, reward_mode=mode)
+    tight: dict[str, Any] = {"max_tool_calls": 4, "max_errors": 2, "max_turns": 6}
+    env = ToolOrchestrationEnv(**world, reward_mode=mode, **tight)
     started(env, task)
     cut = min(cut, len(actions) - 1)
     for number, action in enumerate(actions[:cut]):
@@ -371,7 +375,7 @@ def test_a_fork_and_a_restored_state_replay_to_identical_bytes(
     fork = env.fork()
     state = json.loads(json.dumps(env.get_state()))
     straight = run(env, actions[cut:])
-    restored = ToolOrchestrationEnv(**world, reward_mode=mode)
+    restored = ToolOrchestrationEnv(**world, reward_mode=mode, **tight)
     restored.set_state(state)
     for other in (fork, restored):
         assert run(other, actions[cut:]) == straight
@@ -379,6 +383,19 @@ def test_a_fork_and_a_restored_state_replay_to_identical_bytes(
         assert other.reset() == env.reset()
         env.set_state(state)
         run(env, actions[cut:])
+
+
+def test_a_call_recorded_twice_is_answered_in_order_across_snapshots(
+    env: ToolOrchestrationEnv,
+) -> None:
+    started(env, "twice")
+    first, second = TWICE[2]
+    assert first in env.step(WEATHER_11)[0]
+    fork, state = env.fork(), env.get_state()
+    assert all(second in e.step(WEATHER_11)[0] for e in (env, fork))
+    env.set_state(state)
+    assert second in env.step(WEATHER_11)[0]
+    assert env.step("Rain.")[1] == 1.0
 
 
 def test_a_fork_goes_its_own_way(env: ToolOrchestrationEnv) -> None:

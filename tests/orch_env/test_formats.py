@@ -60,10 +60,10 @@ def test_parsing_undoes_rendering(made: list[ToolCall], before: str) -> None:
 def test_rendered_strings_hold_no_markup_that_a_plain_tag_splitter_would_see(
     made: list[ToolCall],
 ) -> None:
-    pieces = hermes.render_calls(made).split("<tool_call>\n")[1:]
+    pieces = hermes.render_calls(made).split("<tool_call>")[1:]
     assert len(pieces) == len(made)
     for piece, call in zip(pieces, made, strict=True):
-        body, closing = piece.split("\n</tool_call>", 1)
+        body, closing = piece.split("</tool_call>", 1)
         assert closing.strip() == ""
         assert json.loads(body)["arguments"] == call.arguments
 
@@ -148,6 +148,10 @@ def test_the_bounds_themselves_are_allowed() -> None:
     text = json.dumps({"name": "get", "arguments": {"a": deepest, "b": 10**307, "c": 1e308}})
     (call,) = hermes.parse(f"<tool_call>{text}</tool_call>").calls
     assert call.ok and call.arguments["a"] == deepest
+    for beyond in ({"a": [deepest]}, {"b": 10**308}, {"b": -(10**308)}):
+        text = json.dumps({"name": "get", "arguments": beyond})
+        (call,) = hermes.parse(f"<tool_call>{text}</tool_call>").calls
+        assert call.error is ErrorType.MALFORMED_CALL
 
 
 def test_calls_keep_their_order_around_a_broken_one() -> None:

@@ -33,7 +33,7 @@ def test_gold_earns_one_on_every_task_and_answers_every_user_turn(
 ) -> None:
     episodes = played(env, make_policy("gold"))
     assert totals(episodes) == [1.0] * len(env.tasks)
-    assert [len(e.turns) for e in episodes] == [turns_of_gold(t) for t in env.tasks] == [3, 5, 1]
+    assert [len(e.turns) for e in episodes] == [turns_of_gold(t) for t in env.tasks] == [3, 5, 1, 3]
     assert {str(e.stop_reason) for e in episodes} == {"answered"}
 
 
@@ -52,6 +52,7 @@ def test_noop_answers_at_once_and_earns_only_what_asks_for_nothing(
         "zurich": 0.0,
         "talk": 0.0,
         "chat": 1.0,
+        "twice": 0.0,
     }
     assert not any(e.calls for e in episodes)
 
@@ -87,7 +88,7 @@ def test_a_file_of_actions_is_played_and_then_answers(
     path = tmp_path / "actions.jsonl"
     line = {"task_id": "zurich", "actions": [ZURICH, WEATHER_7]}
     path.write_text(json.dumps(line) + "\n\n")
-    zurich, _, chat = played(env, make_policy(path))
+    zurich, _, chat, _ = played(env, make_policy(path))
     assert zurich.final == CLOSING and totals([zurich]) == [1.0]
     assert chat.final == CLOSING and len(chat.turns) == 1
 

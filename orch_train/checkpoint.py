@@ -20,6 +20,7 @@ from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.atomic_folder import written_whole
+from orch_train.config import GRPOConfig, Settings
 
 CHECKPOINT_SCHEMA = 1
 _STEP = re.compile(r"step_(\d+)")
@@ -95,6 +96,17 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise OrchError(f"{path} is incomplete ({type(problem).__name__}: {problem})") from problem
+
+
+def settings_for(config: GRPOConfig, checkpoint: Path | None) -> Settings:
+    """Checked settings; a checkpoint brings its own model, whatever became of the first one.
+
+    Raises:
+        OrchError: one message with every problem of the configuration and its files.
+    """
+    if checkpoint is None:
+        return config.validate()
+    return config.copy().model(str(checkpoint / "model")).validate()
 
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:

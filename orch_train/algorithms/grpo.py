@@ -9,6 +9,7 @@ only once the learner is done with them, so that a step that was abandoned never
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,12 @@ from typing import Any
 from orch_env.types import OrchError
 from orch_train.algorithms.batch_sampler import BatchSampler, SampledBatch
 from orch_train.algorithms.task_order import TaskOrder
-from orch_train.checkpoint import CheckpointMetadata, read_metadata, write_checkpoint
+from orch_train.checkpoint import (
+    CheckpointMetadata,
+    read_metadata,
+    settings_for,
+    write_checkpoint,
+)
 from orch_train.config import GRPOConfig, Settings
 from orch_train.environments import TaskIds, check_data
 from orch_train.evaluation import evaluate_policy, open_benchmark
@@ -30,7 +36,7 @@ from orch_train.learner.settings import LearnerSettings
 from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling
 from orch_train.model import load_model, load_tokenizer
 from orch_train.progress import Observer, SilentObserver
-from orch_train.runners.runner_group import RunnerGroup, make_runner_group
+from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_runner_group
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +73,7 @@ class GRPO:
         self.config = config.freeze()
         self.observer: Observer = observer or SilentObserver()
         self._initial = read_metadata(source) if source is not None else None
-        self.settings = _with_model(config, source)
+        self.settings = settings_for(config, source)
         logging.getLogger("orch_train").setLevel(self.settings.debugging.log_level)
         self._tasks: TaskIds = check_data(self.settings)
         self._benchmark = open_benchmark(self.settings, self._tasks)
@@ -77,6 +83,7 @@ class GRPO:
         self._order = TaskOrder(self._tasks.training, self.settings.debugging.seed)
         self._iteration = self._version = 0
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
+        self._between_steps = True
         self.last_batch: SampledBatch | None = None
         if source is not None:
             self._restore(source)
@@ -97,6 +104,7 @@ class GRPO:
         with timers.phase("sample"), self.observer.phase("sample"):
             batch = self._sampler.sample(order, self.observer, self._stop_requested)
         with timers.phase("learner_update"), self.observer.phase("learn"):
+            self._between_steps = False
             learned = self.learner.update(batch.groups, self.observer.learned)
             self._order = order
         with timers.phase("synch_weights"), self.observer.phase("sync"):
@@ -121,6 +129,7 @@ class GRPO:
         batch, learned = self.training_step(timers)
         self.last_batch = batch
         self._iteration += 1
+        self._between_steps = True
         sampled = rollout_metrics(batch.groups, timers.seconds["sample"])
         sampled["groups"].update(batch.counts)
         result: Result = {
@@ -132,9 +141,9 @@ class GRPO:
             "learners": {"default_policy": learned},
             "fault_tolerance": dict(self.runners.fault_counts()),
         }
-        interval = self.settings.evaluation.evaluation_interval
-        if interval and self._iteration % interval == 0:
-            with timers.phase("evaluation"):
+        if self._evaluation_is_due():
+            # The step is done whatever becomes of its evaluation.
+            with timers.phase("evaluation"), contextlib.suppress(SamplingStopped):
                 result["evaluation"] = self.evaluate()
         seconds = time.perf_counter() - started
         self._lifetime["time_total_s"] += seconds
@@ -178,6 +187,11 @@ class GRPO:
     def weights_seq_no(self) -> int:
         """Version of the current weights; 0 is the model that training started from."""
         return self._version
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether the state is that of a whole number of steps, so that it is worth saving."""
+        return self._between_steps
 
     def stop_when(self, requested: Callable[[], bool]) -> None:
         """Look at this several times a second while sampling; True abandons the step."""
@@ -254,6 +268,12 @@ class GRPO:
         self._version = self._initial.weights_seq_no
         self._lifetime.update(self._initial.lifetime)
 
+    def _evaluation_is_due(self) -> bool:
+        """At the interval, and after the last step."""
+        interval = self.settings.evaluation.evaluation_interval
+        last = self._iteration == self.settings.training.iterations
+        return interval > 0 and (last or self._iteration % interval == 0)
+
     def _count(self, sampled: Mapping[str, Any]) -> dict[str, float]:
         for name, key in _LIFETIME.items():
             if key:
@@ -268,13 +288,6 @@ _LIFETIME = {
     "num_action_tokens_lifetime": "num_action_tokens",
     "time_total_s": "",
 }
-
-
-def _with_model(config: GRPOConfig, checkpoint: Path | None) -> Settings:
-    """Checked settings; a checkpoint brings its own model, whatever became of the first one."""
-    if checkpoint is None:
-        return config.validate()
-    return config.copy().model(str(checkpoint / "model")).validate()
 
 
 def _learner(settings: Settings) -> LearnerSettings:

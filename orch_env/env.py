@@ -88,6 +88,10 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         max_observation_chars: int | None = None,
         render_mode: str | None = None,
     ) -> None:
+        # What pickling rebuilds from: every argument is plain data.
+        self._arguments: dict[str, Any] | None = {
+            k: v for k, v in locals().items() if k not in ("self", "__class__")
+        }
         limits = Limits(
             max_turns, max_tool_calls, max_calls_per_turn, max_errors, max_observation_chars
         )
@@ -118,6 +122,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         The backend stays the caller's: closing the environment does not close it.
         """
         env = cls.__new__(cls)
+        env._arguments = None
         env._setup(
             TaskSet(tasks),
             lambda: backend,
@@ -350,6 +355,12 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         twin.observation_space = copy.deepcopy(self.observation_space)
         return twin
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._arguments is None:
+            raise TypeError("an environment made by from_backend() cannot be pickled")
+        state = None if self._running is None else self.get_state()
+        return _rebuild, (type(self), self._arguments, state)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> ToolOrchestrationEnv:
         return self.fork()
 
@@ -403,6 +414,16 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             info["success"] = self._payout.success
         terminated = reason is not None and reason.terminated
         return observation, paid, terminated, reason is not None and not terminated, info
+
+
+def _rebuild(
+    kind: type[ToolOrchestrationEnv], arguments: dict[str, Any], state: JsonObject | None
+) -> ToolOrchestrationEnv:
+    """Unpickle: open the files anew, and go on in the middle of the episode."""
+    env = kind(**arguments)
+    if state is not None:
+        env.set_state(state)
+    return env
 
 
 def _prompt_text(task: Task) -> str:

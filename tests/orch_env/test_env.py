@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -396,6 +398,18 @@ def test_a_call_recorded_twice_is_answered_in_order_across_snapshots(
     env.set_state(state)
     assert second in env.step(WEATHER_11)[0]
     assert env.step("Rain.")[1] == 1.0
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
+def test_a_copy_continues_in_the_middle_of_the_episode(
+    env: ToolOrchestrationEnv, clone: Any
+) -> None:
+    assert clone(env).tasks == env.tasks
+    started(env)
+    env.step(ZURICH)
+    twin = clone(env)
+    assert run(twin, [WEATHER_7, "Sun."]) == run(env, [WEATHER_7, "Sun."])
+    assert twin.episode.digest == env.episode.digest and twin.reset() == env.reset()
 
 
 def test_a_fork_goes_its_own_way(env: ToolOrchestrationEnv) -> None:

@@ -81,6 +81,13 @@ Report = Callable[[str, int, int], None]
     show_default=True,
     help="Tokens of a whole conversation.",
 )
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What the model computes in.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of sampling and of the policy.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write each task's score here."
@@ -101,6 +108,7 @@ def evaluate(
     temperature: float,
     max_tokens_per_turn: int,
     max_context: int,
+    dtype: str,
     seed: int,
     out: Path | None,
     as_json: bool,
@@ -135,6 +143,7 @@ def evaluate(
                     seed=seed,
                     max_tokens_per_turn=max_tokens_per_turn,
                     max_context=max_context,
+                    dtype=dtype,
                 )
     finally:
         env.close()

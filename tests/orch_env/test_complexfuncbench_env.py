@@ -216,6 +216,18 @@ def test_a_cache_that_lacks_a_golden_response_is_refused(files: tuple[str, str])
         ComplexFuncBenchEnv(files[0])
 
 
+def test_siblings_play_at_the_same_time_over_one_cache(env: ComplexFuncBenchEnv) -> None:
+    twin = env.sibling()
+    twin.reset(seed=1, options={"task_id": "oslo"})
+    env.step(write(FIND, HOTELS))
+    *_, info = twin.step("I give up.")
+    assert info["score"]["correct_calls"] == 0
+    twin.close()
+    env.step(write(ROOMS, POLICY))
+    *_, info = env.step("done")
+    assert info["success"]
+
+
 def test_it_is_a_gymnasium_environment(files: tuple[str, str]) -> None:
     check_env(ComplexFuncBenchEnv(*files), skip_render_check=True)
 

@@ -15,11 +15,12 @@ import json
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orch_env.cache import reader as sql
+from orch_env.cache.catalogue import Catalogue
 from orch_env.cache.header import SCHEMA_VERSION, check_file
 from orch_env.cache.payload import CachedResponse, decode
 from orch_env.cache.reader import FileReader, Reader
@@ -75,9 +76,7 @@ class ResponseCache:
             self._reader: Reader = self._open_reader()
 
     def _forget(self) -> None:
-        self._catalogue: dict[str, ToolSpec] | None = None
-        self._inferred: set[str] = set()
-        self._names: dict[str, str] = {}
+        self._catalogue: Catalogue | None = None
         self._pins: OrderedDict[str, tuple[Task, dict[bytes, list[bytes]]]] = OrderedDict()
 
     def _open_reader(self) -> Reader:
@@ -182,26 +181,16 @@ class ResponseCache:
     @property
     def catalogue(self) -> Mapping[str, ToolSpec]:
         """The tools that this cache knows, by canonical name."""
-        if self._catalogue is None:
-            self._catalogue, self._inferred, self._names = {}, set(), {}
-            for name, text, inferred in self._reader.all(sql.TOOLS):
-                self._remember(ToolSpec.from_dict(json.loads(text)), bool(inferred))
-                assert name in self._catalogue
-        return self._catalogue
+        return self._tools().specs
 
     def resolve(self, name: str) -> str | None:
         """The canonical name of a tool or alias, ``None`` if the catalogue has neither."""
-        if self._catalogue is None:
-            _ = self.catalogue
-        return self._names.get(name)
+        return self._tools().resolve(name)
 
-    def _remember(self, spec: ToolSpec, inferred: bool) -> None:
-        assert self._catalogue is not None
-        self._catalogue[spec.name] = spec
-        (self._inferred.add if inferred else self._inferred.discard)(spec.name)
-        for alias in spec.aliases:
-            self._names.setdefault(alias, spec.name)
-        self._names[spec.name] = spec.name
+    def _tools(self) -> Catalogue:
+        if self._catalogue is None:
+            self._catalogue = Catalogue(self._reader.all(sql.TOOLS))
+        return self._catalogue
 
     def _decode(self, row: sql.Row) -> CachedResponse:
         try:
@@ -257,21 +246,12 @@ class ResponseCache:
             What a task should hold: the name if the catalogue now has this very spec, else the
             spec itself, which overrides the catalogue in that task.
         """
-        writer = self._writing()
-        standing = self.catalogue.get(spec.name)
-        if standing is None or (spec.name in self._inferred and not inferred):
-            if standing is not None:
-                aliases = dict.fromkeys((*spec.aliases, *standing.aliases))
-                spec = replace(spec, aliases=tuple(aliases))
-            writer.put_tool(spec, inferred=inferred)
-            self._remember(spec, inferred)
-            return spec.name
-        aliases = dict.fromkeys((*standing.aliases, *spec.aliases))
-        if len(aliases) > len(standing.aliases):
-            standing = replace(standing, aliases=tuple(aliases))
-            writer.put_tool(standing, inferred=spec.name in self._inferred)
-            self._remember(standing, spec.name in self._inferred)
-        same = (standing.description, standing.parameters) == (spec.description, spec.parameters)
+        writer, tools = self._writing(), self._tools()
+        changed = tools.add(spec, inferred=inferred)
+        if changed is not None:
+            writer.put_tool(changed, inferred=tools.inferred(spec.name))
+        entry = tools.specs[spec.name]
+        same = (entry.description, entry.parameters) == (spec.description, spec.parameters)
         return spec.name if same or inferred else spec
 
     def pin(self, task: Task) -> None:

@@ -17,7 +17,11 @@ def cache() -> None:
     """Import, inspect and verify caches of recorded API responses."""
 
 
-@cache.command("import", epilog="Example: orch cache import recordings.json.gz --out booking.db")
+@cache.command(
+    "import",
+    short_help="Store recorded responses in a cache.",
+    epilog="Example: orch cache import recordings.json.gz --out booking.db",
+)
 @click.argument("sources", metavar="SRC...", nargs=-1, required=True, type=click.Path())
 @click.option("--out", "out", required=True, type=click.Path(), help="Cache to make or add to.")
 @click.option(
@@ -64,7 +68,7 @@ def import_(
     emit(open_cache(out).stats(), as_json=as_json, title=f"cache {out}")
 
 
-@cache.command("info")
+@cache.command("info", short_help="Show what a cache holds.")
 @click.argument("db", type=click.Path())
 @json_option
 def info(db: str, as_json: bool) -> None:
@@ -78,7 +82,7 @@ def info(db: str, as_json: bool) -> None:
     emit(open_cache(db).stats(), as_json=as_json, title=f"cache {db}")
 
 
-@cache.command("verify")
+@cache.command("verify", short_help="Hash everything in a cache again.")
 @click.argument("db", type=click.Path())
 @json_option
 @click.pass_context
@@ -98,7 +102,9 @@ def verify(ctx: click.Context, db: str, as_json: bool) -> None:
 
 
 @cache.command(
-    "get", epilog="""Example: orch cache get booking.db Search_Car_Location '{"query": "Oslo"}'"""
+    "get",
+    short_help="Print the recorded response of a call.",
+    epilog="""Example: orch cache get booking.db Search_Car_Location '{"query": "Oslo"}'""",
 )
 @click.argument("db", type=click.Path())
 @click.argument("tool")

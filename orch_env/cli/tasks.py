@@ -20,6 +20,7 @@ def tasks() -> None:
 
 @tasks.command(
     "import",
+    short_help="Make a task file and a cache of recorded conversations.",
     epilog="Example: orch tasks import ComplexFuncBench.jsonl --cache booking.db --out cfb.jsonl",
 )
 @click.argument("source", metavar="SRC", type=click.Path())
@@ -90,7 +91,11 @@ def import_(
         ctx.exit(1)
 
 
-@tasks.command("validate")
+@tasks.command(
+    "validate",
+    short_help="Check that tasks can be solved as their gold says.",
+    epilog="Example: orch tasks validate cfb.jsonl --cache booking.db",
+)
 @click.argument("file", type=click.Path())
 @click.option("--cache", "cache", type=click.Path(), help="Cache that answers the tasks' calls.")
 @click.option(
@@ -166,7 +171,7 @@ def split(
     emit(result, as_json=as_json, title=out)
 
 
-@tasks.command("stats")
+@tasks.command("stats", short_help="Count what a task file holds.")
 @click.argument("file", type=click.Path())
 @json_option
 def stats(file: str, as_json: bool) -> None:
@@ -176,7 +181,11 @@ def stats(file: str, as_json: bool) -> None:
     emit(_stats(load_tasks(file)), as_json=as_json, title=file)
 
 
-@tasks.command("show")
+@tasks.command(
+    "show",
+    short_help="Show one task with its data flow.",
+    epilog="Example: orch tasks show Car-Rental-0 cfb.jsonl",
+)
 @click.argument("first", metavar="ID")
 @click.argument("second", metavar="FILE", required=False)
 @click.option("--tasks", "file", type=click.Path(), help="Task file, instead of the argument.")

@@ -134,6 +134,8 @@ def import_tasks(
     if progress is not None:
         progress("finding where arguments come from", 0, len(ready))
     sources = find_provenance([trace for _, trace, _ in ready])
+    if progress is not None:
+        progress("finding where arguments come from", len(ready), len(ready))
     given = {spec.name: spec for spec in tools}
     for number, ((recorded, trace, digests), refs) in enumerate(
         zip(ready, sources, strict=True), start=1

@@ -53,11 +53,9 @@ def read(path: Path, progress: Callable[[int, int], None] | None = None) -> Reco
         OrchError: the file cannot be read at all.
     """
     found = Recordings(FORMAT)
-    lines = read_lines(path)
+    lines = [line for line in enumerate(read_lines(path), start=1) if line[1].strip()]
     seen: set[str] = set()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for done, (number, line) in enumerate(lines, start=1):
         task_id = f"line {number}"
         try:
             record = json.loads(line)
@@ -71,7 +69,7 @@ def read(path: Path, progress: Callable[[int, int], None] | None = None) -> Reco
         except (OrchError, ValueError, RecursionError) as problem:
             found.refused.append(Refusal(task_id, str(problem)))
         if progress is not None:
-            progress(number, len(lines))
+            progress(done, len(lines))
     return found
 
 

@@ -73,8 +73,13 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    return exit_code(cli, "orch", argv)
+
+
+def exit_code(command: click.Command, name: str, argv: list[str] | None = None) -> int:
+    """Run any click command; errors become one line on stderr and an exit code."""
     try:
-        result: Any = cli.main(args=argv, prog_name="orch", standalone_mode=False)
+        result: Any = command.main(args=argv, prog_name=name, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -83,12 +88,12 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except click.ClickException as problem:
         where = getattr(problem, "ctx", None)
-        command = where.command_path if where is not None else "orch"
-        return _fail(f"{command}: {problem.format_message()}")
+        path = where.command_path if where is not None else name
+        return _fail(f"{path}: {problem.format_message()}")
     except OrchError as problem:
-        return _fail(f"orch: {problem}")
+        return _fail(f"{name}: {problem}")
     except (KeyboardInterrupt, click.Abort):
-        return _fail("orch: interrupted", 130)
+        return _fail(f"{name}: interrupted", 130)
     except BrokenPipeError:
         # The reader went away (`orch ... | head`): keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

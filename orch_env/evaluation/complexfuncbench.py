@@ -271,7 +271,12 @@ class ComplexFuncBenchEnv(gym.Env[str, str]):
 
     def _golden_response(self, task: Task, number: int) -> str:
         call = task.gold_calls[number]
-        digest = bytes.fromhex(call.response) if call.response is not None else None
+        try:
+            digest = bytes.fromhex(call.response) if call.response is not None else None
+        except ValueError as problem:
+            raise OrchError(
+                f"task {task.id!r}: gold call {number} pins {call.response!r}, which is no digest"
+            ) from problem
         found = self._cache.get_variant(self._cache.key(call.name, call.arguments), digest)
         if found is None:
             raise OrchError(

@@ -87,6 +87,11 @@ class GoldView:
 class GraduatedReward:
     """The graduated reward.
 
+    Its ``components``, beside the total: ``atomic`` and ``orchestration`` (means over the required
+    gold calls of what their calls earned, 0..1), ``matched`` (share of required gold calls that
+    have a call at all), ``extra_calls``, ``cost`` (the share that those take away),
+    ``failed_calls``; ``answer`` and ``state`` (0 or 1) where they count.
+
     Attributes:
         weights: of the two halves of a call's score; they sum to at most 1 (to 1 for a maximum
             of 1).

@@ -16,7 +16,7 @@ import pytest
 from orch_env import load_tasks
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
-from orch_env.types import GoldCall, OrchError, Task
+from orch_env.types import GoldCall, OrchError, Provenance, Task, ValueRef
 from orch_train.chat import ChatRenderer
 from orch_train.demonstrations import (
     Demonstration,
@@ -36,6 +36,7 @@ from orch_train.token_trace import TokenTrace
 from tests.orch_train.small_models import byte_tokenizer
 
 HERMES = get_format("hermes")
+QUERY, OUTPUT = Provenance.QUERY, Provenance.OUTPUT
 
 
 @pytest.fixture(scope="module")
@@ -279,3 +280,27 @@ def test_wrong_requests_are_one_clear_line(env: ToolOrchestrationEnv, chat: Chat
         CorruptionSettings(1.5)
     with pytest.raises(OrchError, match="choice of"):
         CorruptionSettings(0.5, (DemonstrationKind.GOLD,))
+
+
+def test_a_wrong_argument_is_a_value_that_its_writer_could_have_mixed_up() -> None:
+    def from_query(name: str) -> GoldCall:
+        return GoldCall(name, {"name": f"{name} name"}, provenance={"/name": ValueRef(QUERY)})
+
+    later = GoldCall("cargo", {"ship": "S-1"}, provenance={"/ship": ValueRef(OUTPUT, 0, "/ship")})
+    task = Task(
+        "t",
+        ({"role": "user", "content": "q"},),
+        gold=((from_query("ship"),), (from_query("pilot"),), (later,)),
+    )
+    kinds = (DemonstrationKind.WRONG_ARGUMENT,)
+    mistakes = Mistakes([task], CorruptionSettings(1.0, kinds))
+    drawn: dict[str, set[str]] = {}
+    for seed in range(60):
+        _, wrong = mistakes.corrupt(task, [], random.Random(seed))
+        for call, right in zip(wrong.gold_calls, task.gold_calls, strict=False):
+            if call.name == right.name and call.arguments != right.arguments:
+                drawn.setdefault(call.name, set()).update(call.arguments.values())
+    # The first call is written before any id was read.
+    assert drawn["ship"] == {"pilot name"}
+    assert drawn["pilot"] == {"ship name", "S-1"}
+    assert drawn["cargo"] == {"ship name", "pilot name"}

@@ -63,6 +63,18 @@ def test_the_gradient_is_the_same_under_any_micro_batching(
         torch.testing.assert_close(cut[name], value, atol=1e-6, rtol=1e-6)
 
 
+def test_bfloat16_gradients_of_all_micro_batches_add_up() -> None:
+    groups = random_groups(0)
+    norms = [
+        Learner(small_llama(), settings(dtype="bfloat16", max_tokens_per_microbatch=budget)).update(
+            groups
+        )["grad_norm"]
+        for budget in (10**6, 20)
+    ]
+    exact = Learner(small_llama(), settings()).update(groups)["grad_norm"]
+    assert norms == pytest.approx([exact, exact], rel=0.03)
+
+
 def test_the_gradient_is_the_same_under_any_order_of_groups_and_members() -> None:
     groups = random_groups(0)
     shuffled = [
@@ -359,3 +371,36 @@ def test_settings_survive_json_and_refuse_nonsense() -> None:
     ):
         with pytest.raises(OrchError):
             settings(**wrong)
+
+
+def test_clipping_bounds_the_step_and_reports_the_norm_before_it() -> None:
+    free, clipped = (
+        Learner(small_llama(), settings(optimizer={"grad_clip": bound})) for bound in (1e9, 1e-12)
+    )
+    start = free.get_weights()
+    norms = [learner.update(random_groups(0))["grad_norm"] for learner in (free, clipped)]
+    assert norms[0] == norms[1] > 0
+    moved = [
+        max(float((v - start[n]).abs().max()) for n, v in learner.get_weights().items())
+        for learner in (free, clipped)
+    ]
+    assert moved[0] == pytest.approx(LR, rel=0.05) and moved[1] < LR / 100
+
+
+def test_weight_decay_shrinks_matrices_and_leaves_norms_alone() -> None:
+    weights = []
+    for decay in (0.0, 10.0):
+        learner = Learner(small_llama(), settings(optimizer={"weight_decay": decay}))
+        learner.update(random_groups(0))
+        weights.append(learner._optimizer.master_weights())
+    for name, plain in weights[0].items():
+        assert torch.equal(weights[1][name], plain) is (plain.ndim < 2)
+
+
+def test_random_numbers_go_on_where_the_checkpoint_was_taken(tmp_path: Path) -> None:
+    learner = Learner(small_llama(), settings())
+    learner.save(tmp_path / "state")
+    expected = torch.rand(4)
+    torch.manual_seed(123)
+    learner.load(tmp_path / "state")
+    assert torch.equal(torch.rand(4), expected)

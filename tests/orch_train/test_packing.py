@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+)
 
 from orch_env.types import OrchError
 from orch_train.learner import logprobs as logprobs_module
@@ -30,19 +38,32 @@ def sequences(count: int = 7, seed: int = 0) -> list[TrainingSequence]:
     return [TrainingSequence.from_trace(random_trace(rng, rng.randint(1, 4))) for _ in range(count)]
 
 
+def small_gpt2() -> GPT2LMHeadModel:
+    """Learned absolute positions: unlike rotary ones they show where a sequence begins."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=80, n_embd=32, n_layer=2, n_head=4,
+        initializer_range=0.3,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config).eval()
+
+
 @torch.no_grad()
-def plain_logprobs(sequence: TrainingSequence) -> torch.Tensor:
+def plain_logprobs(model: PreTrainedModel, sequence: TrainingSequence) -> torch.Tensor:
     """The oracle: the whole model on one sequence alone, shifted by hand."""
     ids_T = torch.from_numpy(sequence.ids_T)
-    logits_TV = small_llama()(input_ids=ids_T[None]).logits[0].float() / TEMPERATURE
+    logits_TV = model(input_ids=ids_T[None]).logits[0].float() / TEMPERATURE
     logprobs_TV = logits_TV.log_softmax(-1)
     return torch.stack([logprobs_TV[t - 1, ids_T[t]] for t in sequence.actions_N])
 
 
 @pytest.mark.parametrize("layout", ["rows", "packed"])
 @pytest.mark.parametrize("budget", [1, 40, 100, 10_000])
-def test_packed_logprobs_equal_those_of_each_sequence_alone(layout: Layout, budget: int) -> None:
-    model = small_llama()
+@pytest.mark.parametrize("make_model", [small_llama, small_gpt2])
+def test_packed_logprobs_equal_those_of_each_sequence_alone(
+    layout: Layout, budget: int, make_model: Callable[[], PreTrainedModel]
+) -> None:
+    model = make_model()
     given = sequences()
     got: dict[bytes, torch.Tensor] = {}
     for batch in make_microbatches(given, budget, layout=layout):
@@ -55,7 +76,7 @@ def test_packed_logprobs_equal_those_of_each_sequence_alone(layout: Layout, budg
     assert len(got) == len(given)
     for sequence in given:
         mine = got[sequence.ids_T[sequence.actions_N].tobytes()]
-        torch.testing.assert_close(mine, plain_logprobs(sequence), atol=1e-5, rtol=0)
+        torch.testing.assert_close(mine, plain_logprobs(model, sequence), atol=1e-5, rtol=0)
 
 
 def test_the_plain_and_the_packed_layout_hold_the_same_action_streams() -> None:
@@ -125,8 +146,6 @@ def test_an_action_at_the_very_start_is_refused() -> None:
 
 
 def test_a_model_that_changes_its_logits_after_the_head_is_refused() -> None:
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
     config = Gemma2Config(
         vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
         num_attention_heads=2, num_key_value_heads=2, head_dim=16, final_logit_softcapping=0.5,

@@ -28,7 +28,7 @@ def small_llama(
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=kv_heads,
-        max_position_embeddings=4096,
+        max_position_embeddings=16384,
         tie_word_embeddings=tied,
         initializer_range=0.15,
         bos_token_id=1,

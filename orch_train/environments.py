@@ -14,6 +14,7 @@ from orch_env.types import OrchError
 from orch_train.config import Settings
 
 if TYPE_CHECKING:
+    from orch_train.chat import ChatRenderer
     from orch_train.runners.rollout import RolloutEnv
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,17 @@ class EnvFactory:
     Args:
         settings: the whole configuration.
         held_out: on the held-out tasks instead of the training tasks.
+        tasks: on these tasks instead of either.
     """
 
-    def __init__(self, settings: Settings, *, held_out: bool) -> None:
+    def __init__(
+        self, settings: Settings, *, held_out: bool = False, tasks: str | None = None
+    ) -> None:
         self._env = settings.environment.env
         self._config = env_config(settings, held_out=held_out)
+        if tasks is not None:
+            self._config["tasks"] = tasks
+            self._config.pop("split", None)
         self._first: RolloutEnv | None = None
 
     def __call__(self) -> RolloutEnv:
@@ -123,3 +130,35 @@ def _open_once(settings: Settings, *, held_out: bool) -> tuple[str, ...]:
     finally:
         env.close()
     return ids
+
+
+def prompt_lengths(settings: Settings, chat: ChatRenderer, *, most: int = 64) -> list[int]:
+    """Tokens of the opening prompts of the first training tasks.
+
+    Raises:
+        OrchError: not one of them leaves room for an answer within ``rollouts.max_context``.
+    """
+    env = EnvFactory(settings)()
+    lengths = []
+    try:
+        for task in env.unwrapped.tasks[:most]:
+            _, info = env.reset(seed=0, options={"task_id": task.id})
+            lengths.append(len(chat.start(info["messages"], info.get("tools") or ())))
+    finally:
+        env.close()
+    room = settings.rollouts.max_context - settings.rollouts.min_tokens_per_turn
+    too_long = sum(length > room for length in lengths)
+    if too_long == len(lengths):
+        raise OrchError(
+            f"rollouts.max_context ({settings.rollouts.max_context}) leaves no room for an answer: "
+            f"the shortest of the first {len(lengths)} prompts has {min(lengths)} tokens"
+        )
+    if too_long:
+        logger.warning(
+            "%d of the first %d prompts exceed rollouts.max_context (%d): their episodes end "
+            "before the first message",
+            too_long,
+            len(lengths),
+            settings.rollouts.max_context,
+        )
+    return lengths

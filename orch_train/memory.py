@@ -150,4 +150,7 @@ def _gib(count: int) -> str:
 
 
 def _parts(parts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {_gib(size)}" for name, size in parts.items() if size)
+    """The parts that matter: those of at least a twentieth of the whole, largest first."""
+    least = sum(parts.values()) / 20
+    ranked = sorted(parts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {_gib(size)}" for name, size in ranked if size and size >= least)

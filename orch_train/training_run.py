@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from orch_train.checkpoint import (
 from orch_train.config import GRPOConfig, ReportingSettings
 from orch_train.metrics import MetricsWriter, Result, plain, read_metrics, truncate_metrics
 from orch_train.rollout_store import RolloutStore
+from orch_train.run_folder import make_folder, new_folder, refuse_used, write_text
 from orch_train.runners.runner_group import SamplingStopped
 from orch_train.stop_signal import StopSignal
 
@@ -73,20 +73,11 @@ class TrainingRun:
         self._config, self._folder, self._display = config, folder, display
         self._settings = config.settings
         self._reporting: ReportingSettings = self._settings.reporting
-        if not resume and is_run(folder):
-            raise OrchError(
-                f"run folder {str(folder)!r} holds a run already: go on with --resume "
-                f"{folder}, or choose another reporting.run_name"
-            )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise OrchError(f"run folder {str(folder)!r} cannot be made: {problem}") from problem
+        self._resume = resume
+        if not resume:
+            refuse_used(folder, f"go on with --resume {folder}, or set another reporting.run_name")
         self._checkpoint = newest_checkpoint(folder) if resume else None
-        self._saved = 0
-        if resume:
-            self._cut_back()
-        write_text(folder / "config.yaml", config.to_yaml())
+        self._saved = self._start_iteration()
 
     def execute(self) -> RunOutcome:
         """Train; the checkpoint and ``summary.json`` are written however it ends.
@@ -97,11 +88,11 @@ class TrainingRun:
         from orch_train.algorithms.grpo import GRPO
 
         display, iterations = self._display, self._settings.training.iterations
-        self._saved = self._start_iteration()
         if self._saved >= iterations:
             display.note(f"all {iterations} steps are done already")
             return self._outcome(interrupted=False)
         algo = GRPO(self._config, checkpoint=self._checkpoint, observer=display)
+        self._prepare_folder()
         # Ray installs a SIGTERM handler of its own when it starts: ours comes after.
         with algo, StopSignal(self._announce_stop) as stop:
             algo.stop_when(stop.requested)
@@ -157,9 +148,16 @@ class TrainingRun:
             return 0
         return read_metadata(self._checkpoint).training_iteration
 
+    def _prepare_folder(self) -> None:
+        """Only now, when all that can be wrong with a configuration was found."""
+        make_folder(self._folder)
+        if self._resume:
+            self._cut_back()
+        write_text(self._folder / "config.yaml", self._config.to_yaml())
+
     def _cut_back(self) -> None:
         """Drop what was written after the checkpoint."""
-        step = self._start_iteration()
+        step = self._saved
         truncate_metrics(self._folder, step if self._checkpoint is not None else -1)
         drop_checkpoints_after(self._folder, step)
         path = self._folder / "rollouts.db"
@@ -215,24 +213,9 @@ class TrainingRun:
 
 
 def new_run_folder(reporting: ReportingSettings, name: str) -> Path:
-    """The folder of a new run: the configured name, or the given one, numbered if taken.
-
-    Raises:
-        OrchError: the configured name is taken.
-    """
+    """The folder of a new run: the configured name, or the given one, numbered if taken."""
     parent = Path(reporting.log_dir)
-    if reporting.run_name is not None:
-        return parent / reporting.run_name
-    number, folder = 1, parent / name
-    while folder.exists():
-        number += 1
-        folder = parent / f"{name}-{number}"
-    return folder
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run (or anything else that must not be overwritten)."""
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    return parent / reporting.run_name if reporting.run_name else new_folder(parent, name)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -245,16 +228,6 @@ def newest_checkpoint(folder: Path) -> Path | None:
         raise OrchError(f"{str(folder)!r} is no run folder: it has no config.yaml")
     found = checkpoints(folder)
     return found[-1][1] if found else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as problem:
-        raise OrchError(f"cannot write {str(path)!r}: {problem}") from problem
 
 
 def _relative(path: Path | None, folder: Path) -> str | None:

@@ -28,7 +28,7 @@ from orch_train.checkpoint import (
     write_checkpoint,
 )
 from orch_train.config import GRPOConfig, Settings
-from orch_train.environments import TaskIds, check_data
+from orch_train.environments import TaskIds, check_data, prompt_lengths
 from orch_train.evaluation import evaluate_policy, open_benchmark
 from orch_train.learner.learner import Learner
 from orch_train.learner.optimizer import OptimizerSettings
@@ -36,6 +36,7 @@ from orch_train.learner.settings import LearnerSettings
 from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling
 from orch_train.model import load_model, load_tokenizer
 from orch_train.progress import Observer, SilentObserver
+from orch_train.runners.env_runner import make_chat
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_runner_group
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class GRPO:
         self._tasks: TaskIds = check_data(self.settings)
         self._benchmark = open_benchmark(self.settings, self._tasks)
         self._stop_requested: Callable[[], bool] = lambda: False
+        prompt_lengths(self.settings, make_chat(self.settings))
         self._tokenizer = load_tokenizer(self.settings.model.path)
         self.learner = Learner(load_model(self.settings.model.path), _learner(self.settings))
         self._order = TaskOrder(self._tasks.training, self.settings.debugging.seed)

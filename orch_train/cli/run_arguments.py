@@ -12,8 +12,6 @@ import click
 from orch_env.types import OrchError
 from orch_train.config import GRPOConfig, Settings
 
-_PROMPTS_LOOKED_AT = 64
-
 
 def read_config(config: str | None, overrides: Sequence[str], run: Path | None) -> GRPOConfig:
     """The configuration of a command line.
@@ -77,29 +75,15 @@ def dry_run(config: GRPOConfig, settings: Settings, *, as_json: bool) -> None:
     shown = memory.describe() if memory is not None else "unknown before the model is downloaded"
     click.echo(f"# memory: {shown}")
     click.echo("# template: " + ", ".join(f"{key} {value}" for key, value in template.items()))
-    if template["longest_prompt"] >= settings.rollouts.max_context:
-        click.secho(
-            f"the longest of {template['prompts']} prompts has {template['longest_prompt']} "
-            f"tokens; rollouts.max_context is {settings.rollouts.max_context}",
-            fg="yellow",
-            err=True,
-        )
 
 
 def _check_template(settings: Settings) -> dict[str, Any]:
     """Render the first prompts as the rollouts will."""
-    from orch_train.environments import EnvFactory
+    from orch_train.environments import prompt_lengths
     from orch_train.runners.env_runner import make_chat
 
     chat = make_chat(settings)
-    env = EnvFactory(settings, held_out=False)()
-    lengths = []
-    try:
-        for task in env.unwrapped.tasks[:_PROMPTS_LOOKED_AT]:
-            _, info = env.reset(seed=0, options={"task_id": task.id})
-            lengths.append(len(chat.start(info["messages"], info.get("tools") or ())))
-    finally:
-        env.close()
+    lengths = prompt_lengths(settings, chat)
     return {
         "tools_in_system": chat.tools_in_system,
         "native_tool_role": chat.native_tool_role,

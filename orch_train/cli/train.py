@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,9 @@ def train(
     folder = run if run is not None else new_run_folder(settings.reporting, config_name(config))
     display = make_display(settings.training.iterations)
     display.note(f"{folder}: memory {_memory(settings)}")
-    outcome = TrainingRun(built, folder, display, resume=run is not None).execute()
+    # Ray prints what its daemons say on stdout, which belongs to the result.
+    with contextlib.redirect_stdout(sys.stderr):
+        outcome = TrainingRun(built, folder, display, resume=run is not None).execute()
     _report(outcome, as_json=as_json)
     return 130 if outcome.interrupted else 0
 

@@ -15,7 +15,7 @@ from orch_train.config.groups import (
     ReportingSettings,
     RolloutSettings,
     Settings,
-    SFTSettings,
+    SFTGroupSettings,
     TrainingSettings,
 )
 
@@ -30,7 +30,7 @@ __all__ = [
     "ModelSettings",
     "ReportingSettings",
     "RolloutSettings",
-    "SFTSettings",
+    "SFTGroupSettings",
     "Settings",
     "TrainingSettings",
 ]

@@ -123,16 +123,23 @@ class DebuggingArgs(TypedDict, total=False):
 class SFTArgs(TypedDict, total=False):
     """Of ``.sft(...)``."""
 
-    tasks: str | None
+    model: str | None
     out: str | None
-    epochs: int
+    tasks: str | None
+    num_tasks: int | None
+    copies: int
+    corruption: float
+    mistakes: Sequence[str]
+    max_tokens: int | None
     batch_size: int
     lr: float
     lr_warmup_updates: int
     weight_decay: float
     grad_clip: float
-    corruption: float
-    seed: int | None
+    max_steps: int | None
+    max_epochs: float | None
     max_seconds: float | None
-    stop_success: float | None
-    eval_interval: int
+    eval_every: int
+    eval_at_start: bool
+    target_success: Sequence[float] | None
+    seed: int | None

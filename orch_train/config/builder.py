@@ -86,7 +86,7 @@ class GRPOConfig:
         return self._set("debugging", kwargs)
 
     def sft(self, **kwargs: Unpack[args.SFTArgs]) -> GRPOConfig:
-        """The supervised warm start of ``orch sft``; see `SFTSettings`."""
+        """The supervised warm start of ``orch sft``; see `SFTGroupSettings`."""
         return self._set("sft", kwargs)
 
     # -- plain data -------------------------------------------------------------------------

@@ -246,39 +246,64 @@ class DebuggingSettings(_Frozen):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
 
 
-class SFTSettings(_Frozen):
-    """The supervised warm start (``orch sft``).
+class SFTGroupSettings(_Frozen):
+    """The supervised warm start (``orch sft``); at least one of its three bounds must be set.
 
     Attributes:
+        model: the model to start from; null: ``model.path``.
+        out: the run's folder, its model is ``OUT/model``; null: ``reporting.log_dir/NAME-sft``.
         tasks: tasks to demonstrate; null: those of ``environment.env_config``.
-        out: folder of the resulting model; null: ``RUN/model``.
-        epochs: passes over the demonstrations, at most.
+        num_tasks: how many of them, the first in file order; null: all.
+        copies: demonstrations per task.
+        corruption: share of demonstrations that contain one mistake, 0..1.
+        mistakes: which ones: ``stopped_early``, ``wrong_tool``, ``wrong_argument``,
+            ``repeated_call``.
+        max_tokens: longer demonstrations are cut after the last message that fits; null:
+            ``rollouts.max_context``.
         batch_size: demonstrations per optimizer step.
         lr: learning rate of AdamW.
         lr_warmup_updates: optimizer steps over which it rises from 0.
         weight_decay: decoupled weight decay.
         grad_clip: bound on the gradient's norm.
-        corruption: share of demonstrations that contain one mistake, 0..1.
-        seed: of the order and of the corruptions; null: ``debugging.seed``.
-        max_seconds: wall-clock bound; null: none.
-        stop_success: stop once held-out success at the training temperature reaches this; null:
-            never.
-        eval_interval: optimizer steps between those measurements.
+        max_steps: bound on optimizer steps.
+        max_epochs: bound on passes over the demonstrations.
+        max_seconds: bound on training time, evaluations apart.
+        eval_every: optimizer steps between evaluations (see the group ``evaluation``); 0: never.
+        eval_at_start: evaluate before the first step too.
+        target_success: ``[low, high]``: stop at the first evaluation whose success, at the first of
+            ``evaluation.temperatures``, is at or above low; null: never for this reason.
+        seed: of the order and of the mistakes; null: ``debugging.seed``.
     """
 
-    tasks: str | None = None
+    model: str | None = None
     out: str | None = None
-    epochs: PositiveInt = 1
+    tasks: str | None = None
+    num_tasks: PositiveInt | None = None
+    copies: PositiveInt = 1
+    corruption: Annotated[float, Field(ge=0, le=1)] = 0.0
+    mistakes: Annotated[
+        tuple[Literal["stopped_early", "wrong_tool", "wrong_argument", "repeated_call"], ...],
+        Field(min_length=1, strict=False),
+    ] = ("stopped_early", "wrong_tool", "wrong_argument", "repeated_call")
+    max_tokens: Annotated[int, Field(ge=2)] | None = None
     batch_size: PositiveInt = 16
     lr: PositiveFloat = 1e-4
     lr_warmup_updates: Count = 0
     weight_decay: Amount = 0.0
     grad_clip: PositiveFloat = 1.0
-    corruption: Annotated[float, Field(ge=0, le=1)] = 0.0
-    seed: Count | None = None
+    max_steps: PositiveInt | None = None
+    max_epochs: PositiveFloat | None = 1.0
     max_seconds: PositiveFloat | None = None
-    stop_success: Annotated[float, Field(gt=0, le=1)] | None = None
-    eval_interval: PositiveInt = 50
+    eval_every: Count = 0
+    eval_at_start: bool = False
+    target_success: (
+        Annotated[
+            tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]],
+            Field(strict=False),
+        ]
+        | None
+    ) = None
+    seed: Count | None = None
 
 
 class Settings(_Frozen):
@@ -294,4 +319,4 @@ class Settings(_Frozen):
     fault_tolerance: FaultToleranceSettings = FaultToleranceSettings()
     reporting: ReportingSettings = ReportingSettings()
     debugging: DebuggingSettings = DebuggingSettings()
-    sft: SFTSettings = SFTSettings()
+    sft: SFTGroupSettings = SFTGroupSettings()

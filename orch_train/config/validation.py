@@ -137,6 +137,24 @@ def _cross_problems(settings: Settings) -> list[str]:
         problems.append(
             "evaluation.tasks: held-out tasks (or evaluation.split) are needed, evaluation is on"
         )
+    return problems + _sft_problems(settings)
+
+
+def _sft_problems(settings: Settings) -> list[str]:
+    problems = []
+    sft = settings.sft
+    if sft.max_steps is None and sft.max_epochs is None and sft.max_seconds is None:
+        problems.append("sft: a bound is needed: max_steps, max_epochs or max_seconds")
+    if sft.target_success is not None:
+        low, high = sft.target_success
+        if low > high:
+            problems.append(f"sft.target_success: [{low}, {high}] is no band: low first")
+        if not sft.eval_every and not sft.eval_at_start:
+            problems.append("sft.target_success needs sft.eval_every: success must be measured")
+    evaluation = settings.evaluation
+    measured = sft.eval_every > 0 or sft.eval_at_start
+    if measured and evaluation.tasks is None and evaluation.split is None:
+        problems.append("sft.eval_every needs evaluation.tasks (or evaluation.split)")
     return problems
 
 
@@ -152,7 +170,7 @@ def _file_problems(settings: Settings) -> list[str]:
     if not settings.model.path:
         problems.append("model.path: no model is given")
     else:
-        problems += _model_problems(settings.model.path)
+        problems += _model_problems(settings)
     if settings.environment.env == OUR_ENV:
         problems += _data_problems(settings)
     return problems
@@ -185,16 +203,35 @@ def _bundled_names() -> list[str]:
     return sorted(p.name for p in BUNDLED.iterdir() if p.is_dir()) if BUNDLED.is_dir() else []
 
 
-def _model_problems(name: str) -> list[str]:
+def _model_problems(settings: Settings) -> list[str]:
+    name = settings.model.path
     folder = Path(name)
     if folder.is_dir():
         if (folder / "config.json").is_file():
-            return []
+            return _context_problems(folder, settings)
         return [f"model.path: folder {name!r} holds no model (no config.json)"]
     if name.isidentifier() and (BUNDLED_MODELS / name / "config.json").is_file():
-        return []
+        return _context_problems(BUNDLED_MODELS / name, settings)
     is_hub_id = re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
     # 'models/tiny' with a folder 'models' here is a misspelt path and no hub id.
     if is_hub_id and not (Path.cwd() / name.partition("/")[0]).exists():
         return []
-    return [f"model.path: folder {name!r} does not exist in {str(Path.cwd())!r}"]
+    out = settings.sft.out
+    warm = out is not None and Path(name).parent == Path(out)
+    hint = "; `orch sft` with this configuration makes it" if warm else ""
+    return [f"model.path: folder {name!r} does not exist in {str(Path.cwd())!r}{hint}"]
+
+
+def _context_problems(folder: Path, settings: Settings) -> list[str]:
+    """An episode must not grow beyond the positions that the model knows."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        positions = config.get("text_config", config).get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError) as problem:
+        return [f"model.path: {folder / 'config.json'} cannot be read ({problem})"]
+    if isinstance(positions, int) and settings.rollouts.max_context > positions:
+        return [
+            f"rollouts.max_context ({settings.rollouts.max_context}) exceeds the model's "
+            f"{positions} positions"
+        ]
+    return []

@@ -1,8 +1,8 @@
 """A small environment with a graded reward that a random model can climb: write one letter.
 
 ``gym.make("tests.orch_train.toy_env:orch_test/Letters-v0")`` works in worker processes too. The
-reward is the share of the task's letter among the characters written, so that random messages of
-one group differ and every step has a gradient.
+reward is the share of characters like the task's letter (equal modulo 5) among those written, so
+that random messages of one group differ and every step has a gradient.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ENV_ID = "tests.orch_train.toy_env:orch_test/Letters-v0"
 
 @dataclass(frozen=True)
 class LetterTask:
-    """Write this letter."""
+    """Write letters like this one."""
 
     id: str
     letter: str
@@ -83,7 +83,8 @@ class LettersEnv(gym.Env[str, str]):
 
     def _score(self) -> float:
         text = "".join(turn.action for turn in self._done)
-        return 0.5 if self._flat else text.count(self._task.letter) / max(len(text), 1)
+        like = sum(ord(c) % 5 == ord(self._task.letter) % 5 for c in text)
+        return 0.5 if self._flat else like / max(len(text), 1)
 
     def _transition(self) -> tuple[str, float, bool, bool, dict[str, Any]]:
         info: dict[str, Any] = {

@@ -114,7 +114,7 @@ class RolloutStore:
             return int(session.scalar(select(func.count()).select_from(Rollout)) or 0)
 
     def trajectories(self, iteration: int | None = None) -> Iterator[tuple[int, Trajectory]]:
-        """Stored episodes as (iteration, trajectory), in the order in which they were trained.
+        """Stored episodes as (iteration, trajectory), ordered by step, group and member.
 
         Raises:
             OrchError: a stored episode was changed after it was written.

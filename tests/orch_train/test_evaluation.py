@@ -1,0 +1,293 @@
+"""Held-out measurement: the benchmark's numbers from the messages that the model wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+
+import orch_env  # noqa: F401 - registers the environment
+from orch_env.evaluation import ComplexFuncBenchEnv
+from orch_env.formats import get_format
+from orch_env.policies import GoldPolicy
+from orch_env.types import OrchError, StopReason, Task
+from orch_train import GRPOConfig
+from orch_train.config import Settings
+from orch_train.environments import EnvFactory, TaskIds, check_data, prompt_lengths
+from orch_train.evaluation import (
+    benchmark_score,
+    evaluate_model,
+    evaluate_policy,
+    model_folder,
+    open_benchmark,
+)
+from orch_train.progress import SilentObserver
+from orch_train.runners.env_runner import SampleRequest, make_chat
+from orch_train.token_trace import TokenTrace
+from orch_train.trajectory import Group, Trajectory
+
+Play = Callable[[Any, Task], None]
+
+
+def _settings(**evaluation: Any) -> Settings:
+    return (
+        GRPOConfig()
+        .environment(env_config={"tasks": "harbour/train", "max_turns": 12})
+        .evaluation(tasks="harbour/heldout", num_tasks=6)
+        .from_dict({"evaluation": evaluation})
+        .settings
+    )
+
+
+def _gold(env: Any, task: Task) -> None:
+    policy = GoldPolicy(get_format("hermes"))
+    policy.start(task)
+    observation, ended, info = "", False, {}
+    while not ended:
+        observation, _, terminated, truncated, info = env.step(policy.act(observation, info))
+        ended = terminated or truncated
+
+
+def _first_call_then_stop(env: Any, task: Task) -> None:
+    policy = GoldPolicy(get_format("hermes"))
+    policy.start(task)
+    env.step(policy.act("", {}))
+    env.unwrapped.stop(StopReason.CONTEXT_OVERFLOW, "")
+
+
+def _cut_off(env: Any, task: Task) -> None:
+    env.unwrapped.stop(StopReason.OUTPUT_TRUNCATED, "<tool_call>")
+
+
+def _silent(env: Any, task: Task) -> None:
+    env.step("I would rather not.")
+
+
+def _played(task_id: str, play: Play) -> Trajectory:
+    env = gym.make("orch_env/ToolOrchestration-v0", tasks="harbour/heldout", max_turns=12)
+    env.reset(seed=0, options={"task_id": task_id})
+    inner: Any = env.unwrapped
+    play(env, inner.task)
+    episode = inner.episode
+    env.close()
+    assert episode.reward is not None
+    reward = episode.reward.total
+    return Trajectory("g", 0, task_id, episode, TokenTrace(), reward, reward == 1.0)
+
+
+@pytest.fixture(scope="module")
+def held_out() -> TaskIds:
+    return check_data(_settings())
+
+
+@pytest.fixture(scope="module")
+def benchmark(held_out: TaskIds) -> ComplexFuncBenchEnv:
+    found = open_benchmark(_settings(), held_out)
+    assert found is not None
+    return found
+
+
+class _PlayingRunners:
+    """Plays every requested task by a script, and remembers the requests."""
+
+    def __init__(self, plays: dict[float, Play]) -> None:
+        self.plays = plays
+        self.requests: list[SampleRequest] = []
+
+    def sample(self, requests: Sequence[SampleRequest], **_: Any) -> list[Group]:
+        self.requests += requests
+        return [
+            Group(r.id, r.group.task_id, 0, [_played(r.group.task_id, self.plays[r.temperature])])
+            for r in requests
+        ]
+
+
+def _evaluate(
+    plays: dict[float, Play], held_out: TaskIds, benchmark: ComplexFuncBenchEnv | None
+) -> tuple[dict[str, Any], list[SampleRequest]]:
+    runners: Any = _PlayingRunners(plays)
+    assert held_out.held_out is not None
+    measured = evaluate_policy(
+        _settings(temperatures=list(plays)),
+        runners,
+        held_out.held_out,
+        benchmark=benchmark,
+        observer=SilentObserver(),
+        should_stop=lambda: False,
+    )
+    return measured, runners.requests
+
+
+def test_gold_scores_everything(held_out: TaskIds, benchmark: ComplexFuncBenchEnv) -> None:
+    measured, _ = _evaluate({1.0: _gold}, held_out, benchmark)
+    for name in ("success", "reward_mean", "call_accuracy", "turn_accuracy", "benchmark_success"):
+        assert measured[name] == 1.0
+    assert measured["n"] == 6
+    assert sum(found["n"] for found in measured["by_domain"].values()) == 6
+
+
+def test_each_temperature_is_a_pass_of_its_own(
+    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+) -> None:
+    measured, requests = _evaluate({1.0: _silent, 0.0: _gold, 0.5: _gold}, held_out, benchmark)
+    assert (measured["temperature"], measured["success"]) == (1.0, 0.0)
+    assert measured["call_accuracy"] == 0.0
+    assert measured["errors"] == {"stop_early": 6}
+    assert measured["greedy"]["success"] == 1.0
+    assert measured["sampled_0.5"]["turn_accuracy"] == 1.0
+    assert all(request.held_out and request.group.size == 1 for request in requests)
+    assert len({request.id for request in requests}) == len(requests) == 18
+
+
+def test_the_sampling_seed_is_the_same_at_every_evaluation(
+    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+) -> None:
+    _, first = _evaluate({1.0: _silent}, held_out, benchmark)
+    _, second = _evaluate({1.0: _silent}, held_out, benchmark)
+    assert first == second
+
+
+def test_an_episode_that_was_stopped_keeps_what_it_reached(
+    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+) -> None:
+    assert held_out.held_out is not None
+    task_id = held_out.held_out[0]
+    whole = benchmark_score(benchmark, _played(task_id, _gold))
+    part = benchmark_score(benchmark, _played(task_id, _first_call_then_stop))
+    none = benchmark_score(benchmark, _played(task_id, _cut_off))
+    assert whole["success"] and not part["success"] and not none["success"]
+    assert whole["correct_calls"] == whole["total_calls"] > part["correct_calls"] >= 1
+    assert none["correct_calls"] == 0
+    assert part["error"] == "context_overflow"
+
+
+def test_without_recorded_responses_reward_and_verdict_remain(held_out: TaskIds) -> None:
+    measured, _ = _evaluate({1.0: _gold}, held_out, None)
+    assert measured["success"] == 1.0 and "call_accuracy" not in measured
+
+
+def test_other_environments_have_no_benchmark(toy_config: GRPOConfig) -> None:
+    settings = toy_config.evaluation(tasks="xy", evaluation_interval=1).settings
+    assert open_benchmark(settings, TaskIds(("a",), ("x",))) is None
+
+
+# -- models ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_model(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy model with room for the harbour's prompts, which are long in bytes."""
+    folder = tmp_path_factory.mktemp("long") / "model"
+    shutil.copytree(toy_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["max_position_embeddings"] = 16384
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def _infos(model: Path, env: Any, task_ids: Sequence[str], **options: Any) -> list[dict[str, Any]]:
+    return evaluate_model(
+        str(model), env, task_ids, max_tokens_per_turn=6, max_context=8192, **options
+    )
+
+
+def test_a_model_is_evaluated_in_the_order_of_the_tasks(
+    long_model: Path, benchmark: ComplexFuncBenchEnv, held_out: TaskIds
+) -> None:
+    assert held_out.held_out is not None
+    task_ids = list(reversed(held_out.held_out[:5]))
+    seen: list[tuple[int, int]] = []
+    infos = _infos(
+        long_model, benchmark, task_ids, progress=lambda done, total: seen.append((done, total))
+    )
+    assert [info["task_id"] for info in infos] == task_ids
+    assert all("error" in info["score"] for info in infos)
+    assert seen == [(n, 5) for n in range(1, 6)]
+    # The environment that was given is still usable: only its siblings were closed.
+    benchmark.reset(options={"task_id": task_ids[0]})
+
+
+def test_how_many_episodes_run_together_changes_no_outcome(
+    long_model: Path, held_out: TaskIds
+) -> None:
+    assert held_out.held_out is not None
+    task_ids = held_out.held_out[:3]
+    one, many = (
+        _infos(
+            long_model,
+            lambda: gym.make("orch_env/ToolOrchestration-v0", tasks="harbour/heldout"),
+            task_ids,
+            temperature=1.0,
+            seed=5,
+            max_concurrent=count,
+        )
+        for count in (1, 8)
+    )
+    assert one == many
+
+
+def test_a_checkpoint_stands_for_its_model(tmp_path: Path, toy_model: Path) -> None:
+    shutil.copytree(toy_model, tmp_path / "step_1" / "model")
+    assert model_folder(str(tmp_path / "step_1")) == str(tmp_path / "step_1" / "model")
+    assert model_folder(str(toy_model)) == str(toy_model)
+
+
+# -- the data of a run -----------------------------------------------------------------------
+
+
+def test_environments_of_one_factory_share_their_data_and_not_their_episodes() -> None:
+    factory = EnvFactory(_settings(), held_out=True)
+    first, second = factory(), factory()
+    ids = [task.id for task in first.unwrapped.tasks[:2]]
+    first.reset(seed=1, options={"task_id": ids[0]})
+    second.reset(seed=2, options={"task_id": ids[1]})
+    assert first.unwrapped.episode.task_id == ids[0]
+    assert second.unwrapped.episode.task_id == ids[1]
+    assert first.unwrapped.tasks is second.unwrapped.tasks
+    second.close()
+    first.step("done")
+    first.close()
+
+
+def test_training_on_held_out_tasks_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    config = GRPOConfig().environment(env_config={"tasks": "harbour/heldout"})
+    check_data(config.evaluation(tasks="harbour/heldout").settings)
+    assert "also trained on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("env_config", "piece"),
+    [
+        ({"tasks": "harbour", "split": "nowhere"}, "no split 'nowhere'"),
+        ({"tasks": "harbour", "rewards": "paper"}, "rewards"),
+        ({"tasks": "harbour", "reward": "papre"}, "papre"),
+        ({"tasks": "harbour", "call_format": "morse"}, "morse"),
+    ],
+)
+def test_wrong_arguments_of_the_environment_are_found_before_training(
+    env_config: dict[str, Any], piece: str
+) -> None:
+    with pytest.raises(OrchError, match=piece):
+        check_data(GRPOConfig().environment(env_config=env_config).settings)
+
+
+def test_an_unknown_environment_is_one_clear_error() -> None:
+    with pytest.raises(OrchError, match="cannot be made"):
+        check_data(GRPOConfig().environment("orch_env/Nothing-v0").settings)
+
+
+def test_prompts_that_do_not_fit_are_counted(
+    long_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = GRPOConfig().environment(env_config={"tasks": "harbour/train"}).model(str(long_model))
+    lengths = prompt_lengths(
+        config.rollouts(max_context=16384).settings, make_chat(config.settings)
+    )
+    middle = sorted(lengths)[len(lengths) // 2]
+    prompt_lengths(config.rollouts(max_context=middle).settings, make_chat(config.settings))
+    assert "exceed rollouts.max_context" in caplog.text

@@ -1,0 +1,262 @@
+"""Numbers of a step, and the files they are written to."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orch_env.types import (
+    Episode,
+    ErrorType,
+    OrchError,
+    RewardBreakdown,
+    StopReason,
+    ToolCall,
+    Turn,
+)
+from orch_train.metrics import (
+    MetricsWriter,
+    flatten,
+    plain,
+    read_metrics,
+    rollout_metrics,
+    split_sampling,
+    truncate_metrics,
+)
+from orch_train.progress import duration, sparkline, step_line, time_split
+from orch_train.rollout_store import RolloutStore, pack_trace, unpack_trace
+from orch_train.token_trace import TokenTrace
+from orch_train.trajectory import Group, Trajectory
+
+
+def _trajectory(
+    name: str,
+    member: int,
+    reward: float,
+    *,
+    tokens: int = 3,
+    turns: int = 1,
+    error: ErrorType | None = None,
+) -> Trajectory:
+    trace = TokenTrace()
+    trace.append_context([7, 8])
+    trace.append_action(list(range(tokens)), [-0.25] * tokens, [4] * tokens)
+    trace.append_context([9])
+    call = ToolCall("tool", {"x": 1}, error)
+    episode = Episode(
+        "task",
+        3,
+        tuple(Turn("text", (call,), ("{}",), "{}") for _ in range(turns)),
+        stop_reason=StopReason.ANSWERED if reward else StopReason.MAX_TURNS,
+        reward=RewardBreakdown(reward, {"matched": reward}),
+    )
+    return Trajectory(name, member, "task", episode, trace, reward, reward == 1.0, {"env": 0.5})
+
+
+def _groups() -> list[Group]:
+    return [
+        Group(
+            "a", "task", 3, [_trajectory("a", 0, 0.0), _trajectory("a", 1, 1.0, tokens=5, turns=3)]
+        ),
+        Group("b", "task", 3, [_trajectory("b", 0, 1.0), _trajectory("b", 1, 1.0)]),
+        Group(
+            "c",
+            "task",
+            3,
+            [_trajectory("c", 0, 0.0, error=ErrorType.UNKNOWN_TOOL), _trajectory("c", 1, 0.0)],
+        ),
+    ]
+
+
+def test_rollout_metrics_are_those_of_a_hand_count() -> None:
+    metrics = rollout_metrics(_groups(), sample_seconds=2.0)
+    assert metrics["episode_return_mean"] == 0.5
+    assert metrics["success"] == 0.5
+    assert metrics["num_episodes"] == 6
+    assert metrics["episode_len_mean"] == 8 / 6
+    assert metrics["num_action_tokens"] == 20
+    assert metrics["tokens_per_s"] == 10.0
+    assert metrics["groups"] == {
+        "zero_variance": 2,
+        "zero_variance_all_pass": 1,
+        "zero_variance_all_fail": 1,
+    }
+    assert metrics["group_return_std_mean"] == pytest.approx(0.5 / 3)
+    assert metrics["stop"] == {"answered": 0.5, "max_turns": 0.5}
+    assert metrics["errors_per_episode"] == {"unknown_tool": 1 / 6}
+    assert metrics["reward"] == {"matched": 0.5}
+
+
+@pytest.mark.parametrize(("runners", "env"), [(0, 3.0), (1, 3.0), (2, 1.5), (1000, 0.003)])
+def test_sampling_splits_into_what_it_waited_for(runners: int, env: float) -> None:
+    seconds = split_sampling({"sample": 4.0, "learner_update": 1.0}, _groups(), runners)
+    assert seconds["env"] == pytest.approx(env)
+    assert seconds["env"] + seconds["generate"] == pytest.approx(4.0)
+
+
+def test_names_have_slashes_and_only_numbers_remain() -> None:
+    tree = {"a": {"b": {"c": 1}, "d": "text", "flag": True}, "e": 0.5, "none": None, "list": [1]}
+    assert flatten(tree) == {"a/b/c": 1, "e": 0.5}
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(_json)
+def test_whatever_a_result_holds_is_strict_json(value: Any) -> None:
+    json.dumps(plain(value), allow_nan=False)
+
+
+def _result(step: int, **more: Any) -> dict[str, Any]:
+    return {"training_iteration": step, **more}
+
+
+def test_results_are_on_disk_at_once(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, tensorboard=False)
+    writer.write(_result(1, loss=math.nan))
+    assert read_metrics(tmp_path) == [_result(1, loss=None)]
+    writer.close()
+
+
+def test_tensorboard_shows_the_same_numbers(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    writer = MetricsWriter(tmp_path, tensorboard=True)
+    for step in (1, 2):
+        writer.write(_result(step, env_runners={"success": step / 4}, bad=math.inf))
+    writer.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("env_runners/success")] == [
+        (1, 0.25),
+        (2, 0.5),
+    ]
+    assert "bad" not in events.Tags()["scalars"]
+
+
+def test_a_line_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"training_iteration": 1}\n{"training_iter')
+    assert read_metrics(tmp_path) == [_result(1)]
+    truncate_metrics(tmp_path, 1)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"training_iteration": 1}\n'
+
+
+def test_damage_in_the_middle_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"training_iteration": 1}\nxx\n{"a": 1}\n{"b": 2}\n')
+    with pytest.raises(OrchError, match="line 2 is not JSON"):
+        read_metrics(tmp_path)
+
+
+# -- rollout store ---------------------------------------------------------------------------
+
+
+@st.composite
+def _traces(draw: st.DrawFn) -> TokenTrace:
+    trace = TokenTrace()
+    ids = st.integers(0, 200_000)
+    for _ in range(draw(st.integers(0, 4))):
+        trace.append_context(draw(st.lists(ids, max_size=5)))
+        action = draw(st.lists(ids, min_size=1, max_size=5))
+        logprobs = [draw(st.floats(-50, 0)) for _ in action]
+        trace.append_action(action, logprobs, [draw(st.integers(0, 9)) for _ in action])
+    trace.append_context(draw(st.lists(ids, max_size=5)))
+    return trace
+
+
+@given(_traces())
+def test_token_streams_survive_packing_to_the_bit(trace: TokenTrace) -> None:
+    again = unpack_trace(pack_trace(trace))
+    assert again.to_dict() == trace.to_dict()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\x81\xa3ids\x90", pack_trace(TokenTrace())[:-1]])
+def test_damaged_streams_are_an_error(data: bytes) -> None:
+    with pytest.raises(OrchError, match="damaged"):
+        unpack_trace(data)
+
+
+def test_stored_rollouts_come_back_whole(tmp_path: Path) -> None:
+    store = RolloutStore(tmp_path / "rollouts.db")
+    groups = _groups()
+    store.add(1, groups[:2])
+    store.add(2, groups[2:])
+    for iteration, expected in ((1, groups[:2]), (2, groups[2:])):
+        stored = [t for _, t in store.trajectories(iteration)]
+        for got, want in zip(stored, [t for g in expected for t in g.trajectories], strict=True):
+            assert got.episode == want.episode
+            assert got.trace.to_dict() == want.trace.to_dict()
+            assert (got.group, got.member, got.reward, got.success, got.timings) == (
+                want.group,
+                want.member,
+                want.reward,
+                want.success,
+                want.timings,
+            )
+    store.close()
+
+
+def test_a_store_cuts_back_to_a_step(tmp_path: Path) -> None:
+    store = RolloutStore(tmp_path / "rollouts.db")
+    store.add(1, _groups())
+    store.add(2, _groups())
+    store.truncate(1)
+    assert store.count() == 6
+    store.add(2, _groups())
+    assert {step for step, _ in store.trajectories()} == {1, 2}
+    store.close()
+
+
+def test_a_step_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = RolloutStore(tmp_path / "rollouts.db")
+    broken = _groups()
+    broken[2].trajectories[1].reward = math.nan
+    with pytest.raises(OrchError, match="not finite"):
+        store.add(1, broken)
+    assert store.count() == 0
+    store.close()
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rollouts.db").write_text("something else entirely, and long enough to be read")
+    with pytest.raises(OrchError, match="not a rollout store"):
+        RolloutStore(tmp_path / "rollouts.db")
+
+
+# -- what people see -------------------------------------------------------------------------
+
+
+def test_a_step_fits_one_line() -> None:
+    result = {
+        "training_iteration": 5,
+        "time_total_s": 50.0,
+        "env_runners": rollout_metrics(_groups(), 2.0),
+        "learners": {"default_policy": {"grad_norm": 0.125}},
+        "timers": {"generate": 6.0, "env": 1.0, "learner_update": 3.0},
+    }
+    line = step_line(result, 10)
+    assert "\n" not in line
+    for piece in ("step 5/10", "reward 0.500", "generate 60% learn 30% env 10%", "left 50s"):
+        assert piece in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (59.6, "1m00s"), (200, "3m20s"), (3720, "1h02m")]
+)
+def test_durations_read_naturally(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_odd_inputs_do_not_break_the_display() -> None:
+    assert time_split({}) == "-"
+    assert sparkline([1.0]) == "▁"
+    assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
@@ -30,10 +31,15 @@ def make_engine(kind: str, **options: Any) -> RolloutEngine:
         options: arguments of that engine's factory.
 
     Raises:
-        OrchError: no engine has this name.
+        OrchError: no engine has this name, it does not take these options, or it cannot be built
+            from them.
     """
     if kind not in _FACTORIES:
         raise OrchError(f"unknown engine {kind!r}; there are {', '.join(sorted(_FACTORIES))}")
     module, _, name = _FACTORIES[kind].partition(":")
     factory = cast("Callable[..., RolloutEngine]", getattr(import_module(module), name))
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as problem:
+        raise OrchError(f"engine {kind!r}: {problem}") from problem
     return factory(**options)

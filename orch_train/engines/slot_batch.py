@@ -50,7 +50,8 @@ class SlotBatch:
         self.version = 0
         self.prompt_tokens = 0
         self.prefilled_tokens = 0
-        self._cache = SlotCache()
+        positions = model.config.get_text_config().max_position_embeddings
+        self._cache = SlotCache(max_slots, int(positions))
         self._prefill_tokens = prefill_tokens
 
     @property
@@ -86,7 +87,7 @@ class SlotBatch:
         if not slots:
             return []
         state = _DecodeState(slots, self.device)
-        self._cache.reserve(len(self.table.slots), state.width + state.steps)
+        self._cache.reserve(len(self.table.slots), state.width + state.steps - 1)
         for step in range(state.steps):
             logits = self._decode_logits(state, step)
             if state.take(*draw(logits, state.temperatures, state.numbers[step])):
@@ -191,7 +192,7 @@ class SlotBatch:
         columns = first[:, None] + torch.arange(size, device=self.device)
         # The padding on the right is stored behind each row's end, where nothing looks.
         width = max(starts) + size
-        self._cache.reserve(len(self.table.slots), width + 1)
+        self._cache.reserve(len(self.table.slots), width)
         mask: Tensor | None = None
         if any(starts):
             mask = _additive(torch.arange(width, device=self.device) > columns[..., None])[:, None]

@@ -19,10 +19,10 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from orch_env.types import OrchError
 from orch_train.engines.protocol import EngineError
 
 ATTENTION = "orch_slots"
-_COLUMN_STEP = 64
 
 
 @dataclass(slots=True)
@@ -61,10 +61,15 @@ class SlotCache(Cache):
 
     ``plan`` says what the next forward pass writes and reads. Buffers are made at the first
     pass, from the shape of what the model wants to store, and grow by copying.
+
+    Args:
+        max_slots: growth in advance of need stops here.
+        max_columns: likewise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_slots: int, max_columns: int) -> None:
         super().__init__(layers=[])
+        self._limits = max_slots, max_columns
         self.plan: Prefill | Decode | None = None
         self.slots = 0
         self.columns = 0
@@ -78,14 +83,16 @@ class SlotCache(Cache):
 
     def reserve(self, slots: int, columns: int) -> None:
         """Make room for at least this many slots and columns."""
-        columns = -(-columns // _COLUMN_STEP) * _COLUMN_STEP
-        slots, columns = max(slots, self.slots), max(columns, self.columns)
-        if (slots, columns) == (self.slots, self.columns):
+        wanted = (
+            _room(slots, self.slots, 2.0, self._limits[0]),
+            _room(columns, self.columns, 1.5, self._limits[1]),
+        )
+        if wanted == (self.slots, self.columns):
             return
+        self.slots, self.columns = wanted
         for layer, (keys, values) in enumerate(zip(self._keys, self._values, strict=True)):
-            self._keys[layer] = _grown(keys, slots, 3, columns)
-            self._values[layer] = _grown(values, slots, 2, columns)
-        self.slots, self.columns = slots, columns
+            self._keys[layer] = _grown(keys, self.slots, 3, self.columns)
+            self._values[layer] = _grown(values, self.slots, 2, self.columns)
 
     def clear(self) -> None:
         """Free the buffers."""
@@ -203,20 +210,27 @@ def serve_on_slots(model: nn.Module) -> None:
     """Switch a ``transformers`` model to :func:`slot_attention`.
 
     Raises:
-        EngineError: the model has layers that are not plain full attention.
+        OrchError: the model has layers that are not plain full attention.
     """
     config = cast("Any", model).config.get_text_config()
     window = getattr(config, "sliding_window", None) or config.max_position_embeddings
     plain = "full" if window >= config.max_position_embeddings else "sliding"
     kinds = set(getattr(config, "layer_types", None) or [f"{plain}_attention"])
     if kinds != {"full_attention"}:
-        raise EngineError(
+        raise OrchError(
             f"the torch engine serves full attention only; {config.model_type} has "
             f"{', '.join(sorted(kinds))} layers: use another engine"
         )
     AttentionInterface.register(ATTENTION, slot_attention)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     cast("Any", model).set_attn_implementation(ATTENTION)
+
+
+def _room(needed: int, held: int, growth: float, limit: int) -> int:
+    """Grow in proportion, so that copying stays a small share of the work."""
+    if needed <= held:
+        return held
+    return max(needed, min(int(held * growth), limit))
 
 
 def _grown(old: Tensor, slots: int, column_axis: int, columns: int) -> Tensor:

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from orch_env.types import OrchError
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput, Weights
 from orch_train.engines.slot_batch import SlotBatch
 from orch_train.engines.slot_table import Row
@@ -56,7 +57,7 @@ class TorchEngine:
         version: label of the weights that the model holds now.
 
     Raises:
-        EngineError: the model has layers that are not plain full attention.
+        OrchError: the model has layers that are not plain full attention, or a number is below 1.
 
     Example:
         >>> engine = TorchEngine(model)                                    # doctest: +SKIP
@@ -74,7 +75,7 @@ class TorchEngine:
         version: int = 0,
     ) -> None:
         if max_batch < 1 or prefill_tokens < 1:
-            raise EngineError("max_batch and prefill_tokens must be at least 1")
+            raise OrchError("max_batch and prefill_tokens must be at least 1")
         model.eval()
         self._batch = SlotBatch(model, max_slots=max_batch, prefill_tokens=prefill_tokens)
         self._batch.version = version
@@ -334,7 +335,9 @@ def make_torch_engine(
     *,
     dtype: str = "float32",
     device: str = "cpu",
-    **options: Any,
+    max_batch: int = 128,
+    prefill_tokens: int = 8192,
+    num_threads: int | None = None,
 ) -> TorchEngine:
     """Build a torch engine from a model folder, a bundled model's name, or a model.
 
@@ -342,8 +345,15 @@ def make_torch_engine(
         model: what :func:`orch_train.model.load_model` takes, or a model (used as it is).
         dtype: ``float32`` or ``bfloat16``, for a model that is loaded.
         device: ``cpu``, ``cuda``, ..., for a model that is loaded.
-        options: further arguments of :class:`TorchEngine`.
+        max_batch: see :class:`TorchEngine`.
+        prefill_tokens: see :class:`TorchEngine`.
+        num_threads: see :class:`TorchEngine`.
+
+    Raises:
+        OrchError: there is no such model, or the engine cannot serve it.
     """
     if isinstance(model, (str, os.PathLike)):
         model = load_model(model, dtype, device)
-    return TorchEngine(model, **options)
+    return TorchEngine(
+        model, max_batch=max_batch, prefill_tokens=prefill_tokens, num_threads=num_threads
+    )

@@ -113,3 +113,20 @@ def tokenizer_for(template: str) -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = template
     return tokenizer
+
+
+@cache
+def sentence_tokenizer_for(template: str) -> PreTrainedTokenizerFast:
+    """As SentencePiece does it: a space is put before a text, but not after a special token."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Metaspace(prepend_scheme="first")
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<unk>", *SPECIAL[template]], show_progress=False
+    )
+    backend.train_from_iterator(_CORPUS, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=STOP.get(template, "<|im_end|>"), unk_token="<unk>"
+    )
+    tokenizer.chat_template = template
+    return tokenizer

@@ -18,6 +18,7 @@ from tests.orch_train.chat_templates import (
     MISTRAL,
     QWEN,
     REASONING,
+    sentence_tokenizer_for,
     tokenizer_for,
 )
 
@@ -105,6 +106,27 @@ def test_decoding_an_encoded_action_gives_its_text(kind: str, text: str) -> None
     ids = chat.encode_action(text)
     assert ids[-1] == chat.stop_token_ids[0]
     assert chat.decode(ids) == text
+
+
+@pytest.mark.parametrize("template", [MISTRAL, QWEN])
+def test_tokenizers_that_treat_the_start_of_a_text_differently_are_served(template: str) -> None:
+    tokenizer = sentence_tokenizer_for(template)
+    special = tokenizer.eos_token
+    assert tokenizer.encode("the tool")[0] != tokenizer.encode(f"{special}the tool")[1]
+    chat = ChatRenderer(tokenizer, HERMES)
+    stream = chat.start([{"role": "user", "content": "the item"}])
+    stream += chat.encode_action("find item") + chat.observe([{"role": "tool", "content": "tool"}])
+    expected = tokenizer.apply_chat_template(
+        [
+            {"role": "user", "content": "the item"},
+            {"role": "assistant", "content": "find item"},
+            {"role": "tool", "content": "tool", "tool_call_id": "0" * 9},
+        ],
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    assert stream == expected
+    assert chat.decode(chat.encode_action("find item")) == "find item"
 
 
 def test_sampled_ids_that_no_encoder_would_give_survive_in_the_text() -> None:

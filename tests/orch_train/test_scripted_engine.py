@@ -81,3 +81,5 @@ def test_engines_are_made_by_name_and_others_can_be_added() -> None:
     assert isinstance(make_engine("mine", script={}), ScriptedEngine)
     with pytest.raises(OrchError, match=r"unknown engine 'vlm'.*scripted, torch"):
         make_engine("vlm")
+    with pytest.raises(OrchError, match=r"engine 'torch': .*max_bach"):
+        make_engine("torch", model="tiny", max_bach=3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
+import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from orch_env.types import OrchError
 from orch_train.engines import make_engine
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
 from orch_train.engines.sampling import draw, uniforms
@@ -284,12 +286,15 @@ def test_sync_replaces_the_weights_and_drops_stale_caches() -> None:
         prompt = [*range(10, 40)]
         first = await engine.generate(prompt, SamplingParams(6), "a")
         assert first.versions == (0,) * 6
+        await engine.generate(prompt, SamplingParams(6), "b")
         engine.sync({n: t.to(torch.float64) for n, t in other.state_dict().items()}, 3)
         assert engine.version == 3
         ids = [*prompt, *first.token_ids, 7]
         second = await engine.generate(ids, SamplingParams(6), "a")
         assert second.versions == (3,) * 6
         assert deviation(other, ids, second, 1.0) < 1e-4
+        third = await engine.generate(prompt, SamplingParams(6), "c")  # b's cache is stale too
+        assert deviation(other, prompt, third, 1.0) < 1e-4
 
     asyncio.run(scenario())
 
@@ -341,6 +346,56 @@ def test_a_pause_freezes_messages_and_changes_nothing_in_them() -> None:
         return await task
 
     assert asyncio.run(sample(True)) == asyncio.run(sample(False))
+
+
+def test_a_pause_takes_hold_after_the_current_step() -> None:
+    model = make_model()
+    engine = TorchEngine(model)
+    passes = 0
+
+    def hook(*args: Any) -> None:
+        nonlocal passes
+        passes += 1
+        if passes == 5:
+            threading.Thread(target=engine.pause).start()
+            while not engine._control.locked():
+                pass
+
+    model.register_forward_hook(hook)
+
+    async def scenario() -> int:
+        task = asyncio.ensure_future(engine.generate([1, 2], SamplingParams(60), "a"))
+        while passes < 5 or engine._sleeper is None:
+            await asyncio.sleep(0)
+        sampled = engine._running["a"].row.sampled
+        engine.resume()
+        await task
+        return sampled
+
+    assert asyncio.run(scenario()) == 5
+
+
+def test_rows_that_ended_are_not_computed_any_more() -> None:
+    model = make_model()
+    engine = TorchEngine(model)
+    rows: list[int] = []
+
+    def count(module: Any, args: Any, kwargs: Any) -> None:
+        rows.append(kwargs["input_ids"].shape[0])
+
+    model.register_forward_pre_hook(count, with_kwargs=True)
+    lengths = [2, 2, 30, 4, 4, 4, 4, 6]
+
+    async def scenario() -> None:
+        await together(
+            *(engine.generate([n], SamplingParams(k), f"e{n}") for n, k in enumerate(lengths))
+        )
+
+    asyncio.run(scenario())
+    assert len(rows) == max(lengths)
+    assert rows[0] == 8
+    assert rows[6:] == [1] * 24
+    assert sum(rows) <= 1.25 * sum(lengths)
 
 
 def test_the_event_loop_lives_while_the_engine_computes() -> None:
@@ -443,6 +498,7 @@ def test_a_failing_model_fails_every_request_and_the_engine_recovers() -> None:
 
     failures = asyncio.run(scenario())
     assert all(isinstance(f, EngineError) and "out of memory" in str(f) for f in failures)
+    assert engine.stats["cache_bytes"] == 0
     assert all(isinstance(o, TokenOutput) for o in asyncio.run(scenario()))
 
 
@@ -468,7 +524,7 @@ def test_closing_fails_what_is_waiting_and_may_be_done_twice() -> None:
 
 def test_layers_without_full_attention_are_refused() -> None:
     model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=16))
-    with pytest.raises(EngineError, match="full attention only"):
+    with pytest.raises(OrchError, match="full attention only"):
         TorchEngine(model)
 
 

@@ -7,6 +7,7 @@ verbatim and closes it with one special token, whatever it does elsewhere.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -14,6 +15,8 @@ from orch_env.types import OrchError
 
 Message: TypeAlias = Mapping[str, Any]
 
+# Encoded texts that are kept, the least recently used one goes first.
+_KEPT = 256
 _MARK = "zqxMARKzqx"
 _QUESTION: Message = {"role": "user", "content": "x"}
 _ANSWER: Message = {"role": "assistant", "content": _MARK}
@@ -34,6 +37,7 @@ class TemplateProbe:
     def __init__(self, tokenizer: Any, variables: Mapping[str, Any]) -> None:
         self._tokenizer = tokenizer
         self._variables = dict(variables)
+        self._encoded: dict[str, array[int]] = {}
         self._name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
         if not getattr(tokenizer, "chat_template", None):
             raise self._error("the tokenizer has none; set tokenizer.chat_template")
@@ -67,9 +71,19 @@ class TemplateProbe:
         return str(text)
 
     def encode_whole(self, text: str) -> list[int]:
-        """Ids of a complete rendering (the template writes its own special tokens)."""
-        ids = self._tokenizer.encode(_well_formed(text), add_special_tokens=False)
-        return [int(i) for i in ids]
+        """Ids of a complete rendering (the template writes its own special tokens).
+
+        The members of a group ask for the same prompt, and often for the same observations, so
+        the latest answers are kept.
+        """
+        ids = self._encoded.pop(text, None)
+        if ids is None:
+            found = self._tokenizer.encode(_well_formed(text), add_special_tokens=False)
+            ids = array("q", found)
+            if len(self._encoded) >= _KEPT:
+                del self._encoded[next(iter(self._encoded))]
+        self._encoded[text] = ids
+        return ids.tolist()
 
     def encode(self, text: str) -> list[int]:
         """Ids of text that stands inside a rendering.

@@ -76,7 +76,7 @@ class EnvFactory:
         try:
             # Gymnasium's passive checker would look at every observation again.
             env: Any = gym.make(self._env, disable_env_checker=True, **self._config)
-        except (gym.error.Error, TypeError) as problem:
+        except (gym.error.Error, ImportError, TypeError) as problem:
             raise OrchError(f"environment {self._env!r} cannot be made: {problem}") from problem
         made: RolloutEnv = env
         return made

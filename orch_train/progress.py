@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from orch_train.trajectory import Group
 
 PHASES = {
@@ -117,15 +119,17 @@ class LiveDisplay:
 
     Args:
         iterations: training steps of the run.
+        console: where to draw; stderr by default.
     """
 
-    def __init__(self, iterations: int) -> None:
-        from rich.console import Console
+    def __init__(self, iterations: int, console: Console | None = None) -> None:
+        from rich.console import Console as NewConsole
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._iterations = iterations
-        self._console = Console(stderr=True)
+        self._console = console or NewConsole(stderr=True)
+        self._expected = 0
         self._bars = Progress(
             TextColumn("{task.description:<9}"),
             BarColumn(),
@@ -144,13 +148,15 @@ class LiveDisplay:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Show the part of the step that runs."""
-        self._bars.reset(self._step, description=name, total=None, unit="")
+        self._bars.remove_task(self._step)
+        self._step = self._bars.add_task(name, total=None, unit="")
+        self._expected = 0
         yield
 
     def expect(self, groups: int) -> None:
         """Lengthen the bar."""
-        known = self._bars.tasks[self._step].total or 0
-        self._bars.update(self._step, total=known + groups, unit="groups")
+        self._expected += groups
+        self._bars.update(self._step, total=self._expected, unit="groups")
 
     def sampled(self, group: Group) -> None:
         """Advance the bar."""
@@ -186,13 +192,15 @@ class LiveDisplay:
         from rich.console import Group as Stack
         from rich.panel import Panel
         from rich.table import Table
+        from rich.text import Text
 
+        # Texts and no markup: a line that is printed without markup redraws the panel, too.
         table = Table.grid(padding=(0, 2))
         if self._last is not None:
             for name, value in _panel_rows(self._last, self._iterations, self._rewards):
-                table.add_row(f"[bold]{name}", value)
+                table.add_row(Text(name, style="bold"), Text(value))
         if self._evaluation:
-            table.add_row("[bold]held out", self._evaluation)
+            table.add_row(Text("held out", style="bold"), Text(self._evaluation))
         return Panel(Stack(self._bars, table), title="GRPO", title_align="left")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from orch_env.types import (
     Episode,
@@ -29,7 +31,7 @@ from orch_train.metrics import (
     split_sampling,
     truncate_metrics,
 )
-from orch_train.progress import duration, sparkline, step_line, time_split
+from orch_train.progress import LiveDisplay, duration, sparkline, step_line, time_split
 from orch_train.rollout_store import RolloutStore, pack_trace, unpack_trace
 from orch_train.token_trace import TokenTrace
 from orch_train.trajectory import Group, Trajectory
@@ -235,15 +237,47 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 # -- what people see -------------------------------------------------------------------------
 
 
-def test_a_step_fits_one_line() -> None:
-    result = {
+def _step() -> dict[str, Any]:
+    return {
         "training_iteration": 5,
         "time_total_s": 50.0,
         "env_runners": rollout_metrics(_groups(), 2.0),
         "learners": {"default_policy": {"grad_norm": 0.125}},
         "timers": {"generate": 6.0, "env": 1.0, "learner_update": 3.0},
+        "fault_tolerance": {"num_groups_reissued": 2, "num_env_runner_restarts": 1},
+        "evaluation": {"success": 0.25, "n": 8, "greedy": {"success": 0.5}},
     }
-    line = step_line(result, 10)
+
+
+def test_the_live_panel_shows_the_phase_and_the_last_step() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, no_color=True)
+    with LiveDisplay(10, console) as display:
+        with display.phase("sample"):
+            display.expect(2)
+            display.sampled(_groups()[0])
+            display.expect(2)
+        display.note("[bold] is no markup here")
+        with display.phase("learn"):
+            display.learned(30, 120)
+            display.show(_step())
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    for piece in (
+        "1/4",
+        "groups",
+        "30/120",
+        "reward",
+        "gradient 0.125",
+        "1 runners restarted, 2 groups sampled again",
+        "held out: success 0.250  (greedy success 0.500)  n 8",
+        "[bold] is no markup here",
+        "step 5/10",
+    ):
+        assert piece in drawn
+    assert drawn.count("[bold]") == 1
+
+
+def test_a_step_fits_one_line() -> None:
+    line = step_line(_step(), 10)
     assert "\n" not in line
     for piece in ("step 5/10", "reward 0.500", "generate 60% learn 30% env 10%", "left 50s"):
         assert piece in line

@@ -6,8 +6,8 @@ prompt, three to five turns each, with observations between the messages. The `g
 is transformers' own `generate` on the same prompts. Process time stands beside wall time, since
 it says more on a busy machine.
 
-    python benchmarks/torch_engine.py
-    python benchmarks/torch_engine.py --model models/smollm2-135m-instruct --dtype bfloat16 \
+    python -m benchmarks.torch_engine
+    python -m benchmarks.torch_engine --model models/smollm2-135m-instruct --dtype bfloat16 \
         --prompt 900 --batches 1,8,16 --groups 2
 """
 
@@ -15,11 +15,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import platform
 import random
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.report import machine, write_report
 from orch_train.engines.protocol import SamplingParams
 from orch_train.engines.torch import TorchEngine
 from orch_train.model import load_model
@@ -90,23 +87,7 @@ def main() -> None:
             "prompt_tokens_reused": reused,
             "rows": [asdict(row) for row in rows],
         }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    cpus = Path("/proc/cpuinfo")
-    names = [x for x in cpus.read_text().splitlines() if "model name" in x] if cpus.exists() else []
-    return {
-        "cpu": names[0].split(":", 1)[1].strip() if names else platform.processor(),
-        "cores": len(names) or None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "commit": commit.stdout.strip() or None,
-    }
+        write_report(options.out, report)
 
 
 def _arguments() -> argparse.Namespace:

@@ -182,7 +182,9 @@ class TrainingRun:
         )
 
     def _outcome(self, *, interrupted: bool) -> RunOutcome:
-        results = [r for r in read_metrics(self._folder) if r["training_iteration"] > 0]
+        results = [
+            r for r in read_metrics(self._folder) if 0 < r["training_iteration"] <= self._saved
+        ]
         return RunOutcome(
             folder=self._folder,
             result=results[-1] if results else {},

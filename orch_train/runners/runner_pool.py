@@ -26,7 +26,7 @@ from orch_train.weight_sync.protocol import WeightTransport
 
 POLL_S = 0.2
 FETCH_TIMEOUT_S = 60.0
-_FIRST_STARTS = 3
+_FIRST_STARTS = 2
 """Times that a slot may fail while the pool first fills; later ones are bounded by the settings."""
 _HEALTH = "health"
 

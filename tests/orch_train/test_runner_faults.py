@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from orch_train.runners.ledger import GroupFailed, GroupLedger, Ticket
 from orch_train.runners.ray_runner_group import RayRunnerGroup
 from orch_train.runners.rollout import GroupRequest
 from orch_train.runners.runner_group import SamplingStopped
+from orch_train.runners.runner_slot import SlotState
 from tests.orch_train.gated_runner import GatedActor
 
 
@@ -55,181 +56,220 @@ def _settings(folder: Path, **faults: Any) -> Settings:
     )
 
 
-Start = Callable[..., RayRunnerGroup]
+class Runners:
+    """Two runners that all tests share, their switches, and what happened since a test began.
+
+    Starting an actor takes seconds (it imports torch), so each test leaves them usable.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.group = RayRunnerGroup(
+            _settings(folder), {"w": torch.tensor([0.0])}, 0, actor_class=GatedActor
+        )
+        self.pool = self.group._pool
+        self._plain = (self.pool._settings, self.pool._faults, self.group._attempts)
+        self.begin()
+
+    def begin(self) -> None:
+        for switch in self.folder.iterdir():
+            switch.unlink()
+        self.pool._settings, self.pool._faults, self.group._attempts = self._plain
+        self.pool._on_lost = self.group._runner_lost
+        self.group.sync_weights({"w": torch.tensor([0.0])}, 0)
+        # Whoever a test has killed is back before the next one begins.
+        while len(self.pool.healthy) < 2:
+            self.pool.tend()
+            self.pool.wait()
+        (self.folder / "attempts").touch()
+        self._before = self.group.fault_counts()
+
+    def patience(self, **faults: float) -> None:
+        self.pool._faults = self.pool._faults.model_copy(update=faults)
+
+    def counted(self, name: str) -> int:
+        return self.group.fault_counts()[name] - self._before[name]
+
+    def when_lost(self, do: Callable[[int, str], None]) -> None:
+        def lost(index: int, why: str) -> None:
+            do(index, why)
+            self.group._runner_lost(index, why)
+
+        self.pool._on_lost = lost
+
+
+@pytest.fixture(scope="module")
+def _shared(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runners]:
+    shared = Runners(tmp_path_factory.mktemp("gates"))
+    yield shared
+    shared.group.stop()
 
 
 @pytest.fixture
-def start(ray_local: None, tmp_path: Path, request: pytest.FixtureRequest) -> Start:
-    def make(settings: Settings | None = None, value: float = 0.0) -> RayRunnerGroup:
-        group = RayRunnerGroup(
-            settings or _settings(tmp_path), {"w": torch.tensor([value])}, 0, actor_class=GatedActor
-        )
-        request.addfinalizer(group.stop)
-        return group
-
-    return make
+def runners(_shared: Runners) -> Runners:
+    _shared.begin()
+    return _shared
 
 
 def _attempts(folder: Path) -> list[list[str]]:
     return [line.split() for line in (folder / "attempts").read_text().splitlines()]
 
 
-def test_groups_come_back_once_and_in_the_order_of_the_requests(start: Start) -> None:
-    groups = start().sample(_requests(9))
+def test_groups_come_back_once_and_in_the_order_of_the_requests(runners: Runners) -> None:
+    groups = runners.group.sample(_requests(9))
     assert [g.id for g in groups] == [f"g{i}" for i in range(9)]
     assert all(g.rewards == [0.0, 1.0] for g in groups)
+    assert {runner for _, runner, *_ in _attempts(runners.folder)} == {"0", "1"}
 
 
-def test_a_runner_killed_in_the_middle_of_a_step_loses_no_group(
-    start: Start, tmp_path: Path
-) -> None:
-    runners = start()
-    (tmp_path / "hold-0").touch()  # runner 0 has groups in flight for as long as it lives
-    victim = runners._pool.slots[0].pid
+def test_a_runner_killed_in_the_middle_of_a_step_loses_no_group(runners: Runners) -> None:
+    hold = runners.folder / "hold-0"
+    hold.touch()  # runner 0 has groups in flight for as long as it lives
+    victim = runners.pool.slots[0].pid
     assert victim is not None
     seen: list[str] = []
 
     def on_group(group: Any) -> None:
         seen.append(group.id)
         if len(seen) == 1:
-            (tmp_path / "hold-0").unlink()
+            hold.unlink()
             os.kill(victim, signal.SIGKILL)
 
-    groups = runners.sample(_requests(8), on_group=on_group)
+    groups = runners.group.sample(_requests(8), on_group=on_group)
 
     assert [g.id for g in groups] == [f"g{i}" for i in range(8)]
     assert sorted(seen) == sorted(g.id for g in groups)  # each exactly once
     assert all(len(g.trajectories) == 2 and g.rewards == [0.0, 1.0] for g in groups)
-    held = {g for g, _, pid, _ in _attempts(tmp_path) if int(pid) == victim}
-    again = {g for g, _, pid, _ in _attempts(tmp_path) if int(pid) != victim}
+    held = {g for g, _, pid, _ in _attempts(runners.folder) if int(pid) == victim}
+    again = {g for g, _, pid, _ in _attempts(runners.folder) if int(pid) != victim}
     assert held and held <= again
-    counts = runners.fault_counts()
-    assert counts["num_groups_reissued"] == len(held)
-    assert counts["num_env_runner_restarts"] == 1
+    assert runners.counted("num_groups_reissued") == len(held)
+    assert runners.counted("num_env_runner_restarts") == 1
 
 
-def test_a_replaced_runner_serves_the_current_weights(start: Start, tmp_path: Path) -> None:
-    runners = start()
-    runners.sync_weights({"w": torch.tensor([7.5], dtype=torch.bfloat16)}, 3)
-    for pid in runners.pids():
+def test_a_replaced_runner_serves_the_current_weights(runners: Runners) -> None:
+    runners.group.sync_weights({"w": torch.tensor([7.5], dtype=torch.bfloat16)}, 3)
+    for pid in runners.group.pids():
         os.kill(pid, signal.SIGKILL)
-    runners.sample(_requests(4))
-    for pid in runners.pids():
-        assert (tmp_path / f"weights-{pid}").read_text() == "3 [7.5] torch.bfloat16"
-    assert {version for *_, version in _attempts(tmp_path)} == {"3"}
+    runners.group.sample(_requests(4))
+    for slot in runners.pool.healthy:
+        written = (runners.folder / f"weights-{slot.pid}").read_text()
+        assert written == "3 [7.5] torch.bfloat16"
+    assert {version for *_, version in _attempts(runners.folder)} == {"3"}
 
 
-def test_weights_pushed_to_a_dead_runner_do_not_stop_the_run(start: Start) -> None:
-    runners = start()
-    os.kill(runners.pids()[0], signal.SIGKILL)
-    runners.sync_weights({"w": torch.tensor([1.0])}, 1)
-    groups = runners.sample(_requests(4))
+def test_weights_pushed_to_a_dead_runner_do_not_stop_the_run(runners: Runners) -> None:
+    os.kill(runners.group.pids()[0], signal.SIGKILL)
+    runners.group.sync_weights({"w": torch.tensor([1.0])}, 1)
+    groups = runners.group.sample(_requests(4))
     assert all(t.trace.versions[-1] == 1 for g in groups for t in g.trajectories)
 
 
-def test_a_hung_runner_is_replaced(start: Start, tmp_path: Path) -> None:
-    settings = _settings(tmp_path)
-    patience = settings.env_runners.model_copy(update={"sample_timeout_s": 0.5})
-    runners = start(settings.model_copy(update={"env_runners": patience}))
-    (tmp_path / "hold-0").touch()
-    hung = runners._pool.slots[0].pid
-    lost: list[int] = []
-    tell = runners._pool._on_lost
+def test_a_hung_runner_is_replaced(runners: Runners) -> None:
+    given = runners.pool._settings
+    patience = given.env_runners.model_copy(update={"sample_timeout_s": 0.5})
+    runners.pool._settings = given.model_copy(update={"env_runners": patience})
+    (runners.folder / "hold-0").touch()
+    hung = runners.pool.slots[0].pid
+    lost: list[str] = []
 
     def on_lost(index: int, why: str) -> None:
-        assert "more than 0.5 s" in why
-        (tmp_path / "hold-0").unlink(missing_ok=True)
-        lost.append(index)
-        tell(index, why)
+        lost.append(why)
+        (runners.folder / "hold-0").unlink(missing_ok=True)
 
-    runners._pool._on_lost = on_lost
-    groups = runners.sample(_requests(4))
-    assert len(groups) == 4 and lost == [0]
-    assert runners._pool.slots[0].pid != hung
+    runners.when_lost(on_lost)
+    assert len(runners.group.sample(_requests(4))) == 4
+    assert len(lost) == 1 and "more than 0.5 s" in lost[0]
+    assert runners.pool.slots[0].pid != hung
 
 
-def test_a_frozen_process_is_noticed_by_its_silence(start: Start, tmp_path: Path) -> None:
-    runners = start(_settings(tmp_path, env_runner_health_probe_timeout_s=0.5))
-    (tmp_path / "hold-0").touch()
-    frozen = runners._pool.slots[0].pid
+def test_a_frozen_process_is_noticed_by_its_silence(runners: Runners) -> None:
+    runners.patience(env_runner_health_probe_timeout_s=0.5)
+    (runners.folder / "hold-0").touch()
+    frozen = runners.pool.slots[0].pid
     assert frozen is not None
     seen: list[str] = []
+    lost: list[str] = []
 
     def on_group(group: Any) -> None:
         if not seen:
-            (tmp_path / "hold-0").unlink()
+            (runners.folder / "hold-0").unlink()
             os.kill(frozen, signal.SIGSTOP)
         seen.append(group.id)
 
-    groups = runners.sample(_requests(6), on_group=on_group)
+    runners.when_lost(lambda _, why: lost.append(why))
+    groups = runners.group.sample(_requests(6), on_group=on_group)
     assert len(groups) == len(set(seen)) == 6
-    assert runners.fault_counts()["num_env_runner_restarts"] == 1
+    assert len(lost) == 1 and "no answer to a ping for 0.5 s" in lost[0]
 
 
-def test_a_broken_engine_replaces_its_runner(start: Start, tmp_path: Path) -> None:
-    runners = start()
-    (tmp_path / "engine-0").touch()
-    broken = runners._pool.slots[0].pid
-    tell = runners._pool._on_lost
-
-    def on_lost(index: int, why: str) -> None:
-        (tmp_path / "engine-0").unlink()
-        tell(index, why)
-
-    runners._pool._on_lost = on_lost
-    assert len(runners.sample(_requests(4))) == 4
-    assert runners._pool.slots[0].pid != broken
+def test_a_broken_engine_replaces_its_runner(runners: Runners) -> None:
+    (runners.folder / "engine-0").touch()
+    broken = runners.pool.slots[0].pid
+    runners.when_lost(lambda index, why: (runners.folder / "engine-0").unlink())
+    assert len(runners.group.sample(_requests(4))) == 4
+    assert runners.pool.slots[0].pid != broken
 
 
-def test_a_group_that_always_fails_stops_the_run_with_the_reason(
-    start: Start, tmp_path: Path
-) -> None:
-    runners = start(_settings(tmp_path, max_group_attempts=3))
-    (tmp_path / "fail-g1").touch()
+def test_a_group_that_always_fails_stops_the_run_with_the_reason(runners: Runners) -> None:
+    runners.group._attempts = 3
+    (runners.folder / "fail-g1").touch()
     with pytest.raises(OrchError, match=r"'g1' failed 3 times.*environment is broken"):
-        runners.sample(_requests(3))
-    assert sum(line[0] == "g1" for line in _attempts(tmp_path)) == 3
-    # The group is usable afterwards: nothing of the failed call is left over.
-    (tmp_path / "fail-g1").unlink()
-    assert len(runners.sample(_requests(3))) == 3
+        runners.group.sample(_requests(3))
+    assert sum(line[0] == "g1" for line in _attempts(runners.folder)) == 3
+    assert runners.counted("num_env_runner_restarts") == 0
+    # The runners are usable afterwards: nothing of the failed call is left over.
+    (runners.folder / "fail-g1").unlink()
+    assert len(runners.group.sample(_requests(3))) == 3
 
 
-def test_a_users_mistake_is_reported_at_start_and_not_retried(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "bad-1").touch()
+def test_stopping_abandons_the_step_and_leaves_the_runners_usable(runners: Runners) -> None:
+    (runners.folder / "hold-0").touch()
+    seen: list[str] = []
+    with pytest.raises(SamplingStopped):
+        runners.group.sample(
+            _requests(6), on_group=lambda g: seen.append(g.id), should_stop=lambda: len(seen) > 1
+        )
+    (runners.folder / "hold-0").unlink()
+    assert [g.id for g in runners.group.sample(_requests(6))] == [f"g{i}" for i in range(6)]
+    assert runners.counted("num_env_runner_restarts") == 0
+
+
+def test_without_restarts_the_other_runners_finish(runners: Runners) -> None:
+    runners.patience(restart_failed_env_runners=False)
+    try:
+        os.kill(runners.group.pids()[0], signal.SIGKILL)
+        assert len(runners.group.sample(_requests(4))) == 4
+        assert runners.group.fault_counts()["num_healthy_env_runners"] == 1
+        os.kill(runners.group.pids()[0], signal.SIGKILL)
+        with pytest.raises(OrchError, match="no env runner is left"):
+            runners.group.sample(_requests(4))
+    finally:
+        for slot in runners.pool.slots:
+            slot.state = SlotState.DOWN
+
+
+def _start_one(folder: Path) -> None:
+    settings = _settings(folder)
+    one = settings.env_runners.model_copy(update={"num_env_runners": 1})
+    alone = settings.model_copy(update={"env_runners": one})
+    RayRunnerGroup(alone, {"w": torch.tensor([0.0])}, 0, actor_class=GatedActor).stop()
+
+
+def test_a_users_mistake_is_reported_at_start_and_not_retried(
+    ray_local: None, tmp_path: Path
+) -> None:
+    (tmp_path / "bad-0").touch()
     with pytest.raises(OrchError, match="the task file is damaged"):
-        start()
+        _start_one(tmp_path)
 
 
 def test_a_runner_that_cannot_start_is_an_error_and_no_endless_loop(
-    start: Start, tmp_path: Path
+    ray_local: None, tmp_path: Path
 ) -> None:
     (tmp_path / "crash-0").touch()
     with pytest.raises(OrchError, match="env runner 0 cannot start"):
-        start()
-
-
-def test_without_restarts_the_other_runners_finish(start: Start, tmp_path: Path) -> None:
-    runners = start(_settings(tmp_path, restart_failed_env_runners=False))
-    os.kill(runners.pids()[0], signal.SIGKILL)
-    assert len(runners.sample(_requests(4))) == 4
-    assert runners.fault_counts()["num_healthy_env_runners"] == 1
-    os.kill(runners.pids()[0], signal.SIGKILL)
-    with pytest.raises(OrchError, match="no env runner is left"):
-        runners.sample(_requests(4))
-
-
-def test_stopping_abandons_the_step_and_leaves_the_runners_usable(
-    start: Start, tmp_path: Path
-) -> None:
-    runners = start()
-    (tmp_path / "hold-0").touch()
-    seen: list[str] = []
-    with pytest.raises(SamplingStopped):
-        runners.sample(
-            _requests(6), on_group=lambda g: seen.append(g.id), should_stop=lambda: len(seen) > 1
-        )
-    (tmp_path / "hold-0").unlink()
-    assert [g.id for g in runners.sample(_requests(6))] == [f"g{i}" for i in range(6)]
+        _start_one(tmp_path)
 
 
 def test_too_few_cpus_are_an_error_and_no_silent_wait(ray_local: None, tmp_path: Path) -> None:

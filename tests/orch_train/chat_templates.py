@@ -76,7 +76,29 @@ REASONING = QWEN.replace(
 )
 """Opens the reasoning in the generation prompt."""
 
+THINKING = (
+    "{%- set ns = namespace(query=0) %}"
+    "{%- for m in messages if m.role == 'user' %}"
+    "{%- set ns.query = messages.index(m) %}{%- endfor %}"
+    "{%- for m in messages %}"
+    "{%- if m.role == 'assistant' %}"
+    "{%- set thought = m.content.split('</think>')[0].split('<think>')[-1].strip('\n')"
+    " if '</think>' in m.content else '' %}"
+    "{%- set text = m.content.split('</think>')[-1].lstrip('\n') %}"
+    "{{- '<|im_start|>assistant\n' }}"
+    "{%- if loop.index0 > ns.query and (loop.last or thought) %}"
+    "{{- '<think>\n' + thought + '\n</think>\n\n' }}{%- endif %}"
+    "{{- text + '<|im_end|>\n' }}"
+    "{%- else %}"
+    "{{- '<|im_start|>' + m.role.replace('tool', 'observation') + '\n' + m.content }}"
+    "{{- '<|im_end|>\n' }}"
+    "{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+"""Drops the reasoning of earlier answers once the user speaks again."""
+
 SPECIAL = {
+    THINKING: ("<|im_start|>", "<|im_end|>"),
     CHATML: ("<|im_start|>", "<|im_end|>"),
     QWEN: ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"),
     LLAMA: ("<|begin|>", "<|header|>", "<|/header|>", "<|eot|>"),

@@ -18,6 +18,7 @@ from tests.orch_train.chat_templates import (
     MISTRAL,
     QWEN,
     REASONING,
+    THINKING,
     sentence_tokenizer_for,
     tokenizer_for,
 )
@@ -222,6 +223,23 @@ def test_a_generation_prompt_that_opens_the_reasoning_is_served() -> None:
     chat, tokenizer = renderer(REASONING), tokenizer_for(REASONING)
     text = tokenizer.decode(chat.observe([{"role": "tool", "content": "found"}]))
     assert text.endswith("<|im_start|>assistant\n<think>\n")
+
+
+def test_reasoning_stays_in_the_stream_even_where_the_template_would_drop_it() -> None:
+    chat, tokenizer = renderer(THINKING), tokenizer_for(THINKING)
+    answer = "<think>\nhm\n</think>\n\nfind it"
+    observation = [{"role": "tool", "content": "found"}]
+    messages = [{"role": "user", "content": "where?"}]
+    stream = chat.start(messages)
+    for _ in range(2):
+        stream += chat.encode_action(answer) + chat.observe(observation)
+        messages += [{"role": "assistant", "content": answer}, *observation]
+    assert stream == whole(THINKING, messages, [])
+    followup = [{"role": "user", "content": "and now?"}]
+    stream += chat.encode_action(answer) + chat.observe(followup)
+    messages += [{"role": "assistant", "content": answer}, *followup]
+    assert str(tokenizer.decode(stream)).count("hm") == 3
+    assert "hm" not in str(tokenizer.decode(whole(THINKING, messages, [])))
 
 
 def test_a_template_that_rewrites_answers_is_refused_by_name_and_difference() -> None:

@@ -93,7 +93,8 @@ def estimate_memory(settings: Settings, folder: str) -> MemoryEstimate:
         "weights": each * shape.parameters + master,
         "gradients": 4 * shape.parameters,
         "optimizer": 8 * shape.parameters,
-        "activations": each * _ACTIVATIONS_PER_LAYER * layers * shape.hidden * tokens,
+        # float32 whatever the dtype: in bfloat16, norms and softmax keep upcast copies.
+        "activations": 4 * _ACTIVATIONS_PER_LAYER * layers * shape.hidden * tokens,
         # float32, with gradient; rarely more than half of the tokens are actions.
         "logits": 2 * 4 * shape.vocabulary * tokens // 2,
         "weights in transit": each * shape.parameters,

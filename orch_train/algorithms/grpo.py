@@ -41,6 +41,9 @@ from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_r
 
 logger = logging.getLogger(__name__)
 
+MISMATCH_ALARM = 0.05
+"""KL of sampling to current policy, in nats per token, that synchronous training never shows."""
+
 
 class GRPO:
     """The algorithm with its learner and runners; build it with ``config.build_algo()``.
@@ -130,6 +133,7 @@ class GRPO:
         timers = Timers()
         batch, learned = self.training_step(timers)
         self.last_batch = batch
+        _warn(learned)
         self._iteration += 1
         self._between_steps = True
         sampled = rollout_metrics(batch.groups, timers.seconds["sample"])
@@ -290,6 +294,19 @@ _LIFETIME = {
     "num_action_tokens_lifetime": "num_action_tokens",
     "time_total_s": "",
 }
+
+
+def _warn(learned: Mapping[str, float]) -> None:
+    """Say what a reader of the log must not miss."""
+    if not learned["num_optimizer_steps"]:
+        logger.warning("no group has a spread of rewards: nothing could be learned in this step")
+    elif learned["mismatch_kl"] > MISMATCH_ALARM:
+        logger.warning(
+            "engine and learner disagree about the policy: mismatch KL %.3g (above %g); the "
+            "recorded log-probabilities are not those of the weights that learn from them",
+            learned["mismatch_kl"],
+            MISMATCH_ALARM,
+        )
 
 
 def _learner(settings: Settings) -> LearnerSettings:

@@ -81,8 +81,8 @@ class EnvRunnerSettings(_Frozen):
         num_envs_per_env_runner: episodes that one runner keeps in flight.
         num_cpus_per_env_runner: CPUs that Ray reserves for a runner; also its compute threads.
         num_gpus_per_env_runner: GPUs that Ray reserves for a runner.
-        max_requests_in_flight_per_env_runner: groups queued at one runner; null: enough to fill
-            its environments.
+        max_requests_in_flight_per_env_runner: groups (of ``training.group_size``) queued at one
+            runner; null: enough to fill its environments, and one to spare.
         sample_timeout_s: a runner that has not brought a group back after this long counts as
             hung: it is replaced, and its groups are given out again.
         ray_address: ``local`` starts Ray on this machine; else the address of a cluster.

@@ -51,7 +51,8 @@ class RayRunnerGroup:
         *,
         actor_class: type[EnvRunnerActor] = EnvRunnerActor,
     ) -> None:
-        self._in_flight = groups_in_flight(settings)
+        self._settings = settings
+        self._in_flight = 1
         self._attempts = settings.fault_tolerance.max_group_attempts
         self._reissued = 0
         self._ledger: GroupLedger[SampleRequest] = GroupLedger([], max_attempts=1)
@@ -66,6 +67,7 @@ class RayRunnerGroup:
     ) -> list[Group]:
         """See `RunnerGroup.sample`."""
         self._ledger = GroupLedger(requests, max_attempts=self._attempts)
+        self._in_flight = groups_in_flight(self._settings, requests)
         done: dict[str, Group] = {}
         try:
             while not self._ledger.complete:

@@ -80,12 +80,16 @@ def make_runner_group(settings: Settings, weights: Weights, version: int) -> Run
     return RayRunnerGroup(settings, weights, version)
 
 
-def groups_in_flight(settings: Settings) -> int:
-    """Groups that are queued at one runner: enough to fill its environments, and one to spare."""
+def groups_in_flight(settings: Settings, requests: Sequence[SampleRequest]) -> int:
+    """Groups that may be queued at one runner: enough to fill its environments, one to spare.
+
+    Evaluation asks for groups of one, so what is bounded is the number of episodes.
+    """
+    size = max((request.group.size for request in requests), default=1)
     given = settings.env_runners.max_requests_in_flight_per_env_runner
     if given is not None:
-        return given
-    return settings.env_runners.num_envs_per_env_runner // settings.training.group_size + 1
+        return max(1, given * settings.training.group_size // size)
+    return settings.env_runners.num_envs_per_env_runner // size + 1
 
 
 class LocalRunnerGroup:
@@ -93,7 +97,7 @@ class LocalRunnerGroup:
 
     Args:
         runner: the runner.
-        settings: attempts per group and groups in flight are read from here.
+        settings: attempts per group and episodes in flight are read from here.
         weights: served from the start.
         version: their version.
     """
@@ -103,7 +107,7 @@ class LocalRunnerGroup:
     ) -> None:
         self._runner = runner
         self._attempts = settings.fault_tolerance.max_group_attempts
-        self._lanes = groups_in_flight(settings)
+        self._settings = settings
         self._transport = InProcessTransport()
         self._loop = asyncio.new_event_loop()
         self._reissued = 0
@@ -118,10 +122,11 @@ class LocalRunnerGroup:
     ) -> list[Group]:
         """See `RunnerGroup.sample`."""
         ledger = GroupLedger(requests, max_attempts=self._attempts)
+        lanes = min(len(requests), groups_in_flight(self._settings, requests))
         done: dict[str, Group] = {}
         try:
             self._loop.run_until_complete(
-                self._sample(ledger, done, on_group or _ignore, should_stop)
+                self._sample(ledger, lanes, done, on_group or _ignore, should_stop)
             )
         finally:
             self._reissued += ledger.reissued
@@ -153,13 +158,12 @@ class LocalRunnerGroup:
     async def _sample(
         self,
         ledger: GroupLedger[SampleRequest],
+        count: int,
         done: dict[str, Group],
         on_group: OnGroup,
         should_stop: ShouldStop | None,
     ) -> None:
-        lanes = [
-            asyncio.ensure_future(self._lane(ledger, done, on_group)) for _ in range(self._lanes)
-        ]
+        lanes = [asyncio.ensure_future(self._lane(ledger, done, on_group)) for _ in range(count)]
         pending = set(lanes)
         try:
             while pending:

@@ -84,6 +84,16 @@ def test_the_engine_samples_what_the_learner_believes(toy_config: GRPOConfig) ->
     assert turns > 4  # the cache of an earlier turn was used, too
 
 
+def test_an_engine_on_other_weights_raises_the_alarm(
+    toy_config: GRPOConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    with toy_config.build_algo() as algo:
+        stale = {name: tensor * 1.5 for name, tensor in _weights(algo).items()}
+        algo.runners.sync_weights(stale, 0)
+        algo.train()
+    assert "engine and learner disagree" in caplog.text
+
+
 def test_two_runs_are_equal_to_the_bit(toy_config: GRPOConfig) -> None:
     ends = []
     for _ in range(2):
@@ -132,13 +142,16 @@ def test_a_step_that_was_abandoned_never_happened(toy_config: GRPOConfig) -> Non
         assert _same(_weights(algo), expected)
 
 
-def test_a_batch_without_any_spread_takes_no_step(toy_config: GRPOConfig) -> None:
+def test_a_batch_without_any_spread_takes_no_step(
+    toy_config: GRPOConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     config = toy_config.environment(env_config={"flat": True})
     with config.build_algo() as algo:
         before = _weights(algo)
         result = algo.train()
         assert _same(before, _weights(algo))
     assert result["weights_seq_no"] == 0
+    assert "nothing could be learned" in caplog.text
     assert result["env_runners"]["groups"]["zero_variance"] == 2
     assert result["env_runners"]["groups"]["zero_variance_all_fail"] == 2
 

@@ -12,18 +12,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orch_env.evaluation import ComplexFuncBenchEnv, summarise
+from orch_env.formats import get_format
 from orch_env.types import OrchError, StopReason
+from orch_train.algorithms.task_order import stable_seed
+from orch_train.chat import ChatRenderer
 from orch_train.config import Settings
+from orch_train.engines import make_engine
 from orch_train.environments import TaskIds, env_config
 from orch_train.metrics import component_means
+from orch_train.model import load_tokenizer
 from orch_train.progress import Observer
+from orch_train.runners.env_runner import SampleRequest
+from orch_train.runners.rollout import GroupRequest, RolloutEnv, RolloutLimits, run_groups
 from orch_train.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from orch_env.evaluation import ComplexFuncBenchEnv
-    from orch_train.runners.rollout import RolloutEnv
     from orch_train.runners.runner_group import RunnerGroup
 
 logger = logging.getLogger(__name__)
@@ -118,35 +125,22 @@ def evaluate_model(
         OrchError: the model or a task is not usable.
         EngineError: the engine failed.
     """
-    from orch_env.formats import get_format
-    from orch_train.algorithms.task_order import stable_seed
-    from orch_train.chat import ChatRenderer
-    from orch_train.engines import make_engine
-    from orch_train.model import load_tokenizer
-    from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_groups
-
     folder = model_folder(model)
     chat = ChatRenderer(load_tokenizer(folder), get_format(call_format))
-    engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
     recorder = _Recorder(env)
     limits = RolloutLimits(
         max_tokens_per_turn=max_tokens_per_turn, max_context=max_context, temperature=temperature
     )
-    requests = [
-        GroupRequest(f"eval:{task}", task, seed, stable_seed("evaluation", seed))
-        for task in task_ids
-    ]
+    base = stable_seed("evaluation", seed)
+    requests = [GroupRequest(f"eval:{task}", task, seed, base) for task in task_ids]
+    engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
+    places = recorder.places(max_concurrent)
 
     async def play() -> None:
-        done = 0
         groups = run_groups(
-            recorder.make,
-            engine,
-            chat,
-            requests,
-            limits=limits,
-            max_concurrent=recorder.places(max_concurrent),
+            recorder.make, engine, chat, requests, limits=limits, max_concurrent=places
         )
+        done = 0
         async for _ in groups:
             done += 1
             if progress is not None:
@@ -161,8 +155,6 @@ def evaluate_model(
 
 def model_folder(path: str) -> str:
     """The model inside a checkpoint, or the path itself."""
-    from pathlib import Path
-
     inner = Path(path) / "model"
     if not (Path(path) / "config.json").is_file() and (inner / "config.json").is_file():
         return str(inner)
@@ -177,8 +169,6 @@ def open_benchmark(settings: Settings, tasks: TaskIds) -> ComplexFuncBenchEnv | 
     """
     if tasks.held_out is None or settings.environment.env != _OUR_ENV:
         return None
-    from orch_env.evaluation import ComplexFuncBenchEnv
-
     config = env_config(settings, held_out=True)
     known = {key: config[key] for key in _BENCHMARK_ARGUMENTS if key in config}
     try:
@@ -212,10 +202,6 @@ def benchmark_score(benchmark: ComplexFuncBenchEnv, trajectory: Trajectory) -> d
 
 
 def _requests(settings: Settings, task_ids: Sequence[str], temperature: float) -> list[Any]:
-    from orch_train.algorithms.task_order import stable_seed
-    from orch_train.runners.env_runner import SampleRequest
-    from orch_train.runners.rollout import GroupRequest
-
     seed = settings.evaluation.seed
     return [
         SampleRequest(
@@ -244,8 +230,6 @@ def _summary(
         "reward": component_means(episodes),
     }
     if benchmark is not None:
-        from orch_env.evaluation import summarise
-
         tasks = {task.id: task for task in benchmark.tasks}
         scores = [benchmark_score(benchmark, trajectory) for trajectory in episodes]
         scored: Mapping[str, Any] = summarise(scores, [tasks[t.task_id] for t in episodes])

@@ -20,6 +20,7 @@ from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.algorithms.batch_sampler import BatchSampler, SampledBatch
+from orch_train.algorithms.learner_settings import learner_settings
 from orch_train.algorithms.task_order import TaskOrder
 from orch_train.checkpoint import (
     CheckpointMetadata,
@@ -27,12 +28,10 @@ from orch_train.checkpoint import (
     settings_for,
     write_checkpoint,
 )
-from orch_train.config import GRPOConfig, Settings
+from orch_train.config import GRPOConfig
 from orch_train.environments import TaskIds, check_data, prompt_lengths
 from orch_train.evaluation import evaluate_policy, open_benchmark
 from orch_train.learner.learner import Learner
-from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.settings import LearnerSettings
 from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling
 from orch_train.model import load_model, load_tokenizer
 from orch_train.progress import Observer, SilentObserver
@@ -84,7 +83,9 @@ class GRPO:
         self._stop_requested: Callable[[], bool] = lambda: False
         prompt_lengths(self.settings, make_chat(self.settings))
         self._tokenizer = load_tokenizer(self.settings.model.path)
-        self.learner = Learner(load_model(self.settings.model.path), _learner(self.settings))
+        self.learner = Learner(
+            load_model(self.settings.model.path), learner_settings(self.settings)
+        )
         self._order = TaskOrder(self._tasks.training, self.settings.debugging.seed)
         self._iteration = self._version = 0
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
@@ -307,35 +308,3 @@ def _warn(learned: Mapping[str, float]) -> None:
             learned["mismatch_kl"],
             MISMATCH_ALARM,
         )
-
-
-def _learner(settings: Settings) -> LearnerSettings:
-    """The learner's part of the configuration, in its own words."""
-    training, learners = settings.training, settings.learners
-    return LearnerSettings(
-        optimizer=OptimizerSettings(
-            lr=training.lr,
-            weight_decay=training.weight_decay,
-            grad_clip=training.grad_clip,
-            lr_schedule=training.lr_schedule,
-            warmup_updates=training.lr_warmup_updates,
-            total_updates=training.iterations * training.updates_per_batch,
-        ),
-        loss=training.loss,
-        clip_low=training.clip_low,
-        clip_high=training.clip_high,
-        advantage=training.advantage,
-        advantage_eps=training.advantage_eps,
-        length_constant=training.length_constant,
-        updates_per_batch=training.updates_per_batch,
-        max_tokens_per_microbatch=learners.max_tokens_per_microbatch,
-        layout=learners.layout,
-        temperature=settings.rollouts.temperature,
-        entropy_coeff=training.entropy_coeff,
-        zero_variance="keep" if training.zero_variance == "keep" else "drop",
-        gradient_checkpointing=learners.gradient_checkpointing,
-        dtype=settings.model.dtype,
-        device="cuda" if learners.num_gpus_per_learner else "cpu",
-        num_threads=learners.num_cpus_per_learner,
-        seed=settings.debugging.seed,
-    )

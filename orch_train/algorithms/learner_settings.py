@@ -1,0 +1,43 @@
+"""The learner's part of a configuration, in the learner's own words.
+
+Apart so that neither side depends on the other: the configuration imports without torch, and the
+learner can be used without a configuration.
+"""
+
+from __future__ import annotations
+
+from orch_train.config import Settings
+from orch_train.learner.optimizer import OptimizerSettings
+from orch_train.learner.settings import LearnerSettings
+
+
+def learner_settings(settings: Settings) -> LearnerSettings:
+    """Translate the groups ``training``, ``learners``, ``rollouts`` and ``model``."""
+    training, learners = settings.training, settings.learners
+    return LearnerSettings(
+        optimizer=OptimizerSettings(
+            lr=training.lr,
+            weight_decay=training.weight_decay,
+            grad_clip=training.grad_clip,
+            lr_schedule=training.lr_schedule,
+            warmup_updates=training.lr_warmup_updates,
+            total_updates=training.iterations * training.updates_per_batch,
+        ),
+        loss=training.loss,
+        clip_low=training.clip_low,
+        clip_high=training.clip_high,
+        advantage=training.advantage,
+        advantage_eps=training.advantage_eps,
+        length_constant=training.length_constant,
+        updates_per_batch=training.updates_per_batch,
+        max_tokens_per_microbatch=learners.max_tokens_per_microbatch,
+        layout=learners.layout,
+        temperature=settings.rollouts.temperature,
+        entropy_coeff=training.entropy_coeff,
+        zero_variance="keep" if training.zero_variance == "keep" else "drop",
+        gradient_checkpointing=learners.gradient_checkpointing,
+        dtype=settings.model.dtype,
+        device="cuda" if learners.num_gpus_per_learner else "cpu",
+        num_threads=learners.num_cpus_per_learner,
+        seed=settings.debugging.seed,
+    )

@@ -1,4 +1,4 @@
-"""Task files: JSON Lines of `Task`, plain or gzipped, and the data sets bundled with the package."""
+"""Task files: JSON Lines of `Task`, plain or gzipped, and the bundled data sets."""
 
 from __future__ import annotations
 

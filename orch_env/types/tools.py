@@ -29,7 +29,7 @@ class ToolSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolSpec:
-        """Read a plain ``{name, description, parameters}`` or OpenAI's ``{type, function}`` form."""
+        """Read ``{name, description, parameters}``, or OpenAI's ``{type, function}`` form."""
         body = data["function"] if isinstance(data.get("function"), Mapping) else data
         name = body.get("name")
         if not isinstance(name, str) or not name:

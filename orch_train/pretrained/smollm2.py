@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -77,7 +78,7 @@ def convert(gguf: Path, out: Path) -> int:
     for leftover in ("quantization_config", "_pre_quantization_dtype"):
         if hasattr(config, leftover):
             delattr(config, leftover)
-    model = LlamaForCausalLM(config)
+    model: Any = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
     model.load_state_dict(source.state_dict())
     model = model.to(torch.bfloat16)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -158,6 +158,18 @@ def test_a_replaced_runner_serves_the_current_weights(runners: Runners) -> None:
     assert {version for *_, version in _attempts(runners.folder)} == {"3"}
 
 
+def test_a_runner_that_starts_during_a_sync_gets_the_new_weights(runners: Runners) -> None:
+    slot = runners.pool.slots[0]
+    runners.pool.lose(slot, "for the test")
+    runners.pool.tend()
+    assert slot.state is SlotState.STARTING
+    runners.group.sync_weights({"w": torch.tensor([2.0])}, 9)
+    while slot.state is not SlotState.HEALTHY:
+        runners.pool.tend()
+        runners.pool.wait()
+    assert (runners.folder / f"weights-{slot.pid}").read_text().startswith("9 [2.0]")
+
+
 def test_weights_pushed_to_a_dead_runner_do_not_stop_the_run(runners: Runners) -> None:
     os.kill(runners.group.pids()[0], signal.SIGKILL)
     runners.group.sync_weights({"w": torch.tensor([1.0])}, 1)

@@ -28,7 +28,8 @@ class EnvironmentSettings(_Frozen):
     """Which environment, and what it is made with.
 
     Attributes:
-        env: a registered Gymnasium id.
+        env: a registered Gymnasium id; ``package.module:id`` imports the module first, which
+            runners in other processes need for environments of your own.
         env_config: keyword arguments of ``gym.make``: ``tasks``, ``cache``, ``reward``,
             ``call_format``, ``max_turns``, ...; paths are relative to the current directory.
     """

@@ -71,6 +71,13 @@ async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
     return list(await asyncio.gather(*work))
 
 
+async def sampling_began(engine: TorchEngine, *tasks: asyncio.Future[Any]) -> None:
+    """Wait until some message is under way, and fail rather than wait for ever."""
+    while not any(r.row.sampled for r in engine._running.values()):
+        assert not any(t.done() for t in tasks)
+        await asyncio.sleep(0)
+
+
 def prompt_of(rng: random.Random, longest: int = 40) -> list[int]:
     return [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, longest))]
 
@@ -256,15 +263,13 @@ def test_new_weights_take_over_in_the_middle_of_a_message() -> None:
     prompts = [prompt_of(random.Random(n)) for n in range(4)]
 
     async def scenario() -> list[TokenOutput]:
-        async def switch() -> None:
-            while not any(r.row.sampled for r in engine._running.values()):
-                await asyncio.sleep(0)
-            engine.sync(other.state_dict(), 5)
-
         requests = [
-            engine.generate(p, SamplingParams(150, seed=n), f"e{n}") for n, p in enumerate(prompts)
+            asyncio.ensure_future(engine.generate(p, SamplingParams(150, seed=n), f"e{n}"))
+            for n, p in enumerate(prompts)
         ]
-        return (await together(switch(), *requests))[1:]
+        await sampling_began(engine, *requests)
+        engine.sync(other.state_dict(), 5)
+        return list(await asyncio.gather(*requests))
 
     outputs = asyncio.run(scenario())
     for prompt, output in zip(prompts, outputs, strict=True):
@@ -334,8 +339,7 @@ def test_a_pause_freezes_messages_and_changes_nothing_in_them() -> None:
         engine = TorchEngine(make_model())
         task = asyncio.ensure_future(engine.generate([1, 2], SamplingParams(200, seed=3), "a"))
         if pause:
-            while not any(r.row.sampled for r in engine._running.values()):
-                await asyncio.sleep(0)
+            await sampling_began(engine, task)
             engine.pause()
             frozen = [r.row.sampled for r in engine._running.values()]
             for _ in range(50):
@@ -365,7 +369,8 @@ def test_a_pause_takes_hold_after_the_current_step() -> None:
 
     async def scenario() -> int:
         task = asyncio.ensure_future(engine.generate([1, 2], SamplingParams(60), "a"))
-        while passes < 5 or engine._sleeper is None:
+        while engine._sleeper is None:
+            assert not task.done()
             await asyncio.sleep(0)
         sampled = engine._running["a"].row.sampled
         engine.resume()
@@ -420,8 +425,7 @@ def test_a_cancelled_request_leaves_the_others_alone() -> None:
     async def scenario() -> TokenOutput:
         kept = asyncio.ensure_future(engine.generate([1, 2], SamplingParams(60, seed=1), "kept"))
         gone = asyncio.ensure_future(engine.generate([4, 5], SamplingParams(200, seed=2), "gone"))
-        while not any(r.row.sampled for r in engine._running.values()):
-            await asyncio.sleep(0)
+        await sampling_began(engine, kept, gone)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
         output = await kept
@@ -440,8 +444,8 @@ def test_the_engine_serves_one_event_loop_after_the_other() -> None:
     async def abandoned() -> None:
         task = asyncio.ensure_future(engine.generate([1, 2], SamplingParams(200), "b"))
         while not engine._running:
+            assert not task.done()
             await asyncio.sleep(0)
-        assert not task.done()
 
     asyncio.run(abandoned())
     engine.release("a")
@@ -508,6 +512,7 @@ def test_closing_fails_what_is_waiting_and_may_be_done_twice() -> None:
     async def scenario() -> None:
         task = asyncio.ensure_future(engine.generate([1], SamplingParams(200), "a"))
         while not engine._running:
+            assert not task.done()
             await asyncio.sleep(0)
         engine.close()
         await task

@@ -67,8 +67,8 @@ WORKFLOWS = (
         "pilotage",
         ((_SHIP, _PILOT), (_BOOK,)),
         (
-            "Book the pilot {pilot} for {ship}.",
-            "Please book pilot {pilot} for the ship {ship}.",
+            "Book the pilot {pilot} for the ship {ship}.",
+            "Please book pilot {pilot} to guide ship {ship}.",
             "The ship {ship} needs the pilot {pilot}: book one.",
         ),
     ),
@@ -80,8 +80,8 @@ WORKFLOWS = (
             (CallPlan("confirm_booking", {"booking": Output(2, "/booking")}),),
         ),
         (
-            "Book the pilot {pilot} for {ship} and confirm it.",
-            "Please book pilot {pilot} for the ship {ship}, then confirm.",
+            "Book the pilot {pilot} for the ship {ship} and confirm it.",
+            "Please book pilot {pilot} to guide ship {ship}, then confirm.",
             "The ship {ship} needs the pilot {pilot}: book and confirm.",
         ),
     ),

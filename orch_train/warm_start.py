@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ from orch_train.runners.env_runner import make_chat
 from orch_train.runners.runner_group import make_runner_group
 from orch_train.sft import SFTSettings, SFTStop, SFTTrainer
 from orch_train.stop_signal import StopSignal
+
+_SAY_EVERY_S = 5.0
+"""Steps are said at most this often; evaluations always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,15 @@ def run_warm_start(
         StopSignal(lambda name: _say(f"{name}: stopping after this step")) as stop,
         (folder / "metrics.jsonl").open("w", encoding="utf-8") as lines,
     ):
+        said = 0.0
 
         def on_metrics(metrics: Mapping[str, Any]) -> None:
+            nonlocal said
             lines.write(json.dumps(plain(metrics), allow_nan=False) + "\n")
             lines.flush()
-            _say(_line(metrics))
+            if "evaluation/success" in metrics or time.monotonic() - said >= _SAY_EVERY_S:
+                _say(_line(metrics))
+                said = time.monotonic()
 
         done = trainer.train(
             [d.trace for d in demonstrations.demonstrations],

@@ -17,8 +17,8 @@ from orch_env.servers.server import Server, read, write
 from orch_env.servers.table import Table
 from orch_env.types.json import JsonObject
 
-NUM_SHIPS = 400
-NUM_PILOTS = 160
+NUM_SHIPS = 640
+NUM_PILOTS = 240
 
 ShipId = Annotated[str, Pattern("S-[0-9]{4}")]
 BerthId = Annotated[str, Pattern("B-[0-9]{4}")]

@@ -29,9 +29,9 @@ from orch_env.tasks import save_tasks
 from orch_env.types import Task, ToolResult
 from orch_env.types.json import JsonObject
 
-HELDOUT_SHARE = 0.3
+HELDOUT_SHARE = 0.25
 """Share of the ships, and of the pilots, that only held-out tasks name."""
-TRAIN_TASKS, HELDOUT_TASKS = 640, 240
+TRAIN_TASKS, HELDOUT_TASKS = 960, 240
 """Tasks of each split, the same number of every kind."""
 
 

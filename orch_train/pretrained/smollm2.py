@@ -72,7 +72,7 @@ def convert(gguf: Path, out: Path) -> int:
             dtype=torch.float32,
         )
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    except (OSError, ValueError, KeyError) as problem:
+    except (ImportError, OSError, ValueError, KeyError) as problem:
         raise OrchError(f"{str(gguf)!r} cannot be read as a GGUF model: {problem}") from problem
     config = source.config
     for leftover in ("quantization_config", "_pre_quantization_dtype"):

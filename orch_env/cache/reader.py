@@ -102,7 +102,7 @@ class FileReader:
             row: Row | None = self._connection().execute(sql, parameters).fetchone()
         except UnicodeEncodeError:
             return None  # a lone surrogate in a task id: nothing of that name can be stored
-        except (sqlite3.Error, OSError) as problem:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as problem:
             raise _damaged(self._path, problem) from problem
         return row
 
@@ -114,7 +114,7 @@ class FileReader:
         """See :class:`Reader`."""
         try:
             return self._connection().execute(sql, parameters).fetchall()
-        except (sqlite3.Error, OSError) as problem:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as problem:
             raise _damaged(self._path, problem) from problem
 
     def close(self) -> None:

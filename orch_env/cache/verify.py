@@ -42,7 +42,8 @@ def _structure(path: Path) -> list[str]:
         rows = connection.execute("PRAGMA integrity_check(10)").fetchall()
         broken = connection.execute("PRAGMA foreign_key_check").fetchall()
         facts = connection.execute(sql.META).fetchall()
-    except sqlite3.Error as problem:
+    # SQLite's own messages quote damaged bytes, which need not be UTF-8.
+    except (sqlite3.Error, UnicodeDecodeError) as problem:
         return [f"SQLite cannot read the file: {problem}"]
     finally:
         connection.close()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orch_env.cli.main import main
+from orch_env.tasks import load_tasks
 
 CASE = {
     "id": "one",
@@ -169,16 +170,12 @@ def test_eval_shows_people_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_eval_plays_a_file_of_actions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    actions = write(
-        tmp_path / "actions.jsonl",
-        {
-            "task_id": "cargo-heldout-000",
-            "actions": [
-                '<tool_call>{"name": "find_ship", "arguments": {"name": "Gunigi"}}</tool_call>',
-                '<tool_call>{"name": "find_ship", "arguments": {"name": "Gunigi"}}</tool_call>',
-            ],
-        },
-    )
+    task = load_tasks("harbour/heldout")[0]
+    first, second = task.gold_calls
+    assert second.name != first.name == "find_ship"
+    call = json.dumps({"name": first.name, "arguments": first.arguments})
+    action = f"<tool_call>{call}</tool_call>"
+    actions = write(tmp_path / "actions.jsonl", {"task_id": task.id, "actions": [action, action]})
     words = ["eval", "--tasks", "harbour/heldout", "--policy", actions, "--limit", "1", "--json"]
     code, out, _ = run(capsys, *words)
     result = json.loads(out)

@@ -119,7 +119,8 @@ class SFTSummary:
         tokens: tokens trained on, observations included.
         loss_first: mean cross-entropy per action token (nats) of the first step.
         loss_last: the same, mean of the last 10 steps.
-        evaluations: one mapping each: ``step``, ``seconds``, and what ``evaluate`` returned.
+        evaluations: one mapping each: ``step``, ``seconds``, and what ``evaluate`` returned; the
+            last one is of the final weights, unless a signal ended the warm start.
     """
 
     stop: SFTStop
@@ -264,6 +265,8 @@ class _Run:
                 stop = self._measured(metrics) if due else None
                 if self.on_metrics is not None:
                     self.on_metrics(metrics)
+        if self.settings.eval_every and stop is not SFTStop.INTERRUPTED and not self._is_measured():
+            self._measured({})
         last = self.losses[-10:]
         return SFTSummary(
             stop=stop,
@@ -276,6 +279,10 @@ class _Run:
             loss_last=sum(last) / len(last) if last else None,
             evaluations=tuple(self.evaluations),
         )
+
+    def _is_measured(self) -> bool:
+        """Whether the last evaluation is of the weights as they are now."""
+        return bool(self.evaluations) and self.evaluations[-1]["step"] == self.steps
 
     def _bound(self) -> SFTStop | None:
         chosen = self.settings

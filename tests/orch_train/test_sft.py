@@ -186,3 +186,9 @@ def test_wrong_requests_are_one_clear_line() -> None:
         SFTTrainer(small_llama(), settings(max_steps=1, eval_every=1)).train(traces())
     with pytest.raises(OrchError, match="no demonstration"):
         SFTTrainer(small_llama(), settings(max_steps=1)).train([TokenTrace()])
+
+
+def test_the_last_evaluation_is_of_the_final_weights() -> None:
+    trainer = SFTTrainer(small_llama(), settings(max_steps=5, eval_every=2))
+    summary = trainer.train(traces(), evaluate=lambda model: {"success": 0.0})
+    assert [e["step"] for e in summary.evaluations] == [2, 4, 5]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from orch_env.types import OrchError, Task
+from orch_env.types.json import JsonObject
 
 BUNDLED = Path(__file__).parent / "data"
 
@@ -53,15 +54,7 @@ def load_tasks(path: str | os.PathLike[str]) -> list[Task]:
         source = found
     tasks: list[Task] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(read_lines(source), start=1):
-        if not line.strip():
-            continue
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError) as problem:
-            raise OrchError(f"{source}: line {number} is not JSON ({problem})") from problem
-        if not isinstance(data, dict):
-            raise OrchError(f"{source}: line {number} must be a JSON object")
+    for number, data in read_records(source):
         try:
             task = Task.from_dict(data)
         except OrchError as problem:
@@ -73,6 +66,24 @@ def load_tasks(path: str | os.PathLike[str]) -> list[Task]:
         seen[task.id] = number
         tasks.append(task)
     return tasks
+
+
+def read_records(path: Path) -> Iterator[tuple[int, JsonObject]]:
+    """The objects of a JSON Lines file with their line numbers, from 1; blank lines are skipped.
+
+    Raises:
+        OrchError: the file cannot be read, or a line is no JSON object (the message has the line).
+    """
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError) as problem:
+            raise OrchError(f"{path}: line {number} is not JSON ({problem})") from problem
+        if not isinstance(data, dict):
+            raise OrchError(f"{path}: line {number} must be a JSON object")
+        yield number, data
 
 
 def read_lines(path: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +60,12 @@ def score(
       orch reward score --reward graduated --weights '{"atomic": 1, "orchestration": 0}' \
           --tasks harbour episodes.jsonl
     """
-    from orch_env.tasks import load_tasks
+    from orch_env.tasks import load_tasks, read_records
 
     spec = _spec(name, weights)
     tasks = {t.id: t for t in load_tasks(tasks_file)} if tasks_file is not None else None
     scorer = LineScorer(spec, tasks)
-    for number, data in _records(file):
+    for number, data in read_records(file):
         try:
             line_id, breakdown = scorer.score(data)
         except OrchError as problem:
@@ -175,18 +175,3 @@ def _json_object(text: str, option: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise OrchError(f"{option} must be a JSON object, got {text!r}")
     return value
-
-
-def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    from orch_env.tasks import read_lines
-
-    for number, line in enumerate(read_lines(file), start=1):
-        if not line.strip():
-            continue
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError) as problem:
-            raise OrchError(f"{file}: line {number} is not JSON ({problem})") from problem
-        if not isinstance(data, dict):
-            raise OrchError(f"{file}: line {number} must be a JSON object")
-        yield number, data

@@ -156,6 +156,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         self._owns_backend = True
         self._backend: ToolBackend | None = open_backend()
         self._tools_json: dict[str, str] = {}
+        self._scored_tasks: dict[str, Task] = {}
         self._running: RunningEpisode | None = None
 
     @property
@@ -399,6 +400,15 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             text = self._tools_json[task.id] = json.dumps([s.to_openai() for s in specs])
         return text
 
+    def _scored(self, task: Task) -> Task:
+        """The task as rewards see it: with whole tool specs, whose schemas some of them check."""
+        found = self._scored_tasks.get(task.id)
+        if found is None:
+            found = self._scored_tasks[task.id] = task.with_tools(
+                self._require_backend().tools(task)
+            )
+        return found
+
     def _transition(
         self, running: RunningEpisode, observation: str, messages: list[JsonObject]
     ) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -408,7 +418,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             info["stop_reason"] = reason.value
         if reason is StopReason.INFRASTRUCTURE:
             return observation, 0.0, False, True, info
-        paid = self._payout.pay(running.task, running.episode())
+        paid = self._payout.pay(self._scored(running.task), running.episode())
         if self._payout.breakdown is not None:
             info["reward"] = self._payout.breakdown.to_dict()
             info["success"] = self._payout.success

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orch_env.rewards.made_calls import MadeCall, call_identity, made_calls
-from orch_env.rewards.outcome import StateReader, answers_equal
+from orch_env.rewards.outcome import AnswerRule, read_outcome
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 
 
@@ -22,10 +22,10 @@ class BinaryReward:
     """Success or not.
 
     Attributes:
-        state_reader: reads final states; without one, the calls decide in the state's stead.
+        answers: how a closing answer is held against gold's.
     """
 
-    state_reader: StateReader | None = None
+    answers: AnswerRule = field(default_factory=AnswerRule)
 
     @property
     def name(self) -> str:
@@ -40,20 +40,12 @@ class BinaryReward:
         matched = sum(number in taken.values() for number in required)
         parts = {"matched": matched / len(required) if required else 1.0}
         calls_done = matched == len(required) and (bool(task.gold_calls) or not made)
-        outcome = (
-            self.state_reader(task, episode)
-            if self.state_reader is not None and task.final_state is not None
-            else None
-        )
-        done = []
-        if outcome is not None:
-            parts["state"] = float(outcome.equal)
-            done.append(outcome.equal)
-        elif task.final_state is not None:
-            done.append(calls_done)
-        if task.answer is not None:
-            parts["answer"] = float(answers_equal(task.answer, episode.final))
-            done.append(parts["answer"] == 1.0)
+        outcome = read_outcome(task, episode, self.answers)
+        done: list[bool] = []
+        for name, part in (("state", outcome.state), ("answer", outcome.answer)):
+            if part is not None:
+                parts[name] = part
+                done.append(part == 1.0)
         if not done:
             done.append(calls_done)
         return RewardBreakdown(float(all(done)), parts, _accounts(made, taken))

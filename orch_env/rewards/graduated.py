@@ -29,7 +29,7 @@ from orch_env.rewards.arguments import Comparison, argument_leaves, compare_argu
 from orch_env.rewards.edges import GoldEdges, edges_of, satisfied_edges
 from orch_env.rewards.made_calls import MadeCall, call_identity, made_calls
 from orch_env.rewards.matching import assign
-from orch_env.rewards.outcome import StateReader, answers_equal
+from orch_env.rewards.outcome import AnswerRule, read_outcome
 from orch_env.rewards.visibility import Visibility
 from orch_env.rewards.weights import Weights
 from orch_env.types import CallAccount, Episode, GoldCall, RewardBreakdown, Task
@@ -97,13 +97,13 @@ class GraduatedReward:
             of 1).
         answer: weight of the closing answer beside one gold call, where the task has an answer.
         state: weight of the final state likewise.
-        state_reader: reads final states; without one the state term is left out.
+        answers: how a closing answer is held against gold's.
     """
 
     weights: Weights = field(default_factory=Weights)
     answer: float = 1.0
     state: float = 1.0
-    state_reader: StateReader | None = None
+    answers: AnswerRule = field(default_factory=AnswerRule)
 
     @property
     def name(self) -> str:
@@ -185,17 +185,16 @@ class GraduatedReward:
             "matched": len(matched) / required if required else 1.0,
         }
         score = sum(p.score for p in matched) / required if required else 1.0
-        weight, collateral = float(n), 1.0
-        if task.final_state is not None and self.state_reader is not None:
-            outcome = self.state_reader(task, episode)
-            if outcome is not None:
-                parts["state"] = float(outcome.equal)
-                score = _mix(score, weight, parts["state"], self.state)
-                weight += self.state
-                collateral = COLLATERAL if outcome.collateral else 1.0
-        if task.answer is not None:
-            parts["answer"] = float(answers_equal(task.answer, episode.final))
-            score = _mix(score, weight, parts["answer"], self.answer)
+        weight = float(n)
+        outcome = read_outcome(task, episode, self.answers)
+        if outcome.state is not None:
+            parts["state"] = outcome.state
+            score = _mix(score, weight, outcome.state, self.state)
+            weight += self.state
+        if outcome.answer is not None:
+            parts["answer"] = outcome.answer
+            score = _mix(score, weight, outcome.answer, self.answer)
+        collateral = COLLATERAL if outcome.collateral else 1.0
         cost = verbosity_cost(extra, n) if n else 1.0 - ABSTENTION**extra
         parts["extra_calls"] = float(extra)
         parts["cost"] = cost

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from orch_env.types import Episode, Task
 from orch_env.types.json import Json
@@ -13,23 +11,33 @@ from orch_env.values import values_equal
 
 
 @dataclass(frozen=True, slots=True)
-class StateOutcome:
-    """What reading the servers' state at the end of an episode said.
+class AnswerRule:
+    """How a closing answer is held against gold's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an episode achieved beyond its calls.
 
     Attributes:
-        equal: the state is gold's.
-        collateral: something outside of what gold touches was changed.
+        state: 1.0 if everything that gold changes has gold's value in the end, else 0.0; ``None``
+            where the task gives no final state, gold changes nothing, or the tools hold no state.
+        answer: 0..1, how right the closing answer is; ``None`` where the task gives none.
+        collateral: something that gold leaves alone was changed.
     """
 
-    equal: bool
+    state: float | None = None
+    answer: float | None = None
     collateral: bool = False
 
 
-StateReader: TypeAlias = Callable[[Task, Episode], StateOutcome | None]
-"""Reads the final state of an episode; ``None`` where it cannot (a replayed cache has none).
-
-The seam for stateful servers: a reward that is given no reader leaves the state term out.
-"""
+def read_outcome(task: Task, episode: Episode, rule: AnswerRule) -> Outcome:
+    """Compare an episode's state and answer with the task's."""
+    answer = None if task.answer is None else float(answers_equal(task.answer, episode.final))
+    if task.final_state is None or episode.state is None:
+        return Outcome(None, answer)
+    equal = values_equal(task.final_state, episode.state)
+    return Outcome(float(equal) if task.final_state else None, answer, False)
 
 
 def answers_equal(gold: Json, final: str | None) -> bool:

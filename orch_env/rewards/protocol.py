@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from orch_env.types import Episode, RewardBreakdown, Task
@@ -18,3 +19,22 @@ class Reward(Protocol):
     def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
         """Return the total, in the reward's documented range, with everything it is made of."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One named part of a reward, as its breakdown reports it.
+
+    Attributes:
+        name: key in ``RewardBreakdown.components``.
+        low: least value; ``-inf`` where there is none.
+        high: greatest value; ``inf`` where there is none.
+        equation: how it is computed, one line of plain text.
+        source: paper and equation or section, or ``"ours"``.
+    """
+
+    name: str
+    low: float
+    high: float
+    equation: str
+    source: str = "ours"

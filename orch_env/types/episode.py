@@ -59,6 +59,8 @@ class CallAccount:
         orchestration: 0..1, how right its place in the data flow is.
         arguments: leaf pointer -> ``equal | type | wrong | missing | unknown``.
         why: one sentence for a person.
+        credit: what the call adds to the total (negative: takes away), see
+            :class:`RewardBreakdown`.
     """
 
     turn: int
@@ -68,6 +70,7 @@ class CallAccount:
     orchestration: float = 0.0
     arguments: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
+    credit: float = 0.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CallAccount:
@@ -84,33 +87,54 @@ class CallAccount:
             "orchestration": self.orchestration,
             "arguments": dict(self.arguments),
             "why": self.why,
+            "credit": self.credit,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class RewardBreakdown:
-    """A reward with everything it was made of."""
+    """A reward with everything it was made of.
+
+    Where ``turns`` is set the total is attributed: ``total == base + sum(turns)`` (up to float
+    noise), and a turn's share is the sum of its calls' ``credit`` plus what belongs to the turn
+    itself (a closing answer, say).
+
+    Attributes:
+        total: the reward.
+        components: what it was made of, by name.
+        calls: one account per model call, in order.
+        turns: each turn's share of the total, ``None`` where the reward does not attribute.
+        base: the share of an episode that does nothing.
+    """
 
     total: float
     components: Mapping[str, float] = field(default_factory=dict)
     calls: tuple[CallAccount, ...] = ()
+    turns: tuple[float, ...] | None = None
+    base: float = 0.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RewardBreakdown:
-        """Read ``{total, components, calls}``."""
+        """Read ``{total, components, calls}``, with ``turns`` and ``base`` where attributed."""
+        turns = data.get("turns")
         return cls(
             total=float(data["total"]),
             components={k: float(v) for k, v in (data.get("components") or {}).items()},
             calls=tuple(CallAccount.from_dict(c) for c in data.get("calls") or ()),
+            turns=None if turns is None else tuple(float(t) for t in turns),
+            base=float(data.get("base") or 0.0),
         )
 
     def to_dict(self) -> JsonObject:
         """The JSON form of INTERFACE."""
-        return {
+        out: JsonObject = {
             "total": self.total,
             "components": dict(self.components),
             "calls": [c.to_dict() for c in self.calls],
         }
+        if self.turns is not None:
+            out["turns"], out["base"] = list(self.turns), self.base
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +184,8 @@ class Episode:
         final: the closing answer's text, ``None`` if there was none.
         stop_reason: why it ended, ``None`` while it runs.
         reward: the breakdown, ``None`` if not scored.
+        state: what the episode changed in its servers so far, ``{server: {table: {id: record or
+            null}}}`` (null: deleted), ``None`` where the tools hold no state.
     """
 
     task_id: str
@@ -168,6 +194,7 @@ class Episode:
     final: str | None = None
     stop_reason: StopReason | None = None
     reward: RewardBreakdown | None = None
+    state: Json = None
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
@@ -206,6 +233,7 @@ class Episode:
                 final=data.get("final"),
                 stop_reason=StopReason(reason) if reason is not None else None,
                 reward=RewardBreakdown.from_dict(reward) if reward is not None else None,
+                state=data.get("state"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise OrchError(
@@ -230,6 +258,8 @@ class Episode:
             "stop_reason": self.stop_reason.value if self.stop_reason is not None else None,
             "reward": self.reward.to_dict() if self.reward is not None else None,
         }
+        if self.state is not None:
+            out["state"] = self.state
         if with_digest:
             out["digest"] = self.digest
         return out

@@ -141,7 +141,8 @@ class Task:
         servers: names of the stateful servers that the task runs on (empty: the cache).
         seed: seed of the servers' world, ``None`` for the episode's own.
         answer: gold answer, where there is one.
-        final_state: gold state of the servers after the task, where there is one.
+        final_state: what gold changes in the servers, in the form of ``Episode.state``, where
+            there is one.
         metadata: domain, template, split, calls, depth, width, edges, and free keys.
     """
 
@@ -172,6 +173,14 @@ class Task:
     def tool_names(self) -> tuple[str, ...]:
         """Names of the offered tools."""
         return tuple(t if isinstance(t, str) else t.name for t in self.tools)
+
+    def tool_spec(self, name: str) -> ToolSpec | None:
+        """The whole spec of an offered tool, ``None`` if the task only names it or lacks it."""
+        return next((t for t in self.tools if isinstance(t, ToolSpec) and t.name == name), None)
+
+    def with_tools(self, specs: tuple[ToolSpec, ...]) -> Task:
+        """A copy that carries whole specs, for rewards that look at schemas."""
+        return replace(self, tools=specs)
 
     def with_metadata(self, **entries: Json) -> Task:
         """A copy with some metadata entries replaced."""

@@ -7,9 +7,6 @@ from dataclasses import replace
 from hypothesis import given, settings
 
 from orch_env import Episode, GoldCall, Task, ToolCall, Turn, make_reward
-from orch_env.rewards.binary import BinaryReward
-from orch_env.rewards.graduated import GraduatedReward
-from orch_env.rewards.outcome import StateOutcome
 from orch_env.types import ErrorType
 from tests.orch_env.reward_world import Corruption, World, corrupt, make_world, worlds
 
@@ -60,18 +57,17 @@ def test_where_there_is_an_answer_it_decides() -> None:
     assert done(world, [calls("a")], "41") == 0.0
 
 
-def test_a_state_reader_decides_where_gold_has_a_final_state() -> None:
-    task = Task("t", ({"role": "user", "content": ""},), gold=((A,),), final_state={"x": 1})
-    episode = Episode("t", turns=(Turn("", tuple(calls("a")), ("{}",)),))
-    good, bad = StateOutcome(equal=True), StateOutcome(equal=False)
-    messy = StateOutcome(equal=True, collateral=True)
-    assert BinaryReward(lambda *_: good)(task, Episode("t")).total == 1.0
-    assert BinaryReward(lambda *_: bad)(task, episode).total == 0.0
-    assert BinaryReward(lambda *_: None)(task, episode).total == 1.0  # then the calls decide
-    # graduated: S' = (1 * 1 + 1 * state) / 2; a collateral change multiplies by 0.8.
-    assert GraduatedReward(state_reader=lambda *_: good)(task, episode).total == 1.0
-    assert GraduatedReward(state_reader=lambda *_: bad)(task, episode).total == 0.5
-    assert abs(GraduatedReward(state_reader=lambda *_: messy)(task, episode).total - 0.8) < 1e-9
-    # With an answer besides: (1 * 1 + 1 * 1 + 1 * 0) / 3.
-    both = GraduatedReward(state_reader=lambda *_: good)(replace(task, answer=5), episode)
-    assert abs(both.total - 2 / 3) < 1e-9
+def test_the_final_state_decides_where_gold_has_one() -> None:
+    task = Task(
+        "t",
+        ({"role": "user", "content": ""},),
+        gold=((A,),),
+        final_state={"s": {"rooms": {"1": {"free": False}}}},
+    )
+    turns = (Turn("", tuple(calls("a")), ("{}",)),)
+    good = Episode("t", turns=turns, state={"s": {"rooms": {"1": {"free": False}}}})
+    bad = Episode("t", turns=turns, state={})
+    silent = Episode("t", turns=turns)  # the tools hold no state: then the calls decide
+    assert BINARY(task, replace(good, turns=())).total == 1.0
+    assert BINARY(task, bad).total == 0.0
+    assert BINARY(task, silent).total == 1.0

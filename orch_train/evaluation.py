@@ -226,6 +226,7 @@ def _summary(
         "reward_mean": sum(t.reward for t in episodes) / count,
         "success": sum(t.success for t in episodes) / count,
         "episode_len_mean": sum(len(t.episode.turns) for t in episodes) / count,
+        "tool_calls_mean": sum(len(t.episode.calls) for t in episodes) / count,
         "n": count,
         "reward": component_means(episodes),
     }

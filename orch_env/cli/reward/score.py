@@ -1,4 +1,8 @@
-"""``orch reward``: score stored trajectories."""
+"""``orch reward score``: score stored trajectories, one JSON line each.
+
+The hard decision: tools are taken from a catalogue that the user names (``--cache``, or the one
+bundled with ``--tasks``), never looked up by names that stand in the scored file.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,7 @@ if TYPE_CHECKING:
     from orch_env.rewards.protocol import Reward
 
 
-@click.group()
-def reward() -> None:
-    """Score trajectories with a reward."""
-
-
-@reward.command()
+@click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--reward",

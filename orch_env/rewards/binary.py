@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 
 from orch_env.rewards.made_calls import MadeCall, call_identity, made_calls
 from orch_env.rewards.outcome import AnswerRule, read_outcome
+from orch_env.rewards.protocol import Component
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
+
+COMPONENTS = (
+    Component("matched", 0.0, 1.0, "share of required gold calls made exactly, one to one"),
+    Component("state", 0.0, 1.0, "final state equal to gold's; only where gold changes state"),
+    Component("answer", 0.0, 1.0, "closing answer equal to gold's; only where gold has one"),
+)
 
 
 @dataclass(frozen=True, slots=True)

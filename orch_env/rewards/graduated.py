@@ -30,6 +30,7 @@ from orch_env.rewards.edges import GoldEdges, edges_of, satisfied_edges
 from orch_env.rewards.made_calls import MadeCall, call_identity, made_calls
 from orch_env.rewards.matching import assign
 from orch_env.rewards.outcome import AnswerRule, read_outcome
+from orch_env.rewards.protocol import Component
 from orch_env.rewards.visibility import Visibility
 from orch_env.rewards.weights import Weights
 from orch_env.types import CallAccount, Episode, GoldCall, RewardBreakdown, Task
@@ -47,6 +48,21 @@ COLLATERAL = 0.8
 """Factor for a change of state that gold does not make."""
 GRAIN = 2.0**40
 """Totals are multiples of 1 / GRAIN."""
+COMPONENTS = (
+    Component("atomic", 0.0, 1.0, "mean over required gold calls of 0.1 + 0.2 T + 0.5 V + 0.2 ok"),
+    Component("orchestration", 0.0, 1.0, "mean over required gold calls of F V ok"),
+    Component("matched", 0.0, 1.0, "share of required gold calls that have a call"),
+    Component("extra_calls", 0.0, math.inf, "x: calls neither assigned nor optional"),
+    Component(
+        "cost",
+        0.0,
+        math.inf,
+        "0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b)), b = ceil(n/2)",
+    ),
+    Component("failed_calls", 0.0, math.inf, "calls that returned an error"),
+    Component("state", 0.0, 1.0, "final state equal to gold's; only where gold changes state"),
+    Component("answer", 0.0, 1.0, "closing answer equal to gold's; only where gold has one"),
+)
 
 
 @dataclass(frozen=True, slots=True)

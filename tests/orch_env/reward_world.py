@@ -8,8 +8,8 @@ gold call returns its own result, any other call an empty one, so that the rewar
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -25,6 +25,7 @@ from orch_env.types import (
     Turn,
     ValueRef,
 )
+from orch_env.types.json import JsonObject
 from orch_env.values import calls_equal
 
 TOOLS = ("find", "list", "book", "pay")
@@ -32,21 +33,52 @@ OTHER_TOOL = "weather"
 """A tool that no gold trace uses."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class World:
-    """A task with the result of each gold call, by number."""
+    """A task with what its tools answer and change.
+
+    Attributes:
+        task: the task.
+        results: the result of each gold call, by number.
+        writes: gold call number -> what it changes, in the form of ``Episode.state``.
+    """
 
     task: Task
     results: tuple[str, ...]
+    writes: Mapping[int, JsonObject] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        if sum(map(len, self.results)) > 4000:
+            return f"World({self.task.id!r})"  # a recorded task: its id says all
+        return f"World({self.task!r}, {self.results!r}, {dict(self.writes)!r})"
 
     def gold_turns(self) -> list[list[ToolCall]]:
         return [[ToolCall(c.name, c.arguments) for c in step] for step in self.task.gold]
 
-    def play(self, turns: Sequence[Sequence[ToolCall]], final: str | None = "done") -> Episode:
-        """The episode in which the model makes these calls; ``error`` of a call is kept."""
+    def play(
+        self,
+        turns: Sequence[Sequence[ToolCall]],
+        final: str | None = "done",
+        *,
+        shown: Mapping[str, str] | None = None,
+        collateral: bool = False,
+    ) -> Episode:
+        """The episode in which the model makes these calls; ``error`` of a call is kept.
+
+        The k-th successful call that equals a gold call has the result (and the effect) of the
+        k-th gold call that is equal to it.
+
+        Args:
+            turns: the calls of each message.
+            final: the closing answer.
+            shown: tool -> result of a call that gold does not hold.
+            collateral: also change something that gold leaves alone.
+        """
+        left = [list(numbers) for numbers in self._twins()]
+        done: list[int] = []
         made = []
         for calls in turns:
-            results = tuple(self._result(call) for call in calls)
+            results = tuple(self._result(call, left, done, shown or {}) for call in calls)
             made.append(Turn("", tuple(calls), results, "\n".join(results)))
         if final is not None:
             made.append(Turn(final))
@@ -55,18 +87,60 @@ class World:
             turns=tuple(made),
             final=final,
             stop_reason=StopReason.ANSWERED if final is not None else None,
+            state=self._state(done, collateral),
         )
 
-    def gold_episode(self) -> Episode:
-        return self.play(self.gold_turns(), str(self.task.answer or "done"))
+    def gold_final(self) -> str:
+        """The closing message of gold."""
+        answer = self.task.answer
+        return "done" if answer is None else str(answer)
 
-    def _result(self, call: ToolCall) -> str:
+    def gold_episode(self) -> Episode:
+        return self.play(self.gold_turns(), self.gold_final())
+
+    def _twins(self) -> list[list[int]]:
+        """Numbers of the gold calls, equal ones together."""
+        groups: list[list[int]] = []
+        calls = self.task.gold_calls
+        for number, call in enumerate(calls):
+            for group in groups:
+                other = calls[group[0]]
+                if calls_equal(call.name, call.arguments, other.name, other.arguments):
+                    group.append(number)
+                    break
+            else:
+                groups.append([number])
+        return groups
+
+    def _result(
+        self, call: ToolCall, left: list[list[int]], done: list[int], shown: Mapping[str, str]
+    ) -> str:
         if call.error is not None:
             return json.dumps({"error": {"type": call.error.value, "message": "no"}})
-        for number, gold in enumerate(self.task.gold_calls):
+        calls = self.task.gold_calls
+        for group in left:
+            gold = calls[group[0]]
             if calls_equal(call.name, call.arguments, gold.name, gold.arguments):
+                number = group.pop(0) if len(group) > 1 else group[0]
+                done.append(number)
                 return self.results[number]
-        return '{"data": []}'
+        return shown.get(call.name, '{"data": []}')
+
+    def _state(self, done: Sequence[int], collateral: bool) -> JsonObject | None:
+        if self.task.final_state is None and not self.writes:
+            return None
+        state = merged([self.writes[n] for n in sorted(set(done)) if n in self.writes])
+        return merged([state, {"side": {"log": {"77": {"touched": True}}}}]) if collateral else state
+
+
+def merged(changes: Sequence[JsonObject]) -> JsonObject:
+    """Several changes of ``{server: {table: {id: record}}}`` as one."""
+    whole: JsonObject = {}
+    for change in changes:
+        for server, tables in change.items():
+            for table, records in tables.items():
+                whole.setdefault(server, {}).setdefault(table, {}).update(records)
+    return whole
 
 
 def make_world(

@@ -1,24 +1,40 @@
-"""The rewards by name, and how a configuration becomes one.
+"""The catalogue of rewards: each preset by name, with its options, its range and its parts.
 
-The hard decision: a reward is built from plain data (a name, or a name with options), so that an
-environment's keyword arguments stay serialisable.
+The hard decision: a preset is built from plain data (option names and values), so that an
+environment's keyword arguments stay serialisable; its parts are documented where they are
+computed, by each module's ``COMPONENTS``, and only gathered here.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from orch_env.rewards import binary, graduated, paper, prove, tier
 from orch_env.rewards.binary import BinaryReward
 from orch_env.rewards.graduated import GraduatedReward
 from orch_env.rewards.paper import PaperReward
-from orch_env.rewards.protocol import Reward
-from orch_env.rewards.prove import ProveReward
-from orch_env.rewards.tier import TierReward
+from orch_env.rewards.protocol import Component, Reward
+from orch_env.rewards.prove import ProveReward, ProveWeights
+from orch_env.rewards.tier import TierReward, TierWeights
 from orch_env.rewards.weights import Weights
 from orch_env.types import OrchError
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Something that can be set about a reward.
+
+    Attributes:
+        default: its value where nothing is set, as plain data.
+        about: what it does, one line.
+    """
+
+    default: Any
+    about: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +42,63 @@ class Preset:
     """A named reward.
 
     Attributes:
-        build: makes it from checked options.
-        options: the option names it takes.
+        build: makes it from options whose names are known; it checks their values.
+        summary: what it pays for, one line.
+        source: paper, or ``"ours"``.
+        equation: the total from the components, one line of plain text.
+        range: least and greatest total with the default options; infinite where there is none.
+        components: its parts, as its breakdowns report them.
+        options: what can be set, by name.
     """
 
     build: Callable[[Mapping[str, Any]], Reward]
-    options: tuple[str, ...] = ()
+    summary: str
+    source: str
+    equation: str
+    range: tuple[float, float]
+    components: tuple[Component, ...]
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+
+def build_preset(name: str, options: Mapping[str, Any]) -> Reward:
+    """Build a preset.
+
+    Args:
+        name: one of `PRESETS`.
+        options: plain data by option name; numbers where a schedule could stand.
+
+    Raises:
+        OrchError: an unknown name or option (the nearest one is named), or a bad value.
+    """
+    if name not in PRESETS:
+        raise OrchError(
+            f"there is no reward {name!r}{nearest(name, PRESETS)}; "
+            f"the names are {', '.join(PRESETS)}"
+        )
+    preset = PRESETS[name]
+    check_options(name, options, preset.options)
+    return preset.build(options)
+
+
+def check_options(name: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse the options that a reward does not have.
+
+    Raises:
+        OrchError: there is one; the nearest that exists is named.
+    """
+    names = list(known)
+    for option in given:
+        if option not in names:
+            raise OrchError(
+                f"reward {name!r} has no option {option!r}{nearest(str(option), names)}; "
+                f"it takes {', '.join(names) or 'none'}"
+            )
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)``, or nothing where nothing is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _graduated(options: Mapping[str, Any]) -> Reward:
@@ -49,64 +116,70 @@ def _paper(options: Mapping[str, Any]) -> Reward:
 
 
 def _binary(options: Mapping[str, Any]) -> Reward:
+    del options
     return BinaryReward()
-
-
-PRESETS: dict[str, Preset] = {
-    "graduated": Preset(_graduated, ("weights", "answer_weight", "state_weight")),
-    "paper": Preset(_paper, ("weights",)),
-    "prove": Preset(ProveReward.from_options, ("weights", "alpha", "beta")),
-    "tier": Preset(TierReward.from_options, ("weights",)),
-    "binary": Preset(_binary),
-}
-
-
-def make_reward(spec: str | Mapping[str, Any]) -> Reward:
-    """Build a reward.
-
-    Args:
-        spec: a preset's name, or ``{"name": ..., option: value}``, such as
-            ``{"name": "graduated", "weights": {"atomic": 0.3, "orchestration": 0.7}}``.
-
-    Raises:
-        OrchError: an unknown name or option (the nearest one is named), or a bad value.
-
-    Example:
-        >>> make_reward("graduated").name
-        'graduated'
-    """
-    if isinstance(spec, str):
-        name, options = spec, {}
-    elif isinstance(spec, Mapping) and isinstance(spec.get("name"), str):
-        name = spec["name"]
-        options = {str(key): value for key, value in spec.items() if key != "name"}
-    else:
-        raise OrchError(
-            f"a reward is a name or an object with a 'name', got {spec!r}; "
-            f"the names are {', '.join(PRESETS)}"
-        )
-    if name not in PRESETS:
-        raise OrchError(
-            f"there is no reward {name!r}{_nearest(name, PRESETS)}; "
-            f"the names are {', '.join(PRESETS)}"
-        )
-    preset = PRESETS[name]
-    for option in options:
-        if option not in preset.options:
-            raise OrchError(
-                f"reward {name!r} has no option {option!r}{_nearest(option, preset.options)}; "
-                f"it takes {', '.join(preset.options) or 'none'}"
-            )
-    return preset.build(options)
-
-
-def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _share(options: Mapping[str, Any], name: str) -> float:
     value = options.get(name, 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise OrchError(f"option {name!r} must be a number of at least 0, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise OrchError(f"option {name!r} must be a finite number of at least 0, got {value!r}")
     return float(value)
+
+
+PRESETS: dict[str, Preset] = {
+    "graduated": Preset(
+        _graduated,
+        summary="partial credit per call and for the data flow; gold is the unique maximum",
+        source="ours",
+        equation="max(0, S (1 - cost)), S = (w_a atomic + w_o orchestration) with state and answer "
+        "averaged in where the task gives them; without gold calls 0.5^N",
+        range=(0.0, 1.0),
+        components=graduated.COMPONENTS,
+        options={
+            "weights": Option(asdict(Weights()), "of the two halves of a call; sum at most 1"),
+            "answer_weight": Option(1.0, "of the closing answer beside one gold call"),
+            "state_weight": Option(1.0, "of the final state beside one gold call"),
+        },
+    ),
+    "paper": Preset(
+        _paper,
+        summary="the published graduated reward, its defects included; to compare with",
+        source="arXiv 2603.24709",
+        equation="w_a R_atomic_validity + w_o R_outcome_orchestration",
+        range=(0.0, 1.0),
+        components=paper.COMPONENTS,
+        options={"weights": Option(asdict(Weights()), "of the two parts")},
+    ),
+    "prove": Preset(
+        ProveReward.from_options,
+        summary="validity of calls, coverage of gold in order, and a penalty beyond a call budget",
+        source="arXiv 2606.03892",
+        equation="0.5 val + 0.5 cov + 0.15 eff + 0.2 name + 0.1 arg",
+        range=(-math.inf, 1.3),
+        components=prove.COMPONENTS,
+        options={
+            "weights": Option(asdict(ProveWeights()), "of the five terms"),
+            "alpha": Option(0.5, "slope of the penalty beyond the budget"),
+            "beta": Option(0.5, "extra calls granted per gold call"),
+        },
+    ),
+    "tier": Preset(
+        TierReward.from_options,
+        summary="schema, execution and answer; needs no gold trajectory",
+        source="arXiv 2605.16790",
+        equation="0.1 (format + names + parameters + types + execution) + 0.5 answer, scaled to 1 "
+        "without the answer where the task has none; 0 if format is 0",
+        range=(0.0, 1.0),
+        components=tier.COMPONENTS,
+        options={"weights": Option(asdict(TierWeights()), "of the parts; proportions only")},
+    ),
+    "binary": Preset(
+        _binary,
+        summary="1 if everything the task asks was done, else 0",
+        source="the baseline of the papers",
+        equation="[state and answer right where given, else every required gold call made]",
+        range=(0.0, 1.0),
+        components=binary.COMPONENTS,
+    ),
+}

@@ -144,16 +144,21 @@ class LineScorer:
 
     def _reward_for(self, case: ReferenceCase) -> Reward:
         """The reward with the case's own weights, unless the user gave some or it takes none."""
-        from orch_env.rewards import PRESETS
-
-        takes_weights = "weights" in PRESETS[self._spec["name"]].options
-        if case.weights is None or "weights" in self._spec or not takes_weights:
+        if case.weights is None or "weights" in self._spec or not self._takes_weights():
             return self._reward
         key = (case.weights.atomic, case.weights.orchestration)
         if key not in self._weighted:
             own = {"atomic": key[0], "orchestration": key[1]}
             self._weighted[key] = self._make({**self._spec, "weights": own})
         return self._weighted[key]
+
+    def _takes_weights(self) -> bool:
+        """Whether the reward has the two parts that a case weighs."""
+        from orch_env.rewards import PRESETS
+
+        preset = PRESETS.get(self._spec["name"])
+        option = preset.options.get("weights") if preset is not None else None
+        return option is not None and set(option.default) == {"atomic", "orchestration"}
 
 
 def _spec(name: str, weights: str | None) -> dict[str, Any]:

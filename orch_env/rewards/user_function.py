@@ -1,0 +1,86 @@
+"""Functions of the user's own by name: ``module:function``.
+
+The hard decision: such a name may stand in a configuration or on a command line only. Nothing
+that reads a task, an episode or a cache file hands a name of its content to this module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orch_env.types import OrchError
+
+
+def is_function_path(name: object) -> bool:
+    """Whether a name is meant as ``module:function``; no name of our own has a colon."""
+    return isinstance(name, str) and ":" in name
+
+
+def load_function(
+    path: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    takes: tuple[str, ...],
+    role: str = "reward",
+) -> Callable[..., Any]:
+    """Import a function and check that it can be called.
+
+    Args:
+        path: ``module:function``; the module is looked for on Python's path.
+        options: keyword arguments that it will get.
+        takes: names of the positional arguments that it will get, for checks and errors.
+        role: what it is to serve as, for errors.
+
+    Raises:
+        OrchError: the path is malformed, the module or the function is not there, the module
+            fails while it is imported, or the function does not take these arguments.
+    """
+    where = f"{role} {path!r}"
+    module_name, _, attribute = path.partition(":")
+    if not attribute.isidentifier() or not all(
+        part.isidentifier() for part in module_name.split(".")
+    ):
+        raise OrchError(f"{where}: a function of your own is named module:function")
+    function = getattr(_module(module_name, where), attribute, None)
+    if function is None:
+        raise OrchError(f"{where}: module {module_name!r} has no {attribute!r}")
+    if not callable(function):
+        raise OrchError(f"{where}: {attribute!r} is a {type(function).__name__} and no function")
+    made: Callable[..., Any] = function
+    _check_signature(made, takes, options or {}, where)
+    return made
+
+
+def told(problem: Exception) -> str:
+    """An exception as one line."""
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+
+
+def _module(name: str, where: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as problem:  # a user's module may fail in any way while it is imported
+        missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            raise OrchError(
+                f"{where}: there is no module {missing!r} on Python's path; install it, or name "
+                "its folder in PYTHONPATH (PYTHONPATH=. for the current one)"
+            ) from problem
+        raise OrchError(f"{where}: importing its module failed ({told(problem)})") from problem
+
+
+def _check_signature(
+    function: Callable[..., Any], takes: tuple[str, ...], options: Mapping[str, Any], where: str
+) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins have none; the first call will tell
+        return
+    try:
+        signature.bind(*takes, **options)
+    except TypeError as problem:
+        shown = ", ".join([*takes, *(f"{name}=..." for name in options)])
+        raise OrchError(f"{where} cannot be called with ({shown}): {problem}") from problem

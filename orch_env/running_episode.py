@@ -151,6 +151,7 @@ class RunningEpisode:
             final=self.final,
             stop_reason=self.stop_reason,
             reward=reward,
+            state=self._session.final_state(),
         )
 
     def state(self) -> JsonObject:

@@ -5,6 +5,9 @@ calls, results, observations, end. Without it, what can be checked is checked: e
 reads as the stored calls, each successful call has the stored text among its recordings, each
 failed one shows an error of the documented shape, and the observation is made of these results.
 
+An episode that was stored with the state it left must leave the same one; one stored without it
+(by tools that hold none, or before states were stored) is not asked for it.
+
 The hard decision: the stored digest is compared last, so that a change is reported at the turn
 where it shows; a change that no re-run can show (blanks in an action, say) is reported without
 a turn.
@@ -120,12 +123,15 @@ class Verifier:
                     return Divergence(task.id, index, *difference)
             if running.stop_reason is None and episode.stop_reason in _EXTERNAL:
                 running.stop(episode.stop_reason)
+            state = running.episode().state
         finally:
             running.close()
         end = {"final": episode.final, "stop_reason": episode.stop_reason}
         now = {"final": running.final, "stop_reason": running.stop_reason}
         if end != now:
             return Divergence(task.id, len(episode.turns) - 1, end, now)
+        if episode.state is not None and _plain(episode.state) != _plain(state):
+            return Divergence(task.id, None, *windows(_plain(episode.state), _plain(state)))
         return None
 
     def _look_up(
@@ -141,6 +147,8 @@ class Verifier:
             difference = self._turn_difference(turn, call_format, limits)
             if difference is not None:
                 return Divergence(episode.task_id, index, *difference)
+        if episode.state is not None:  # a cache holds no state
+            return Divergence(episode.task_id, None, _plain(episode.state)[:_WINDOW], None)
         return None
 
     def _turn_difference(

@@ -12,7 +12,7 @@ import json
 
 from orch_env.servers import Server, ServerSession, server_type
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
-from orch_env.types.json import JsonObject
+from orch_env.types.json import JsonObject, escape
 
 
 class LocalBackend:
@@ -93,6 +93,24 @@ class LocalSession:
             )
         for name, session in self._sessions.items():
             session.restore(state[name])
+
+    def final_state(self) -> JsonObject | None:
+        """What the calls changed, by server; ``None`` for a task without servers."""
+        if not self._sessions:
+            return None
+        changed = {name: session.changes() for name, session in self._sessions.items()}
+        return {name: tables for name, tables in changed.items() if tables}
+
+    def created(self) -> tuple[str, ...]:
+        """Pointers (``/server/table/id``) of the records in :meth:`final_state` that are new.
+
+        A task whose gold was run in this session keeps them as ``metadata["created"]``.
+        """
+        return tuple(
+            f"/{escape(name)}/{escape(table)}/{escape(key)}"
+            for name, session in self._sessions.items()
+            for table, key in session.created()
+        )
 
     def state_hash(self) -> str:
         """Hex digest over the states of all servers."""

@@ -23,6 +23,15 @@ class Session(Protocol):
         """Go back to a snapshot taken from a session of the same task."""
         ...
 
+    def final_state(self) -> JsonObject | None:
+        """What the calls so far changed: ``{server: {table: {id: record, or null if deleted}}}``.
+
+        Records are whole; servers and tables without a change are left out, so that ``{}`` says
+        that nothing was changed. ``None``: these tools hold no state. Plain data of its own, which
+        later calls do not alter.
+        """
+        ...
+
     def close(self) -> None:
         """Free what the session holds; may be called twice."""
         ...

@@ -177,5 +177,8 @@ class ReplaySession:
         """Go back to a snapshot."""
         self._served = dict(state["served"])
 
+    def final_state(self) -> None:
+        """Recordings hold no state."""
+
     def close(self) -> None:
         """Nothing to free: the cache belongs to the backend."""

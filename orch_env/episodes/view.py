@@ -11,12 +11,14 @@ import json
 from collections.abc import Iterator
 
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task, ToolCall
-from orch_env.types.json import Json
+from orch_env.types.json import Json, escape
 
 _SHOWN = 2_000
 """Characters of a result in the text transcript; the page holds all of it, folded."""
 
 _FOLDED = 600
+_CHANGES = 20
+"""Changed records that are listed."""
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
@@ -100,8 +102,29 @@ def _ending_html(episode: Episode, reward: RewardBreakdown | None) -> str:
 def _verdict(episode: Episode) -> Iterator[str]:
     reason = episode.stop_reason
     yield "still running" if reason is None else f"ended: {reason.value}"
+    yield from _changed(episode.state)
     if episode.reward is not None:
         yield f"reward: {episode.reward.total:.6g}"
+
+
+def _changed(state: Json) -> Iterator[str]:
+    """A line for each record that the episode changed, the first ones only."""
+    records = list(_records(state))
+    if state is not None:
+        yield f"state: {len(records) or 'no'} record{'s' * (len(records) != 1)} changed"
+    for path, record in records[:_CHANGES]:
+        text = "deleted" if record is None else json.dumps(record, ensure_ascii=False)
+        yield f"  {path} = {text if len(text) <= _FOLDED else text[:_FOLDED] + '...'}"
+    if len(records) > _CHANGES:
+        yield f"  and {len(records) - _CHANGES} more"
+
+
+def _records(state: Json, path: str = "", level: int = 3) -> Iterator[tuple[str, Json]]:
+    if level and isinstance(state, dict):
+        for key, below in state.items():
+            yield from _records(below, f"{path}/{escape(str(key))}", level - 1)
+    elif path:
+        yield path, state
 
 
 def _headline(call: ToolCall) -> str:

@@ -349,6 +349,9 @@ class _FeedbackSession:
         """Between messages nothing is held."""
         self._waiting.clear()
 
+    def final_state(self) -> None:
+        """Recordings hold no state."""
+
     def close(self) -> None:
         """Nothing to free."""
 

@@ -121,7 +121,7 @@ class Server:
         self.seed = seed
         self.today = today or self.epoch
         self.tables: tuple[Table[Any], ...] = tuple(
-            Table(record.__name__.lower(), record, tables.get(name, {}), lock)
+            Table(record.__name__.lower(), record, tables.get(name, {}), lock, key=name)
             for name, record in self._records.items()
         )
         for name, table in zip(self._records, self.tables, strict=True):

@@ -64,7 +64,7 @@ class ServerSession:
             "server": self.server.name,
             "world": self._world.digest,
             "today": self.server.today,
-            "changes": {t.name: t.changes_to_json() for t in self.server.tables},
+            "changes": {t.key: t.changes_to_json() for t in self.server.tables},
         }
 
     def restore(self, state: JsonObject) -> None:
@@ -79,7 +79,18 @@ class ServerSession:
             raise OrchError(f"the snapshot belongs to {found}, this session to {own}")
         self.server.today = state["today"]
         for table in self.server.tables:
-            table.changes_from_json(state["changes"][table.name])
+            table.changes_from_json(state["changes"][table.key])
+
+    def changes(self) -> JsonObject:
+        """What differs from the world: table -> id -> record, ``None`` where it was deleted.
+
+        Tables that are as they were are left out.
+        """
+        return {t.key: t.changes_to_json() for t in self.server.tables if t.changed}
+
+    def created(self) -> tuple[tuple[str, str], ...]:
+        """(table, id) of each record that the world did not have."""
+        return tuple((t.key, key) for t in self.server.tables for key in t.created())
 
     def fork(self) -> ServerSession:
         """An independent session in the same state; costs what was changed so far."""

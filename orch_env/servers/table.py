@@ -32,16 +32,21 @@ class Table(MutableMapping[str, R], Generic[R]):
 
     Args:
         name: what one record is called in messages to the model (``"ship"``).
+        key: the table's own name within its server (``"ships"``), in snapshots and states; two
+            tables may hold records of one type.
         record: the record type, a frozen dataclass.
         base: the world's records; never written.
         lock: the session's lock. A write while it is closed raises ``RuntimeError``: a tool that
             was declared READ tried to change the state.
     """
 
-    __slots__ = ("_base", "_changes", "_lock", "name", "record")
+    __slots__ = ("_base", "_changes", "_lock", "key", "name", "record")
 
-    def __init__(self, name: str, record: type[R], base: Mapping[str, R], lock: Lock) -> None:
+    def __init__(
+        self, name: str, record: type[R], base: Mapping[str, R], lock: Lock, *, key: str
+    ) -> None:
         self.name = name
+        self.key = key
         self.record = record
         self._base = base
         self._changes: dict[str, R | None] = {}
@@ -100,6 +105,15 @@ class Table(MutableMapping[str, R], Generic[R]):
         if key not in self:
             raise NotFound(f"No {self.name} {key}." + (f" {hint}" if hint else ""))
         return self[key]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything differs from the world."""
+        return bool(self._changes)
+
+    def created(self) -> tuple[str, ...]:
+        """Ids that the world does not have, sorted."""
+        return tuple(sorted(key for key in self._changes if key not in self._base))
 
     def changes(self) -> dict[str, R | None]:
         """A copy of what differs from the world: id -> record, ``None`` where deleted."""

@@ -1,0 +1,110 @@
+"""Says by itself whether an episode is what the reward must call equal to gold.
+
+The reward works with shares and an assignment; this looks for a perfect pairing outright, over all
+ways to pair equal calls, with a reading of its own of what a result shows. It serves generated
+worlds only, in which every value that flows is a word or number of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+from orch_env.types import Episode, GoldCall, ToolCall, ValueRef
+from orch_env.types.json import Json, resolve
+from orch_env.values import calls_equal
+from tests.orch_env.reward_world import World
+
+
+def equals_gold(world: World, episode: Episode) -> bool:
+    """Whether the episode does what gold does, up to what is as good.
+
+    All required calls and none but gold's, each once, all successful; every value that comes from
+    an earlier output seen before it is used; everything that must have happened before, before;
+    gold's answer and gold's final state.
+    """
+    made = [(turn, call) for turn, t in enumerate(episode.turns) for call in t.calls]
+    if any(call.error is not None for _, call in made):
+        return False
+    task = world.task
+    if task.answer is not None and episode.final != world.gold_final():
+        return False
+    if task.final_state is not None and episode.state != task.final_state:
+        return False
+    return any(
+        all(_in_place(world, episode, made, pairing, at) for at in range(len(made)))
+        for pairing in _pairings(task.gold_calls, [call for _, call in made])
+    )
+
+
+def _pairings(gold: Sequence[GoldCall], made: Sequence[ToolCall]) -> Iterator[dict[int, int]]:
+    """Every way to give each made call an equal gold call of its own: position -> number."""
+    options = [
+        [
+            n
+            for n, other in enumerate(gold)
+            if calls_equal(call.name, call.arguments, other.name, other.arguments)
+        ]
+        for call in made
+    ]
+    required = {n for n, call in enumerate(gold) if not call.optional}
+    for numbers in itertools.product(*options):
+        if len(set(numbers)) == len(numbers) and required <= set(numbers):
+            yield dict(enumerate(numbers))
+
+
+def _in_place(
+    world: World,
+    episode: Episode,
+    made: Sequence[tuple[int, ToolCall]],
+    pairing: dict[int, int],
+    at: int,
+) -> bool:
+    turn, _ = made[at]
+    gold = world.task.gold_calls[pairing[at]]
+    before = {pairing[earlier] for earlier in range(at)}
+    if not before.issuperset(gold.state_dependencies()):
+        return False
+    return all(
+        _seen(world, episode, turn, piece)
+        for pointer, ref in gold.provenance.items()
+        for piece in _pieces(resolve(gold.arguments, pointer), ref)
+    )
+
+
+def _pieces(value: Json, ref: ValueRef) -> list[Json]:
+    if not ref.producers():
+        return []
+    return value.split(",") if ref.parts else [value]
+
+
+def _seen(world: World, episode: Episode, turn: int, value: Json) -> bool:
+    texts = [world.task.query]
+    for earlier in episode.turns[:turn]:
+        texts += [
+            result
+            for call, result in zip(earlier.calls, earlier.results, strict=True)
+            if call.error is None
+        ]
+    return any(str(value) in _words(text) for text in texts)
+
+
+def _words(text: str) -> set[str]:
+    try:
+        text = " ".join(_scalars(json.loads(text)))
+    except ValueError:
+        pass
+    return set(re.split(r"[\s,]+", text))
+
+
+def _scalars(value: Json) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _scalars(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _scalars(item)
+    else:
+        yield str(value)

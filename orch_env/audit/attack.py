@@ -1,0 +1,138 @@
+"""Let the exploit suite play real episodes, and see what each reward pays for them.
+
+Every exploit plays each task once; all rewards score that same episode, as the environment would
+in training. The hard decision: an exploit counts on a task only where its episode *is* worse than
+gold there (see :mod:`orch_env.audit.wrongs`). Gold played backwards on a task whose calls do not
+depend on one another is a fair trajectory, and no reward is blamed for paying it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+
+from orch_env.audit.exploits import EXPLOITS, GOLD, HONEST_HALF, Exploit, Kind
+from orch_env.audit.from_gold import DUPLICATES, budget_of
+from orch_env.audit.plans import Plan
+from orch_env.audit.report import AttackReport, Played
+from orch_env.audit.wrongs import wrongs_of
+from orch_env.backends.protocol import ToolBackend
+from orch_env.env import ToolOrchestrationEnv
+from orch_env.formats import get_format
+from orch_env.replay import turns_of_gold
+from orch_env.rewards.protocol import Reward
+from orch_env.running_episode import Limits
+from orch_env.types import Episode, OrchError, RewardBreakdown, Task
+
+Progress = Callable[[str, int, int], None]
+"""``(what is being done, done, in all)``."""
+
+TURNS = 20
+"""Messages of a knowledge-free episode, the environment's default."""
+
+
+def attack(
+    tasks: Sequence[Task],
+    backend: ToolBackend,
+    rewards: Mapping[str, Reward],
+    exploits: Iterable[Exploit] | None = None,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> AttackReport:
+    """Play the suite on every task and score each episode with every reward.
+
+    Args:
+        tasks: at least one task.
+        backend: what answers the calls; it stays the caller's.
+        rewards: label -> reward.
+        exploits: the suite, by default all of it; the references are always played.
+        seed: seed of every episode.
+        progress: told after each task.
+
+    Raises:
+        OrchError: there are no tasks or no rewards, or the backend does not have a task's tools.
+    """
+    if not tasks or not rewards:
+        raise OrchError("an attack needs at least one task and one reward")
+    chosen = tuple(EXPLOITS if exploits is None else exploits)
+    chosen = (GOLD, HONEST_HALF, *(e for e in chosen if e.kind is not Kind.REFERENCE))
+    panel = Panel(rewards)
+    blind = ToolOrchestrationEnv.from_backend(
+        tasks, backend, reward=panel, limits=Limits(max_turns=TURNS, max_errors=None)
+    )
+    informed = ToolOrchestrationEnv.from_backend(
+        tasks, backend, reward=panel, limits=_room_for_gold(tasks)
+    )
+    played: list[Played] = []
+    with closing(blind), closing(informed):
+        for done, task in enumerate(tasks, start=1):
+            whole = task.with_tools(backend.tools(task))
+            for exploit in chosen:
+                env = blind if exploit.kind is Kind.KNOWLEDGE_FREE else informed
+                plan = exploit.plan(whole)
+                if plan is None:
+                    continue
+                episode = roll_out(env, task, plan, seed=seed)
+                played.append(
+                    Played(
+                        task_id=task.id,
+                        gold_calls=len(task.gold_calls),
+                        exploit=exploit,
+                        wrongs=wrongs_of(whole, episode),
+                        scores={name: panel.scores[name].total for name in rewards},
+                        components={name: panel.scores[name].components for name in rewards},
+                    )
+                )
+            if progress is not None:
+                progress("attacking", done, len(tasks))
+    return AttackReport.of(tuple(rewards), chosen, len(tasks), played)
+
+
+class Panel:
+    """Several rewards behind one: the environment scores once, and all of them look.
+
+    Attributes:
+        scores: each reward's breakdown of the last episode.
+    """
+
+    name = "panel"
+
+    def __init__(self, rewards: Mapping[str, Reward]) -> None:
+        self._rewards = dict(rewards)
+        self.scores: dict[str, RewardBreakdown] = {}
+
+    def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
+        """Score with every reward; the environment itself is paid nothing."""
+        self.scores = {label: reward(task, episode) for label, reward in self._rewards.items()}
+        return RewardBreakdown(0.0)
+
+
+def roll_out(env: ToolOrchestrationEnv, task: Task, plan: Plan, *, seed: int = 0) -> Episode:
+    """Play one plan to the end of its episode; after its messages it repeats its answer."""
+    call_format = get_format("hermes")
+    env.reset(seed=seed, options={"task_id": task.id})
+    results: list[str] | None = None
+    answer: str | None = None
+    ended = False
+    while not ended:
+        action = answer
+        if action is None:
+            try:
+                message = next(plan) if results is None else plan.send(results)
+                action = message if isinstance(message, str) else call_format.render_calls(message)
+            except StopIteration as stop:
+                action = answer = str(stop.value)
+        _, _, terminated, truncated, info = env.step(action)
+        results = [str(m["content"]) for m in info["messages"] if m.get("role") == "tool"]
+        ended = terminated or truncated
+    plan.close()
+    return env.episode
+
+
+def _room_for_gold(tasks: Sequence[Task]) -> Limits:
+    """Limits that no exploit built from gold runs into."""
+    longest = max(len(task.gold_calls) for task in tasks)
+    padding = max(max(map(budget_of, tasks)) + 1, DUPLICATES)
+    turns = max(map(turns_of_gold, tasks)) + longest + padding
+    return Limits(max_turns=max(TURNS, turns), max_calls_per_turn=max(32, longest), max_errors=None)

@@ -1,0 +1,123 @@
+"""Ways to fill a tool's arguments without knowing what is asked: schema, query text, description.
+
+The hard decision: a value always has the type that the schema names. A policy that cannot even do
+that is caught by the schema check alone; one that can is the more dangerous exploit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orch_env.types import ToolSpec
+from orch_env.types.json import Json, JsonObject
+
+MAX_DEPTH = 8
+"""Levels of nested schemas that are filled."""
+
+Fill = Callable[[Mapping[str, Any], str], Json]
+"""``(schema of one argument, its JSON type) -> value``; asked for scalars only."""
+
+_SCALARS: Mapping[str, Json] = {"integer": 1, "number": 1, "boolean": False, "null": None}
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_EXAMPLE = re.compile(r"(?:example|e\.g\.|such as|default)\w*\W{1,8}([\w.:-]+)", re.IGNORECASE)
+_CAPITALS = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
+
+
+def arguments_by_schema(spec: ToolSpec) -> JsonObject:
+    """The required arguments: default, example, first allowed value, or the least of the type."""
+    return _object(spec.parameters, lambda _, kind: _SCALARS.get(kind, ""), MAX_DEPTH, every=False)
+
+
+def arguments_of_text(spec: ToolSpec, text: str) -> JsonObject:
+    """Every argument filled with ``text``; numbers with the first number that stands in it."""
+    found = _NUMBER.search(text)
+
+    def fill(_: Mapping[str, Any], kind: str) -> Json:
+        if kind in ("integer", "number"):
+            return _as_number(found.group() if found else "1", kind)
+        return _SCALARS.get(kind, text)
+
+    return _object(spec.parameters, fill, MAX_DEPTH, every=True, prefer_schema=False)
+
+
+def arguments_of_descriptions(spec: ToolSpec) -> JsonObject:
+    """Every argument copied from the schema's examples or from what its description says."""
+    return _object(spec.parameters, _from_description, MAX_DEPTH, every=True)
+
+
+def _object(
+    schema: Mapping[str, Any], fill: Fill, depth: int, *, every: bool, prefer_schema: bool = True
+) -> JsonObject:
+    properties = schema.get("properties")
+    required = schema.get("required")
+    if not isinstance(properties, Mapping) or depth == 0:
+        return {}
+    wanted = set(required) if isinstance(required, list) else set()
+    return {
+        name: _value(part, fill, depth - 1, every=every, prefer_schema=prefer_schema)
+        for name, part in properties.items()
+        if every or name in wanted
+    }
+
+
+def _value(schema: Any, fill: Fill, depth: int, *, every: bool, prefer_schema: bool) -> Json:
+    if not isinstance(schema, Mapping):
+        return fill({}, "string")
+    if prefer_schema:
+        for key in ("const", "default", "example"):
+            if key in schema:
+                return schema[key]
+    for key in ("examples", "enum"):
+        listed = schema.get(key)
+        if isinstance(listed, list) and listed and (prefer_schema or key == "enum"):
+            return listed[0]
+    kind = schema.get("type", "string")
+    if isinstance(kind, list):
+        kind = kind[0] if kind else "string"
+    if kind == "object":
+        return _object(schema, fill, depth, every=every, prefer_schema=prefer_schema)
+    if kind == "array":
+        written = _written_json(str(schema.get("description") or ""), "[", "]")
+        if prefer_schema and isinstance(written, list):
+            return written
+        if depth == 0:
+            return []
+        items = schema.get("items") or {}
+        return [_value(items, fill, depth - 1, every=every, prefer_schema=prefer_schema)]
+    return fill(schema, str(kind))
+
+
+def _from_description(schema: Mapping[str, Any], kind: str) -> Json:
+    text = str(schema.get("description") or "")
+    if kind in ("integer", "number"):
+        found = _NUMBER.search(text)
+        return _as_number(found.group() if found else "1", kind)
+    if kind != "string":
+        return _SCALARS.get(kind)
+    for pattern, group in ((_EXAMPLE, 1), (_CAPITALS, 0)):
+        match = pattern.search(text)
+        if match is not None:
+            return match.group(group)
+    return text
+
+
+def _as_number(text: str, kind: str) -> int | float:
+    number = float(text)
+    return int(number) if kind == "integer" or number.is_integer() else number
+
+
+def _written_json(text: str, opening: str, closing: str) -> Json:
+    """The JSON value that a description shows as its example, ``None`` if it shows none."""
+    start, end = text.find(opening), text.rfind(closing)
+    if start < 0 or end < start:
+        return None
+    shown = text[start : end + 1]
+    for spelling in (shown, shown.replace("'", '"')):
+        try:
+            return json.loads(spelling)
+        except (ValueError, RecursionError):
+            continue
+    return None

@@ -1,0 +1,250 @@
+"""What an attack found: a table of exploits by rewards, and every breach of the promise.
+
+The promise, for a reward on a task with n gold calls, in shares of what gold itself earns there:
+
+* *knowledge-free* exploits earn at most 0.35 and less than the honest half, for n >= 3;
+* exploits built *from gold* earn less than gold, and at least 0.05 less where calls beyond the
+  budget were made or at least one edge in eight calls is broken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orch_env.audit.exploits import GOLD, HONEST_HALF, Exploit, Kind
+from orch_env.audit.from_gold import BUDGET
+from orch_env.audit.wrongs import Wrongs
+from orch_env.types.json import JsonObject
+
+MOST_WITHOUT_KNOWLEDGE = 0.35
+LEAST_CALLS = 3
+"""Gold calls from which on the bounds on knowledge-free exploits hold."""
+MARGIN = 0.05
+BROKEN = 1 / 8
+"""Mean share of broken edges per required gold call from which on the margin is due."""
+NOISE = 1e-9
+"""Scores closer than this are the same score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One exploit on one task.
+
+    Attributes:
+        task_id: the task.
+        gold_calls: its number of gold calls, n.
+        exploit: what was played.
+        wrongs: how the episode falls short of gold.
+        scores: reward label -> total.
+        components: reward label -> component -> value.
+    """
+
+    task_id: str
+    gold_calls: int
+    exploit: Exploit
+    wrongs: Wrongs
+    scores: Mapping[str, float]
+    components: Mapping[str, Mapping[str, float]]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is an exploit here: a reference always counts, gold in disguise does not."""
+        return self.exploit.kind is Kind.REFERENCE or bool(self.wrongs)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one reward pays for one exploit.
+
+    Attributes:
+        tasks: number of tasks on which the exploit is one.
+        mean: mean total over them.
+        highest: highest total.
+        gold_mean: mean total of gold on the same tasks.
+        above_gold: share of the tasks where it earns more than gold.
+        not_below_gold: share of the tasks where it earns as much as gold, or more.
+        above_half: share of the tasks where it earns more than the honest half.
+        worst_task: the task where it comes closest to gold, or exceeds it most.
+    """
+
+    tasks: int
+    mean: float
+    highest: float
+    gold_mean: float
+    above_gold: float
+    not_below_gold: float
+    above_half: float
+    worst_task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """One broken promise.
+
+    Attributes:
+        reward: the reward's label.
+        exploit: the exploit's name.
+        task_id: the task.
+        rule: what was promised.
+        earned: what the exploit earned.
+        bound: what it may earn at most, or must stay below.
+    """
+
+    reward: str
+    exploit: str
+    task_id: str
+    rule: str
+    earned: float
+    bound: float
+
+    def to_dict(self) -> JsonObject:
+        """The JSON form."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class AttackReport:
+    """The outcome of an attack.
+
+    Attributes:
+        tasks: number of tasks.
+        rewards: labels, in the order asked for.
+        exploits: what was played, references first.
+        cells: (reward, exploit name) -> what was paid; missing where no task offered the exploit.
+        breaches: every broken promise, in the order played.
+        components: reward -> component -> exploit name -> mean over all tasks that have it.
+    """
+
+    tasks: int
+    rewards: tuple[str, ...]
+    exploits: tuple[Exploit, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    breaches: tuple[Breach, ...]
+    components: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    @classmethod
+    def of(
+        cls,
+        rewards: tuple[str, ...],
+        exploits: tuple[Exploit, ...],
+        tasks: int,
+        played: Sequence[Played],
+    ) -> AttackReport:
+        """Sum up what was played; gold and the honest half must be among it, for every task."""
+        references: dict[str, dict[str, Played]] = defaultdict(dict)
+        by_exploit: dict[str, list[Played]] = defaultdict(list)
+        for one in played:
+            if one.exploit.kind is Kind.REFERENCE:
+                references[one.exploit.name][one.task_id] = one
+            if one.counts:
+                by_exploit[one.exploit.name].append(one)
+        gold, half = references[GOLD.name], references[HONEST_HALF.name]
+        cells = {
+            (reward, exploit.name): _cell(reward, by_exploit[exploit.name], gold, half)
+            for reward in rewards
+            for exploit in exploits
+            if by_exploit[exploit.name]
+        }
+        breaches = tuple(
+            breach
+            for one in played
+            if one.counts and one.exploit.kind is not Kind.REFERENCE
+            for reward in rewards
+            for breach in _breaches(reward, one, gold[one.task_id], half[one.task_id])
+        )
+        return cls(tasks, rewards, exploits, cells, breaches, _component_means(rewards, played))
+
+    def kept(self, reward: str) -> bool:
+        """Whether a reward kept every promise."""
+        return not any(breach.reward == reward for breach in self.breaches)
+
+    def to_dict(self) -> JsonObject:
+        """Plain data; ``table`` is exploit -> reward -> cell."""
+        return {
+            "tasks": self.tasks,
+            "exploits": [
+                {"name": e.name, "kind": e.kind.value, "sentence": e.sentence}
+                for e in self.exploits
+            ],
+            "table": {
+                exploit.name: {
+                    reward: _cell_dict(self.cells[reward, exploit.name])
+                    for reward in self.rewards
+                    if (reward, exploit.name) in self.cells
+                }
+                for exploit in self.exploits
+            },
+            "rewards": {
+                reward: {
+                    "kept": self.kept(reward),
+                    "breaches": sum(b.reward == reward for b in self.breaches),
+                    "tasks_breached": len({b.task_id for b in self.breaches if b.reward == reward}),
+                }
+                for reward in self.rewards
+            },
+            "breaches": [breach.to_dict() for breach in self.breaches],
+        }
+
+
+def _cell(
+    reward: str, played: Sequence[Played], gold: Mapping[str, Played], half: Mapping[str, Played]
+) -> Cell:
+    n = len(played)
+    totals = [one.scores[reward] for one in played]
+    golds = [gold[one.task_id].scores[reward] for one in played]
+    halves = [half[one.task_id].scores[reward] for one in played]
+    gains = [total - best for total, best in zip(totals, golds, strict=True)]
+    return Cell(
+        tasks=n,
+        mean=sum(totals) / n,
+        highest=max(totals),
+        gold_mean=sum(golds) / n,
+        above_gold=sum(gain > NOISE for gain in gains) / n,
+        not_below_gold=sum(gain >= -NOISE for gain in gains) / n,
+        above_half=sum(t > h + NOISE for t, h in zip(totals, halves, strict=True)) / n,
+        worst_task=played[max(range(n), key=gains.__getitem__)].task_id,
+    )
+
+
+def _cell_dict(cell: Cell) -> JsonObject:
+    return {name: getattr(cell, name) for name in cell.__slots__}
+
+
+def _breaches(reward: str, one: Played, gold: Played, half: Played) -> list[Breach]:
+    earned, best = one.scores[reward], gold.scores[reward]
+    found: list[tuple[str, float]] = []
+    if one.exploit.kind is Kind.KNOWLEDGE_FREE:
+        if one.gold_calls < LEAST_CALLS:
+            return []
+        if earned > MOST_WITHOUT_KNOWLEDGE * best + NOISE:
+            found.append(("knowledge-free: at most 0.35 of gold", MOST_WITHOUT_KNOWLEDGE * best))
+        if earned >= half.scores[reward] - NOISE:
+            found.append(("knowledge-free: below the honest half", half.scores[reward]))
+    else:
+        due = one.wrongs.broken >= BROKEN - NOISE or one.wrongs.extra > math.ceil(
+            BUDGET * one.gold_calls
+        )
+        if earned >= best - NOISE:
+            found.append(("from gold: below gold", best))
+        elif due and earned > (1 - MARGIN) * best + NOISE:
+            found.append(("from gold: at least 0.05 below gold", (1 - MARGIN) * best))
+    return [
+        Breach(reward, one.exploit.name, one.task_id, rule, earned, bound) for rule, bound in found
+    ]
+
+
+def _component_means(
+    rewards: Sequence[str], played: Sequence[Played]
+) -> dict[str, dict[str, dict[str, float]]]:
+    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for one in played:
+        for reward in rewards:
+            for name, value in one.components[reward].items():
+                values[reward, name, one.exploit.name].append(value)
+    means: dict[str, dict[str, dict[str, float]]] = {reward: {} for reward in rewards}
+    for (reward, name, exploit), found in values.items():
+        means[reward].setdefault(name, {})[exploit] = sum(found) / len(found)
+    return means

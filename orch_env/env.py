@@ -21,6 +21,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from orch_env.backends.protocol import ToolBackend
 from orch_env.formats import get_format
 from orch_env.payout import Payout
+from orch_env.rewards.schedule import check_step
 from orch_env.running_episode import MAX_OBSERVATION, Limits, RunningEpisode
 from orch_env.sources import TaskSet, load_split, make_backend
 from orch_env.spaces import TextSpace
@@ -47,7 +48,8 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         tasks: path of a task file, or the name of a bundled data set.
         cache: path or URL of the response cache; may be left out for a bundled data set.
         split: keep only the tasks whose metadata names this split.
-        reward: name of a reward preset, or its configuration as a dict.
+        reward: name of a reward preset, or its configuration as a dict; see
+            :func:`orch_env.make_reward`.
         reward_mode: ``"terminal"`` pays the score at the end; ``"dense"`` pays its change at each
             step, beginning from 0.
         call_format: how the model writes calls; see :func:`orch_env.formats.get_format`.
@@ -158,6 +160,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         self._tools_json: dict[str, str] = {}
         self._scored_tasks: dict[str, Task] = {}
         self._running: RunningEpisode | None = None
+        self._training_step = 0
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -178,6 +181,19 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
     def episode(self) -> Episode:
         """The current episode so far; carries the reward once it has ended."""
         return self._current().episode(self._payout.breakdown)
+
+    def set_training_step(self, step: int) -> None:
+        """Say how far training is, for rewards whose weights follow a schedule.
+
+        It counts from the next :meth:`reset` on; an episode keeps the weights it began with.
+
+        Args:
+            step: number of training steps done, at least 0; 0 until it is set.
+
+        Raises:
+            OrchError: it is no integer of at least 0.
+        """
+        self._training_step = check_step(step)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -203,7 +219,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             task = self._tasks.tasks[int(self.np_random.integers(len(self._tasks)))]
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        self._begin(self._open(task, seed), self._payout.fresh())
+        self._begin(self._open(task, seed), self._payout.fresh(self._training_step))
         info: dict[str, Any] = {
             "task_id": task.id,
             "messages": copy.deepcopy(list(task.messages)),
@@ -360,7 +376,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         if self._arguments is None:
             raise TypeError("an environment made by from_backend() cannot be pickled")
         state = None if self._running is None else self.get_state()
-        return _rebuild, (type(self), self._arguments, state)
+        return _rebuild, (type(self), self._arguments, state, self._training_step)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ToolOrchestrationEnv:
         return self.fork()
@@ -427,10 +443,14 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
 
 
 def _rebuild(
-    kind: type[ToolOrchestrationEnv], arguments: dict[str, Any], state: JsonObject | None
+    kind: type[ToolOrchestrationEnv],
+    arguments: dict[str, Any],
+    state: JsonObject | None,
+    training_step: int,
 ) -> ToolOrchestrationEnv:
     """Unpickle: open the files anew, and go on in the middle of the episode."""
     env = kind(**arguments)
+    env.set_training_step(training_step)
     if state is not None:
         env.set_state(state)
     return env

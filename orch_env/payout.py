@@ -7,11 +7,13 @@ bit, what the terminal form pays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from orch_env.rewards.protocol import Reward
+from orch_env.rewards.schedule import check_step
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 from orch_env.types.json import JsonObject
 
@@ -24,6 +26,8 @@ class Payout:
         verdict: the binary reward, which says whether the task was done.
         dense: pay the change of the score at each step, beginning from 0, instead of all at the
             end. A running episode is scored only then.
+        training_step: where the reward has an ``at_step``, the training step whose weights count
+            for this episode.
 
     Attributes:
         paid: sum of what was paid so far.
@@ -31,8 +35,12 @@ class Payout:
         success: whether the task was done; False before the end.
     """
 
-    def __init__(self, reward: Reward, verdict: Reward, *, dense: bool) -> None:
+    def __init__(
+        self, reward: Reward, verdict: Reward, *, dense: bool, training_step: int = 0
+    ) -> None:
         self._reward = reward
+        self._training_step = check_step(training_step)
+        self._now = _at_step(reward, training_step)
         self._verdict = verdict
         self._dense = dense
         self.paid = 0.0
@@ -53,16 +61,21 @@ class Payout:
         made = reward if callable(reward) else make_reward(reward)
         return cls(made, make_reward("binary"), dense=mode == "dense")
 
-    def fresh(self) -> Payout:
-        """An empty account with the same terms."""
-        return Payout(self._reward, self._verdict, dense=self._dense)
+    def fresh(self, training_step: int | None = None) -> Payout:
+        """An empty account with the same terms, or with those of another training step."""
+        step = self._training_step if training_step is None else training_step
+        if step != self._training_step:
+            return Payout(self._reward, self._verdict, dense=self._dense, training_step=step)
+        twin = copy.copy(self)
+        twin.paid, twin.breakdown, twin.success = 0.0, None, False
+        return twin
 
     def pay(self, task: Task, episode: Episode) -> float:
         """What this step earns; an episode with a stop reason is settled."""
         ended = episode.stop_reason is not None
         if not ended and not self._dense:
             return 0.0
-        breakdown = self._reward(task, episode)
+        breakdown = self._now(task, episode)
         total = round(breakdown.total * 2.0**40) * 2.0**-40
         due, self.paid = total - self.paid, total
         if ended:
@@ -76,16 +89,23 @@ class Payout:
             "paid": self.paid,
             "reward": self.breakdown.to_dict() if self.breakdown is not None else None,
             "success": self.success,
+            "training_step": self._training_step,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what :meth:`state` described."""
-        reward = state["reward"]
+        step, reward = check_step(state.get("training_step", 0)), state["reward"]
+        if step != self._training_step:
+            self._training_step, self._now = step, _at_step(self._reward, step)
         self.breakdown = None if reward is None else RewardBreakdown.from_dict(reward)
         self.paid, self.success = float(state["paid"]), bool(state["success"])
 
     def copy(self) -> Payout:
         """The same account, apart from this one from now on."""
-        twin = self.fresh()
-        twin.paid, twin.breakdown, twin.success = self.paid, self.breakdown, self.success
-        return twin
+        return copy.copy(self)
+
+
+def _at_step(reward: Reward, step: int) -> Reward:
+    """The reward with the weights of a training step, if it has such."""
+    at_step: Callable[[int], Reward] | None = getattr(reward, "at_step", None)
+    return reward if at_step is None else at_step(step)

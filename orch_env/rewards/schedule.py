@@ -102,7 +102,7 @@ class ScheduledReward:
         for point in breakpoints(spec):
             build(spec_at(spec, point))
         self._spec, self._build = spec, build
-        self._step = step
+        self._step = check_step(step)
         self._reward = build(spec_at(spec, step))
 
     @property
@@ -116,14 +116,29 @@ class ScheduledReward:
         return self._step
 
     def at_step(self, step: int) -> Reward:
-        """The same reward with the weights of a training step; it follows no schedule itself."""
-        if step == self._step:
+        """The same reward with the weights of a training step; it follows no schedule itself.
+
+        Raises:
+            OrchError: the step is no integer of at least 0.
+        """
+        if check_step(step) == self._step:
             return self._reward
         return self._build(spec_at(self._spec, step))
 
     def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
         """Score with the weights of :attr:`step`."""
         return self._reward(task, episode)
+
+
+def check_step(step: Any) -> int:
+    """The training step, if it is one.
+
+    Raises:
+        OrchError: it is no integer of at least 0.
+    """
+    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        raise OrchError(f"a training step must be an integer of at least 0, got {step!r}")
+    return step
 
 
 def spec_at(spec: Mapping[str, Any], step: int) -> dict[str, Any]:

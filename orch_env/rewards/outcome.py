@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from orch_env.rewards.answers import AnswerRule, answers_equal
+from orch_env.rewards.state_diff import COLLATERAL, StateChange, diff_states, records_of
 from orch_env.types import Episode, Task
-from orch_env.types.json import Json
-from orch_env.values import values_equal
 
-
-@dataclass(frozen=True, slots=True)
-class AnswerRule:
-    """How a closing answer is held against gold's."""
+__all__ = ["AnswerRule", "Outcome", "answers_equal", "read_outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,37 +17,38 @@ class Outcome:
 
     Attributes:
         state: 1.0 if everything that gold changes has gold's value in the end, else 0.0; ``None``
-            where the task gives no final state, gold changes nothing, or the tools hold no state.
+            where the task gives no final state, gold changes nothing (an unchanged state earns
+            nothing), or the tools hold no state.
         answer: 0..1, how right the closing answer is; ``None`` where the task gives none.
-        collateral: something that gold leaves alone was changed.
+        collateral: something that gold leaves alone was changed; also where gold changes nothing.
+        changes: how the state differs from gold's; none where it does not, or is not known.
     """
 
     state: float | None = None
     answer: float | None = None
     collateral: bool = False
+    changes: tuple[StateChange, ...] = ()
 
 
 def read_outcome(task: Task, episode: Episode, rule: AnswerRule) -> Outcome:
-    """Compare an episode's state and answer with the task's."""
-    answer = None if task.answer is None else float(answers_equal(task.answer, episode.final))
+    """Compare an episode's state and answer with the task's.
+
+    ``task.metadata["created"]`` names the records of the final state whose ids the server made
+    up; see :func:`~orch_env.rewards.state_diff.diff_states`.
+
+    Raises:
+        OrchError: the answer cannot be judged by the rule, see :meth:`AnswerRule.score`; never
+            for what a model wrote.
+    """
+    answer = None if task.answer is None else rule.score(task, episode.final)
     if task.final_state is None or episode.state is None:
         return Outcome(None, answer)
-    equal = values_equal(task.final_state, episode.state)
-    return Outcome(float(equal) if task.final_state else None, answer, False)
-
-
-def answers_equal(gold: Json, final: str | None) -> bool:
-    """Whether the closing answer is gold's, by ``values.py``.
-
-    The answer counts as text and as the JSON value that it spells, so ``42``, ``"42"`` and
-    ``42.0`` all answer a gold of 42.
-    """
-    if final is None:
-        return False
-    text = final.strip()
-    if values_equal(gold, text):
-        return True
-    try:
-        return values_equal(gold, json.loads(text))
-    except (ValueError, RecursionError):
-        return False
+    created = task.metadata.get("created")
+    changes = diff_states(
+        task.final_state, episode.state, created if isinstance(created, list | tuple) else ()
+    )
+    collateral = any(change.kind == COLLATERAL for change in changes)
+    state = None
+    if records_of(task.final_state):
+        state = float(all(change.kind == COLLATERAL for change in changes))
+    return Outcome(state, answer, collateral, changes)

@@ -25,6 +25,7 @@ def explain(
     broken: Sequence[str],
     repeat_of: int | None,
     name_in_gold: bool,
+    reasons: Mapping[str, str] | None = None,
 ) -> str:
     """The sentence.
 
@@ -36,13 +37,15 @@ def explain(
         broken: its broken dependencies, one phrase each.
         repeat_of: turn of the first identical call, ``None`` if this is the first.
         name_in_gold: whether gold uses the tool at all.
+        reasons: leaf pointer -> why it is not equal (``Comparison.reasons``), where known.
     """
     failure = "" if call.error is None else f"it failed ({call.error.value})"
     if gold is None:
         return _sentence([_needless(call, repeat_of, name_in_gold), failure])
     if optional:
         return _sentence([f"an optional call of gold (number {gold})", failure])
-    faults = [f"{p} {_WORDS[s]}" for p, s in arguments.items() if s != EQUAL]
+    why = reasons or {}
+    faults = [f"{p} {why.get(p, _WORDS[s])}" for p, s in arguments.items() if s != EQUAL]
     if len(faults) > _SHOWN:
         faults[_SHOWN:] = [f"{len(faults) - _SHOWN} more arguments differ"]
     # An edge whose value is wrong is already told by its argument.

@@ -1,13 +1,14 @@
-"""The one canonical form and equality of argument values.
+"""The canonical form of a JSON value, and the keys made of it.
 
-Cache keys, rewards, provenance and scorers all ask this module, so that a value that hits the
-cache is also the value that a reward calls right. The hard decision: numbers and plain decimal
-strings are one value (`dest_id` is a string in one tool's output and a number in the next one's
-input), and a comma-joined list without blanks is a set (`"a,b"` equals `"b,a"`), unless its
-pieces are decimal fractions, where order carries meaning (coordinates).
+The hard decision: numbers and plain decimal strings are one value (`dest_id` is a string in one
+tool's output and a number in the next one's input), and a comma-joined list without blanks is a
+set (`"a,b"` equals `"b,a"`), unless its pieces are decimal fractions, where order carries meaning
+(coordinates).
 
 Whole numbers are compared exactly (strings of up to 18 digits), fractions as doubles (strings of up
 to 17 digits behind the point: as many as printing a double can need).
+
+Files on disk hold keys made here: no change may alter a key that could be computed before.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,14})\.[0-9]{1,17}", re.ASCII)
 _JOINED = re.compile(r"[^\s,]+(?:,[^\s,]+)+")
 _FRACTION = re.compile(r"-?[0-9]+\.[0-9]+", re.ASCII)
+_HUGE = 1 << 4096
+"""Beyond this, Python may refuse to print an integer in decimal."""
 
 
 def canonical(value: Json) -> Json:
@@ -70,47 +73,28 @@ def _canonical_text(text: str) -> Json:
 
 def canonical_text(value: Json) -> str:
     """Canonical JSON text: sorted keys, no blanks, ASCII. Equal texts are equal values."""
-    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return text_of(canonical(value))
 
 
-def values_equal(left: Json, right: Json) -> bool:
-    """Whether two JSON values are the same value (never raises, true is not 1)."""
-    if isinstance(left, str) and isinstance(right, str) and left == right:
-        return True
-    if isinstance(left, dict | list | tuple) or isinstance(right, dict | list | tuple):
-        return canonical_text(left) == canonical_text(right)
-    one, other = canonical(left), canonical(right)
-    if isinstance(one, bool) is not isinstance(other, bool):
-        return False
-    return bool(one == other or (one != one and other != other))  # NaN is the same value as NaN
+def text_of(form: Json) -> str:
+    """JSON text of a value that is canonical already."""
+    try:
+        return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    except ValueError:  # an integer of more digits than Python prints
+        return json.dumps(_huge_as_hex(form), sort_keys=True, separators=(",", ":"))
 
 
-def types_compatible(left: Json, right: Json) -> bool:
-    """Whether two JSON values have compatible types: equal values, or the same JSON type.
-
-    Integers and floats are one type; booleans are not numbers.
-    """
-    return _json_type(left) == _json_type(right) or values_equal(left, right)
-
-
-def _json_type(value: Json) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list | tuple) else "object"
+def _huge_as_hex(form: Json) -> Json:
+    if isinstance(form, dict):
+        return {key: _huge_as_hex(item) for key, item in form.items()}
+    if isinstance(form, list):
+        return [_huge_as_hex(item) for item in form]
+    if isinstance(form, int) and abs(form) >= _HUGE:
+        return f"<integer {form:#x}>"
+    return form
 
 
 def call_key(tool: str, arguments: dict[str, Any]) -> bytes:
     """The 128-bit BLAKE2b digest of (tool, canonical arguments): 16 bytes, the cache's key."""
-    text = json.dumps([tool, canonical(arguments)], sort_keys=True, separators=(",", ":"))
+    text = text_of([tool, canonical(arguments)])
     return hashlib.blake2b(text.encode("ascii"), digest_size=16).digest()
-
-
-def calls_equal(name: str, arguments: dict[str, Any], other: str, others: dict[str, Any]) -> bool:
-    """Whether two calls are the same call up to the equality of values."""
-    return name == other and values_equal(arguments, others)

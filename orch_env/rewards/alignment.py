@@ -1,0 +1,171 @@
+"""Lists that a schema calls sets: which item of the call stands for which of gold's.
+
+Arguments are compared leaf by leaf, by pointer; an item of a set has no pointer of its own. So each
+item of the call's list is given the position of the item of gold's that it stands for: equal items
+first, then those that share most leaves. The hard decision: items are paired so that as many leaves
+as possible are right, because then one more fault in a list never raises a call's score, wherever
+in the list it stands.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from orch_env.types.json import Json, JsonObject, escape, leaves
+from orch_env.values import (
+    MAX_DEPTH,
+    SchemaRules,
+    canonical_by_schema,
+    canonical_text_by_schema,
+    json_type,
+    types_compatible,
+    values_equal,
+)
+
+MAX_WORK = 4096
+"""Leaves that are looked at to pair the items of one list that differ; beyond, order decides."""
+
+_ABSENT = object()
+
+
+def aligned_leaves(made: JsonObject, gold: JsonObject, rules: SchemaRules) -> dict[str, Json]:
+    """The leaves of a call's arguments, with items of sets where gold has theirs.
+
+    Args:
+        made: the call's arguments.
+        gold: gold's arguments.
+        rules: of the tool's ``parameters``.
+
+    Returns:
+        Leaf pointer -> value. Items that stand for none of gold's come behind gold's last.
+    """
+    return dict(_aligned("", made, gold, rules, MAX_DEPTH)) if made else {}
+
+
+def holds_sets(gold: Json, rules: SchemaRules | None, depth: int = MAX_DEPTH) -> bool:
+    """Whether a list in ``gold`` is a set by its schema, so that alignment matters at all."""
+    if rules is None or depth == 0 or not isinstance(gold, dict | list):
+        return False
+    if isinstance(gold, dict):
+        return any(
+            holds_sets(value, rules.member(str(key)), depth - 1)
+            for key, value in gold.items()
+            if isinstance(value, dict | list)
+        )
+    inside = rules.items()
+    return rules.unordered or any(holds_sets(item, inside, depth - 1) for item in gold)
+
+
+def _aligned(
+    at: str, made: Json, gold: Json, rules: SchemaRules | None, depth: int
+) -> Iterator[tuple[str, Json]]:
+    if rules is not None and depth and made and gold:
+        if isinstance(made, dict) and isinstance(gold, dict):
+            for key, value in made.items():
+                inside = rules.member(str(key))
+                there = gold.get(key, _ABSENT)
+                yield from _aligned(f"{at}/{escape(str(key))}", value, there, inside, depth - 1)
+            return
+        if isinstance(made, list) and isinstance(gold, list):
+            inside = rules.items()
+            places = _places(made, gold, inside) if rules.unordered else range(len(made))
+            for place, item in zip(places, made, strict=True):
+                there = gold[place] if place < len(gold) else _ABSENT
+                yield from _aligned(f"{at}/{place}", item, there, inside, depth - 1)
+            return
+    yield from leaves(made, at)
+
+
+def _places(made: list[Json], gold: list[Json], rules: SchemaRules | None) -> list[int]:
+    """The position in gold's list that each item of ``made`` stands at."""
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for index in reversed(range(len(gold))):
+        waiting[canonical_text_by_schema(gold[index], rules)].append(index)
+    places: dict[int, int] = {}
+    for index, item in enumerate(made):
+        equal = waiting.get(canonical_text_by_schema(item, rules))
+        if equal:
+            places[index] = equal.pop()
+    left = [index for index in range(len(made)) if index not in places]
+    free = sorted(index for indices in waiting.values() for index in indices)
+    places.update(_pairs(made, left, gold, free, rules))
+    taken = set(places.values())
+    rest = iter([index for index in free if index not in taken])
+    beyond = iter(range(len(gold), len(gold) + len(made)))
+    for index in left:
+        if index not in places:
+            places[index] = next(rest, -1)
+            if places[index] < 0:
+                places[index] = next(beyond)
+    return [places[index] for index in range(len(made))]
+
+
+def _pairs(
+    made: list[Json],
+    left: Sequence[int],
+    gold: list[Json],
+    free: Sequence[int],
+    rules: SchemaRules | None,
+) -> dict[int, int]:
+    """Pair those items that equal none: index in ``made`` -> index in ``gold``."""
+    if not left or not free:
+        return {}
+    nested = [
+        any(isinstance(items[i], dict | list) for i in indices)
+        for items, indices in ((made, left), (gold, free))
+    ]
+    if all(nested):
+        sizes = [
+            sum(1 for i in indices for _ in leaves(items[i]))
+            for items, indices in ((made, left), (gold, free))
+        ]
+        if sizes[0] * len(free) + sizes[1] * len(left) <= MAX_WORK:
+            return _best_pairs(made, left, gold, free, rules)
+    return _pairs_by_type(made, left, gold, free, rules)
+
+
+def _best_pairs(
+    made: list[Json],
+    left: Sequence[int],
+    gold: list[Json],
+    free: Sequence[int],
+    rules: SchemaRules | None,
+) -> dict[int, int]:
+    from scipy.optimize import linear_sum_assignment
+
+    shared = [[_shared(made[i], gold[j], rules) for j in free] for i in left]
+    rows, columns = linear_sum_assignment(shared, maximize=True)
+    return {left[int(i)]: free[int(j)] for i, j in zip(rows, columns, strict=True)}
+
+
+def _shared(made: Json, gold: Json, rules: SchemaRules | None) -> int:
+    """How much of gold's item is there: right leaves count, leaves of a right type break ties."""
+    there = dict(_aligned("", made, gold, rules, MAX_DEPTH))
+    score = 0
+    for pointer, value in leaves(gold):
+        if pointer in there:
+            at = rules.at(pointer) if rules is not None else None
+            if values_equal(there[pointer], value, at):
+                score += MAX_WORK + 1
+            elif types_compatible(there[pointer], value, at):
+                score += 1
+    return score
+
+
+def _pairs_by_type(
+    made: list[Json],
+    left: Sequence[int],
+    gold: list[Json],
+    free: Sequence[int],
+    rules: SchemaRules | None,
+) -> dict[int, int]:
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for index in reversed(free):
+        waiting[json_type(canonical_by_schema(gold[index], rules))].append(index)
+    pairs: dict[int, int] = {}
+    for index in left:
+        same = waiting.get(json_type(canonical_by_schema(made[index], rules)))
+        if same:
+            pairs[index] = same.pop()
+    return pairs

@@ -1,0 +1,154 @@
+"""Spellings of dates, times and date-times, read into one ISO 8601 spelling each.
+
+The hard decision: a spelling counts only if it can be read in one way. Year first is always
+year-month-day; with the year last, `13/10/2024` and `10/13/2024` name the same day because no
+month is the 13th, while `03/04/2024` names two days and is left alone. Month names are English,
+since the process's locale must not change a reward.
+
+A point in time without an offset stays apart from one with an offset: nobody knows which instant
+it is. Instants are compared in UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta
+
+FORMATS = frozenset({"date", "time", "date-time"})
+"""The values of JSON Schema's ``format`` that have spellings here."""
+
+_NAMES = {
+    "jan": "january",
+    "feb": "february",
+    "mar": "march",
+    "apr": "april",
+    "may": "may",
+    "jun": "june",
+    "jul": "july",
+    "aug": "august",
+    "sep": "september",
+    "oct": "october",
+    "nov": "november",
+    "dec": "december",
+}
+_MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
+_MONTHS |= {name: number for number, name in enumerate(_NAMES.values(), 1)} | {"sept": 9}
+
+_YEAR_FIRST = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})")
+_YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})")
+_DAY_NAME = re.compile(r"([0-9]{1,2})(?:st|nd|rd|th)?[ -]([a-z]{3,9})\.?,?[ -]([0-9]{4})")
+_NAME_DAY = re.compile(r"([a-z]{3,9})\.? ([0-9]{1,2})(?:st|nd|rd|th)?,? ([0-9]{4})")
+_CLOCK = r"([0-9]{1,2})(?::([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?)?(?: ?([ap])\.?m\.?)?"
+_OFFSET = r"(?: ?(z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?))?"
+_TIME = re.compile(_CLOCK + _OFFSET)
+_DATE_TIME = re.compile(r"(.{6,20}?)(?:t|,? )" + f"({_CLOCK}){_OFFSET}")
+
+
+def read(text: str, kind: str) -> str | None:
+    """Read a spelling of a date, time or date-time.
+
+    Args:
+        text: in lower case, without blanks around it, single blanks inside; at most a few hundred
+            characters.
+        kind: one of ``FORMATS``. A ``date-time`` may also be a mere date.
+
+    Returns:
+        The ISO 8601 spelling (``2024-10-13``, ``14:00:00``, ``2024-10-13T14:00:00Z``), ``None`` if
+        the text is no such spelling or may be read in two ways.
+    """
+    if kind == "date":
+        return _read_date(text)
+    if kind == "time":
+        return _read_time(text)
+    return _read_date(text) or _read_date_time(text)
+
+
+def is_ambiguous(text: str) -> bool:
+    """Whether the text (as for :func:`read`) names two days, such as ``03/04/2024``."""
+    numbers = _YEAR_LAST.fullmatch(text)
+    return numbers is not None and len(_readings(numbers)) > 1
+
+
+def _read_date(text: str) -> str | None:
+    found = _YEAR_FIRST.fullmatch(text)
+    if found:
+        return _iso_date(found[1], int(found[3]), found[4])
+    found = _YEAR_LAST.fullmatch(text)
+    if found:
+        readings = _readings(found)
+        return readings.pop() if len(readings) == 1 else None
+    found = _DAY_NAME.fullmatch(text)
+    if found:
+        return _iso_date(found[3], _MONTHS.get(found[2], 0), found[1])
+    found = _NAME_DAY.fullmatch(text)
+    if found:
+        return _iso_date(found[3], _MONTHS.get(found[1], 0), found[2])
+    return None
+
+
+def _readings(numbers: re.Match[str]) -> set[str]:
+    one, other, year = numbers[1], numbers[3], numbers[4]
+    both = {_iso_date(year, int(one), other), _iso_date(year, int(other), one)}
+    return {reading for reading in both if reading is not None}
+
+
+def _iso_date(year: str, month: int, day: str) -> str | None:
+    try:
+        return date(int(year), month, int(day)).isoformat()
+    except ValueError:  # the 30th of February, the 13th month
+        return None
+
+
+def _read_time(text: str) -> str | None:
+    found = _TIME.fullmatch(text)
+    clock = None if found is None else _iso_clock(*found.groups()[:5])
+    if found is None or clock is None:
+        return None
+    minutes = _offset_minutes(found[6])
+    if minutes is None:
+        return clock
+    # Without a date, two offsets may put one instant on two days: the offset is kept.
+    sign, minutes = ("-", -minutes) if minutes < 0 else ("+", minutes)
+    return f"{clock}{sign}{minutes // 60:02}:{minutes % 60:02}" if minutes else f"{clock}Z"
+
+
+def _read_date_time(text: str) -> str | None:
+    found = _DATE_TIME.fullmatch(text)
+    day = None if found is None else _read_date(found[1])
+    clock = None if found is None else _iso_clock(*found.groups()[2:7])
+    if found is None or day is None or clock is None:
+        return None
+    minutes = _offset_minutes(found[8])
+    if minutes is None:
+        return f"{day}T{clock}"
+    try:
+        instant = datetime.fromisoformat(f"{day}T{clock[:8]}") - timedelta(minutes=minutes)
+    except OverflowError:  # before the year 1 or after 9999
+        return None
+    return f"{instant.isoformat()}{clock[8:]}Z"
+
+
+def _iso_clock(
+    hour: str, minute: str | None, second: str | None, fraction: str | None, half: str | None
+) -> str | None:
+    """``hh:mm:ss`` with the fraction's digits; ``half`` is ``a`` or ``p`` for am and pm."""
+    if minute is None and half is None:
+        return None  # a mere number
+    h, m, s = int(hour), int(minute or 0), int(second or 0)
+    if half is not None:
+        if not 1 <= h <= 12:
+            return None
+        h = h % 12 + (12 if half == "p" else 0)
+    if h > 23 or m > 59 or s > 59:
+        return None
+    digits = (fraction or "").rstrip("0")
+    return f"{h:02}:{m:02}:{s:02}" + (f".{digits}" if digits else "")
+
+
+def _offset_minutes(offset: str | None) -> int | None:
+    if offset is None:
+        return None
+    if offset == "z":
+        return 0
+    minutes = int(offset[1:3]) * 60 + int(offset[3:].lstrip(":") or 0)
+    return -minutes if offset[0] == "-" else minutes

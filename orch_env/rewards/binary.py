@@ -1,25 +1,46 @@
 """``binary``: 1 if everything the task asks was done, else 0. The baseline of the papers.
 
-The hard decision: where the task gives a final state or an answer, they alone decide; otherwise
-every required gold call must have been made with equal arguments and have run, each by a model
-call of its own. Extra calls, order and data flow do not matter, except that a task without gold
-calls asks for none to be made.
+What decides:
+
+- the final state, where gold changes one and the tools hold state: everything that gold changes
+  has gold's value, and nothing else was changed. A task that says that gold changes nothing asks
+  for no state, but still that nothing is changed;
+- the closing answer, where the task gives one;
+- the calls, where neither does, or where a final state is asked for that the tools do not hold:
+  every required gold call was made with equal arguments and ran, each by a model call of its own.
+
+Extra calls, order and data flow do not matter, except that a task without gold calls asks for none
+to be made. The hard decision: a collateral change fails the task even though extra calls do not. A
+call too many is clumsy; another customer's booking cancelled is not what was asked.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from orch_env.rewards.attribution import attributed
 from orch_env.rewards.made_calls import MadeCall, call_identity, made_calls
-from orch_env.rewards.outcome import AnswerRule, read_outcome
+from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
 from orch_env.rewards.protocol import Component
+from orch_env.rewards.state_diff import records_of
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 
 COMPONENTS = (
     Component("matched", 0.0, 1.0, "share of required gold calls made exactly, one to one"),
-    Component("state", 0.0, 1.0, "final state equal to gold's; only where gold changes state"),
+    Component(
+        "state",
+        0.0,
+        1.0,
+        "everything that gold changes has gold's value in the end; only where gold changes state",
+    ),
+    Component(
+        "collateral",
+        0.0,
+        1.0,
+        "something that gold leaves alone was changed; only where the task gives a final state",
+    ),
     Component("answer", 0.0, 1.0, "closing answer equal to gold's; only where gold has one"),
 )
 
@@ -40,22 +61,73 @@ class BinaryReward:
         return "binary"
 
     def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
-        """Score a finished or running episode; the total is 0.0 or 1.0."""
+        """Score a finished or running episode; the total is 0.0 or 1.0.
+
+        Attribution: a total of 1 is split equally over what decided. The answer's share belongs to
+        the last turn, that of calls or state equally to the calls that equal required gold calls
+        (to the last turn where there is none). Where doing nothing earns 1, calls that spoil it
+        share the loss.
+        """
         made = made_calls(episode)
         taken = _exact_matches(task, made)
-        required = [i for i, call in enumerate(task.gold_calls) if not call.optional]
-        matched = sum(number in taken.values() for number in required)
-        parts = {"matched": matched / len(required) if required else 1.0}
-        calls_done = matched == len(required) and (bool(task.gold_calls) or not made)
+        required = {i for i, call in enumerate(task.gold_calls) if not call.optional}
+        matched = [position for position, number in taken.items() if number in required]
+        calls_done = len(matched) == len(required) and (bool(task.gold_calls) or not made)
         outcome = read_outcome(task, episode, self.answers)
-        done: list[bool] = []
-        for name, part in (("state", outcome.state), ("answer", outcome.answer)):
-            if part is not None:
-                parts[name] = part
-                done.append(part == 1.0)
-        if not done:
+        parts = {"matched": len(matched) / len(required) if required else 1.0}
+        done = [] if outcome.answer is None else [outcome.answer == 1.0]
+        if outcome.state is not None:
+            done.append(outcome.state == 1.0)
+        elif _calls_decide(task, episode):
             done.append(calls_done)
-        return RewardBreakdown(float(all(done)), parts, _accounts(made, taken))
+        total = float(all(done) and not outcome.collateral)
+        parts.update(_outcome_parts(task, episode, outcome))
+        idle = not required and outcome.answer is None and outcome.state is None
+        answered = 1.0 / len(done) if outcome.answer is not None else 0.0
+        credits = _credits(total - idle, answered, matched, len(made))
+        return attributed(
+            total,
+            parts,
+            _accounts(made, taken),
+            credits,
+            turns=len(episode.turns),
+            base=float(idle),
+        )
+
+
+def _calls_decide(task: Task, episode: Episode) -> bool:
+    """Whether calls stand for the task: nothing else is asked for, or a state nobody can see."""
+    unseen = episode.state is None and bool(records_of(task.final_state))
+    return task.answer is None or unseen
+
+
+def _outcome_parts(task: Task, episode: Episode, outcome: Outcome) -> Mapping[str, float]:
+    parts: dict[str, float] = {}
+    if outcome.state is not None:
+        parts["state"] = outcome.state
+    if task.final_state is not None and episode.state is not None:
+        parts["collateral"] = float(outcome.collateral)
+    if outcome.answer is not None:
+        parts["answer"] = outcome.answer
+    return parts
+
+
+def _credits(due: float, answered: float, matched: Sequence[int], calls: int) -> list[float]:
+    """What each call adds to the total; what they leave of it goes to the last turn.
+
+    Args:
+        due: the total less what doing nothing earns: 1, 0 or -1.
+        answered: share of a total of 1 that is the answer's.
+        matched: positions of the calls that equal required gold calls.
+        calls: number of calls.
+    """
+    credits = [0.0] * calls
+    if due > 0:
+        for position in matched:
+            credits[position] = (due - answered) / len(matched)
+    elif due < 0:
+        credits = [due / calls] * calls if calls else []
+    return credits
 
 
 def _exact_matches(task: Task, made: Sequence[MadeCall]) -> dict[int, int]:

@@ -36,6 +36,7 @@ class Matching:
         shares: matched gold call -> share of its arguments that have its value, 0..1.
         comparisons: position of a matched call -> its arguments beside gold's.
         names: names that gold uses.
+        candidates: the task's tools, by every name that reaches them.
     """
 
     required: tuple[int, ...]

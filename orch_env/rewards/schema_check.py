@@ -72,11 +72,11 @@ class CallFaults:
         if self.stranger:
             return "no candidate tool has this name"
         parts = [
-            f"{_names(names)} {words}"
-            for names, words in (
-                (self.missing, "missing"),
-                (self.unknown, "unknown"),
-                (self.mistyped, "of a wrong type"),
+            f"{words}: {_names(names)}"
+            for words, names in (
+                ("missing", self.missing),
+                ("unknown", self.unknown),
+                ("of a wrong type", self.mistyped),
             )
             if names
         ]

@@ -1,7 +1,7 @@
 """How a configuration becomes a reward: a name, or a name with options.
 
 The hard decision: what may stand in a configuration is plain data and nothing else; it survives
-YAML, JSON and ``EnvSpec.to_json`` unchanged, and two equal configurations are two equal rewards.
+YAML, JSON and ``EnvSpec.to_json`` unchanged, and equal configurations score alike.
 """
 
 from __future__ import annotations

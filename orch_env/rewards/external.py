@@ -17,6 +17,9 @@ from orch_env.rewards.prefix_attribution import attribute_by_prefix
 from orch_env.rewards.user_function import load_function, told
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 
+LARGEST = 1e12
+"""Numbers beyond this, of either sign, are refused: sums of them could overflow."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExternalReward:
@@ -112,11 +115,12 @@ class ExternalReward:
             number = float(value) if isinstance(value, Real) else math.nan
         except OverflowError:
             number = math.inf
-        if not math.isfinite(number):
+        if not abs(number) <= LARGEST:
             shown = repr(value)
             shown = shown if len(shown) <= 80 else shown[:77] + "..."
             raise OrchError(
                 f"reward {self.path!r} returned {shown}{what} for an episode of task "
-                f"{task.id!r}; it must return a finite number or a RewardBreakdown"
+                f"{task.id!r}; it must return a finite number (or a RewardBreakdown) within "
+                f"{LARGEST:g}"
             )
         return number

@@ -32,6 +32,8 @@ EXAMPLE: dict[str, Any] = {
     "name": "mix",
     "components": {"graduated.atomic": 0.5, "graduated.orchestration": 0.3, "binary": 0.2},
 }
+LARGEST_WEIGHT = 1e6
+"""Of either sign. Far more than is of use, and far from where sums overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Part:
 
     Attributes:
         key: as the configuration writes it, and as the breakdown reports it.
-        weight: finite, of either sign.
+        weight: of either sign.
         source: name of the reward that is asked: a preset, or ``module:function``.
         component: entry of that reward's ``components``; ``None`` for its total.
         low: least value.
@@ -84,7 +86,7 @@ class MixReward:
         """Read ``{"components": {key: weight}, "options": {source: {...}}, "attribute": bool}``.
 
         Raises:
-            OrchError: an unknown key or option, a weight that is no finite number, a part that
+            OrchError: an unknown key or option, a weight that is no number, a part that
                 cannot be built.
         """
         components, given = options.get("components"), options.get("options", {})
@@ -143,12 +145,11 @@ def _part(key: str, weight: Any, options: Mapping[str, Any]) -> Part:
             f"mix: the weight of {key!r} must be a number or a schedule "
             f"[[step, value], ...], got {weight!r}"
         )
-    try:
-        number = float(weight)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise OrchError(f"mix: the weight of {key!r} must be finite, got {weight!r}")
+    if not abs(weight) <= LARGEST_WEIGHT:
+        raise OrchError(
+            f"mix: the weight of {key!r} must lie within {LARGEST_WEIGHT:g}, got {weight!r}"
+        )
+    number = float(weight)
     if is_function_path(key):
         return Part(key, number, key)
     source, dot, component = key.partition(".")

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orch_env.rewards import binary, graduated, paper, prove, tier
+from orch_env.rewards.answers import AnswerRule, Match
 from orch_env.rewards.binary import BinaryReward
 from orch_env.rewards.graduated import GraduatedReward
 from orch_env.rewards.paper import PaperReward
@@ -107,6 +108,7 @@ def _graduated(options: Mapping[str, Any]) -> Reward:
         weights=Weights() if weights is None else Weights.from_dict(weights, at_most_one=True),
         answer=_share(options, "answer_weight"),
         state=_share(options, "state_weight"),
+        answers=AnswerRule.from_dict(options.get("answer", "auto")),
     )
 
 
@@ -116,8 +118,7 @@ def _paper(options: Mapping[str, Any]) -> Reward:
 
 
 def _binary(options: Mapping[str, Any]) -> Reward:
-    del options
-    return BinaryReward()
+    return BinaryReward(answers=AnswerRule.from_dict(options.get("answer", "auto")))
 
 
 def _share(options: Mapping[str, Any], name: str) -> float:
@@ -126,6 +127,8 @@ def _share(options: Mapping[str, Any], name: str) -> float:
         raise OrchError(f"option {name!r} must be a finite number of at least 0, got {value!r}")
     return float(value)
 
+
+ANSWER = f"how the closing answer is held against gold's: {', '.join(Match)}"
 
 PRESETS: dict[str, Preset] = {
     "graduated": Preset(
@@ -140,6 +143,7 @@ PRESETS: dict[str, Preset] = {
             "weights": Option(asdict(Weights()), "of the two halves of a call; sum at most 1"),
             "answer_weight": Option(1.0, "of the closing answer beside one gold call"),
             "state_weight": Option(1.0, "of the final state beside one gold call"),
+            "answer": Option("auto", ANSWER),
         },
     ),
     "paper": Preset(
@@ -172,7 +176,10 @@ PRESETS: dict[str, Preset] = {
         "without the answer where the task has none; 0 if format is 0",
         range=(0.0, 1.0),
         components=tier.COMPONENTS,
-        options={"weights": Option(asdict(TierWeights()), "of the parts; proportions only")},
+        options={
+            "weights": Option(asdict(TierWeights()), "of the parts; proportions only"),
+            "answer": Option("values", ANSWER),
+        },
     ),
     "binary": Preset(
         _binary,
@@ -181,5 +188,6 @@ PRESETS: dict[str, Preset] = {
         equation="[state and answer right where given, else every required gold call made]",
         range=(0.0, 1.0),
         components=binary.COMPONENTS,
+        options={"answer": Option("auto", ANSWER)},
     ),
 }

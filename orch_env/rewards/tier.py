@@ -29,10 +29,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from orch_env.rewards.answers import AnswerRule, Match
 from orch_env.rewards.arguments import MISSING, TYPE, UNKNOWN
 from orch_env.rewards.attribution import attributed, on_grid
 from orch_env.rewards.made_calls import MadeCall, made_calls
-from orch_env.rewards.outcome import AnswerRule, read_outcome
+from orch_env.rewards.outcome import read_outcome
 from orch_env.rewards.protocol import Component
 from orch_env.rewards.schema_check import CallFaults, Candidates
 from orch_env.rewards.weights import read_weights
@@ -88,21 +89,24 @@ class TierReward:
 
     Attributes:
         weights: of the parts; those that count are scaled to sum to 1.
-        answers: how a closing answer is held against gold's.
+        answers: how a closing answer is held against gold's; as published, by value.
     """
 
     weights: TierWeights = field(default_factory=TierWeights)
-    answers: AnswerRule = field(default_factory=AnswerRule)
+    answers: AnswerRule = field(default_factory=lambda: AnswerRule(Match.VALUES))
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> TierReward:
-        """Build it from ``weights``, which may be left out.
+        """Build it from ``weights`` and ``answer``, which may be left out.
 
         Raises:
             OrchError: a bad value.
         """
         weights = options.get("weights")
-        return cls(weights=TierWeights() if weights is None else TierWeights.from_dict(weights))
+        return cls(
+            weights=TierWeights() if weights is None else TierWeights.from_dict(weights),
+            answers=AnswerRule.from_dict(options.get("answer", "values")),
+        )
 
     @property
     def name(self) -> str:

@@ -1,0 +1,152 @@
+"""Figures of the reward checks. matplotlib is imported when a figure is drawn, and only then."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orch_env.types import OrchError
+
+if TYPE_CHECKING:
+    from orch_env.audit.compare import CompareReport
+    from orch_env.audit.report import AttackReport, Cell
+
+BLUE, RUST, INK, PALE = "#3566a8", "#b0602f", "#1c1e21", "#f7f5f1"
+"""House colours: agreement or honest pay, what is suspicious, text, and the empty middle."""
+
+
+def draw_attack(report: AttackReport, path: str | os.PathLike[str], title: str = "") -> None:
+    """Exploits by rewards: what each pays as a share of what it pays gold.
+
+    Raises:
+        OrchError: matplotlib is not installed, or the file cannot be written.
+    """
+    figure_class, colour_map = _matplotlib()
+    exploits, rewards = report.exploits, report.rewards
+    height = 0.34 * len(exploits) + 1.5
+    figure = figure_class(figsize=(2.6 + 1.35 * len(rewards), height))
+    axis = figure.add_subplot()
+    shares = [[_share(report.cells.get((r, e.name))) for r in rewards] for e in exploits]
+    axis.imshow(shares, cmap=colour_map("pay", [PALE, "#e8cdb5", RUST]), vmin=0, vmax=1,
+                aspect="auto")  # fmt: skip
+    for row, exploit in enumerate(exploits):
+        for column, reward in enumerate(rewards):
+            cell = report.cells.get((reward, exploit.name))
+            share = shares[row][column]
+            axis.text(
+                column, row, _label(cell, exploit.kind == "reference"),
+                ha="center", va="center", fontsize=8,
+                color="white" if share > 0.8 else INK,
+            )  # fmt: skip
+    axis.set_xticks(range(len(rewards)), rewards)
+    axis.set_yticks(range(len(exploits)), [e.name.replace("_", " ") for e in exploits])
+    _rule(axis, [e.kind.value for e in exploits])
+    axis.xaxis.tick_top()
+    _bare(axis)
+    what = f"{title}: " if title else ""
+    figure.suptitle(
+        f"{what}mean reward, {report.tasks} tasks (colour: share of what gold earns;\n"
+        "*: earns at least as much as gold on that share of tasks)",
+        fontsize=9,
+    )
+    _save(figure, path)
+
+
+def draw_comparison(report: CompareReport, path: str | os.PathLike[str], title: str = "") -> None:
+    """Two matrices of Kendall's tau-b: over all episodes, and within groups.
+
+    Raises:
+        OrchError: matplotlib is not installed, or the file cannot be written.
+    """
+    figure_class, colour_map = _matplotlib()
+    names = report.rewards
+    side = 1.6 + 0.8 * len(names)
+    figure = figure_class(figsize=(2 * side, side + 0.6))
+    panels = (("all pairs of episodes", False), ("pairs within groups", True))
+    for number, (what, within) in enumerate(panels, start=1):
+        axis = figure.add_subplot(1, 2, number)
+        taus = [[_tau(report, a, b, within) for b in names] for a in names]
+        axis.imshow(
+            [[0.0 if t is None else t for t in row] for row in taus],
+            cmap=colour_map("tau", [RUST, PALE, BLUE]), vmin=-1, vmax=1,
+        )  # fmt: skip
+        for row, values in enumerate(taus):
+            for column, tau in enumerate(values):
+                text = "-" if tau is None else f"{tau:.2f}"
+                dark = tau is not None and abs(tau) > 0.7
+                axis.text(column, row, text, ha="center", va="center", fontsize=9,
+                          color="white" if dark else INK)  # fmt: skip
+        axis.set_xticks(range(len(names)), names, rotation=35, ha="right")
+        axis.set_yticks(range(len(names)), names if number == 1 else [])
+        axis.set_title(what, fontsize=9)
+        _bare(axis)
+    figure.suptitle(
+        f"{title + ': ' if title else ''}rank agreement (Kendall's tau-b), "
+        f"{report.episodes} episodes in {report.groups} groups",
+        fontsize=9,
+    )
+    _save(figure, path)
+
+
+def _share(cell: Cell | None) -> float:
+    if cell is None or cell.gold_mean <= 0:
+        return 0.0
+    return min(1.0, max(0.0, cell.mean / cell.gold_mean))
+
+
+def _label(cell: Cell | None, reference: bool) -> str:
+    if cell is None:
+        return "-"
+    if reference or not cell.not_below_gold:
+        return f"{cell.mean:.2f}"
+    return f"{cell.mean:.2f}  *{cell.not_below_gold:.0%}"
+
+
+def _tau(report: CompareReport, first: str, second: str, within: bool) -> float | None:
+    if first == second:
+        return 1.0
+    found = report.between(first, second)
+    return (found.within if within else found.overall).tau
+
+
+def _rule(axis: Any, kinds: Sequence[str]) -> None:
+    """A line between exploits of different kinds."""
+    for row in range(1, len(kinds)):
+        if kinds[row] != kinds[row - 1]:
+            axis.axhline(row - 0.5, color=INK, lw=1)
+
+
+def _bare(axis: Any) -> None:
+    axis.tick_params(length=0, labelsize=9)
+    for side in axis.spines.values():
+        side.set_visible(False)
+
+
+def _matplotlib() -> tuple[Any, Any]:
+    """The figure class (no window, no global state), and a maker of colour maps."""
+    try:
+        from matplotlib.colors import LinearSegmentedColormap
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as problem:
+        raise OrchError(
+            f"drawing needs the package {problem.name!r}: pip install 'orch-rl[eval]'"
+        ) from problem
+    return Figure, LinearSegmentedColormap.from_list
+
+
+def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a PNG, whole or not at all."""
+    target = Path(path)
+    drawn = io.BytesIO()
+    figure.tight_layout()
+    figure.savefig(drawn, format="png", dpi=130)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(drawn.getvalue())
+        os.replace(partial, target)
+    except OSError as problem:
+        partial.unlink(missing_ok=True)
+        raise OrchError(f"cannot write {str(target)!r}: {problem}") from problem

@@ -1,0 +1,94 @@
+"""Many episodes scored with one reward: totals, components and groups as arrays.
+
+The hard decision: a group is what GRPO compares, the episodes of one task with one seed, so that
+"spread" and "agreement" here mean what an advantage is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orch_env.rewards.protocol import Reward
+from orch_env.types import Episode, OrchError, Task
+
+Floats = NDArray[np.float64]
+
+GRAIN = 1e-9
+"""Values closer than this count as equal: float noise must not order two episodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores that one reward gave to N episodes.
+
+    Attributes:
+        reward: the reward's label.
+        totals: N totals, rounded to ``GRAIN``.
+        components: name -> N values, NaN where an episode does not have the component.
+    """
+
+    reward: str
+    totals: Floats
+    components: dict[str, Floats]
+
+    @classmethod
+    def of(cls, label: str, reward: Reward, played: Sequence[tuple[Task, Episode]]) -> Scores:
+        """Score episodes.
+
+        Raises:
+            OrchError: there are none.
+        """
+        if not played:
+            raise OrchError("there are no episodes to look at")
+        breakdowns = [reward(task, episode) for task, episode in played]
+        names = dict.fromkeys(name for b in breakdowns for name in b.components)
+        return cls(
+            label,
+            _rounded([b.total for b in breakdowns]),
+            {n: _rounded([b.components.get(n, np.nan) for b in breakdowns]) for n in names},
+        )
+
+    def direction(self, component: str) -> int:
+        """Whether a component goes with the total (1), against it (-1), or neither (0)."""
+        found = correlation(self.components[component], self.totals)
+        return 0 if found is None or abs(found) < GRAIN else int(np.sign(found))
+
+
+def groups_of(played: Sequence[tuple[Task, Episode]]) -> list[list[int]]:
+    """Indices of the episodes of each (task, seed), in order of first appearance."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, (_, episode) in enumerate(played):
+        groups.setdefault((episode.task_id, episode.seed), []).append(index)
+    return list(groups.values())
+
+
+def correlation(left: Floats, right: Floats) -> float | None:
+    """Pearson's r where both are known; ``None`` where either does not vary.
+
+    Against a variable of zeros and ones this is the point-biserial correlation
+    ``(M1 - M0) / s * sqrt(n1 n0 / n^2)``, s being the population standard deviation.
+    """
+    known = ~(np.isnan(left) | np.isnan(right))
+    x, y = left[known], right[known]
+    if len(x) < 2 or np.ptp(x) <= GRAIN or np.ptp(y) <= GRAIN:
+        return None
+    x, y = x - x.mean(), y - y.mean()
+    return float(np.clip((x @ y) / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
+
+
+def centred(values: Floats, groups: Sequence[Sequence[int]]) -> Floats:
+    """Values less their group's mean; NaN outside groups of at least two known values."""
+    out = np.full(len(values), np.nan)
+    for members in groups:
+        inside = [i for i in members if not np.isnan(values[i])]
+        if len(inside) > 1:
+            out[inside] = values[inside] - values[inside].mean()
+    return out
+
+
+def _rounded(values: Sequence[float]) -> Floats:
+    return np.round(np.asarray(values, dtype=np.float64) / GRAIN) * GRAIN

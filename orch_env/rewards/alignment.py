@@ -16,16 +16,17 @@ from orch_env.types.json import Json, JsonObject, escape, leaves
 from orch_env.values import (
     MAX_DEPTH,
     SchemaRules,
-    canonical_by_schema,
     canonical_text_by_schema,
     json_type,
     types_compatible,
     values_equal,
 )
 
-MAX_WORK = 4096
+MAX_WORK = 1024
 """Leaves that are looked at to pair the items of one list that differ; beyond, order decides."""
 
+# Right leaves count most, then leaves of a right type, then the place.
+_RIGHT, _TYPED = 10**8, 10**4
 _ABSENT = object()
 
 
@@ -69,7 +70,7 @@ def _aligned(
             return
         if isinstance(made, list) and isinstance(gold, list):
             inside = rules.items()
-            places = _places(made, gold, inside) if rules.unordered else range(len(made))
+            places = _places(made, gold, inside, depth - 1) if rules.unordered else range(len(made))
             for place, item in zip(places, made, strict=True):
                 there = gold[place] if place < len(gold) else _ABSENT
                 yield from _aligned(f"{at}/{place}", item, there, inside, depth - 1)
@@ -77,7 +78,9 @@ def _aligned(
     yield from leaves(made, at)
 
 
-def _places(made: list[Json], gold: list[Json], rules: SchemaRules | None) -> list[int]:
+def _places(
+    made: list[Json], gold: list[Json], rules: SchemaRules | None, depth: int
+) -> list[int]:
     """The position in gold's list that each item of ``made`` stands at."""
     waiting: dict[str, list[int]] = defaultdict(list)
     for index in reversed(range(len(gold))):
@@ -89,7 +92,7 @@ def _places(made: list[Json], gold: list[Json], rules: SchemaRules | None) -> li
             places[index] = equal.pop()
     left = [index for index in range(len(made)) if index not in places]
     free = sorted(index for indices in waiting.values() for index in indices)
-    places.update(_pairs(made, left, gold, free, rules))
+    places.update(_pairs(made, left, gold, free, rules, depth))
     taken = set(places.values())
     rest = iter([index for index in free if index not in taken])
     beyond = iter(range(len(gold), len(gold) + len(made)))
@@ -107,22 +110,19 @@ def _pairs(
     gold: list[Json],
     free: Sequence[int],
     rules: SchemaRules | None,
+    depth: int,
 ) -> dict[int, int]:
     """Pair those items that equal none: index in ``made`` -> index in ``gold``."""
     if not left or not free:
         return {}
-    nested = [
-        any(isinstance(items[i], dict | list) for i in indices)
-        for items, indices in ((made, left), (gold, free))
-    ]
-    if all(nested):
-        sizes = [
-            sum(1 for i in indices for _ in leaves(items[i]))
-            for items, indices in ((made, left), (gold, free))
-        ]
-        if sizes[0] * len(free) + sizes[1] * len(left) <= MAX_WORK:
-            return _best_pairs(made, left, gold, free, rules)
-    return _pairs_by_type(made, left, gold, free, rules)
+    work = len(free) * _count(made, left) + len(left) * _count(gold, free)
+    if work <= MAX_WORK:
+        return _best_pairs(made, left, gold, free, rules, depth)
+    return _pairs_by_type(made, left, gold, free)
+
+
+def _count(items: list[Json], indices: Sequence[int]) -> int:
+    return sum(1 for index in indices for _ in leaves(items[index]))
 
 
 def _best_pairs(
@@ -131,25 +131,26 @@ def _best_pairs(
     gold: list[Json],
     free: Sequence[int],
     rules: SchemaRules | None,
+    depth: int,
 ) -> dict[int, int]:
     from scipy.optimize import linear_sum_assignment
 
-    shared = [[_shared(made[i], gold[j], rules) for j in free] for i in left]
+    shared = [[_shared(made[i], gold[j], rules, depth) + (i == j) for j in free] for i in left]
     rows, columns = linear_sum_assignment(shared, maximize=True)
     return {left[int(i)]: free[int(j)] for i, j in zip(rows, columns, strict=True)}
 
 
-def _shared(made: Json, gold: Json, rules: SchemaRules | None) -> int:
-    """How much of gold's item is there: right leaves count, leaves of a right type break ties."""
-    there = dict(_aligned("", made, gold, rules, MAX_DEPTH))
+def _shared(made: Json, gold: Json, rules: SchemaRules | None, depth: int) -> int:
+    """How much of gold's item is there."""
+    there = dict(_aligned("", made, gold, rules, depth))
     score = 0
     for pointer, value in leaves(gold):
         if pointer in there:
             at = rules.at(pointer) if rules is not None else None
             if values_equal(there[pointer], value, at):
-                score += MAX_WORK + 1
+                score += _RIGHT
             elif types_compatible(there[pointer], value, at):
-                score += 1
+                score += _TYPED
     return score
 
 
@@ -158,14 +159,13 @@ def _pairs_by_type(
     left: Sequence[int],
     gold: list[Json],
     free: Sequence[int],
-    rules: SchemaRules | None,
 ) -> dict[int, int]:
     waiting: dict[str, list[int]] = defaultdict(list)
     for index in reversed(free):
-        waiting[json_type(canonical_by_schema(gold[index], rules))].append(index)
+        waiting[json_type(gold[index])].append(index)
     pairs: dict[int, int] = {}
     for index in left:
-        same = waiting.get(json_type(canonical_by_schema(made[index], rules)))
+        same = waiting.get(json_type(made[index]))
         if same:
             pairs[index] = same.pop()
     return pairs

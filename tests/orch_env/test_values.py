@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -92,6 +93,69 @@ def test_hostile_nesting_is_compared() -> None:
         deep = [deep]
     assert not values_equal(deep, [])
     assert len(call_key("t", {"a": deep})) == 16
+
+
+# Computed before equality knew schemas; files on disk hold such keys.
+_NESTED = {"b": [1, "2", {"z": "y,x", "a": [3.0, None]}], "a": {"n": {"m": [[]], "k": {}}}}
+PINNED = [
+    ({}, "799a781bc1dd2495af80de9bb35dc1e4", "01e7b720ff566d53"),
+    ({"a": None}, "99c0da3d04d7c9b296cb3385d3cf9b89", "315668717b2575be"),
+    ({"a": True, "b": False}, "ece912a90d301e4948205e90348b7c2d", "07a2d7376b7f64fb"),
+    ({"a": 2}, "233ccb9fa86fa0fc0b8de9e6553e7f1c", "91086d20cae57830"),
+    ({"a": 2.0}, "233ccb9fa86fa0fc0b8de9e6553e7f1c", "91086d20cae57830"),
+    ({"a": "2"}, "233ccb9fa86fa0fc0b8de9e6553e7f1c", "91086d20cae57830"),
+    ({"a": "2.50"}, "ff7e6f8b9cac75060ed0c483f5621e48", "e18f41e9b7676bf7"),
+    ({"a": -0.0}, "98047077cda6b6e5816e2040087bd40f", "38a3c473daa585d2"),
+    ({"a": "007"}, "c3dd43df60f74b81e5e61e0373eb2370", "cbb304bcdf241354"),
+    ({"a": 1e300}, "8796a0feec873f7e6046a2ed494f2cb4", "2e64df1374172bac"),
+    ({"a": 0.1}, "6793c0aff6778dade182e69a2951ed2e", "44385a8e2b645c45"),
+    ({"a": float("nan")}, "75dc28b93b33cf94fce517e39ef6d4cd", "4c300e41fbe8854f"),
+    ({"a": float("inf")}, "094ebbcddcc7d433b6da2d20682ca152", "3378ca6741222bfe"),
+    ({"a": -float("inf")}, "ef4fbb5ba4b0550f0b6eca0a8d9d5199", "b11f803cc286bab1"),
+    ({"a": 10**30}, "83cfe295086f32f8606888ae39986f2e", "dc9a200ae1750dcf"),
+    ({"a": "123456789012345678"}, "4f75e3386a211cfc0512f7ea0c23abc4", "4b30b4061eebfe76"),
+    ({"a": "1234567890123456789"}, "0893569ebf30bed94297451c59a68f1d", "77c8664eb73b895f"),
+    ({"a": "b,a,c"}, "53bb5c43e3cca72cdceba6bb862dcf4a", "707f3f8c133f6a4b"),
+    ({"a": "b, a"}, "e182840b3cf513bf12a2d9a14106245b", "954f620719d60a6d"),
+    ({"a": "59.91,10.75"}, "c3e995dfc2d2c264412e7c5c7fa44c23", "f55900af3a46174f"),
+    ({"a": "4,6"}, "21788cab7ae723fabed06b77b5c6a8c5", "a9f8dbbdfbd98b49"),
+    ({"a": "x::2,facility::28"}, "53d29d813690823c3bcb4df89d37276a", "30077e6bf4a1106b"),
+    (_NESTED, "5cab0a43cfc7720d709517da8b5521e7", "efdf87fe49ee88f8"),
+    (
+        {"a": "Z\u00fcrich \u2028 \U0001f600 \ud800"},
+        "b626583422f091821dee02060abd1dbf",
+        "7c944cb4385ff4b9",
+    ),
+    ({"a": "  Oslo "}, "a4e3396cc151a384fa935143f6039c1f", "e726e031b7972b83"),
+    ({"\u00e9": 1, "e": 2}, "d78a01224756bf349f809d3fa7857044", "4629c9c27fcdebb2"),
+    ({"a": ["3", 3, [True, "true"]]}, "5da0f24fd1f8a0688d3b2543b3fcb5d0", "af3e242a43b1293b"),
+    ({"a": (1, "x")}, "de950767b9c4692c7aad179f8327a85a", "966879959b6cd289"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "key", "text_digest"), PINNED)
+def test_keys_in_existing_files_stay_valid(
+    arguments: dict[str, object], key: str, text_digest: str
+) -> None:
+    assert call_key("tool", arguments).hex() == key
+    text = canonical_text(arguments).encode("ascii")
+    assert hashlib.blake2b(text, digest_size=8).hexdigest() == text_digest
+
+
+def test_the_key_of_what_nests_too_deep_stays_valid() -> None:
+    deep: list[object] = []
+    for _ in range(300):
+        deep = [deep]
+    assert call_key("tool", {"a": deep}).hex() == "4ac2c3bd19b14db744a0ffd9e4817f4e"
+
+
+def test_integers_too_long_to_print_are_compared() -> None:
+    huge = 10**5000
+    assert values_equal([huge], [huge])
+    assert not values_equal([huge], [huge + 1])
+    assert not values_equal({"a": -huge}, {"a": huge})
+    assert call_key("t", {"a": huge}) == call_key("t", {"a": huge})
+    assert call_key("t", {"a": huge}) != call_key("t", {"a": huge + 1})
 
 
 def test_calls_are_equal_by_name_and_values() -> None:

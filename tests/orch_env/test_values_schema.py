@@ -1,0 +1,311 @@
+"""Equality under a schema: what each keyword adds, that it stays an equivalence, and that no
+schema breaks it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orch_env.values import (
+    SchemaRules,
+    canonical_by_schema,
+    canonical_text_by_schema,
+    types_compatible,
+    values_equal,
+)
+
+NUMBER = {"type": "number"}
+INTEGER = {"type": "integer"}
+BOOLEAN = {"type": "boolean"}
+STRING = {"type": "string"}
+CABIN = {"type": "string", "enum": ["Economy", "Premium Economy", "Business"]}
+DATE = {"type": "string", "format": "date"}
+TAGS = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+LIST = {"type": "array", "items": INTEGER}
+TREE = {
+    "$defs": {
+        "node": {
+            "type": "object",
+            "properties": {
+                "day": DATE,
+                "next": {"$ref": "#/$defs/node"},
+                "all": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+            },
+        }
+    },
+    "$ref": "#/$defs/node",
+}
+
+SAME: list[tuple[Any, Any, Any]] = [
+    (3, " 3 ", INTEGER),
+    (3, "+3", INTEGER),
+    (3, "03", NUMBER),
+    (3000, "3e3", NUMBER),
+    (0.5, ".5", NUMBER),
+    (12345678901234567891234, "12345678901234567891234", INTEGER),
+    (True, "true", BOOLEAN),
+    (False, " False", BOOLEAN),
+    ("economy", "Economy", CABIN),
+    (" premium  economy ", "Premium Economy", CABIN),
+    ("ECONOMY", "economy", CABIN),
+    ("ja", "JA", {"const": "Ja"}),
+    (["wifi", "pool"], ["pool", "wifi"], TAGS),
+    (["2024-10-13", "x"], ["x", "Oct 13, 2024"], {"uniqueItems": True, "items": DATE}),
+    ([["b", "a"]], [["a", "b"]], {"type": "array", "items": TAGS}),
+    ([1, 2], ["1", "02"], LIST),
+    ({"n": 1, "x": "2"}, {"x": 2, "n": "01"}, {"properties": {"n": INTEGER}}),
+    ({"n": "01"}, {"n": 1}, {"additionalProperties": INTEGER}),
+    ("TRUE", True, {"type": ["string", "boolean"]}),
+    ("01", 1, {"anyOf": [DATE, INTEGER]}),
+    ("13 Oct 2024", "2024-10-13", {"oneOf": [INTEGER, DATE]}),
+    ("13 Oct 2024", "2024-10-13", {"allOf": [STRING, {"format": "date"}]}),
+    (
+        {"all": [{"next": {"day": "2024-10-13"}}]},
+        {"all": [{"next": {"day": "13 Oct 2024"}}]},
+        TREE,
+    ),
+    ("b,a", "a,b", STRING),
+]
+DIFFERENT: list[tuple[Any, Any, Any]] = [
+    (1000, "1,000", NUMBER),
+    ("NaN", float("nan"), NUMBER),
+    ("1e999", float("inf"), NUMBER),
+    (3, "3 adults", INTEGER),
+    ("true", True, STRING),
+    ("true", True, None),
+    (1, True, BOOLEAN),
+    ("yes", True, BOOLEAN),
+    (1, "true", {"type": ["integer", "boolean"]}),
+    ("economy", "Economy", STRING),
+    ("Oslo ", "Oslo", STRING),
+    ("econ", "Economy", CABIN),
+    ("A", "a", {"enum": ["A", "a"]}),
+    ("Ab", "ab", {"enum": ["AB", "ab"]}),
+    ("PremiumEconomy", "Premium Economy", CABIN),
+    (["a", "b"], ["b", "a"], {"type": "array", "items": STRING}),
+    (["a", "a", "b"], ["a", "b", "b"], TAGS),
+    (["a"], ["a", "a"], TAGS),
+    ("a", ["a"], TAGS),
+    ({"n": "01"}, {"n": 1}, {"properties": {"m": INTEGER}}),
+    ({"m": 1}, {"n": 1}, {"additionalProperties": INTEGER}),
+    ({}, {"n": None}, {"properties": {"n": {"type": "null"}}}),
+]
+
+
+def _around(schema: Any) -> dict[str, Any]:
+    """The schema of ``{"x": [value]}``; definitions stay at the root."""
+    definitions = (schema or {}).get("$defs", {})
+    return {"properties": {"x": {"items": schema}}, "$defs": definitions}
+
+
+@pytest.mark.parametrize(("one", "other", "schema"), SAME)
+def test_these_are_one_value_under_the_schema(one: Any, other: Any, schema: Any) -> None:
+    assert values_equal(one, other, schema)
+    assert values_equal(other, one, schema)
+    assert values_equal({"x": [one]}, {"x": [other]}, _around(schema))
+
+
+@pytest.mark.parametrize(("one", "other", "schema"), DIFFERENT)
+def test_these_are_two_values_under_the_schema(one: Any, other: Any, schema: Any) -> None:
+    assert not values_equal(one, other, schema)
+    assert not values_equal(other, one, schema)
+    assert not values_equal({"x": [one]}, {"x": [other]}, _around(schema))
+
+
+def test_text_that_spells_a_number_has_its_type_where_a_number_is_asked_for() -> None:
+    assert types_compatible("3 ", 2, INTEGER)
+    assert types_compatible("false", True, BOOLEAN)
+    assert not types_compatible("3 ", 2)
+    assert not types_compatible("3 ", 2, STRING)
+    assert not types_compatible("three", 2, INTEGER)
+    assert not types_compatible(True, 1, {"type": ["integer", "boolean"]})
+
+
+# Values and schemas that have much to do with each other, so that equal ones are found often.
+_WORDS = ["1", " 1", "01", "1.0", "true", "True", " TRUE ", "a", "A", " a", "b,a", "a,b", "B,A"]
+_DAYS = ["2024-10-13", "13 Oct 2024", "10/13/2024", "2024-10-13T00:00Z", "2024-10-13 01:00+01"]
+_scalars = st.sampled_from([*_WORDS, *_DAYS, "12 AM", "00:00", 1, 1.0, True, False, None, 2])
+_values = st.recursive(
+    _scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2)
+    ),
+    max_leaves=6,
+)
+_plain_schemas = st.sampled_from(
+    [
+        NUMBER,
+        BOOLEAN,
+        STRING,
+        DATE,
+        {"format": "time"},
+        {"format": "date-time"},
+        {"enum": ["a", "b,A"]},
+        {"enum": ["A", "a", "1"]},
+        {"enum": ["TRUE", 1]},
+        {"const": "True"},
+        {"type": ["string", "number", "boolean"]},
+        {"$ref": "#"},
+        {"uniqueItems": True},
+        {},
+    ]
+)
+_schemas = st.recursive(
+    _plain_schemas,
+    lambda inner: (
+        st.builds(
+            lambda s, u: {"type": "array", "items": s, "uniqueItems": u}, inner, st.booleans()
+        )
+        | st.builds(lambda a, b: {"properties": {"a": a}, "additionalProperties": b}, inner, inner)
+        | st.builds(lambda k, s: {k: s}, st.sampled_from(["anyOf", "oneOf"]), st.lists(inner))
+    ),
+    max_leaves=5,
+)
+
+
+def _respelt(draw: st.DrawFn, value: Any) -> Any:
+    """The value with scalars exchanged and lists shuffled now and then: often an equal one."""
+    if isinstance(value, list):
+        return [_respelt(draw, item) for item in draw(st.permutations(value))]
+    if isinstance(value, dict):
+        return {key: _respelt(draw, item) for key, item in value.items()}
+    return draw(st.just(value) | _scalars)
+
+
+@st.composite
+def _triples(draw: st.DrawFn) -> tuple[Any, Any, Any]:
+    value = draw(_values)
+    return value, _respelt(draw, value), _respelt(draw, value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_triples(), _schemas)
+def test_equality_under_a_schema_is_an_equivalence(
+    triple: tuple[Any, Any, Any], schema: Any
+) -> None:
+    one, two, three = triple
+    assert values_equal(one, one, schema)
+    assert values_equal(one, two, schema) is values_equal(two, one, schema)
+    if values_equal(one, two, schema) and values_equal(two, three, schema):
+        assert values_equal(one, three, schema)
+    same = canonical_text_by_schema(one, schema) == canonical_text_by_schema(two, schema)
+    assert values_equal(one, two, schema) is same
+
+
+@settings(max_examples=150, deadline=None)
+@given(_triples(), _schemas)
+def test_a_schema_never_parts_what_is_equal_without_it(
+    triple: tuple[Any, Any, Any], schema: Any
+) -> None:
+    for other in triple[1:]:
+        if values_equal(triple[0], other):
+            assert values_equal(triple[0], other, schema)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_triples(), st.lists(_schemas, min_size=1, max_size=3))
+def test_what_any_branch_calls_equal_is_equal(
+    triple: tuple[Any, Any, Any], branches: list[Any]
+) -> None:
+    one, two, _ = triple
+    branches = [json.loads(json.dumps(b).replace('"#"', '"#/no"')) for b in branches]
+    if any(values_equal(one, two, branch) for branch in branches):
+        assert values_equal(one, two, {"anyOf": branches})
+        assert values_equal(one, two, {"$defs": {"x": {"oneOf": branches}}, "$ref": "#/$defs/x"})
+
+
+@settings(max_examples=150, deadline=None)
+@given(_triples(), _schemas)
+def test_equal_values_have_compatible_types(triple: tuple[Any, Any, Any], schema: Any) -> None:
+    one, two, _ = triple
+    if values_equal(one, two, schema):
+        assert types_compatible(one, two, schema)
+
+
+_anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+_KEYWORDS = ["type", "enum", "const", "format", "items", "properties", "additionalProperties"]
+_KEYWORDS += ["uniqueItems", "anyOf", "oneOf", "allOf", "$ref", "$defs"]
+_hostile_schemas = st.recursive(
+    _anything | st.sampled_from(["#", "#/$ref", "#/anyOf/0", "#/items", "date", "string"]),
+    lambda inner: (
+        st.dictionaries(st.sampled_from(_KEYWORDS), inner, max_size=4) | st.lists(inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_anything | _values, _anything | _values, _hostile_schemas)
+def test_no_schema_makes_equality_raise(one: Any, other: Any, schema: Any) -> None:
+    assert values_equal(one, one, schema)
+    assert values_equal(one, other, schema) is values_equal(other, one, schema)
+    if values_equal(one, other):
+        assert values_equal(one, other, schema)
+
+
+def test_references_in_a_circle_end() -> None:
+    circle: dict[str, Any] = {"$ref": "#/$defs/b", "$defs": {"b": {"$ref": "#"}}}
+    assert not values_equal("a", "A", circle)
+    inside: dict[str, Any] = {"type": "array"}
+    inside["items"] = inside
+    inside["anyOf"] = [inside, INTEGER]
+    deep, other = "01", 1
+    for _ in range(100):
+        deep, other = [deep], [other]
+    assert values_equal(deep, other, inside)
+
+
+def test_references_that_name_nothing_say_nothing() -> None:
+    for reference in ("#/no", "#/enum/" + "9" * 5000, "http://example.org", 7, None, "#no", ""):
+        assert values_equal("a", "a", {"$ref": reference, "enum": ["x"]})
+        assert not values_equal("a", "A", {"$ref": reference, "enum": ["x"]})
+
+
+def test_large_values_and_schemas_are_compared() -> None:
+    text = "x" * 1_000_000
+    assert not values_equal(text, text + "y", CABIN)
+    assert not values_equal("1" * 1_000_000, 1, INTEGER)
+    assert not values_equal("1e" + "9" * 1000, 1, NUMBER)
+    assert values_equal("9" * 1000, 10**1000 - 1, INTEGER)
+    assert values_equal([10**5000, "01"], [10**5000, 1], {"items": INTEGER, "uniqueItems": True})
+    wide = {"anyOf": [{"enum": ["Ja"]}] + [{"anyOf": [STRING] * 1000}] * 1000}
+    assert values_equal("JA", "ja", wide)
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    unordered = {"uniqueItems": True, "items": {"$ref": "#"}}
+    assert values_equal(deep, deep, unordered)
+    assert not values_equal(deep, [], unordered)
+
+
+def test_rules_can_be_read_once_and_asked_by_pointer() -> None:
+    schema = {
+        "properties": {
+            "legs": {"type": "array", "items": {"properties": {"a/b": DATE}}},
+            "0": BOOLEAN,
+        }
+    }
+    rules = SchemaRules.of(schema)
+    assert rules is not None and SchemaRules.of(rules) is rules
+    day, first = rules.at("/legs/7/a~1b"), rules.at("/0")
+    assert day is not None and day.formats == ("date",)
+    assert first is not None and first.boolean
+    assert rules.at("/legs/0/other") is None
+    assert rules.at("/unheard/of/9") is None
+    assert values_equal({"0": "true"}, {"0": True}, rules)
+    assert SchemaRules.of(None) is None
+
+
+def test_the_form_under_a_schema_is_a_json_value() -> None:
+    schema = {"properties": {"day": DATE, "tags": TAGS, "n": INTEGER, "sure": BOOLEAN}}
+    value = {"day": "13 Oct 2024", "tags": ["b", "a"], "n": "03", "sure": "True", "x": "2.50"}
+    expected = {"day": "2024-10-13", "tags": ["a", "b"], "n": 3, "sure": True, "x": 2.5}
+    assert canonical_by_schema(value, schema) == expected

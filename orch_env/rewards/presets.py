@@ -50,6 +50,7 @@ class Preset:
         range: least and greatest total with the default options; infinite where there is none.
         components: its parts, as its breakdowns report them.
         options: what can be set, by name.
+        symbols: what the letters in the equations stand for, one line of plain text.
     """
 
     build: Callable[[Mapping[str, Any]], Reward]
@@ -59,6 +60,7 @@ class Preset:
     range: tuple[float, float]
     components: tuple[Component, ...]
     options: Mapping[str, Option] = field(default_factory=dict)
+    symbols: str = ""
 
 
 def build_preset(name: str, options: Mapping[str, Any]) -> Reward:
@@ -139,6 +141,8 @@ PRESETS: dict[str, Preset] = {
         "averaged in where the task gives them; without gold calls 0.5^N",
         range=(0.0, 1.0),
         components=graduated.COMPONENTS,
+        symbols="T, V: share of the argument leaves of both calls with compatible type, with equal "
+        "value; F: share of gold's edges satisfied; ok: the call ran; n: gold calls, N: calls made",
         options={
             "weights": Option(asdict(Weights()), "of the two halves of a call; sum at most 1"),
             "answer_weight": Option(1.0, "of the closing answer beside one gold call"),
@@ -153,6 +157,8 @@ PRESETS: dict[str, Preset] = {
         equation="w_a R_atomic_validity + w_o R_outcome_orchestration",
         range=(0.0, 1.0),
         components=paper.COMPONENTS,
+        symbols="AST: name + structure + values of a call against the first gold step of its name; "
+        "semantic: its response is no error",
         options={"weights": Option(asdict(Weights()), "of the two parts")},
     ),
     "prove": Preset(
@@ -162,6 +168,8 @@ PRESETS: dict[str, Preset] = {
         equation="0.5 val + 0.5 cov + 0.15 eff + 0.2 name + 0.1 arg",
         range=(-math.inf, 1.3),
         components=prove.COMPONENTS,
+        symbols="N: calls made; n: gold calls; G, E: required gold calls and their edges; m, mu: "
+        "whether and where a gold call is matched; B: budget of calls",
         options={
             "weights": Option(asdict(ProveWeights()), "of the five terms"),
             "alpha": Option(0.5, "slope of the penalty beyond the budget"),

@@ -2,6 +2,7 @@
 
 import click
 
+from orch_env.cli.reward.catalogue import list_rewards, show
 from orch_env.cli.reward.score import score
 
 
@@ -10,4 +11,5 @@ def reward() -> None:
     """Score trajectories with a reward, and question the rewards themselves."""
 
 
-reward.add_command(score)
+for command in (list_rewards, show, score):
+    reward.add_command(command)

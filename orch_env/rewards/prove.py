@@ -32,6 +32,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from orch_env.rewards.arguments import UNKNOWN, Comparison
 from orch_env.rewards.attribution import attributed
 from orch_env.rewards.made_calls import MadeCall, made_calls
 from orch_env.rewards.protocol import Component
@@ -40,6 +41,7 @@ from orch_env.rewards.schema_check import CallFaults, Candidates
 from orch_env.rewards.weights import read_weights
 from orch_env.types import CallAccount, Episode, OrchError, RewardBreakdown, Task
 
+_SHOWN = 3
 _SOURCE = "arXiv 2606.03892"
 COMPONENTS = (
     Component(
@@ -192,8 +194,10 @@ def _account(call: MadeCall, faults: CallFaults, matching: Matching, level: floa
     else:
         said = f"gold does not use {call.name[:60]}"
     failure = f"it failed ({call.error.value})" if call.error is not None else ""
-    why = "; ".join(part for part in (said, str(faults), failure) if part)
     comparison = matching.comparisons.get(call.position)
+    why = "; ".join(
+        part for part in (said, *_differences(comparison), str(faults), failure) if part
+    )
     return CallAccount(
         turn=call.turn,
         index=call.index,
@@ -203,6 +207,18 @@ def _account(call: MadeCall, faults: CallFaults, matching: Matching, level: floa
         arguments={} if comparison is None else dict(comparison.leaves),
         why=f"{why[:1].upper()}{why[1:]}.",
     )
+
+
+def _differences(comparison: Comparison | None) -> list[str]:
+    """Why the first few arguments of gold that differ do; ``arg`` asks for no others."""
+    if comparison is None or comparison.values == 1.0:
+        return []
+    reasons = [
+        f"{pointer} {reason}"
+        for pointer, reason in comparison.reasons.items()
+        if comparison.leaves[pointer] != UNKNOWN
+    ]
+    return reasons[:_SHOWN] + ([f"{len(reasons) - _SHOWN} more differ"] * (len(reasons) > _SHOWN))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -17,8 +17,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orch_env.rewards.arguments import EQUAL, Comparison, argument_leaves, compare_arguments
-from orch_env.rewards.made_calls import MadeCall, call_identity
+from orch_env.rewards.arguments import EQUAL, Comparison, compare_calls
+from orch_env.rewards.made_calls import MadeCall
 from orch_env.rewards.schema_check import Candidates
 from orch_env.types import GoldCall, Task
 from orch_env.types.json import unescape
@@ -58,7 +58,7 @@ def match(task: Task, candidates: Candidates, made: Sequence[MadeCall]) -> Match
     gold = task.gold_calls
     names = [candidates.resolve(call.name) for call in gold]
     required = tuple(number for number, call in enumerate(gold) if not call.optional)
-    optional = _set_aside(gold, names, candidates, made)
+    optional = _set_aside(gold, candidates, made)
     waiting: dict[str, list[MadeCall]] = defaultdict(list)
     for call in made:
         if not call.malformed and call.position not in optional:
@@ -72,8 +72,8 @@ def match(task: Task, candidates: Candidates, made: Sequence[MadeCall]) -> Match
         if first is not None:
             taken[number] = rest.pop(first)
     comparisons = {
-        call.position: compare_arguments(
-            argument_leaves(call.arguments), argument_leaves(gold[number].arguments)
+        call.position: compare_calls(
+            call.arguments, gold[number].arguments, candidates.parameters(call.name)
         )
         for number, call in taken.items()
     }
@@ -124,10 +124,7 @@ def _in_order(
 
 
 def _set_aside(
-    gold: Sequence[GoldCall],
-    names: Sequence[str],
-    candidates: Candidates,
-    made: Sequence[MadeCall],
+    gold: Sequence[GoldCall], candidates: Candidates, made: Sequence[MadeCall]
 ) -> dict[int, int]:
     """Position of a model call -> number of the optional gold call that it equals."""
     if not any(call.optional for call in gold):
@@ -135,7 +132,7 @@ def _set_aside(
     needed: Counter[str] = Counter()
     free: dict[str, list[int]] = defaultdict(list)
     for number, call in enumerate(gold):
-        key = call_identity(names[number], call.arguments)
+        key = candidates.identity(call.name, call.arguments)
         if call.optional:
             free[key].append(number)
         else:
@@ -143,7 +140,7 @@ def _set_aside(
     equal: dict[str, list[int]] = defaultdict(list)
     for made_call in made:
         if not made_call.malformed:
-            key = call_identity(candidates.resolve(made_call.name), made_call.arguments)
+            key = candidates.identity(made_call.name, made_call.arguments)
             if key in free:
                 equal[key].append(made_call.position)
     aside: dict[int, int] = {}

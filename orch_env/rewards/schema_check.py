@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from orch_env.rewards.made_calls import MadeCall
 from orch_env.types import ErrorType, Task, ToolSpec
 from orch_env.types.json import Json, JsonObject, resolve
+from orch_env.values import SchemaRules, canonical_text_by_schema
 
 _HOPS = 16
 """Local references and combinators followed before a schema counts as saying nothing."""
@@ -105,20 +106,33 @@ class Candidates:
 
     def resolve(self, name: str) -> str:
         """The tool's own name for one of its aliases; any other name as it is."""
-        spec = None if name in self._bare else self._specs.get(name)
+        spec = self._spec(name)
         return name if spec is None else spec.name
+
+    def parameters(self, name: str) -> JsonObject | None:
+        """The schema of the tool that a name reaches, ``None`` where the task brings none."""
+        spec = self._spec(name)
+        return None if spec is None else spec.parameters
+
+    def identity(self, name: str, arguments: JsonObject) -> str:
+        """Canonical text of a call; equal texts are the same call, by the tool's schema."""
+        rules = SchemaRules.of(self.parameters(name))
+        return f"{self.resolve(name)} {canonical_text_by_schema(arguments, rules)}"
 
     def faults(self, call: MadeCall) -> CallFaults:
         """What a call gets wrong."""
         if call.malformed:
             return CallFaults(unreadable=True)
-        spec = None if call.name in self._bare else self._specs.get(call.name)
+        spec = self._spec(call.name)
         if spec is not None:
             return schema_faults(spec.parameters, call.arguments)
         known = call.name in self._bare or (self._any and call.error is not ErrorType.UNKNOWN_TOOL)
         if not known:
             return CallFaults(stranger=True)
         return CallFaults(refused=call.error is ErrorType.INVALID_ARGUMENTS)
+
+    def _spec(self, name: str) -> ToolSpec | None:
+        return None if name in self._bare else self._specs.get(name)
 
 
 def schema_faults(parameters: JsonObject, arguments: JsonObject) -> CallFaults:

@@ -121,6 +121,7 @@ def test_without_gold_silence_earns_one_and_any_call_nothing() -> None:
         (replace(find, error=ErrorType.TOOL_ERROR), 2 / 3),  # it failed
         (ToolCall("find", {}, ErrorType.INVALID_ARGUMENTS), 1 / 3),
         (MALFORMED, 0.0),
+        (ToolCall(""), 0.0),  # nameless, and stored without an error
         (ToolCall("find", {}, ErrorType.MALFORMED_CALL), 0.0),  # readable name, unreadable rest
     ],
 )
@@ -284,8 +285,9 @@ def test_alpha_and_beta_are_options() -> None:
 
 
 def test_name_is_the_share_of_calls_whose_tool_gold_uses() -> None:
-    # find and find are in gold, ping and the unreadable one are not: 2/4.
-    made = score(HOTEL, [find, find], [ToolCall("ping"), MALFORMED])
+    # find and find are in gold; ping is not, and what could not be read has no name: 2/4.
+    unreadable = replace(find, error=ErrorType.MALFORMED_CALL)
+    made = score(HOTEL, [find, find], [ToolCall("ping"), unreadable])
     assert made.components["name"] == 0.5
 
 
@@ -302,11 +304,28 @@ def test_arg_is_the_mean_share_of_golds_arguments_with_equal_values() -> None:
     assert made.components["arg"] == 0.75
     assert made.total == near(1.2 + 0.075)
     assert made.calls[1].arguments == {"/hotel": "wrong", "/guests": "equal"}
+    assert made.calls[1].why == "Takes the place of gold call 1; /hotel is 'h8', gold has 'h7'."
 
 
 def test_arg_compares_by_the_one_equality_of_values() -> None:
     made = score(HOTEL, [find], [ToolCall("book", {"hotel": "h7", "guests": "2"})])
     assert made.components["arg"] == 1.0
+
+
+def test_arg_compares_by_the_tools_schema_where_the_task_brings_it() -> None:
+    day = {"type": "string", "format": "date"}
+    spec = ToolSpec("stay", parameters={"properties": {"day": day}}, aliases=("visit",))
+    gold, spelt = GoldCall("stay", {"day": "2025-03-01"}), {"day": "1 March 2025"}
+    for name in ("stay", "visit"):
+        assert score(task_of(gold, tools=(spec,)), [ToolCall(name, spelt)]).components["arg"] == 1.0
+    assert score(task_of(gold, tools=("stay",)), [ToolCall("stay", spelt)]).components["arg"] == 0.0
+
+
+def test_the_account_lists_the_first_three_differences() -> None:
+    gold = GoldCall("ping", dict.fromkeys("abcde", 1))
+    made = score(task_of(gold), [ToolCall("ping", dict.fromkeys("abcdez", 2))])
+    assert made.calls[0].why.startswith("Takes the place of gold call 0; /a is 2, gold has 1; /b")
+    assert "/c is 2, gold has 1; 2 more differ" in made.calls[0].why
 
 
 def test_arg_counts_a_nested_argument_as_one() -> None:
@@ -350,6 +369,15 @@ def test_an_optional_twin_of_a_required_call_does_not_take_its_place() -> None:
     assert [call.gold for call in score(task, [find], [find]).calls] == [1, 0]
 
 
+def test_an_optional_call_may_be_spelt_as_its_schema_allows() -> None:
+    day = {"type": "string", "format": "date"}
+    spec = ToolSpec("stay", parameters={"properties": {"day": day}}, aliases=("visit",))
+    optional = GoldCall("stay", {"day": "2025-03-01"}, optional=True)
+    task = task_of(optional, GoldCall("stay", {"day": "2025-03-02"}), tools=(spec,))
+    visit = ToolCall("visit", {"day": "1 March 2025"})
+    assert score(task, [visit], [ToolCall("stay", {"day": "2025-03-02"})]).total == near(1.3)
+
+
 def test_optional_gold_calls_widen_the_budget() -> None:
     # n = 2 (one optional), B = 3. Four calls: eff = -0.5 * 1/3.
     task = task_of(GoldCall("ping"), GoldCall("find", {"city": "Rome"}, optional=True))
@@ -369,6 +397,7 @@ def test_where_everything_is_optional_only_other_calls_cost() -> None:
     made = score(task, [find], [find])  # gold holds it once
     assert made.total == 0.0
     assert [call.credit for call in made.calls] == [-1.0, 0.0]
+    assert score(task, [replace(find, error=ErrorType.MALFORMED_CALL)]).total == 0.0
 
 
 # -- attribution and accounts ----------------------------------------------------------------

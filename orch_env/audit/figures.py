@@ -91,6 +91,15 @@ def draw_comparison(report: CompareReport, path: str | os.PathLike[str], title: 
     _save(figure, path)
 
 
+def require_matplotlib() -> None:
+    """Ask before long work whether its figure can be drawn.
+
+    Raises:
+        OrchError: matplotlib is not installed.
+    """
+    _matplotlib()
+
+
 def _share(cell: Cell | None) -> float:
     if cell is None or cell.gold_mean <= 0:
         return 0.0

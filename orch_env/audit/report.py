@@ -10,7 +10,7 @@ The promise, for a reward on a task with n gold calls, in shares of what gold it
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ BROKEN = 1 / 8
 """Mean share of broken edges per required gold call from which on the margin is due."""
 NOISE = 1e-9
 """Scores closer than this are the same score."""
+_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +158,16 @@ class AttackReport:
         )
         return cls(tasks, rewards, exploits, cells, breaches, _component_means(rewards, played))
 
+    def broken(self, reward: str) -> list[Breach]:
+        """The promises that a reward broke."""
+        return [breach for breach in self.breaches if breach.reward == reward]
+
     def kept(self, reward: str) -> bool:
         """Whether a reward kept every promise."""
-        return not any(breach.reward == reward for breach in self.breaches)
+        return not self.broken(reward)
 
     def to_dict(self) -> JsonObject:
-        """Plain data; ``table`` is exploit -> reward -> cell."""
+        """Plain data: ``table`` is exploit -> reward -> cell, ``rewards`` the verdicts."""
         return {
             "tasks": self.tasks,
             "exploits": [
@@ -177,15 +182,21 @@ class AttackReport:
                 }
                 for exploit in self.exploits
             },
-            "rewards": {
-                reward: {
-                    "kept": self.kept(reward),
-                    "breaches": sum(b.reward == reward for b in self.breaches),
-                    "tasks_breached": len({b.task_id for b in self.breaches if b.reward == reward}),
-                }
-                for reward in self.rewards
-            },
-            "breaches": [breach.to_dict() for breach in self.breaches],
+            "rewards": {reward: self._verdict(reward) for reward in self.rewards},
+        }
+
+    def _verdict(self, reward: str) -> JsonObject:
+        broken = self.broken(reward)
+        counts = Counter((breach.rule, breach.exploit) for breach in broken)
+        rules: dict[str, dict[str, int]] = {}
+        for (rule, exploit), count in counts.most_common():
+            rules.setdefault(rule, {})[exploit] = count
+        first = {(breach.rule, breach.exploit): breach for breach in reversed(broken)}
+        return {
+            "kept": not broken,
+            "tasks_broken": len({breach.task_id for breach in broken}),
+            "breaches": rules,
+            "examples": [first[key].to_dict() for key, _ in counts.most_common(_EXAMPLES)],
         }
 
 

@@ -25,8 +25,12 @@ def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
         click.secho(title, bold=True)
     width = max((len(str(key)) for key in result), default=0)
     for key, value in result.items():
-        line = f"  {key!s:<{width}}  {_readable(value)}"
-        click.echo(line.encode("utf-8", "backslashreplace").decode())
+        say(f"  {key!s:<{width}}  {_readable(value)}")
+
+
+def say(line: str, *, err: bool = False, **style: Any) -> None:
+    """Print one line for people; what has no bytes (a lone surrogate) is shown as its escape."""
+    click.secho(line.encode("utf-8", "backslashreplace").decode(), err=err, **style)
 
 
 def _has_bytes(text: str) -> bool:

@@ -2,7 +2,10 @@
 
 import click
 
+from orch_env.cli.reward.attack import attack
+from orch_env.cli.reward.audit import audit
 from orch_env.cli.reward.catalogue import list_rewards, show
+from orch_env.cli.reward.compare import compare
 from orch_env.cli.reward.score import score
 
 
@@ -11,5 +14,5 @@ def reward() -> None:
     """Score trajectories with a reward, and question the rewards themselves."""
 
 
-for command in (list_rewards, show, score):
+for command in (list_rewards, show, score, attack, audit, compare):
     reward.add_command(command)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orch_env.types import OrchError, RewardBreakdown, Task
+from orch_env.cli.reward.asked import TaskFinder, reward_spec
+from orch_env.types import OrchError, RewardBreakdown
 
 if TYPE_CHECKING:
-    from orch_env.episodes import StoredEpisode
     from orch_env.rewards.cases import ReferenceCase
     from orch_env.rewards.protocol import Reward
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "name",
     required=True,
     metavar="NAME",
-    help="graduated, paper, binary, or a JSON object {name, options}.",
+    help="A preset (`orch reward list`), or a JSON object {name, options}.",
 )
 @click.option(
     "--weights",
@@ -41,16 +41,27 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Take the episodes' tasks from this file or bundled data set, not from their lines.",
 )
+@click.option(
+    "--cache",
+    metavar="DB",
+    help="Take the tools' schemas of stored episodes from this cache; bundled data has its own.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Accepted; the output is JSON in any case.")
 def score(
-    file: Path, name: str, weights: str | None, tasks_file: str | None, as_json: bool
+    file: Path,
+    name: str,
+    weights: str | None,
+    tasks_file: str | None,
+    cache: str | None,
+    as_json: bool,
 ) -> None:
     r"""Score every trajectory in FILE (JSON Lines, plain or .gz).
 
     Prints one JSON line {id, total, components} per input line, in the same order. A line is
     either a stored episode (of `orch replay --out`, or any with --tasks), or a scored case of the
     published layout {id, weights, task: {query, tools, steps}, completion}; a case's own weights
-    apply unless --weights is given.
+    apply unless --weights is given. Rewards that look at schemas (prove, tier) want --cache where
+    the tasks only name their tools.
 
     \b
     Examples:
@@ -59,11 +70,9 @@ def score(
       orch reward score --reward graduated --weights '{"atomic": 1, "orchestration": 0}' \
           --tasks harbour episodes.jsonl
     """
-    from orch_env.tasks import load_tasks, read_records
+    from orch_env.tasks import read_records
 
-    spec = _spec(name, weights)
-    tasks = {t.id: t for t in load_tasks(tasks_file)} if tasks_file is not None else None
-    scorer = LineScorer(spec, tasks)
+    scorer = LineScorer(reward_spec(name, weights), TaskFinder(tasks_file, cache))
     for number, data in read_records(file):
         try:
             line_id, breakdown = scorer.score(data)
@@ -82,14 +91,14 @@ class LineScorer:
 
     Args:
         spec: the reward's configuration, with ``weights`` where the user gave them.
-        tasks: tasks by id, for stored episodes; ``None`` if the user named none.
+        finder: finds the tasks of stored episodes.
     """
 
-    def __init__(self, spec: Mapping[str, Any], tasks: Mapping[str, Task] | None) -> None:
+    def __init__(self, spec: Mapping[str, Any], finder: TaskFinder) -> None:
         from orch_env.rewards import make_reward
 
         self._spec = dict(spec)
-        self._tasks = tasks
+        self._finder = finder
         self._make = make_reward
         self._reward = make_reward(self._spec)
         self._weighted: dict[tuple[float, float], Reward] = {}
@@ -118,20 +127,8 @@ class LineScorer:
         line_id = data.get("id")
         return (
             line_id if isinstance(line_id, str) else episode.task_id,
-            self._reward(self._task_of(stored), episode),
+            self._reward(self._finder.task_of(stored), episode),
         )
-
-    def _task_of(self, stored: StoredEpisode) -> Task:
-        """The task as ``--tasks`` has it, else as the line itself does."""
-        task_id = stored.episode.task_id
-        if self._tasks is None:
-            if stored.task is None:
-                raise OrchError("this episode does not hold its task: name it with --tasks FILE")
-            return stored.task
-        task = self._tasks.get(task_id)
-        if task is None:
-            raise OrchError(f"task {task_id!r} is not among the {len(self._tasks)} tasks")
-        return task
 
     def _score_case(self, case: ReferenceCase) -> RewardBreakdown:
         from orch_env.rewards.completion import episode_of_completion
@@ -159,23 +156,3 @@ class LineScorer:
         preset = PRESETS.get(self._spec["name"])
         option = preset.options.get("weights") if preset is not None else None
         return option is not None and set(option.default) == {"atomic", "orchestration"}
-
-
-def _spec(name: str, weights: str | None) -> dict[str, Any]:
-    """The reward's configuration from the command line's words."""
-    spec: dict[str, Any] = {"name": name}
-    if name.lstrip().startswith("{"):
-        spec = _json_object(name, "--reward")
-    if weights is not None:
-        spec["weights"] = _json_object(weights, "--weights")
-    return spec
-
-
-def _json_object(text: str, option: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        raise OrchError(f"{option} is not JSON ({problem}): {text!r}") from problem
-    if not isinstance(value, dict):
-        raise OrchError(f"{option} must be a JSON object, got {text!r}")
-    return value

@@ -1,0 +1,98 @@
+"""``orch reward compare``: where rewards disagree about the same episodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orch_env.cli.output import emit, json_option, say
+
+if TYPE_CHECKING:
+    from orch_env.audit.compare import CompareReport
+
+_EPILOG = """\b
+Examples:
+  orch reward compare episodes.jsonl --reward graduated --reward paper
+  orch reward compare episodes.jsonl --reward all --cache booking.db --figure agreement.png
+
+Kendall's tau-b: 1 means the same order, 0 no relation, -1 the opposite order; '-' where one of the
+rewards ties every pair. Groups are the episodes of one task with one seed: GRPO compares only
+within them, so 'within groups' is what matters for training."""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("file", metavar="EPISODES", type=click.Path(path_type=Path))
+@click.option(
+    "--reward",
+    "words",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A preset, a JSON object {name, options}, module:function, or 'all'; at least two.",
+)
+@click.option("--tasks", metavar="FILE", help="Take the tasks from here, not from the lines.")
+@click.option(
+    "--cache", metavar="DB", help="Has the tools' schemas; a bundled data set has its own."
+)
+@click.option(
+    "--figure", type=click.Path(dir_okay=False, path_type=Path), help="Draw the matrix as a PNG."
+)
+@json_option
+def compare(
+    file: Path,
+    words: tuple[str, ...],
+    tasks: str | None,
+    cache: str | None,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Score the same episodes with several rewards, and show how alike they rank them."""
+    from orch_env.audit import figures
+    from orch_env.audit.compare import compare as run_compare
+    from orch_env.cli.reward.asked import TaskFinder, played_episodes, rewards_asked
+
+    if figure is not None:
+        figures.require_matplotlib()
+    rewards = rewards_asked(words)
+    report = run_compare(played_episodes(file, TaskFinder(tasks, cache)), rewards)
+    if figure is not None:
+        figures.draw_comparison(report, figure, file.name)
+    if as_json:
+        emit(report.to_dict(), as_json=True)
+    else:
+        _show(report, str(file))
+
+
+def _show(report: CompareReport, source: str) -> None:
+    say(f"{source}: {report.episodes} episodes, {report.groups} groups of several", bold=True)
+    means = "  ".join(f"{name} {mean:.3f}" for name, mean in report.means.items())
+    say(f"  mean totals: {means}")
+    pairs = [f"{one.first} / {one.second}" for one in report.agreements]
+    width = max(map(len, pairs))
+    say(
+        f"  {'':<{width}}  {'tau':>6}  {'opposite':>8}  {'tau within':>10}  {'opposite within':>15}"
+    )
+    for name, one in zip(pairs, report.agreements, strict=True):
+        say(
+            f"  {name:<{width}}  {_number(one.overall.tau):>6}  "
+            f"{_share(one.overall.opposite_share):>8}  {_number(one.within.tau):>10}  "
+            f"{_share(one.within.opposite_share):>15}"
+        )
+    for name, one in zip(pairs, report.agreements, strict=True):
+        for dispute in one.disputes:
+            say(
+                f"  {name}, task {dispute.task_id}, episodes {dispute.episodes[0]} and "
+                f"{dispute.episodes[1]}: {one.first} {dispute.first[0]:.3f} > "
+                f"{dispute.first[1]:.3f}, {one.second} {dispute.second[0]:.3f} < "
+                f"{dispute.second[1]:.3f}; {dispute.reason}"
+            )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orch_env.rewards.state_diff import (
     COLLATERAL,
+    DEEPEST,
     MISSING,
     WRONG,
     StateChange,
@@ -65,6 +66,14 @@ def test_nested_values_are_followed_as_far_as_their_shapes_agree() -> None:
         StateChange("/s/t/1/place/row/1", WRONG, 2, 3),
         StateChange("/s/t/1/tags", WRONG, ["a"], ["a", "b"]),
     )
+
+
+def test_a_path_ends_where_it_would_be_too_long_to_read() -> None:
+    gold, made = 1, 2
+    for _ in range(20):
+        gold, made = [gold], [made]  # type: ignore[assignment]
+    (change,) = diff_states({"s": {"t": {"1": {"x": gold}}}}, {"s": {"t": {"1": {"x": made}}}})
+    assert change.path == "/s/t/1/x" + "/0" * DEEPEST
 
 
 def test_values_are_compared_like_everywhere_else() -> None:

@@ -25,8 +25,12 @@ from orch_env.values import (
 MAX_WORK = 1024
 """Leaves that are looked at to pair the items of one list that differ; beyond, order decides."""
 
-# Right leaves count most, then leaves of a right type, then the place.
-_RIGHT, _TYPED = 10**8, 10**4
+MAX_LEVELS = 2
+"""Sets within sets that are paired so; each level multiplies the work. Deeper, order decides."""
+
+# Right leaves count most, then leaves that both have (fewer in the union), then those of a right
+# type, then the place. There are at most MAX_WORK of each, so a lower one never outweighs a higher.
+_RIGHT, _SHARED, _TYPED = 2**33, 2**22, 2**11
 _ABSENT = object()
 
 
@@ -41,7 +45,7 @@ def aligned_leaves(made: JsonObject, gold: JsonObject, rules: SchemaRules) -> di
     Returns:
         Leaf pointer -> value. Items that stand for none of gold's come behind gold's last.
     """
-    return dict(_aligned("", made, gold, rules, MAX_DEPTH)) if made else {}
+    return dict(_aligned("", made, gold, rules, MAX_DEPTH, MAX_LEVELS)) if made else {}
 
 
 def holds_sets(gold: Json, rules: SchemaRules | None, depth: int = MAX_DEPTH) -> bool:
@@ -59,27 +63,29 @@ def holds_sets(gold: Json, rules: SchemaRules | None, depth: int = MAX_DEPTH) ->
 
 
 def _aligned(
-    at: str, made: Json, gold: Json, rules: SchemaRules | None, depth: int
+    at: str, made: Json, gold: Json, rules: SchemaRules | None, depth: int, levels: int
 ) -> Iterator[tuple[str, Json]]:
     if rules is not None and depth and made and gold:
         if isinstance(made, dict) and isinstance(gold, dict):
             for key, value in made.items():
-                inside = rules.member(str(key))
-                there = gold.get(key, _ABSENT)
-                yield from _aligned(f"{at}/{escape(str(key))}", value, there, inside, depth - 1)
+                below = f"{at}/{escape(str(key))}"
+                inside, there = rules.member(str(key)), gold.get(key, _ABSENT)
+                yield from _aligned(below, value, there, inside, depth - 1, levels)
             return
         if isinstance(made, list) and isinstance(gold, list):
-            inside = rules.items()
-            places = _places(made, gold, inside, depth - 1) if rules.unordered else range(len(made))
+            inside, places = rules.items(), list(range(len(made)))
+            if rules.unordered:
+                places = _places(made, gold, inside, depth - 1, levels)
+                levels -= 1
             for place, item in zip(places, made, strict=True):
                 there = gold[place] if place < len(gold) else _ABSENT
-                yield from _aligned(f"{at}/{place}", item, there, inside, depth - 1)
+                yield from _aligned(f"{at}/{place}", item, there, inside, depth - 1, levels)
             return
     yield from leaves(made, at)
 
 
 def _places(
-    made: list[Json], gold: list[Json], rules: SchemaRules | None, depth: int
+    made: list[Json], gold: list[Json], rules: SchemaRules | None, depth: int, levels: int
 ) -> list[int]:
     """The position in gold's list that each item of ``made`` stands at."""
     waiting: dict[str, list[int]] = defaultdict(list)
@@ -92,7 +98,7 @@ def _places(
             places[index] = equal.pop()
     left = [index for index in range(len(made)) if index not in places]
     free = sorted(index for indices in waiting.values() for index in indices)
-    places.update(_pairs(made, left, gold, free, rules, depth))
+    places.update(_pairs(made, left, gold, free, rules, depth, levels))
     taken = set(places.values())
     rest = iter([index for index in free if index not in taken])
     beyond = iter(range(len(gold), len(gold) + len(made)))
@@ -111,18 +117,21 @@ def _pairs(
     free: Sequence[int],
     rules: SchemaRules | None,
     depth: int,
+    levels: int,
 ) -> dict[int, int]:
     """Pair those items that equal none: index in ``made`` -> index in ``gold``."""
     if not left or not free:
         return {}
-    work = len(free) * _count(made, left) + len(left) * _count(gold, free)
-    if work <= MAX_WORK:
-        return _best_pairs(made, left, gold, free, rules, depth)
+    if levels > 0 and _work(made, left, gold, free) <= MAX_WORK:
+        return _best_pairs(made, left, gold, free, rules, depth, levels)
     return _pairs_by_type(made, left, gold, free)
 
 
-def _count(items: list[Json], indices: Sequence[int]) -> int:
-    return sum(1 for index in indices for _ in leaves(items[index]))
+def _work(made: list[Json], left: Sequence[int], gold: list[Json], free: Sequence[int]) -> int:
+    """How many leaves are looked at if each item of one list is held against each of the other."""
+    ours = sum(1 for index in left for _ in leaves(made[index]))
+    golds = sum(1 for index in free for _ in leaves(gold[index]))
+    return len(free) * ours + len(left) * golds
 
 
 def _best_pairs(
@@ -132,23 +141,27 @@ def _best_pairs(
     free: Sequence[int],
     rules: SchemaRules | None,
     depth: int,
+    levels: int,
 ) -> dict[int, int]:
     from scipy.optimize import linear_sum_assignment
 
-    shared = [[_shared(made[i], gold[j], rules, depth) + (i == j) for j in free] for i in left]
+    shared = [
+        [_shared(made[i], gold[j], rules, depth, levels - 1) + (i == j) for j in free] for i in left
+    ]
     rows, columns = linear_sum_assignment(shared, maximize=True)
     return {left[int(i)]: free[int(j)] for i, j in zip(rows, columns, strict=True)}
 
 
-def _shared(made: Json, gold: Json, rules: SchemaRules | None, depth: int) -> int:
+def _shared(made: Json, gold: Json, rules: SchemaRules | None, depth: int, levels: int) -> int:
     """How much of gold's item is there."""
-    there = dict(_aligned("", made, gold, rules, depth))
+    there = dict(_aligned("", made, gold, rules, depth, levels))
     score = 0
     for pointer, value in leaves(gold):
         if pointer in there:
             at = rules.at(pointer) if rules is not None else None
+            score += _SHARED
             if values_equal(there[pointer], value, at):
-                score += _RIGHT
+                score += _RIGHT + _TYPED
             elif types_compatible(there[pointer], value, at):
                 score += _TYPED
     return score

@@ -95,6 +95,17 @@ def env_config(settings: Settings, *, held_out: bool) -> dict[str, Any]:
     return config
 
 
+def reward_weights(settings: Settings, training_step: int) -> dict[str, float]:
+    """The weights of the configured reward that follow a schedule, at a training step.
+
+    Returns:
+        Their places in the reward's configuration with their values; empty without schedules.
+    """
+    from orch_env.rewards.schedule import scheduled_weights
+
+    return scheduled_weights(settings.environment.env_config.get("reward"), training_step)
+
+
 def check_data(settings: Settings) -> TaskIds:
     """Open the environments once and play one reset; returns the ids of their tasks.
 

@@ -55,6 +55,7 @@ def evaluate_policy(
     benchmark: ComplexFuncBenchEnv | None,
     observer: Observer,
     should_stop: Callable[[], bool],
+    training_step: int = 0,
 ) -> dict[str, Any]:
     """One episode per held-out task and temperature.
 
@@ -65,6 +66,8 @@ def evaluate_policy(
         benchmark: scores the messages; see `open_benchmark`.
         observer: told of every episode.
         should_stop: True abandons the evaluation.
+        training_step: number of training steps done: where the reward's weights follow a
+            schedule, its means are comparable only between evaluations of equal weights.
 
     Returns:
         ``{reward_mean, success, call_accuracy, turn_accuracy, n, by_domain, ...}`` of the first
@@ -78,7 +81,7 @@ def evaluate_policy(
     results: dict[str, dict[str, Any]] = {}
     for temperature in settings.evaluation.temperatures:
         observer.expect(len(task_ids))
-        requests = _requests(settings, task_ids, temperature)
+        requests = _requests(settings, task_ids, temperature, training_step)
         groups = runners.sample(requests, on_group=observer.sampled, should_stop=should_stop)
         episodes = [group.trajectories[0] for group in groups]
         name = "greedy" if temperature == 0 else f"sampled_{temperature:g}"
@@ -201,7 +204,9 @@ def benchmark_score(benchmark: ComplexFuncBenchEnv, trajectory: Trajectory) -> d
     return dict(info["score"])
 
 
-def _requests(settings: Settings, task_ids: Sequence[str], temperature: float) -> list[Any]:
+def _requests(
+    settings: Settings, task_ids: Sequence[str], temperature: float, training_step: int
+) -> list[Any]:
     seed = settings.evaluation.seed
     return [
         SampleRequest(
@@ -210,6 +215,7 @@ def _requests(settings: Settings, task_ids: Sequence[str], temperature: float) -
                 task_id=task,
                 env_seed=stable_seed("evaluation", seed, task),
                 sample_seed=stable_seed("evaluation", seed),
+                training_step=training_step,
             ),
             temperature=temperature,
             held_out=True,

@@ -58,15 +58,35 @@ class BatchSampler:
         self._runners = runners
 
     def sample(
-        self, order: TaskOrder, observer: Observer, should_stop: Callable[[], bool]
+        self,
+        order: TaskOrder,
+        observer: Observer,
+        should_stop: Callable[[], bool],
+        *,
+        training_step: int = 0,
     ) -> SampledBatch:
         """Sample one batch, advancing the order.
+
+        Args:
+            order: the tasks.
+            observer: told of every group.
+            should_stop: True abandons the batch.
+            training_step: number of training steps done, for rewards that follow a schedule.
 
         Raises:
             SamplingStopped: ``should_stop`` said so.
             OrchError: a group failed too often, or no runner is left.
         """
-        groups = self._groups(order, self._training.groups_per_batch, observer, should_stop)
+
+        def more(count: int) -> list[Group]:
+            draws = order.draw(count)
+            observer.expect(len(draws))
+            requests = [self._request(order, draw, training_step) for draw in draws]
+            return self._runners.sample(
+                requests, on_group=observer.sampled, should_stop=should_stop
+            )
+
+        groups = more(self._training.groups_per_batch)
         if self._training.zero_variance != "resample":
             return SampledBatch(groups)
         resampled = rounds = 0
@@ -74,7 +94,7 @@ class BatchSampler:
             missing = self._training.groups_per_batch - sum(not is_flat(g) for g in groups)
             if missing <= 0:
                 break
-            groups += self._groups(order, missing, observer, should_stop)
+            groups += more(missing)
             resampled, rounds = resampled + missing, rounds + 1
         informative = sum(not is_flat(g) for g in groups)
         if informative < self._training.groups_per_batch:
@@ -86,20 +106,13 @@ class BatchSampler:
             )
         return SampledBatch(groups, resampled, rounds)
 
-    def _groups(
-        self, order: TaskOrder, count: int, observer: Observer, should_stop: Callable[[], bool]
-    ) -> list[Group]:
-        draws = order.draw(count)
-        observer.expect(len(draws))
-        requests = [self._request(order, draw) for draw in draws]
-        return self._runners.sample(requests, on_group=observer.sampled, should_stop=should_stop)
-
-    def _request(self, order: TaskOrder, draw: TaskDraw) -> SampleRequest:
+    def _request(self, order: TaskOrder, draw: TaskDraw, training_step: int) -> SampleRequest:
         group = GroupRequest(
             id=draw.group,
             task_id=draw.task_id,
             env_seed=order.group_seed(draw),
             sample_seed=stable_seed("sample", self._seed),
             size=self._training.group_size,
+            training_step=training_step,
         )
         return SampleRequest(group, self._temperature)

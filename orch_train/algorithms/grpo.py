@@ -29,7 +29,7 @@ from orch_train.checkpoint import (
     write_checkpoint,
 )
 from orch_train.config import GRPOConfig
-from orch_train.environments import TaskIds, check_data, prompt_lengths
+from orch_train.environments import TaskIds, check_data, prompt_lengths, reward_weights
 from orch_train.evaluation import evaluate_policy, open_benchmark
 from orch_train.learner.learner import Learner
 from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling
@@ -108,7 +108,9 @@ class GRPO:
         """
         order = self._order.copy()
         with timers.phase("sample"), self.observer.phase("sample"):
-            batch = self._sampler.sample(order, self.observer, self._stop_requested)
+            batch = self._sampler.sample(
+                order, self.observer, self._stop_requested, training_step=self._iteration
+            )
         with timers.phase("learner_update"), self.observer.phase("learn"):
             self._between_steps = False
             learned = self.learner.update(batch.groups, self.observer.learned)
@@ -135,10 +137,13 @@ class GRPO:
         batch, learned = self.training_step(timers)
         self.last_batch = batch
         _warn(learned)
+        weights = reward_weights(self.settings, self._iteration)
         self._iteration += 1
         self._between_steps = True
         sampled = rollout_metrics(batch.groups, timers.seconds["sample"])
         sampled["groups"].update(batch.counts)
+        if weights:
+            sampled["reward_weights"] = weights
         result: Result = {
             "training_iteration": self._iteration,
             "weights_seq_no": self._version,
@@ -181,6 +186,7 @@ class GRPO:
                 benchmark=self._benchmark,
                 observer=self.observer,
                 should_stop=self._stop_requested,
+                training_step=self._iteration,
             )
 
     # -- state ------------------------------------------------------------------------------

@@ -153,10 +153,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def merged(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``new`` laid over it, mappings merged key by key."""
+    """``base`` with ``new`` laid over it, mappings merged key by key.
+
+    A mapping that has a ``name`` (a reward) is one value and replaces another one whole: the
+    options of two rewards merged would be a third that nobody wrote.
+    """
     out = dict(base)
     for key, value in new.items():
         old = out.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
         out[key] = merged(old, value) if both else value  # type: ignore[arg-type]
     return out

@@ -180,6 +180,8 @@ def _data_problems(settings: Settings) -> list[str]:
     """What our own environment reads; others check their arguments themselves."""
     problems = []
     env_config = settings.environment.env_config
+    if "reward" in env_config:
+        problems += _reward_problems(env_config["reward"])
     if "tasks" not in env_config:
         problems.append("environment.env_config.tasks: a task file or bundled data set is needed")
     for where, name, kind in (
@@ -197,6 +199,17 @@ def _data_problems(settings: Settings) -> list[str]:
                 f"and is no bundled data set (bundled: {', '.join(_bundled_names()) or 'none'})"
             )
     return problems
+
+
+def _reward_problems(spec: Any) -> list[str]:
+    """The reward is built once: a function of the user's is imported, schedules are checked."""
+    from orch_env.rewards import make_reward
+
+    try:
+        make_reward(spec)
+    except OrchError as problem:
+        return [f"environment.env_config.reward: {problem}"]
+    return []
 
 
 def _bundled_names() -> list[str]:

@@ -37,7 +37,10 @@ class RolloutEnv(Protocol):
 
     @property
     def unwrapped(self) -> Any:
-        """The environment itself, with ``stop(reason, action)`` and ``episode``."""
+        """The environment itself, with ``stop(reason, action)`` and ``episode``.
+
+        If it has a ``set_training_step(step)``, that is called before each reset.
+        """
         ...
 
     def reset(
@@ -90,6 +93,8 @@ class GroupRequest:
         env_seed: seed that every member resets its environment with.
         sample_seed: base of the members' sampling seeds.
         size: number of members, at least 1.
+        training_step: number of training steps done, for rewards whose weights follow a schedule;
+            all members share it, and a group that is given out again keeps it.
     """
 
     id: str
@@ -97,6 +102,7 @@ class GroupRequest:
     env_seed: int
     sample_seed: int
     size: int = 1
+    training_step: int = 0
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -128,6 +134,7 @@ async def run_episode(
     limits: RolloutLimits,
     group: str = "",
     member: int = 0,
+    training_step: int = 0,
 ) -> Trajectory:
     """Play one episode to its end.
 
@@ -141,6 +148,7 @@ async def run_episode(
         limits: token limits and temperature.
         group: id of the episode's group.
         member: index within the group.
+        training_step: handed to environments that have a ``set_training_step``.
 
     Returns:
         The scored trajectory; its reward is the sum of the step rewards, so that terminal and
@@ -154,7 +162,7 @@ async def run_episode(
     request_id = f"{group}/{member}"
     run = _Run(env)
     try:
-        info = run.reset(task_id, env_seed)
+        info = run.reset(task_id, env_seed, training_step)
         run.trace.append_context(chat.start(info["messages"], info.get("tools") or ()))
         while True:
             room = limits.max_context - len(run.trace)
@@ -246,6 +254,7 @@ async def run_group(
                 limits=limits,
                 group=request.id,
                 member=member,
+                training_step=request.training_step,
             )
 
     trajectories = await _all_or_none([member_episode(m) for m in range(request.size)])
@@ -304,8 +313,11 @@ class _Run:
         self.reward = 0.0
         self.seconds = {"generate": 0.0, "env": 0.0}
 
-    def reset(self, task_id: str, seed: int) -> dict[str, Any]:
+    def reset(self, task_id: str, seed: int, training_step: int) -> dict[str, Any]:
         started = perf_counter()
+        set_step = getattr(self.env.unwrapped, "set_training_step", None)
+        if set_step is not None:
+            set_step(training_step)
         _, self.info = self.env.reset(seed=seed, options={"task_id": task_id})
         self.seconds["env"] += perf_counter() - started
         return self.info

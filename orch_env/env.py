@@ -335,7 +335,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             payout = self._payout.fresh()
             payout.restore(state)
             rng = copy.deepcopy(dict(state["rng"]))
-        except (KeyError, TypeError, ValueError) as problem:
+        except (AttributeError, KeyError, TypeError, ValueError) as problem:
             raise OrchError(
                 f"not an environment state ({type(problem).__name__}: {problem})"
             ) from problem

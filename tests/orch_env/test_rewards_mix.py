@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env.env import ToolOrchestrationEnv
@@ -135,6 +135,7 @@ def played(draw: st.DrawFn) -> tuple[World, Episode]:
     return world, world.play(turns, draw(st.sampled_from([None, "done"])))
 
 
+@settings(deadline=None)
 @given(played(), st.dictionaries(st.sampled_from(_KEYS), st.floats(-3, 3), min_size=1, max_size=6))
 def test_every_total_is_the_sum_of_its_components_and_within_its_range(
     case: tuple[World, Episode], weights: dict[str, float]
@@ -148,6 +149,7 @@ def test_every_total_is_the_sum_of_its_components_and_within_its_range(
     assert low - 1e-9 <= breakdown.total <= high + 1e-9
 
 
+@settings(deadline=None)
 @given(played())
 def test_what_the_presets_report_is_what_the_catalogue_names_within_its_ranges(
     case: tuple[World, Episode],
@@ -194,6 +196,7 @@ def test_an_episode_without_turns_is_all_base() -> None:
     assert (breakdown.total, breakdown.base, breakdown.turns) == (1.0, 1.0, ())
 
 
+@settings(deadline=None)
 @given(played(), st.floats(-3, 3), st.floats(-3, 3), st.floats(-3, 3))
 def test_shares_sum_to_the_total_to_the_last_bit(
     case: tuple[World, Episode], first: float, second: float, third: float

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from gymnasium.envs.registration import EnvSpec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env.env import ToolOrchestrationEnv
@@ -61,6 +61,7 @@ def test_a_schedule_is_linear_between_its_points_and_constant_outside(
     assert schedule.at(step) == pytest.approx(value, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 10**6), st.floats(-1e6, 1e6)),

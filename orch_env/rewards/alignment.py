@@ -10,7 +10,8 @@ in the list it stands.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from itertools import chain, count
 
 from orch_env.types.json import Json, JsonObject, escape, leaves
 from orch_env.values import (
@@ -96,49 +97,44 @@ def _places(
         equal = waiting.get(canonical_text_by_schema(item, rules))
         if equal:
             places[index] = equal.pop()
-    left = [index for index in range(len(made)) if index not in places]
-    free = sorted(index for indices in waiting.values() for index in indices)
-    places.update(_pairs(made, left, gold, free, rules, depth, levels))
+    left = {index: item for index, item in enumerate(made) if index not in places}
+    free = {index: gold[index] for index in sorted(i for same in waiting.values() for i in same)}
+    places.update(_pairs(left, free, rules, depth, levels))
     taken = set(places.values())
-    rest = iter([index for index in free if index not in taken])
-    beyond = iter(range(len(gold), len(gold) + len(made)))
+    spare = chain((index for index in free if index not in taken), count(len(gold)))
     for index in left:
         if index not in places:
-            places[index] = next(rest, -1)
-            if places[index] < 0:
-                places[index] = next(beyond)
+            places[index] = next(spare)
     return [places[index] for index in range(len(made))]
 
 
 def _pairs(
-    made: list[Json],
-    left: Sequence[int],
-    gold: list[Json],
-    free: Sequence[int],
+    made: Mapping[int, Json],
+    gold: Mapping[int, Json],
     rules: SchemaRules | None,
     depth: int,
     levels: int,
 ) -> dict[int, int]:
-    """Pair those items that equal none: index in ``made`` -> index in ``gold``."""
-    if not left or not free:
+    """Pair items that equal none, both by index: index in the call's list -> index in gold's."""
+    if not made or not gold:
         return {}
-    if levels > 0 and _work(made, left, gold, free) <= MAX_WORK:
-        return _best_pairs(made, left, gold, free, rules, depth, levels)
-    return _pairs_by_type(made, left, gold, free)
+    kinds = {json_type(item) for items in (made, gold) for item in items.values()}
+    alike = len(kinds) == 1 and not kinds & {"array", "object"}
+    if not alike and levels > 0 and _work(made, gold) <= MAX_WORK:
+        return _best_pairs(made, gold, rules, depth, levels)
+    return _pairs_by_type(made, gold)
 
 
-def _work(made: list[Json], left: Sequence[int], gold: list[Json], free: Sequence[int]) -> int:
+def _work(made: Mapping[int, Json], gold: Mapping[int, Json]) -> int:
     """How many leaves are looked at if each item of one list is held against each of the other."""
-    ours = sum(1 for index in left for _ in leaves(made[index]))
-    golds = sum(1 for index in free for _ in leaves(gold[index]))
-    return len(free) * ours + len(left) * golds
+    ours = sum(1 for item in made.values() for _ in leaves(item))
+    golds = sum(1 for item in gold.values() for _ in leaves(item))
+    return len(gold) * ours + len(made) * golds
 
 
 def _best_pairs(
-    made: list[Json],
-    left: Sequence[int],
-    gold: list[Json],
-    free: Sequence[int],
+    made: Mapping[int, Json],
+    gold: Mapping[int, Json],
     rules: SchemaRules | None,
     depth: int,
     levels: int,
@@ -146,14 +142,18 @@ def _best_pairs(
     from scipy.optimize import linear_sum_assignment
 
     shared = [
-        [_shared(made[i], gold[j], rules, depth, levels - 1) + (i == j) for j in free] for i in left
+        [_shared(item, other, rules, depth, levels - 1) + (i == j) for j, other in gold.items()]
+        for i, item in made.items()
     ]
     rows, columns = linear_sum_assignment(shared, maximize=True)
-    return {left[int(i)]: free[int(j)] for i, j in zip(rows, columns, strict=True)}
+    ours, golds = list(made), list(gold)
+    return {ours[int(i)]: golds[int(j)] for i, j in zip(rows, columns, strict=True)}
 
 
 def _shared(made: Json, gold: Json, rules: SchemaRules | None, depth: int, levels: int) -> int:
-    """How much of gold's item is there."""
+    """How much of gold's item is there, where the two are not equal."""
+    if not isinstance(made, dict | list) and not isinstance(gold, dict | list):
+        return _SHARED + _TYPED * types_compatible(made, gold, rules)
     there = dict(_aligned("", made, gold, rules, depth, levels))
     score = 0
     for pointer, value in leaves(gold):
@@ -167,18 +167,13 @@ def _shared(made: Json, gold: Json, rules: SchemaRules | None, depth: int, level
     return score
 
 
-def _pairs_by_type(
-    made: list[Json],
-    left: Sequence[int],
-    gold: list[Json],
-    free: Sequence[int],
-) -> dict[int, int]:
+def _pairs_by_type(made: Mapping[int, Json], gold: Mapping[int, Json]) -> dict[int, int]:
     waiting: dict[str, list[int]] = defaultdict(list)
-    for index in reversed(free):
+    for index in reversed(list(gold)):
         waiting[json_type(gold[index])].append(index)
     pairs: dict[int, int] = {}
-    for index in left:
-        same = waiting.get(json_type(made[index]))
+    for index, item in made.items():
+        same = waiting.get(json_type(item))
         if same:
             pairs[index] = same.pop()
     return pairs

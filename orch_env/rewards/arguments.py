@@ -40,7 +40,7 @@ class Comparison:
         types: T, share of the union of leaves present in both with a compatible type.
         values: V, share of the union of leaves with equal value.
         leaves: leaf pointer -> ``equal | type | wrong | missing | unknown``, gold's leaves first.
-        made: leaf pointer -> value, of the call.
+        made: leaf pointer -> value, of the call; items of sets at the pointers of gold's.
         gold: leaf pointer -> value, of gold.
         rules: of the tool's arguments, ``None`` without a schema.
     """
@@ -150,7 +150,7 @@ def compare_arguments(
             status[pointer] = UNKNOWN
     count = len(status)
     if equal == count:
-        return Comparison(1.0, 1.0, status)
+        return Comparison(1.0, 1.0, status, made, gold, rules)
     return Comparison((equal + typed) / count, equal / count, status, made, gold, rules)
 
 

@@ -1,13 +1,15 @@
 """Who earned what: a total split over turns and calls, so that the parts sum to it.
 
 The hard decision: a share is a multiple of 2^-40, like the totals that environments pay, so that
-sums of shares are exact; what rounding leaves over stays with the last turn.
+sums of shares are exact. Rounding is spread (running sums are rounded, not the shares), so a share
+is off by less than 2^-39 and keeps its sign; what float noise leaves over goes to the largest
+share. A total that is no such multiple itself leaves its fraction with the last turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from orch_env.types import CallAccount, RewardBreakdown
 
@@ -20,6 +22,58 @@ def on_grid(value: float) -> float:
     return round(value * GRAIN) / GRAIN
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """A total, split.
+
+    Attributes:
+        base: what an episode that does nothing earns.
+        turns: one share per turn; ``base + sum(turns)`` is the total.
+        calls: one share per call; a turn's share is the sum of its calls' and of its own.
+    """
+
+    base: float
+    turns: tuple[float, ...]
+    calls: tuple[float, ...]
+
+
+def split(
+    total: float,
+    credits: Sequence[float],
+    turn_of: Sequence[int],
+    *,
+    turns: int,
+    base: float = 0.0,
+    own: Mapping[int, float] | None = None,
+) -> Shares:
+    """Split a total.
+
+    Args:
+        total: the reward.
+        credits: what each call adds to the total, in order.
+        turn_of: each call's turn, same length, each in 0..turns - 1.
+        turns: number of turns of the episode.
+        base: what an episode without calls earns.
+        own: turn -> what it adds beside its calls (a closing answer). What credits, base and
+            these leave of the total goes to the last turn, to ``base`` where there is no turn.
+    """
+    if not turns:
+        return Shares(total, (), ())
+    extras = dict(own or {})
+    grains = _rounded_in_running_sums([*credits, *extras.values()])
+    start = round(base * GRAIN)
+    left = round(total * GRAIN) - start - sum(grains)
+    # Each rounded sum (of the parts, of the base, of the total) is off by at most half a grain.
+    if 0 < abs(left) <= 2:
+        _give(left, grains, [*credits, *extras.values()])
+    shares = [0.0] * turns
+    for turn, grain in zip([*turn_of, *extras], grains, strict=True):
+        shares[turn] += grain / GRAIN
+    shares[-1] += total - start / GRAIN - sum(shares)
+    calls = tuple(grain / GRAIN for grain in grains[: len(credits)])
+    return Shares(start / GRAIN, tuple(shares), calls)
+
+
 def attributed(
     total: float,
     components: Mapping[str, float],
@@ -28,8 +82,9 @@ def attributed(
     *,
     turns: int,
     base: float = 0.0,
+    own: Mapping[int, float] | None = None,
 ) -> RewardBreakdown:
-    """A breakdown whose total is split over its calls and turns.
+    """A breakdown whose total is split over its calls and turns; see :func:`split`.
 
     Args:
         total: the reward.
@@ -37,17 +92,31 @@ def attributed(
         accounts: one per model call, in order.
         credits: what each call adds to the total, same length.
         turns: number of turns of the episode.
-        base: what an episode without calls earns. Whatever credits and base leave of the total
-            (an answer, a state) goes to the last turn; to ``base`` where there is no turn.
+        base: what an episode without calls earns.
+        own: turn -> what it adds beside its calls.
     """
-    shares = [0.0] * turns
-    credited: list[CallAccount] = []
-    for account, credit in zip(accounts, credits, strict=True):
-        share = on_grid(credit)
-        shares[account.turn] += share
-        credited.append(replace(account, credit=share))
-    rest = total - on_grid(base) - sum(shares)
-    if turns:
-        shares[-1] += rest
-        return RewardBreakdown(total, components, tuple(credited), tuple(shares), on_grid(base))
-    return RewardBreakdown(total, components, tuple(credited), (), total)
+    turn_of = [account.turn for account in accounts]
+    shares = split(total, credits, turn_of, turns=turns, base=base, own=own)
+    calls = tuple(replace(a, credit=c) for a, c in zip(accounts, shares.calls, strict=True))
+    return RewardBreakdown(total, components, calls, shares.turns, shares.base)
+
+
+def _rounded_in_running_sums(values: Sequence[float]) -> list[int]:
+    """In grains: the steps of the rounded running sum. Rounding is monotone, so signs stay."""
+    grains: list[int] = []
+    running, before = 0.0, 0
+    for value in values:
+        running += value * GRAIN
+        after = round(running)
+        grains.append(after - before)
+        before = after
+    return grains
+
+
+def _give(left: int, grains: list[int], values: Sequence[float]) -> None:
+    """Add what rounding left to the share where it changes no sign; to none if all are 0."""
+    least, most = min(values, default=0.0), max(values, default=0.0)
+    if left < 0 and least < 0:
+        grains[values.index(least)] += left
+    elif most > 0:
+        grains[values.index(most)] += left

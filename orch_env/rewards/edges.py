@@ -4,13 +4,18 @@ A *data edge* is an argument leaf that takes its value from an earlier output: i
 model call carries gold's value there and had seen it. A *state edge* is a dependency that carries
 no value: it holds when a successful call equal to the producer stands earlier (calls of one
 message run in order).
+
+The hard decision: whether a leaf carries gold's value is what the comparison of the arguments
+says, so that an edge and an argument never disagree; and seeing the value in gold's spelling is as
+good as seeing it in the model's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from orch_env.rewards.arguments import EQUAL
 from orch_env.rewards.made_calls import MadeCall
 from orch_env.rewards.visibility import Visibility
 from orch_env.types import GoldCall
@@ -23,11 +28,11 @@ class GoldEdges:
     """The dependencies of one gold call.
 
     Attributes:
-        data: pointers of the leaves that take their value from an earlier output.
+        data: pointer of each leaf that takes its value from an earlier output -> the value.
         state: numbers of gold calls that must have run before, without a value carried.
     """
 
-    data: tuple[str, ...]
+    data: Mapping[str, Json]
     state: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -36,49 +41,65 @@ class GoldEdges:
 
 def edges_of(call: GoldCall) -> GoldEdges:
     """Read a gold call's dependencies out of its provenance and ``depends_on``."""
+    carried = [pointer for pointer, ref in call.provenance.items() if ref.producers()]
     return GoldEdges(
-        data=tuple(pointer for pointer, ref in call.provenance.items() if ref.producers()),
+        data={pointer: _value_at(call.arguments, pointer) for pointer in carried},
         state=call.state_dependencies(),
     )
 
 
 def satisfied_edges(
     call: MadeCall,
-    gold: GoldCall,
     edges: GoldEdges,
+    status: Mapping[str, str],
     keys: Sequence[str],
-    made: Sequence[MadeCall],
+    ran: Mapping[str, int],
     visibility: Visibility,
 ) -> tuple[tuple[str, ...], float]:
-    """Which dependencies of ``gold`` the model call breaks, and the share it respects.
+    """Which dependencies of a gold call the model call breaks, and the share it respects.
 
     Args:
         call: the model call.
-        gold: the gold call it is held against.
-        edges: that gold call's dependencies.
+        edges: the dependencies of the gold call it is held against.
+        status: leaf pointer -> how its argument compares with that gold call's.
         keys: canonical identities of all gold calls, by number.
-        made: all model calls in order.
+        ran: identity of each call that ran without an error -> position of the first such call.
         visibility: what the model had seen when.
 
     Returns:
         One sentence part per broken dependency, and the share of the others (1 without any).
     """
-    if not len(edges):
+    count = len(edges)
+    if not count:
         return (), 1.0
     broken: list[str] = []
-    for pointer in edges.data:
-        value = _value_at(call.arguments, pointer)
-        if value is _ABSENT or not values_equal(value, _value_at(gold.arguments, pointer)):
+    for pointer, value in edges.data.items():
+        if not _carries(call, pointer, value, status):
             broken.append(f"{pointer} does not carry the value of the earlier output")
-        elif not visibility.known_to(call, value):
+        elif not _seen(call, pointer, value, visibility):
             broken.append(f"{pointer} has a value that no earlier turn showed")
     for producer in edges.state:
-        if not any(m.ok and m.key == keys[producer] for m in made[: call.position]):
+        if ran.get(keys[producer], call.position) >= call.position:
             broken.append(f"gold call {producer} must have run before")
-    return tuple(broken), 1.0 - len(broken) / len(edges)
+    return tuple(broken), 1.0 - len(broken) / count
 
 
 _ABSENT = object()
+
+
+def _carries(call: MadeCall, pointer: str, gold: Json, status: Mapping[str, str]) -> bool:
+    if pointer in status:
+        return status[pointer] == EQUAL
+    # Not a leaf of its own: an object or a list that was taken over as a whole.
+    made = _value_at(call.arguments, pointer)
+    return made is not _ABSENT and gold is not _ABSENT and values_equal(made, gold)
+
+
+def _seen(call: MadeCall, pointer: str, gold: Json, visibility: Visibility) -> bool:
+    if visibility.known_to(call, gold):
+        return True
+    made = _value_at(call.arguments, pointer)
+    return made is not _ABSENT and visibility.known_to(call, made)
 
 
 def _value_at(arguments: JsonObject, pointer: str) -> Json:

@@ -13,6 +13,11 @@ their number; calls that are neither paired nor optional cost a little within a 
 beyond it. ``total = max(0, S (1 - cost))``, rounded to a multiple of 2^-40 so that differences of
 totals (dense rewards) add up exactly. Range 0..1.
 
+Attribution: a call that stands for a required gold call earns its ``s`` in the total's units; the
+k-th needless call, by position, bears ``cost(k) - cost(k - 1)`` of the whole, up to all of it; the
+answer belongs to the last turn; the state to the calls that stand for gold calls and ran, in equal
+parts. A collateral change makes all of these smaller alike, because nothing says whose it was.
+
 The hard decision: dependencies multiply with the *right value* (``F V ok``), so an order that
 merely looks right earns nothing, and the data flow is judged by what the model had seen.
 """
@@ -20,34 +25,22 @@ merely looks right earns nothing, and the data flow is judged by what the model 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orch_env.rewards.account import explain
-from orch_env.rewards.arguments import Comparison, argument_leaves, compare_arguments
-from orch_env.rewards.edges import GoldEdges, edges_of, satisfied_edges
-from orch_env.rewards.made_calls import MadeCall, call_identity, made_calls
+from orch_env.rewards.achievement import Achievement, achieved
+from orch_env.rewards.attribution import GRAIN, split
+from orch_env.rewards.gold_view import GoldView, gold_view
+from orch_env.rewards.made_calls import MadeCall, made_calls, readable
 from orch_env.rewards.matching import assign
-from orch_env.rewards.outcome import AnswerRule, read_outcome
+from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
+from orch_env.rewards.pairing import Pair, pair_calls
 from orch_env.rewards.protocol import Component
-from orch_env.rewards.visibility import Visibility
+from orch_env.rewards.verbosity import marginal_costs, verbosity_cost
 from orch_env.rewards.weights import Weights
-from orch_env.types import CallAccount, Episode, GoldCall, RewardBreakdown, Task
-from orch_env.types.json import Json
+from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 
-NAME, TYPES, VALUES, SUCCESS = 0.1, 0.2, 0.5, 0.2
-"""Parts of ``atomic``; they sum to 1."""
-BUDGET = 0.5
-"""Extra calls within ``ceil(BUDGET * n)`` are nearly free: exploring is no fault."""
-WITHIN, STEP, BEYOND = 0.02, 0.03, 0.5
-"""Cost of a full budget; of crossing it; and of ``n + budget`` further calls."""
-ABSTENTION = 0.5
-"""Factor per call on a task that needs none."""
-COLLATERAL = 0.8
-"""Factor for a change of state that gold does not make."""
-GRAIN = 2.0**40
-"""Totals are multiples of 1 / GRAIN."""
 COMPONENTS = (
     Component("atomic", 0.0, 1.0, "mean over required gold calls of 0.1 + 0.2 T + 0.5 V + 0.2 ok"),
     Component("orchestration", 0.0, 1.0, "mean over required gold calls of F V ok"),
@@ -57,46 +50,13 @@ COMPONENTS = (
         "cost",
         0.0,
         math.inf,
-        "0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b)), b = ceil(n/2)",
+        "0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b)), b = ceil(n/2); "
+        "1 - 0.5^x without gold calls",
     ),
     Component("failed_calls", 0.0, math.inf, "calls that returned an error"),
     Component("state", 0.0, 1.0, "final state equal to gold's; only where gold changes state"),
     Component("answer", 0.0, 1.0, "closing answer equal to gold's; only where gold has one"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One model call beside one gold call of its name."""
-
-    comparison: Comparison
-    edges: tuple[str, ...]
-    atomic: float
-    orchestration: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class GoldView:
-    """A task's gold calls as this reward reads them."""
-
-    calls: tuple[GoldCall, ...]
-    required: tuple[int, ...]
-    leaves: tuple[dict[str, Json], ...]
-    keys: tuple[str, ...]
-    edges: tuple[GoldEdges, ...]
-
-    @classmethod
-    def of(cls, task: Task) -> GoldView:
-        """Read a task."""
-        calls = task.gold_calls
-        return cls(
-            calls=calls,
-            required=tuple(i for i, call in enumerate(calls) if not call.optional),
-            leaves=tuple(argument_leaves(call.arguments) for call in calls),
-            keys=tuple(call_identity(call.name, call.arguments) for call in calls),
-            edges=tuple(edges_of(call) for call in calls),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +66,7 @@ class GraduatedReward:
     Its ``components``, beside the total: ``atomic`` and ``orchestration`` (means over the required
     gold calls of what their calls earned, 0..1), ``matched`` (share of required gold calls that
     have a call at all), ``extra_calls``, ``cost`` (the share that those take away),
-    ``failed_calls``; ``answer`` and ``state`` (0 or 1) where they count.
+    ``failed_calls``; ``answer`` and ``state`` (0..1) where they count.
 
     Attributes:
         weights: of the two halves of a call's score; they sum to at most 1 (to 1 for a maximum
@@ -128,164 +88,153 @@ class GraduatedReward:
 
     def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
         """Score a finished or running episode of ``task``; the total lies in 0..1."""
-        gold, made = GoldView.of(task), made_calls(episode)
-        pairs = self._pairs(task, episode, gold, made)
-        columns = [[pairs[c.position].get(g) for g in gold.required] for c in made]
-        scores = [[0.0 if pair is None else pair.score for pair in row] for row in columns]
-        assigned = {
-            position: gold.required[column]
-            for position, column in assign(made, scores, Counter(gold.keys)).items()
-        }
+        gold = gold_view(task)
+        readings = [gold.read(call) if readable(call) else None for call in episode.calls]
+        made = made_calls(episode, [None if r is None else r.key for r in readings])
+        pairs = pair_calls(gold, episode, made, readings, self.weights)
+        scores = [
+            {g: pair.score for g, pair in row.items() if not gold.calls[g].optional}
+            for row in pairs
+        ]
+        assigned = assign(made, scores, gold.held)
         optional = free_optional_calls(gold, made, assigned)
+        matched = [pairs[position][number] for position, number in assigned.items()]
+        outcome = read_outcome(task, episode, self.answers)
+        whole = achieved(
+            [pair.score for pair in matched],
+            required=len(gold.required),
+            gold_calls=len(gold.calls),
+            outcome=outcome,
+            state_weight=self.state,
+            answer_weight=self.answer,
+        )
         extra = len(made) - len(assigned) - len(optional)
-        chosen = {p: pairs[p][g] for p, g in {**assigned, **optional}.items() if g in pairs[p]}
-        parts = self._components(task, episode, gold, made, assigned, chosen, extra)
-        total = parts.pop("total")
+        cost = verbosity_cost(extra, len(gold.calls))
+        total = round(max(0.0, whole.value * (1.0 - cost)) * GRAIN) / GRAIN
+        credits, closing = _credits(gold, made, pairs, assigned, optional, whole)
+        shares = split(
+            total,
+            credits,
+            [call.turn for call in made],
+            turns=len(episode.turns),
+            base=whole.idle,
+            own={len(episode.turns) - 1: closing},
+        )
         return RewardBreakdown(
             total=total,
-            components=parts,
-            calls=_accounts(gold, made, {**assigned, **optional}, chosen),
+            components=_components(len(gold.required), made, matched, outcome, extra, cost),
+            calls=_accounts(gold, made, pairs, {**assigned, **optional}, shares.calls),
+            turns=shares.turns,
+            base=shares.base,
         )
-
-    def _pairs(
-        self, task: Task, episode: Episode, gold: GoldView, made: Sequence[MadeCall]
-    ) -> list[dict[int, Pair]]:
-        """For each model call, its pairs with the gold calls of the same name."""
-        visibility = Visibility.of(task.query, episode)
-        by_name: dict[str, list[int]] = {}
-        for number, gold_call in enumerate(gold.calls):
-            by_name.setdefault(gold_call.name, []).append(number)
-        pairs: list[dict[int, Pair]] = []
-        for call in made:
-            row: dict[int, Pair] = {}
-            if not call.malformed and call.name in by_name:
-                leaves = argument_leaves(call.arguments)
-                for number in by_name[call.name]:
-                    row[number] = self._pair(call, leaves, number, gold, made, visibility)
-            pairs.append(row)
-        return pairs
-
-    def _pair(
-        self,
-        call: MadeCall,
-        leaves: Mapping[str, Json],
-        number: int,
-        gold: GoldView,
-        made: Sequence[MadeCall],
-        visibility: Visibility,
-    ) -> Pair:
-        comparison = compare_arguments(leaves, gold.leaves[number])
-        broken, share = satisfied_edges(
-            call, gold.calls[number], gold.edges[number], gold.keys, made, visibility
-        )
-        atomic = NAME + TYPES * comparison.types + VALUES * comparison.values + SUCCESS * call.ok
-        orchestration = share * comparison.values * call.ok
-        score = self.weights.atomic * atomic + self.weights.orchestration * orchestration
-        return Pair(comparison, broken, atomic, orchestration, score)
-
-    def _components(
-        self,
-        task: Task,
-        episode: Episode,
-        gold: GoldView,
-        made: Sequence[MadeCall],
-        assigned: Mapping[int, int],
-        chosen: Mapping[int, Pair],
-        extra: int,
-    ) -> dict[str, float]:
-        required, n = len(gold.required), len(gold.calls)
-        matched = [chosen[position] for position in assigned]
-        parts: dict[str, float] = {
-            "atomic": sum(p.atomic for p in matched) / required if required else 1.0,
-            "orchestration": sum(p.orchestration for p in matched) / required if required else 1.0,
-            "matched": len(matched) / required if required else 1.0,
-        }
-        score = sum(p.score for p in matched) / required if required else 1.0
-        weight = float(n)
-        outcome = read_outcome(task, episode, self.answers)
-        if outcome.state is not None:
-            parts["state"] = outcome.state
-            score = _mix(score, weight, outcome.state, self.state)
-            weight += self.state
-        if outcome.answer is not None:
-            parts["answer"] = outcome.answer
-            score = _mix(score, weight, outcome.answer, self.answer)
-        collateral = COLLATERAL if outcome.collateral else 1.0
-        cost = verbosity_cost(extra, n) if n else 1.0 - ABSTENTION**extra
-        parts["extra_calls"] = float(extra)
-        parts["cost"] = cost
-        parts["failed_calls"] = float(sum(not call.ok for call in made))
-        parts["total"] = round(max(0.0, score * collateral * (1.0 - cost)) * GRAIN) / GRAIN
-        return parts
-
-
-def verbosity_cost(extra: int, gold_calls: int) -> float:
-    """The share of the score that ``extra`` needless calls cost, for ``gold_calls`` >= 1.
-
-    ``0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b))`` with ``b = ceil(n / 2)``.
-    """
-    budget = math.ceil(BUDGET * gold_calls)
-    cost = WITHIN * min(extra, budget) / budget
-    if extra > budget:
-        cost += STEP + BEYOND * (extra - budget) / (gold_calls + budget)
-    return cost
 
 
 def free_optional_calls(
     gold: GoldView, made: Sequence[MadeCall], assigned: Mapping[int, int]
 ) -> dict[int, int]:
     """Unassigned model calls that equal an optional gold call: position -> gold number."""
-    free: dict[str, list[int]] = {}
-    for number, call in enumerate(gold.calls):
-        if call.optional:
-            free.setdefault(gold.keys[number], []).append(number)
+    free = {key: list(numbers) for key, numbers in gold.optional.items()}
     taken: dict[int, int] = {}
-    for call_made in made:
-        if call_made.position in assigned or call_made.key is None:
+    if not free:
+        return taken
+    for call in made:
+        if call.position in assigned or call.key is None:
             continue
-        waiting = free.get(call_made.key)
+        waiting = free.get(call.key)
         if waiting:
-            taken[call_made.position] = waiting.pop(0)
+            taken[call.position] = waiting.pop(0)
     return taken
 
 
-def _mix(score: float, weight: float, part: float, part_weight: float) -> float:
-    """``(weight * score + part_weight * part) / (weight + part_weight)``."""
-    whole = weight + part_weight
-    return (weight * score + part_weight * part) / whole if whole else score
+def _components(
+    required: int,
+    made: Sequence[MadeCall],
+    matched: Sequence[Pair],
+    outcome: Outcome,
+    extra: int,
+    cost: float,
+) -> dict[str, float]:
+    parts: dict[str, float] = {
+        "atomic": sum(p.atomic for p in matched) / required if required else 1.0,
+        "orchestration": sum(p.orchestration for p in matched) / required if required else 1.0,
+        "matched": len(matched) / required if required else 1.0,
+    }
+    if outcome.state is not None:
+        parts["state"] = outcome.state
+    if outcome.answer is not None:
+        parts["answer"] = outcome.answer
+    parts["extra_calls"] = float(extra)
+    parts["cost"] = cost
+    parts["failed_calls"] = float(sum(call.error is not None for call in made))
+    return parts
+
+
+def _credits(
+    gold: GoldView,
+    made: Sequence[MadeCall],
+    pairs: Sequence[Mapping[int, Pair]],
+    assigned: Mapping[int, int],
+    optional: Mapping[int, int],
+    whole: Achievement,
+) -> tuple[list[float], float]:
+    """What each call adds to the total, and what the last turn adds beside its calls."""
+    needless = len(made) - len(assigned) - len(optional)
+    costs = iter(marginal_costs(needless, len(gold.calls)))
+    ran = sum(made[position].ok for position in assigned)
+    state = whole.factor * whole.state
+    credits: list[float] = []
+    for call in made:
+        number = assigned.get(call.position)
+        if number is not None:
+            credit = whole.factor * whole.per_score * pairs[call.position][number].score
+            credits.append(credit + state / ran if call.ok else credit)
+        elif call.position in optional:
+            credits.append(0.0)
+        else:
+            credits.append(-whole.value * next(costs))
+    # A collateral change takes from what doing nothing earns, too.
+    closing = whole.factor * whole.answer + (whole.factor - 1.0) * whole.idle
+    return credits, closing if ran else closing + state
 
 
 def _accounts(
     gold: GoldView,
     made: Sequence[MadeCall],
+    pairs: Sequence[Mapping[int, Pair]],
     taken: Mapping[int, int],
-    chosen: Mapping[int, Pair],
+    credits: Sequence[float],
 ) -> tuple[CallAccount, ...]:
     seen: dict[str, int] = {}
     accounts: list[CallAccount] = []
-    names = frozenset(call.name for call in gold.calls)
-    for call in made:
-        number, pair = taken.get(call.position), chosen.get(call.position)
-        repeat = seen.get(call.key) if call.key is not None else None
+    for call, credit in zip(made, credits, strict=True):
+        number = taken.get(call.position)
+        pair = None if number is None else pairs[call.position].get(number)
+        status = pair.comparison.leaves if pair else _NOTHING
+        why = explain(
+            call,
+            gold=number,
+            optional=number is not None and gold.calls[number].optional,
+            arguments=status,
+            broken=pair.broken if pair else (),
+            repeat_of=None if call.key is None else seen.get(call.key),
+            name_in_gold=call.name in gold.by_name,
+            reasons=pair.comparison.reasons if pair and pair.comparison.values < 1.0 else None,
+        )
         accounts.append(
             CallAccount(
-                turn=call.turn,
-                index=call.index,
-                gold=number,
-                atomic=pair.atomic if pair else 0.0,
-                orchestration=pair.orchestration if pair else 0.0,
-                arguments=dict(pair.comparison.leaves) if pair else {},
-                why=explain(
-                    call,
-                    gold=number,
-                    optional=number is not None and gold.calls[number].optional,
-                    arguments=pair.comparison.leaves if pair else {},
-                    broken=pair.edges if pair else (),
-                    repeat_of=repeat,
-                    name_in_gold=call.name in names,
-                ),
+                call.turn,
+                call.index,
+                number,
+                pair.atomic if pair else 0.0,
+                pair.orchestration if pair else 0.0,
+                dict(status),
+                why,
+                credit,
             )
         )
         if call.key is not None:
             seen.setdefault(call.key, call.turn)
     return tuple(accounts)
+
+
+_NOTHING: Mapping[str, str] = {}

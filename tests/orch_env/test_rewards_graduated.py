@@ -18,7 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, load_tasks, make_reward
-from orch_env.rewards.graduated import verbosity_cost
+from orch_env.rewards.verbosity import verbosity_cost
 from orch_env.types import ErrorType, Provenance, ValueRef
 from tests.orch_env.reward_world import (
     KINDS,

@@ -44,7 +44,9 @@ def normalised(text: str) -> str:
         >>> normalised("  The “Grand Hotel”, Oslo! ")
         'the grand hotel oslo'
     """
-    folded = unicodedata.normalize("NFKC", text).casefold().translate(_MINUS)
+    # Folding case may undo the composition, hence NFKC twice.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = folded.translate(_MINUS)
     words = " ".join(_PUNCTUATION.sub(" ", folded).split())
     return words or " ".join(folded.split())
 

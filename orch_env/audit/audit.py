@@ -25,6 +25,8 @@ NOTHING = "nothing"
 """The exploit that does nothing: where movement is measured from."""
 LOW = 0.2
 """A correlation with success below this is called low."""
+WEAK = 0.02
+"""A component with less influence on the total than this is not warned about."""
 MANY = 0.5
 """A share of groups without spread above this is worth a warning."""
 
@@ -42,7 +44,8 @@ class Part:
         correlation: point-biserial correlation with success, -1..1; ``None`` where the component
             or success does not vary.
         correlation_within: the same after group means were taken away, as GRPO does.
-        direction: 1 if it goes with the total, -1 if against it (a deduction), 0 if neither.
+        influence: standard deviations by which the total moves with one of the component, see
+            :meth:`Scores.influences`; negative for a deduction, 1 for the total itself.
     """
 
     episodes: int
@@ -52,7 +55,7 @@ class Part:
     flat_groups: float | None
     correlation: float | None
     correlation_within: float | None
-    direction: int
+    influence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ class AuditReport:
         groups: number of (task, seed) groups with at least two episodes; spreads are over these.
         success_rate: share of episodes with binary reward 1.
         parts: ``total`` and each component.
-        movements: component -> how far exploits move it; ``None`` where no attack was made.
+        movements: ``total`` or component -> how far exploits move it, without what they cannot
+            move; ``None`` where no attack was made.
         warnings: sentences for a person.
     """
 
@@ -99,9 +103,8 @@ class AuditReport:
     @property
     def moved_most(self) -> str | None:
         """The component that exploits move most, ``None`` if unknown."""
-        if not self.movements:
-            return None
-        return max(self.movements, key=lambda name: self.movements[name].share)  # type: ignore[index]
+        shares = {n: m.share for n, m in (self.movements or {}).items() if n != TOTAL}
+        return max(shares, key=shares.__getitem__) if shares else None
 
     def to_dict(self) -> JsonObject:
         """Plain data."""
@@ -141,9 +144,10 @@ def audit(
     binary = make_reward("binary")
     success = np.array([binary(task, e).total == 1.0 for task, e in played], dtype=np.float64)
     groups = [members for members in groups_of(played) if len(members) > 1]
-    parts = {TOTAL: _part(scores.totals, success, groups, 1)}
+    influences = scores.influences()
+    parts = {TOTAL: _part(scores.totals, success, groups, 1.0)}
     for component, values in scores.components.items():
-        parts[component] = _part(values, success, groups, scores.direction(component))
+        parts[component] = _part(values, success, groups, influences[component])
     movements = None if attacked is None else _movements(attacked, name)
     report = AuditReport(
         name, len(played), len(groups), float(success.mean()), parts, movements, ()
@@ -151,7 +155,9 @@ def audit(
     return replace(report, warnings=tuple(_warnings(report)))
 
 
-def _part(values: Floats, success: Floats, groups: Sequence[Sequence[int]], direction: int) -> Part:
+def _part(
+    values: Floats, success: Floats, groups: Sequence[Sequence[int]], influence: float
+) -> Part:
     known = values[~np.isnan(values)]
     inside = [values[m] for m in groups]
     inside = [v[~np.isnan(v)] for v in inside]
@@ -164,23 +170,25 @@ def _part(values: Floats, success: Floats, groups: Sequence[Sequence[int]], dire
         flat_groups=float(np.mean([np.ptp(v) <= GRAIN for v in inside])) if inside else None,
         correlation=correlation(values, success),
         correlation_within=correlation(centred(values, groups), centred(success, groups)),
-        direction=direction,
+        influence=influence,
     )
 
 
 def _movements(attacked: AttackReport, reward: str) -> dict[str, Movement]:
-    """For each component that the suite can move at all, the exploit that moves it most."""
+    """For each component that knowing nothing can move, the exploit that moves it most."""
     blind = [e.name for e in attacked.exploits if e.kind is Kind.KNOWLEDGE_FREE]
+    paid = {e.name: attacked.means[reward, e.name] for e in attacked.exploits
+            if (reward, e.name) in attacked.means}  # fmt: skip
     found: dict[str, Movement] = {}
-    for component, means in attacked.components[reward].items():
+    for component, means in {TOTAL: paid, **attacked.components[reward]}.items():
         still, best = means.get(NOTHING), means.get(GOLD.name)
-        widest = max(means.values()) - min(means.values())
-        if still is None or best is None or widest <= GRAIN:
+        if still is None or best is None:
             continue
-        most = max((name for name in blind if name in means), key=lambda n: abs(means[n] - still))
-        found[component] = Movement(
-            most, means[most], still, best, abs(means[most] - still) / widest
-        )
+        most = max((n for n in blind if n in means), key=lambda n: abs(means[n] - still))
+        moved = abs(means[most] - still)
+        if moved > GRAIN:
+            widest = max(means.values()) - min(means.values())
+            found[component] = Movement(most, means[most], still, best, moved / widest)
     return found
 
 
@@ -209,11 +217,12 @@ def _warnings(report: AuditReport) -> Iterator[str]:
             yield from _part_warnings(name, part)
     most = report.moved_most
     if most is not None and report.movements is not None:
-        moved = report.movements[most]
+        moved, paid = report.movements[most], report.movements.get(TOTAL)
         yield (
             f"{most} is what exploits move most: {moved.exploit} takes it from "
             f"{moved.nothing:.2f} to {moved.mean:.2f} without knowing the task (gold: "
-            f"{moved.gold:.2f})."
+            f"{moved.gold:.2f}). The most that knowing nothing does to the total is "
+            + (f"{paid.nothing:.2f} to {paid.mean:.2f} ({paid.exploit})." if paid else "nothing.")
         )
 
 
@@ -221,18 +230,17 @@ def _part_warnings(name: str, part: Part) -> Iterator[str]:
     if part.episodes > 1 and part.std <= GRAIN:
         yield f"{name} never varies (always {part.mean:.3g}): it tells no two episodes apart."
         return
-    if part.correlation is None or part.direction == 0:
+    if part.correlation is None or abs(part.influence) < WEAK:
         return
-    helps = part.correlation * part.direction
-    if helps < 0 and abs(part.correlation) >= LOW:
+    if abs(part.correlation) < LOW:
+        yield (
+            f"{name} hardly goes with success (r = {part.correlation:.2f}), yet it is paid for. "
+            "Naive per-turn rewards of this kind have hurt training by up to 14 points."
+        )
+    elif part.correlation * part.influence < 0:
         yield (
             f"{name} pulls the total away from success (r = {part.correlation:.2f}): episodes that "
             "gain by it succeed less often."
-        )
-    elif abs(part.correlation) < LOW:
-        yield (
-            f"{name} hardly goes with success (r = {part.correlation:.2f}). Naive per-turn rewards "
-            "of this kind have hurt training by up to 14 points."
         )
 
 

@@ -245,6 +245,7 @@ def _disputes(
             if size[best] > GRAIN:
                 pair = (members[i], members[i + 1 + best])
                 found.append((-float(size[best]), *pair))
+    slopes = first.influences(), second.influences()
     disputes: list[Dispute] = []
     for _, one, other in sorted(found)[:shown]:
         liked, disliked = (one, other) if first.totals[one] > first.totals[other] else (other, one)
@@ -257,20 +258,21 @@ def _disputes(
                 (episodes[0].digest, episodes[1].digest),
                 (float(first.totals[liked]), float(first.totals[disliked])),
                 (float(second.totals[liked]), float(second.totals[disliked])),
-                f"{_reason(first, liked, disliked)}; {_reason(second, disliked, liked)}",
+                f"{_reason(first, slopes[0], liked, disliked)}; "
+                f"{_reason(second, slopes[1], disliked, liked)}",
             )
         )
     return tuple(disputes)
 
 
-def _reason(scores: Scores, liked: int, disliked: int) -> str:
+def _reason(scores: Scores, slopes: Mapping[str, float], liked: int, disliked: int) -> str:
     """Which component speaks most for the episode that a reward prefers."""
     best, most = None, GRAIN
     for name, values in scores.components.items():
         spread = float(np.nanstd(values))
-        gain = (values[liked] - values[disliked]) * scores.direction(name)
-        if spread > GRAIN and gain / spread > most:
-            best, most = name, gain / spread
+        gain = slopes[name] * (values[liked] - values[disliked]) / spread if spread > GRAIN else 0.0
+        if gain > most:
+            best, most = name, gain
     who = f"{scores.reward} prefers episode {liked}"
     if best is None:
         return f"{who}, by no single component"

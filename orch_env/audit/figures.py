@@ -25,31 +25,39 @@ def draw_attack(report: AttackReport, path: str | os.PathLike[str], title: str =
         OrchError: matplotlib is not installed, or the file cannot be written.
     """
     figure_class, colour_map = _matplotlib()
-    exploits, rewards = report.exploits, report.rewards
-    height = 0.34 * len(exploits) + 1.5
-    figure = figure_class(figsize=(2.6 + 1.35 * len(rewards), height))
+    rewards = report.rewards
+    exploits = [e for e in report.exploits if any((r, e.name) in report.cells for r in rewards)]
+    honest = colour_map("honest", [PALE, BLUE])
+    suspicious = colour_map("suspicious", [PALE, "#e8cdb5", RUST])
+    figure = figure_class(figsize=(2.6 + 1.35 * len(rewards), 0.3 * len(exploits) + 1.5))
     axis = figure.add_subplot()
     shares = [[_share(report.cells.get((r, e.name))) for r in rewards] for e in exploits]
-    axis.imshow(shares, cmap=colour_map("pay", [PALE, "#e8cdb5", RUST]), vmin=0, vmax=1,
-                aspect="auto")  # fmt: skip
+    references = [e.kind.value == "reference" for e in exploits]
+    axis.imshow(
+        [
+            [(honest if reference else suspicious)(share) for share in row]
+            for row, reference in zip(shares, references, strict=True)
+        ],
+        aspect="auto",
+    )
     for row, exploit in enumerate(exploits):
         for column, reward in enumerate(rewards):
             cell = report.cells.get((reward, exploit.name))
-            share = shares[row][column]
+            caught = cell is not None and cell.not_below_gold > 0 and not references[row]
             axis.text(
-                column, row, _label(cell, exploit.kind == "reference"),
-                ha="center", va="center", fontsize=8,
-                color="white" if share > 0.8 else INK,
+                column, row, _label(cell, references[row]),
+                ha="center", va="center", fontsize=8, weight="bold" if caught else "normal",
+                color="white" if shares[row][column] > 0.7 else INK,
             )  # fmt: skip
     axis.set_xticks(range(len(rewards)), rewards)
     axis.set_yticks(range(len(exploits)), [e.name.replace("_", " ") for e in exploits])
     _rule(axis, [e.kind.value for e in exploits])
     axis.xaxis.tick_top()
     _bare(axis)
-    what = f"{title}: " if title else ""
     figure.suptitle(
-        f"{what}mean reward, {report.tasks} tasks (colour: share of what gold earns;\n"
-        "*: earns at least as much as gold on that share of tasks)",
+        f"{title + ': ' if title else ''}mean reward over {report.tasks} tasks\n"
+        "colour: share of what gold earns   ·   * share of tasks where it earns as much as gold, "
+        "or more",
         fontsize=9,
     )
     _save(figure, path)

@@ -16,7 +16,6 @@ from orch_env.audit.plans import Plan
 from orch_env.policies import CLOSING
 from orch_env.types import GoldCall, Task, ToolCall
 from orch_env.types.json import Json, JsonObject, leaves, unescape
-from orch_env.values import call_key
 
 BUDGET = 0.5
 """Extra calls per gold call that count as exploring."""
@@ -60,22 +59,14 @@ def five_duplicates(task: Task) -> Plan | None:
     return _padded(task, [_made(call) for call in task.gold_calls[:1]] * DUPLICATES)
 
 
+def repeat_left_out(task: Task) -> Plan | None:
+    """Gold without the last call of a tool that gold had called before."""
+    return _without(task, _repeats_of_a_tool(task)[-1:])
+
+
 def repeats_dropped(task: Task) -> Plan | None:
-    """Gold without the calls that equal an earlier one."""
-    seen: set[bytes] = set()
-    steps: list[list[ToolCall]] = []
-    dropped = False
-    for step in task.gold:
-        kept: list[ToolCall] = []
-        for call in step:
-            key = call_key(call.name, call.arguments)
-            if key not in seen:
-                kept.append(_made(call))
-            elif not call.optional:
-                dropped = True
-            seen.add(key)
-        steps.append(kept)
-    return _play(task, steps) if dropped else None
+    """Gold with only the first call of each tool."""
+    return _without(task, _repeats_of_a_tool(task))
 
 
 def backwards(task: Task) -> Plan | None:
@@ -131,6 +122,27 @@ def _steps(task: Task) -> list[list[ToolCall]]:
 def _repeats(task: Task, count: int) -> list[ToolCall]:
     calls = task.gold_calls
     return [_made(calls[i % len(calls)]) for i in range(count)] if calls else []
+
+
+def _repeats_of_a_tool(task: Task) -> list[int]:
+    """Numbers of the required gold calls whose tool an earlier gold call used."""
+    names = [call.name for call in task.gold_calls]
+    return [
+        number
+        for number, call in enumerate(task.gold_calls)
+        if call.name in names[:number] and not call.optional
+    ]
+
+
+def _without(task: Task, dropped: Sequence[int]) -> Plan | None:
+    """Gold without some of its calls, ``None`` if there are none to drop."""
+    if not dropped:
+        return None
+    numbered = iter(range(len(task.gold_calls)))
+    return _play(
+        task,
+        [[_made(call) for call in step if next(numbered) not in dropped] for step in task.gold],
+    )
 
 
 def _padded(task: Task, extra: Sequence[ToolCall]) -> Plan | None:

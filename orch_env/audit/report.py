@@ -116,6 +116,8 @@ class AttackReport:
         exploits: what was played, references first.
         cells: (reward, exploit name) -> what was paid; missing where no task offered the exploit.
         breaches: every broken promise, in the order played.
+        means: (reward, exploit name) -> mean total over all tasks it was played on, those where it
+            is gold in disguise included.
         components: reward -> component -> exploit name -> mean over all tasks that have it.
     """
 
@@ -124,6 +126,7 @@ class AttackReport:
     exploits: tuple[Exploit, ...]
     cells: Mapping[tuple[str, str], Cell]
     breaches: tuple[Breach, ...]
+    means: Mapping[tuple[str, str], float]
     components: Mapping[str, Mapping[str, Mapping[str, float]]]
 
     @classmethod
@@ -156,7 +159,9 @@ class AttackReport:
             for reward in rewards
             for breach in _breaches(reward, one, gold[one.task_id], half[one.task_id])
         )
-        return cls(tasks, rewards, exploits, cells, breaches, _component_means(rewards, played))
+        means = _total_means(rewards, played)
+        components = _component_means(rewards, played)
+        return cls(tasks, rewards, exploits, cells, breaches, means, components)
 
     def broken(self, reward: str) -> list[Breach]:
         """The promises that a reward broke."""
@@ -245,6 +250,14 @@ def _breaches(reward: str, one: Played, gold: Played, half: Played) -> list[Brea
     return [
         Breach(reward, one.exploit.name, one.task_id, rule, earned, bound) for rule, bound in found
     ]
+
+
+def _total_means(rewards: Sequence[str], played: Sequence[Played]) -> dict[tuple[str, str], float]:
+    totals: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for one in played:
+        for reward in rewards:
+            totals[reward, one.exploit.name].append(one.scores[reward])
+    return {key: sum(found) / len(found) for key, found in totals.items()}
 
 
 def _component_means(

@@ -52,10 +52,25 @@ class Scores:
             {n: _rounded([b.components.get(n, np.nan) for b in breakdowns]) for n in names},
         )
 
-    def direction(self, component: str) -> int:
-        """Whether a component goes with the total (1), against it (-1), or neither (0)."""
-        found = correlation(self.components[component], self.totals)
-        return 0 if found is None or abs(found) < GRAIN else int(np.sign(found))
+    def influences(self) -> dict[str, float]:
+        """How many standard deviations the total moves with one of each component, others fixed.
+
+        The least-squares slopes on standardised values (of several solutions the shortest), so
+        that what merely accompanies the total is told from what makes it. Exact for weighted sums
+        of independent components, a first approximation for other rewards. 0 for what does not
+        vary, and where slope and plain correlation differ in sign: components that overlap leave
+        it open which way such a one pulls.
+        """
+        total = _standardised(self.totals)
+        if not self.components or not total.any():
+            return dict.fromkeys(self.components, 0.0)
+        columns = np.stack([_standardised(values) for values in self.components.values()], axis=1)
+        slopes = np.linalg.lstsq(columns, total, rcond=1e-9)[0]
+        agree = slopes * (columns.T @ total) > 0
+        return {
+            name: float(slope) if sure else 0.0
+            for name, slope, sure in zip(self.components, slopes, agree, strict=True)
+        }
 
 
 def groups_of(played: Sequence[tuple[Task, Episode]]) -> list[list[int]]:
@@ -92,3 +107,13 @@ def centred(values: Floats, groups: Sequence[Sequence[int]]) -> Floats:
 
 def _rounded(values: Sequence[float]) -> Floats:
     return np.round(np.asarray(values, dtype=np.float64) / GRAIN) * GRAIN
+
+
+def _standardised(values: Floats) -> Floats:
+    """Zero mean and unit deviation; zeros where it does not vary, and where nothing is known."""
+    known = ~np.isnan(values)
+    out = np.zeros(len(values))
+    spread = float(values[known].std()) if known.any() else 0.0
+    if spread > GRAIN:
+        out[known] = (values[known] - values[known].mean()) / spread
+    return out

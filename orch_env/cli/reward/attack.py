@@ -87,7 +87,7 @@ def attack(
     if out is not None:
         _write(report, out)
     if figure is not None:
-        figures.draw_attack(report, figure, Path(tasks).name)
+        figures.draw_attack(report, figure, Path(tasks).name if Path(tasks).exists() else tasks)
     if as_json:
         emit(report.to_dict(), as_json=True)
     else:
@@ -118,6 +118,7 @@ def _show(report: AttackReport, tasks: str) -> None:
             f"{_cell(c, exploit.kind.value):>{w}}" for c, w in zip(cells, widths, strict=True)
         )
         say(f"  {exploit.name:<{names}}  {line}")
+    say("  * share of the tasks where it earns as much as gold, or more")
     for reward in report.rewards:
         say(f"  {_verdict(report, reward)}")
 

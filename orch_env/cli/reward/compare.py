@@ -21,6 +21,9 @@ Kendall's tau-b: 1 means the same order, 0 no relation, -1 the opposite order; '
 rewards ties every pair. Groups are the episodes of one task with one seed: GRPO compares only
 within them, so 'within groups' is what matters for training."""
 
+_DISPUTES = 6
+"""Disputes printed in all, but at least one per pair of rewards; --json has more."""
+
 
 @click.command(epilog=_EPILOG)
 @click.argument("file", metavar="EPISODES", type=click.Path(path_type=Path))
@@ -80,8 +83,9 @@ def _show(report: CompareReport, source: str) -> None:
             f"{_share(one.overall.opposite_share):>8}  {_number(one.within.tau):>10}  "
             f"{_share(one.within.opposite_share):>15}"
         )
+    shown = max(1, _DISPUTES // len(pairs))
     for name, one in zip(pairs, report.agreements, strict=True):
-        for dispute in one.disputes:
+        for dispute in one.disputes[:shown]:
             say(
                 f"  {name}, task {dispute.task_id}, episodes {dispute.episodes[0]} and "
                 f"{dispute.episodes[1]}: {one.first} {dispute.first[0]:.3f} > "

@@ -35,7 +35,12 @@ Stored episodes carry their task and settings, so --verify needs nothing but the
     show_default=True,
     help="gold, noop, random, or a FILE of actions.",
 )
-@click.option("--reward", default="graduated", show_default=True, help="Reward preset.")
+@click.option(
+    "--reward",
+    default="graduated",
+    show_default=True,
+    help="A name of `orch reward list`, module:function, or a JSON object {name, options}.",
+)
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the episodes here.")
 @click.option("--seed", default=0, show_default=True, help="Seed of every episode and the policy.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N tasks.")
@@ -106,6 +111,7 @@ def _play(
     max_observation_chars: int | None,
     as_json: bool,
 ) -> int:
+    from orch_env.cli.reward.asked import reward_spec
     from orch_env.env import ToolOrchestrationEnv
     from orch_env.episodes import write_episodes
     from orch_env.policies import make_policy
@@ -124,7 +130,7 @@ def _play(
         tasks,
         cache,
         split=split,
-        reward=reward,
+        reward=reward_spec(reward),
         max_turns=max_turns,
         max_observation_chars=max_observation_chars,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orch_env.cli.main import main
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.rewards import PRESETS, make_reward
 from orch_env.rewards.mix import MixReward
@@ -380,3 +382,13 @@ def test_a_mix_of_one_reward_is_that_reward() -> None:
     for name in PRESETS:
         once = make_reward(name)(world.task, episode).total
         assert mix({name: 1})(world.task, episode).total == pytest.approx(once, abs=1e-11)
+
+
+def test_replay_takes_a_mix_and_a_function(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {"name": "mix", "components": {"binary": 2, f"{OWN}:detailed": 1}}
+    for reward, mean in ((json.dumps(spec), 2.25), (f"{OWN}:detailed", 0.25)):
+        words = ["replay", "--tasks", "harbour", "--limit", "3", "--reward", reward, "--json"]
+        assert main(words) == 0
+        assert json.loads(capsys.readouterr().out)["reward_mean"] == mean
+    assert main(["replay", "--tasks", "harbour", "--reward", '{"name": "mix"}']) == 2
+    assert "a mix needs 'components'" in capsys.readouterr().err

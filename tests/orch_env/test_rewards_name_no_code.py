@@ -146,7 +146,7 @@ def test_no_field_of_a_scored_case_is_imported(
 
 
 def test_no_field_of_an_environment_s_state_is_imported(world: dict[str, str]) -> None:
-    env = ToolOrchestrationEnv(**world)
+    env = ToolOrchestrationEnv(world["tasks"], world["cache"])
     env.reset(seed=0)
     state = env.get_state()
     for planted in (

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, Task, ToolCall, Turn, make_reward
+from orch_env.rewards.binary import COMPONENTS
 from orch_env.types import ErrorType
 from tests.orch_env.reward_world import Corruption, World, corrupt, make_world, worlds
 
@@ -57,17 +59,100 @@ def test_where_there_is_an_answer_it_decides() -> None:
     assert done(world, [calls("a")], "41") == 0.0
 
 
+STATE = {"s": {"rooms": {"1": {"free": False}}}}
+
+
+def stateful(gold: tuple[GoldCall, ...] = (A, B), answer: object = None) -> Task:
+    return Task("t", ({"role": "user", "content": ""},), (), (gold,), answer=answer)
+
+
+def episode(*turns: list[ToolCall], state: object = None, final: str | None = None) -> Episode:
+    made = [Turn("", tuple(turn), tuple("{}" for _ in turn)) for turn in turns]
+    if final is not None:
+        made.append(Turn(final))
+    return Episode("t", turns=tuple(made), final=final, state=state)
+
+
 def test_the_final_state_decides_where_gold_has_one() -> None:
-    task = Task(
-        "t",
-        ({"role": "user", "content": ""},),
-        gold=((A,),),
-        final_state={"s": {"rooms": {"1": {"free": False}}}},
-    )
-    turns = (Turn("", tuple(calls("a")), ("{}",)),)
-    good = Episode("t", turns=turns, state={"s": {"rooms": {"1": {"free": False}}}})
-    bad = Episode("t", turns=turns, state={})
-    silent = Episode("t", turns=turns)  # the tools hold no state: then the calls decide
-    assert BINARY(task, replace(good, turns=())).total == 1.0
-    assert BINARY(task, bad).total == 0.0
-    assert BINARY(task, silent).total == 1.0
+    task = replace(stateful(), final_state=STATE)
+    assert BINARY(task, episode(state=STATE)).total == 1.0
+    assert BINARY(task, episode(calls("a", "b"), state={})).total == 0.0
+    more = {"s": {"rooms": {**STATE["s"]["rooms"], "2": {"free": False}}}}
+    assert BINARY(task, episode(calls("a", "b"), state=more)).total == 0.0
+
+
+def test_calls_stand_for_a_state_that_the_tools_do_not_hold() -> None:
+    task = replace(stateful(), final_state=STATE)
+    assert BINARY(task, episode(calls("a", "b"))).total == 1.0
+    assert BINARY(task, episode(calls("a"))).total == 0.0
+    asked = replace(task, answer=42)
+    assert BINARY(asked, episode(final="42")).total == 0.0
+    assert BINARY(asked, episode(calls("a", "b"), final="42")).total == 1.0
+    assert BINARY(asked, episode(calls("a", "b"), final="41")).total == 0.0
+
+
+def test_a_task_that_changes_nothing_asks_that_nothing_is_changed() -> None:
+    task = replace(stateful(), final_state={})
+    assert BINARY(task, episode(calls("a", "b"), state={})).total == 1.0
+    assert BINARY(task, episode(state={})).total == 0.0
+    assert BINARY(task, episode(calls("a", "b"), state=STATE)).total == 0.0
+    # With an answer that alone is right, a harmful call still fails it.
+    asked = replace(task, answer=42)
+    assert BINARY(asked, episode(state={}, final="42")).total == 1.0
+    assert BINARY(asked, episode(calls("x"), state=STATE, final="42")).total == 0.0
+
+
+def test_the_parts_say_what_decided() -> None:
+    task = replace(stateful(answer=42), final_state=STATE)
+    parts = BINARY(task, episode(calls("a"), state=STATE, final="41")).components
+    assert parts == {"matched": 0.5, "state": 1.0, "collateral": 0.0, "answer": 0.0}
+    assert set(parts) == {component.name for component in COMPONENTS}
+    assert BINARY(stateful(), episode(calls("a"))).components == {"matched": 0.5}
+
+
+def credits(task: Task, made: Episode) -> tuple[float, list[float], tuple[float, ...] | None]:
+    breakdown = BINARY(task, made)
+    return breakdown.base, [call.credit for call in breakdown.calls], breakdown.turns
+
+
+def test_success_is_credited_to_the_calls_that_gold_asked_for() -> None:
+    made = episode(calls("x", "a"), calls("b", "b"), final="done")
+    assert credits(stateful(), made) == (0.0, [0.0, 0.5, 0.5, 0.0], (0.5, 0.5, 0.0))
+    optional = replace(B, optional=True)
+    assert credits(stateful((A, optional)), made) == (0.0, [0, 1, 0, 0], (1.0, 0.0, 0.0))
+
+
+def test_failure_is_credited_to_nobody() -> None:
+    assert credits(stateful(), episode(calls("a"), calls("x"))) == (0.0, [0, 0], (0, 0))
+
+
+def test_the_answers_share_belongs_to_the_last_turn() -> None:
+    made = episode(calls("a", "b"), state=STATE, final="42")
+    assert credits(stateful(answer=42), made) == (0.0, [0, 0], (0.0, 1.0))
+    # State and answer decide together: half for each, the state's by the two matched calls.
+    both = replace(stateful(answer=42), final_state=STATE)
+    assert credits(both, made) == (0.0, [0.25, 0.25], (0.5, 0.5))
+    # A state reached by other calls than gold's is nobody's in particular.
+    other = episode(calls("x"), state=STATE)
+    assert credits(replace(stateful(), final_state=STATE), other) == (0.0, [0], (1.0,))
+
+
+def test_where_nothing_is_asked_the_calls_that_spoil_it_share_the_loss() -> None:
+    assert credits(stateful(()), episode(final="no")) == (1.0, [], (0.0,))
+    assert credits(stateful(()), episode()) == (1.0, [], ())
+    assert credits(stateful(()), episode(calls("a", "b"))) == (1.0, [-0.5, -0.5], (-1.0,))
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(), st.lists(st.integers(0, 20), max_size=8), st.booleans())
+def test_base_and_shares_sum_to_the_total(world: World, picks: list[int], whole: bool) -> None:
+    flat = [call for turn in world.gold_turns() for call in turn]
+    turns = world.gold_turns() if whole else []
+    turns = [*turns, *([flat[p % len(flat)]] for p in picks if flat)]
+    breakdown = BINARY(world.task, world.play(turns, world.gold_final()))
+    assert breakdown.turns is not None
+    assert breakdown.base + sum(breakdown.turns) == breakdown.total
+    last = len(breakdown.turns) - 1
+    for number, share in enumerate(breakdown.turns):
+        own = sum(call.credit for call in breakdown.calls if call.turn == number)
+        assert number == last or share == own

@@ -64,9 +64,16 @@ def test_numbers_out_of_range_are_numbers(value: Any) -> None:
     assert not type_fits(value, {"type": "string"})
 
 
-def test_a_schema_that_refers_to_itself_ends() -> None:
-    root = {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}}}
-    assert type_fits(1, {"$ref": "#/$defs/a"}, root)
+@pytest.mark.parametrize(
+    "inside",
+    [
+        {"$ref": "#/$defs/a"},
+        {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]},
+        {"allOf": [{"$ref": "#/$defs/a"}]},
+    ],
+)
+def test_a_schema_that_refers_to_itself_ends_and_says_nothing(inside: dict[str, Any]) -> None:
+    assert type_fits(1, {"$ref": "#/$defs/a"}, {"$defs": {"a": inside}})
 
 
 def test_missing_unknown_and_mistyped_are_counted_by_top_level_property() -> None:

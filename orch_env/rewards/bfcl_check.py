@@ -40,7 +40,7 @@ def _accepts_value(value: Json, gold: Json) -> bool:
     if type(value) is not expected:
         return False
     if expected is str:
-        return standardize(value) == standardize(gold)
+        return value == gold or standardize(value) == standardize(gold)
     if expected is dict:
         return _accepts_object(value, gold)
     if expected is list:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,29 +28,40 @@ class TextCall:
         name: the tool's name, ``""`` if it has none.
         arguments: the arguments; a JSON string of an object is parsed, anything else is ``{}``.
         response: text of the response it takes, ``None`` if there is none left after it.
+        turn: turn in whose text it begins.
+        index: its position among the calls of that turn, those that are dropped included.
     """
 
     name: str
     arguments: JsonObject
     response: str | None
+    turn: int = 0
+    index: int = 0
 
 
-def read_completion(text: str) -> list[TextCall]:
+def read_completion(text: str, starts: Sequence[int] = (0,)) -> list[TextCall]:
     """Read the calls of a completion; each takes the next unused response that stands after it.
 
     A call whose body is not JSON is dropped, after it has taken its response.
+
+    Args:
+        text: the completion.
+        starts: offset at which each turn begins, ascending from 0; by default it is all one turn.
     """
     responses = list(_RESPONSE.finditer(text))
     calls: list[TextCall] = []
-    unused = 0
+    unused = turn = index = 0
     for match in _CALL.finditer(text):
+        while turn + 1 < len(starts) and starts[turn + 1] <= match.start():
+            turn, index = turn + 1, 0
         while unused < len(responses) and responses[unused].start() < match.end():
             unused += 1
         response = responses[unused].group(1).strip() if unused < len(responses) else None
         unused += 1
         body = parse_json(match.group(1))
         if is_json(body):
-            calls.append(TextCall(*_name_and_arguments(body), response))
+            calls.append(TextCall(*_name_and_arguments(body), response, turn, index))
+        index += 1
     return calls
 
 
@@ -78,9 +90,12 @@ def _name_and_arguments(body: Json) -> tuple[str, JsonObject]:
     )
 
 
-def completion_of(episode: Episode) -> str:
-    """Rebuild the completion of an episode: its actions, each followed by its results."""
-    return "\n".join(part for turn in episode.turns for part in _turn_parts(turn))
+def turn_texts(episode: Episode) -> list[str]:
+    """An episode as text, by turn: each action, followed by its results.
+
+    Joined by newlines, the turns are the completion.
+    """
+    return ["\n".join(_turn_parts(turn)) for turn in episode.turns]
 
 
 def _turn_parts(turn: Turn) -> list[str]:

@@ -6,24 +6,30 @@ steps, and a call is held against the *first* step of its name. Use ``graduated`
 
 The hard decision: it is computed from the completion text, as published, so an episode is first
 written out as text; nothing of the environment's own parse leaks in.
+
+Attribution: of the mean over calls each call bears its part, and each step's share of the
+orchestration belongs to the call that satisfies it. So a call that no task needs earns here what
+its form is worth.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
+from orch_env.rewards.attribution import split
 from orch_env.rewards.bfcl_check import accepts
 from orch_env.rewards.completion import (
     TextCall,
-    completion_of,
-    is_json,
     parse_json,
     read_completion,
+    turn_texts,
 )
 from orch_env.rewards.protocol import Component
 from orch_env.rewards.weights import Weights
-from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
+from orch_env.types import CallAccount, Episode, GoldCall, RewardBreakdown, Task
 from orch_env.types.json import Json, JsonObject
 
 NAME, STRUCTURE, VALUES = 0.33, 0.33, 0.34
@@ -96,15 +102,21 @@ class PaperReward:
 
     def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
         """Score an episode by the completion text that it amounts to."""
-        return self.score_completion(task, completion_of(episode))
+        texts = turn_texts(episode)
+        starts = list(accumulate((len(text) + 1 for text in texts[:-1]), initial=0))
+        return self._score(task, read_completion("\n".join(texts), starts), len(texts))
 
     def score_completion(self, task: Task, completion: str) -> RewardBreakdown:
-        """Score a completion text; ``components`` carries the published scalar names."""
-        calls = read_completion(completion)
-        scores = [_score(task, call) for call in calls]
+        """Score a completion text, as one turn; ``components`` has the published scalar names."""
+        return self._score(task, read_completion(completion), 1)
+
+    def _score(self, task: Task, calls: Sequence[TextCall], turns: int) -> RewardBreakdown:
+        gold = task.gold_calls
+        scores = _scores(gold, calls)
         matched = matched_steps(task, [call.name for call in calls])
         components = _atomic_components(scores if self.weights.atomic else [])
-        orchestration = sum(m is not None for m in matched) / len(matched) if matched else 0.0
+        found = sum(position is not None for position in matched)
+        orchestration = found / len(matched) if matched else 0.0
         components["R_outcome_orchestration"] = (
             orchestration if calls and self.weights.orchestration else 0.0
         )
@@ -113,7 +125,15 @@ class PaperReward:
             self.weights.atomic * components["R_atomic_validity"]
             + self.weights.orchestration * components["R_outcome_orchestration"]
         )
-        return RewardBreakdown(total, components, _accounts(task, calls, scores, matched))
+        satisfied = Counter(position for position in matched if position is not None)
+        credits = [
+            self.weights.atomic * score.atomic / len(calls)
+            + self.weights.orchestration * satisfied[position] / len(gold or (None,))
+            for position, score in enumerate(scores)
+        ]
+        shares = split(total, credits, [call.turn for call in calls], turns=turns)
+        accounts = _accounts(calls, scores, satisfied, shares.calls)
+        return RewardBreakdown(total, components, accounts, shares.turns, shares.base)
 
 
 def matched_steps(task: Task, names: Sequence[str]) -> list[int | None]:
@@ -122,30 +142,51 @@ def matched_steps(task: Task, names: Sequence[str]) -> list[int | None]:
     That is the first call of the same name after the positions of all steps it depends on;
     ``None`` where there is none, or where such a step has none itself.
     """
+    places: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        places.setdefault(name, []).append(position)
     matched: list[int | None] = []
     for gold in task.gold_calls:
-        after = [matched[d] for d in gold.depends_on]
-        if any(position is None for position in after):
-            matched.append(None)
-            continue
-        start = max((p for p in after if p is not None), default=-1) + 1
-        matched.append(next((i for i in range(start, len(names)) if names[i] == gold.name), None))
+        after = -1
+        possible = places.get(gold.name, [])
+        for step in gold.depends_on:
+            position = matched[step]
+            if position is None:
+                possible = []
+            elif position > after:
+                after = position
+        matched.append(next((p for p in possible if p > after), None))
     return matched
 
 
-def _score(task: Task, call: TextCall) -> CallScore:
-    for number, gold in enumerate(task.gold_calls):
-        if gold.name == call.name:
-            return CallScore(
-                step=number,
-                name=NAME,
-                structure=_structure(call.arguments, gold.arguments),
-                values=VALUES if accepts(call.arguments, gold.arguments) else 0.0,
-                semantic=float(_semantic(call.response)),
-                executable=_exists(call.response),
-                succeeded=_exists(call.response) and _no_error(call.response),
-            )
-    return CallScore()
+def _scores(gold: Sequence[GoldCall], calls: Sequence[TextCall]) -> list[CallScore]:
+    first: dict[str, int] = {}
+    for number, step in enumerate(gold):
+        first.setdefault(step.name, number)
+    return [
+        _score(call, first[call.name], gold[first[call.name]]) if call.name in first else _NOTHING
+        for call in calls
+    ]
+
+
+def _score(call: TextCall, number: int, gold: GoldCall) -> CallScore:
+    body = _NO_RESPONSE if call.response is None else parse_json(call.response)
+    # A response that is no JSON counts as a text, and so as a good response.
+    exists = body is not _NO_RESPONSE and body is not None
+    no_error = not isinstance(body, dict) or not ("error" in body or body.get("status") is False)
+    return CallScore(
+        step=number,
+        name=NAME,
+        structure=_structure(call.arguments, gold.arguments),
+        values=VALUES if accepts(call.arguments, gold.arguments) else 0.0,
+        semantic=float(exists and no_error and body != {}),
+        executable=exists,
+        succeeded=exists and no_error,
+    )
+
+
+_NOTHING = CallScore()
+_NO_RESPONSE = object()
 
 
 def _structure(made: JsonObject, gold: JsonObject) -> float:
@@ -160,21 +201,6 @@ def _structure(made: JsonObject, gold: JsonObject) -> float:
 
 def _compatible(made: Json, gold: Json) -> bool:
     return type(made) is type(gold) or {type(made), type(gold)} == {int, float}
-
-
-def _exists(response: str | None) -> bool:
-    return response is not None and parse_json(response) is not None
-
-
-def _no_error(response: str | None) -> bool:
-    body = parse_json(response or "")
-    if not is_json(body) or not isinstance(body, dict):
-        return True
-    return "error" not in body and body.get("status") is not False
-
-
-def _semantic(response: str | None) -> bool:
-    return _exists(response) and _no_error(response) and parse_json(response or "") != {}
 
 
 def _atomic_components(scores: Sequence[CallScore]) -> dict[str, float]:
@@ -194,30 +220,29 @@ def _atomic_components(scores: Sequence[CallScore]) -> dict[str, float]:
 
 
 def _accounts(
-    task: Task,
     calls: Sequence[TextCall],
     scores: Sequence[CallScore],
-    matched: Sequence[int | None],
+    satisfied: Counter[int],
+    credits: Sequence[float],
 ) -> tuple[CallAccount, ...]:
-    """One account per call that the text shows, all counted as of one turn."""
     accounts: list[CallAccount] = []
-    for index, (call, score) in enumerate(zip(calls, scores, strict=True)):
-        satisfied = [step for step, position in enumerate(matched) if position == index]
+    for position, (call, score) in enumerate(zip(calls, scores, strict=True)):
         if score.step is None:
             why = f"No gold step uses {call.name or 'a call without a name'}."
         else:
             why = (
                 f"Held against gold call {score.step}, the first of its name: AST {score.ast:.2f}, "
-                f"semantic {score.semantic:.0f}; satisfies {len(satisfied)} gold steps."
+                f"semantic {score.semantic:.0f}; satisfies {satisfied[position]} gold steps."
             )
         accounts.append(
             CallAccount(
-                turn=0,
-                index=index,
+                turn=call.turn,
+                index=call.index,
                 gold=score.step,
                 atomic=score.atomic,
-                orchestration=float(bool(satisfied)),
+                orchestration=float(satisfied[position] > 0),
                 why=why,
+                credit=credits[position],
             )
         )
     return tuple(accounts)

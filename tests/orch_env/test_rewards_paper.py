@@ -222,7 +222,8 @@ def test_an_episode_scores_as_the_text_that_it_amounts_to() -> None:
     )
     whole = text + response(SUCCESS) + call("g", {}) + response({"error": "no"})
     reward = PaperReward()
-    assert reward(one.task, written) == reward.score_completion(one.task, whole)
+    got, wanted = reward(one.task, written), reward.score_completion(one.task, whole)
+    assert (got.total, got.components) == (wanted.total, wanted.components)
     # Structured calls carry no markup in their text; they count the same.
     structured = Episode(
         "c", turns=tuple(Turn("", turn.calls, turn.results) for turn in written.turns[:2])

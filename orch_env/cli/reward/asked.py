@@ -101,6 +101,17 @@ class TaskFinder:
             None if tasks is None else {task.id: task for task in load_tasks(tasks)}
         )
         self._catalogue = _catalogue(tasks, cache)
+        self._names_only = False
+
+    @property
+    def note(self) -> str | None:
+        """What a person should know about the tasks found so far, one line."""
+        if not self._names_only:
+            return None
+        return (
+            "the tasks name their tools without schemas, so rewards see none and may score "
+            "otherwise than the environment did: give --cache DB, or --tasks with bundled data"
+        )
 
     def task_of(self, stored: StoredEpisode) -> Task:
         """The task as ``--tasks`` has it, else as the line itself does.
@@ -109,7 +120,10 @@ class TaskFinder:
             OrchError: neither has it, or the catalogue does not have one of its tools.
         """
         task = self._named(stored)
-        if self._catalogue is None or not any(isinstance(tool, str) for tool in task.tools):
+        if not any(isinstance(tool, str) for tool in task.tools):
+            return task
+        if self._catalogue is None:
+            self._names_only = True
             return task
         return task.with_tools(self._catalogue.tools(task))
 

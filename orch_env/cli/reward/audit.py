@@ -63,7 +63,10 @@ def audit(file: Path, word: str, tasks: str | None, cache: str | None, as_json: 
     if word == ALL:
         raise OrchError("orch reward audit looks at one reward; `compare` takes several")
     ((label, reward),) = rewards_asked([word]).items()
-    played = played_episodes(file, TaskFinder(tasks, cache))
+    finder = TaskFinder(tasks, cache)
+    played = played_episodes(file, finder)
+    if finder.note is not None:
+        say(finder.note, err=True)
     attacked = None if tasks is None else _attacked(tasks, cache, label, reward)
     report = run_audit(played, reward, label=label, attacked=attacked)
     if attacked is None:

@@ -59,7 +59,10 @@ def compare(
     if figure is not None:
         figures.require_matplotlib()
     rewards = rewards_asked(words)
-    report = run_compare(played_episodes(file, TaskFinder(tasks, cache)), rewards)
+    finder = TaskFinder(tasks, cache)
+    report = run_compare(played_episodes(file, finder), rewards)
+    if finder.note is not None:
+        say(finder.note, err=True)
     if figure is not None:
         figures.draw_comparison(report, figure, file.name)
     if as_json:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orch_env.cli.output import say
 from orch_env.cli.reward.asked import TaskFinder, reward_spec
 from orch_env.types import OrchError, RewardBreakdown
 
@@ -72,7 +73,8 @@ def score(
     """
     from orch_env.tasks import read_records
 
-    scorer = LineScorer(reward_spec(name, weights), TaskFinder(tasks_file, cache))
+    finder = TaskFinder(tasks_file, cache)
+    scorer = LineScorer(reward_spec(name, weights), finder)
     for number, data in read_records(file):
         try:
             line_id, breakdown = scorer.score(data)
@@ -84,6 +86,8 @@ def score(
             "components": dict(breakdown.components),
         }
         click.echo(json.dumps(result, ensure_ascii=True, allow_nan=False))
+    if finder.note is not None:
+        say(finder.note, err=True)
 
 
 class LineScorer:

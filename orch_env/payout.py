@@ -54,16 +54,12 @@ class Payout:
         Raises:
             OrchError: no such reward, or ``mode`` is neither ``terminal`` nor ``dense``.
         """
-        from orch_env.rewards import PRESETS, make_reward
+        from orch_env.rewards.configuration import make_reward, verdict_spec
 
         if mode not in ("terminal", "dense"):
             raise OrchError(f"reward_mode must be 'terminal' or 'dense', got {mode!r}")
         made = reward if callable(reward) else make_reward(reward)
-        verdict: dict[str, Any] = {"name": "binary"}
-        if isinstance(reward, Mapping) and reward.get("name") in PRESETS and "answer" in reward:
-            # What counts as the right answer is one question, asked once.
-            verdict["answer"] = reward["answer"]
-        return cls(made, make_reward(verdict), dense=mode == "dense")
+        return cls(made, make_reward(verdict_spec(reward)), dense=mode == "dense")
 
     def fresh(self, training_step: int | None = None) -> Payout:
         """An empty account with the same terms, or with those of another training step."""

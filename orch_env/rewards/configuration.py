@@ -60,6 +60,27 @@ def make_reward(spec: str | Mapping[str, Any], *, step: int = 0) -> Reward:
     return _build(given)
 
 
+def verdict_spec(spec: object) -> dict[str, Any]:
+    """The configuration of the ``binary`` reward that says whether a task was done.
+
+    What counts as the right answer is one question, asked once: the verdict takes the option
+    ``answer`` of a preset; in a mix, that of the first preset which has it set, ``binary`` first.
+
+    Args:
+        spec: a reward's configuration; anything else leaves the verdict as it is.
+    """
+    verdict: dict[str, Any] = {"name": "binary"}
+    if not isinstance(spec, Mapping):
+        return verdict
+    given = spec.get("options") if spec.get("name") == "mix" else {str(spec.get("name")): spec}
+    if isinstance(given, Mapping):
+        for name in ("binary", *given):
+            options = given.get(name)
+            if name in PRESETS and isinstance(options, Mapping) and "answer" in options:
+                return {**verdict, "answer": options["answer"]}
+    return verdict
+
+
 _NAMES = f"{', '.join(PRESETS)}, mix, or module:function for one of your own"
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from orch_env.cli.main import main
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.rewards import PRESETS, make_reward
+from orch_env.rewards.configuration import verdict_spec
 from orch_env.rewards.mix import MixReward
 from orch_env.types import Episode, GoldCall, OrchError, RewardBreakdown, Task, ToolCall
 from tests.orch_env.reward_world import World, make_world, worlds
@@ -382,6 +383,38 @@ def test_a_mix_of_one_reward_is_that_reward() -> None:
     for name in PRESETS:
         once = make_reward(name)(world.task, episode).total
         assert mix({name: 1})(world.task, episode).total == pytest.approx(once, abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("spec", "verdict"),
+    [
+        ("graduated", {}),
+        ({"name": "graduated", "answer": "exact"}, {"answer": "exact"}),
+        # The option is the function's own affair.
+        ({"name": f"{OWN}:whatever", "answer": "yes"}, {}),
+        ({"name": "mix", "components": {"graduated": 1}}, {}),
+        (
+            {
+                "name": "mix",
+                "components": {"graduated": 1, "binary": 1},
+                "options": {"graduated": {"answer": "set"}, "binary": {"answer": "exact"}},
+            },
+            {"answer": "exact"},
+        ),
+        (
+            {
+                "name": "mix",
+                "components": {"graduated": 1, f"{OWN}:whatever": 1},
+                "options": {f"{OWN}:whatever": {"answer": 1}, "graduated": {"answer": "set"}},
+            },
+            {"answer": "set"},
+        ),
+    ],
+)
+def test_the_verdict_asks_for_the_answer_as_the_reward_does(
+    spec: Any, verdict: dict[str, Any]
+) -> None:
+    assert verdict_spec(spec) == {"name": "binary", **verdict}
 
 
 def test_replay_takes_a_mix_and_a_function(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,8 @@ def explain(
     Args:
         call: the model call.
         gold: number of the gold call it stands for, ``None`` if for none.
-        optional: whether that gold call may be left out.
+        optional: whether that gold call may be left out; with ``gold`` ``None``, whether the call
+            equals one that may.
         arguments: leaf pointer -> status, for a call that stands for a gold call.
         broken: its broken dependencies, one phrase each.
         repeat_of: turn of the first identical call, ``None`` if this is the first.
@@ -40,6 +41,8 @@ def explain(
         reasons: leaf pointer -> why it is not equal (``Comparison.reasons``), where known.
     """
     failure = "" if call.error is None else f"it failed ({call.error.value})"
+    if gold is None and optional and (failure or broken):
+        return _sentence(["an optional call of gold, but of no use here", *broken, failure])
     if gold is None:
         return _sentence([_needless(call, repeat_of, name_in_gold), failure])
     if optional:

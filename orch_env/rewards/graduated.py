@@ -97,7 +97,7 @@ class GraduatedReward:
             for row in pairs
         ]
         assigned = assign(made, scores, gold.held)
-        optional = free_optional_calls(gold, made, assigned)
+        optional = free_optional_calls(gold, made, pairs, assigned)
         matched = [pairs[position][number] for position, number in assigned.items()]
         outcome = read_outcome(task, episode, self.answers)
         whole = achieved(
@@ -130,19 +130,29 @@ class GraduatedReward:
 
 
 def free_optional_calls(
-    gold: GoldView, made: Sequence[MadeCall], assigned: Mapping[int, int]
+    gold: GoldView,
+    made: Sequence[MadeCall],
+    pairs: Sequence[Mapping[int, Pair]],
+    assigned: Mapping[int, int],
 ) -> dict[int, int]:
-    """Unassigned model calls that equal an optional gold call: position -> gold number."""
+    """Unassigned model calls that do what an optional gold call does: position -> gold number.
+
+    Equal arguments are not enough: a call that failed, or that carries a value that could not have
+    been seen, is as needless as any other, else gold would not be the only maximum.
+    """
     free = {key: list(numbers) for key, numbers in gold.optional.items()}
     taken: dict[int, int] = {}
     if not free:
         return taken
     for call in made:
-        if call.position in assigned or call.key is None:
+        if call.position in assigned or call.key is None or not call.ok:
             continue
-        waiting = free.get(call.key)
-        if waiting:
-            taken[call.position] = waiting.pop(0)
+        row = pairs[call.position]
+        for number in free.get(call.key, ()):
+            if not row[number].broken:
+                taken[call.position] = number
+                free[call.key].remove(number)
+                break
     return taken
 
 
@@ -210,12 +220,15 @@ def _accounts(
         number = taken.get(call.position)
         pair = None if number is None else pairs[call.position].get(number)
         status = pair.comparison.leaves if pair else _NOTHING
+        spare = gold.optional.get(call.key or "", ()) if number is None else ()
+        optional = bool(spare) if number is None else gold.calls[number].optional
+        held = pairs[call.position][spare[0]] if spare else pair
         why = explain(
             call,
             gold=number,
-            optional=number is not None and gold.calls[number].optional,
+            optional=optional,
             arguments=status,
-            broken=pair.broken if pair else (),
+            broken=held.broken if held else (),
             repeat_of=None if call.key is None else seen.get(call.key),
             name_in_gold=call.name in gold.by_name,
             reasons=pair.comparison.reasons if pair and pair.comparison.values < 1.0 else None,

@@ -4,10 +4,13 @@ The hard decision: order is judged by *visibility*, not by position. A value tha
 from an earlier output counts as carried over if it stood in the query or in the result of an
 earlier turn, whichever call produced it; calls of one message cannot see each other's results.
 Results count in full, before any truncation. Error texts of the environment itself do not count:
-they echo what the model wrote, and would make a guess look like knowledge.
+they echo what the model wrote, and would make a guess look like knowledge. Nor does a call's own
+result count for the same call made again, or repeating a lucky guess would pay.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 
 from orch_env.rewards.made_calls import MadeCall
 from orch_env.rewards.text_index import IndexCache, TextIndex
@@ -34,79 +37,79 @@ _ECHOES = frozenset(
 
 
 class Visibility:
-    """When each value first became visible in one episode. Not shared between episodes.
+    """When each value was visible in one episode. Not shared between episodes.
 
     Args:
         query: everything the user says.
         episode: a finished or running episode.
+        keys: canonical identity of each of its calls, in order; without them no call's own result
+            is told from another's.
     """
 
     __slots__ = ("_first", "_first_leaf", "_indexes", "_texts")
 
-    def __init__(self, query: str, episode: Episode) -> None:
-        self._texts: list[tuple[int, str]] = [(QUERY_TURN, query)]
+    def __init__(self, query: str, episode: Episode, keys: Sequence[str | None] = ()) -> None:
+        self._texts: list[tuple[int, str, str | None]] = [(QUERY_TURN, query, None)]
+        position = 0
         for number, turn in enumerate(episode.turns):
-            self._texts += [
-                (number, result)
-                for call, result in zip(turn.calls, turn.results, strict=False)
-                if call.error not in _ECHOES
-            ]
+            for index, (call, result) in enumerate(zip(turn.calls, turn.results, strict=False)):
+                if call.error not in _ECHOES:
+                    at = position + index
+                    key = keys[at] if at < len(keys) else None
+                    self._texts.append((number, result, key))
+            position += len(turn.calls)
         self._indexes: list[TextIndex] = []
         self._first: dict[tuple[type, Json], int | None] = {}
         self._first_leaf: dict[tuple[type, Json], int | None] = {}
 
-    def first_turn(self, value: Json) -> int | None:
-        """The first turn whose results show ``value``.
+    def known_to(self, call: MadeCall, value: Json) -> bool:
+        """Whether the model had seen ``value`` when it made ``call``.
 
-        Returns:
-            ``QUERY_TURN`` if the query shows it, ``None`` if nothing does. An object or list is
-            visible when all its leaves are; so is a comma-joined text when all its pieces are.
+        An object or list is seen when all its leaves are; so is a comma-joined text when all its
+        pieces are. What the very same call returned before does not count: it echoes the guess
+        that is being made again.
         """
         if isinstance(value, dict | list):
-            return self._latest([leaf for _, leaf in leaves(value)])
-        key = (type(value), value)
-        if key not in self._first:
-            self._first[key] = self._find(value)
-        return self._first[key]
-
-    def known_to(self, call: MadeCall, value: Json) -> bool:
-        """Whether the model had seen ``value`` when it made ``call``."""
-        if not isinstance(value, dict | list):
-            # A plain copy is found without searching the words of every text before it.
-            seen = self._leaf_turn(value)
-            if seen is not None and seen < call.turn:
+            if value:
+                return all(self.known_to(call, leaf) for _, leaf in leaves(value))
+            return any(self._index(at).shows(value) for at in self._places_before(call))
+        # A plain copy is found without searching the words of every text before it.
+        at = self._first_place(self._first_leaf, value, TextIndex.has_leaf)
+        if at is not None and self._counts(at, call):
+            return True
+        at = self._first_place(self._first, value, TextIndex.shows)
+        if at is not None and self._texts[at][0] < call.turn:
+            if self._counts(at, call):
                 return True
-        turn = self.first_turn(value)
-        return turn is not None and turn < call.turn
+            if any(self._index(p).shows(value) for p in self._places_before(call)):
+                return True
+        if isinstance(value, str) and "," in value:
+            pieces = [piece.strip() for piece in value.split(",")]
+            return all(self.known_to(call, piece) for piece in pieces if piece)
+        return False
 
-    def _leaf_turn(self, scalar: Json) -> int | None:
+    def _counts(self, at: int, call: MadeCall) -> bool:
+        turn, _, key = self._texts[at]
+        return turn < call.turn and (key is None or key != call.key)
+
+    def _places_before(self, call: MadeCall) -> Iterator[int]:
+        return (at for at in range(len(self._texts)) if self._counts(at, call))
+
+    def _first_place(
+        self,
+        known: dict[tuple[type, Json], int | None],
+        scalar: Json,
+        holds: Callable[[TextIndex, Json], bool],
+    ) -> int | None:
+        """The first text that holds a scalar; texts are looked at in order, and each once."""
         key = (type(scalar), scalar)
-        if key not in self._first_leaf:
-            self._first_leaf[key] = next(
-                (
-                    turn
-                    for at, (turn, _) in enumerate(self._texts)
-                    if self._index(at).has_leaf(scalar)
-                ),
-                None,
-            )
-        return self._first_leaf[key]
-
-    def _find(self, scalar: Json) -> int | None:
-        for at, (turn, _) in enumerate(self._texts):
-            if self._index(at).shows(scalar):
-                return turn
-        if isinstance(scalar, str) and "," in scalar:
-            return self._latest([p for p in (p.strip() for p in scalar.split(",")) if p])
-        return None
-
-    def _latest(self, values: list[Json]) -> int | None:
-        turns = [self.first_turn(v) for v in values]
-        known = [t for t in turns if t is not None]
-        return max(known, default=QUERY_TURN) if len(known) == len(turns) else None
+        if key not in known:
+            places = range(len(self._texts))
+            known[key] = next((at for at in places if holds(self._index(at), scalar)), None)
+        return known[key]
 
     def _index(self, at: int) -> TextIndex:
-        """The index of the text at a place; texts are looked at in order."""
-        if at == len(self._indexes):
-            self._indexes.append(INDEXES.get(self._texts[at][1]))
+        """The index of the text at a place, made when it is first looked at."""
+        while at >= len(self._indexes):
+            self._indexes.append(INDEXES.get(self._texts[len(self._indexes)][1]))
         return self._indexes[at]

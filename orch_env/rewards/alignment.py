@@ -4,7 +4,8 @@ Arguments are compared leaf by leaf, by pointer; an item of a set has no pointer
 item of the call's list is given the position of the item of gold's that it stands for: equal items
 first, then those that share most leaves. The hard decision: items are paired so that as many leaves
 as possible are right, because then one more fault in a list never raises a call's score, wherever
-in the list it stands.
+in the list it stands. Which of two equal items is the one too many is left to their order: it
+changes no right value, only which spelling of it is left over.
 """
 
 from __future__ import annotations

@@ -53,6 +53,8 @@ SAME: list[tuple[Any, Any, Any]] = [
     (" premium  economy ", "Premium Economy", CABIN),
     ("ECONOMY", "economy", CABIN),
     ("ja", "JA", {"const": "Ja"}),
+    (" 5 ", 5, {"enum": ["5", "6"]}),
+    ("A,b", " b,a", {"enum": ["a,B", "c"]}),
     (["wifi", "pool"], ["pool", "wifi"], TAGS),
     (["2024-10-13", "x"], ["x", "Oct 13, 2024"], {"uniqueItems": True, "items": DATE}),
     ([["b", "a"]], [["a", "b"]], {"type": "array", "items": TAGS}),
@@ -68,6 +70,11 @@ SAME: list[tuple[Any, Any, Any]] = [
         {"all": [{"next": {"day": "13 Oct 2024"}}]},
         TREE,
     ),
+    (
+        {"n": "01"},
+        {"n": 1},
+        {"anyOf": [{"properties": {"n": STRING}}, {"additionalProperties": INTEGER}]},
+    ),
     ("b,a", "a,b", STRING),
 ]
 DIFFERENT: list[tuple[Any, Any, Any]] = [
@@ -77,6 +84,7 @@ DIFFERENT: list[tuple[Any, Any, Any]] = [
     (3, "3 adults", INTEGER),
     ("true", True, STRING),
     ("true", True, None),
+    ("true", True, {"type": ["integer", "string"], "format": "date"}),
     (1, True, BOOLEAN),
     ("yes", True, BOOLEAN),
     (1, "true", {"type": ["integer", "boolean"]}),

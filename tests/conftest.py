@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is; speed is measured in benchmarks.
+settings.register_profile(
+    "no-deadline", settings.get_profile(settings.get_current_profile_name()), deadline=None
+)
+settings.load_profile("no-deadline")
 
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,9 +18,10 @@ from tests.orch_env.reward_worlds import abstentions, worlds
 _VALUES: tuple[Any, ...] = ("fresh", 7, None, True, [], ["a"], {"x": 1}, 2.0, "2", "")
 
 
-def any_world() -> st.SearchStrategy[World]:
+def any_world(most_calls: int = 7) -> st.SearchStrategy[World]:
     """Tasks with every feature, and some that ask for no call."""
-    return st.one_of(worlds(), worlds(), worlds(), abstentions())
+    some = worlds(most_calls=most_calls)
+    return st.one_of(some, some, some, abstentions())
 
 
 @st.composite

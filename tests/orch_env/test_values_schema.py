@@ -299,13 +299,16 @@ def test_rules_can_be_read_once_and_asked_by_pointer() -> None:
         "properties": {
             "legs": {"type": "array", "items": {"properties": {"a/b": DATE}}},
             "0": BOOLEAN,
-        }
+        },
+        "items": INTEGER,
     }
     rules = SchemaRules.of(schema)
     assert rules is not None and SchemaRules.of(rules) is rules
     day, first = rules.at("/legs/7/a~1b"), rules.at("/0")
     assert day is not None and day.formats == ("date",)
-    assert first is not None and first.boolean
+    assert first is not None and first.boolean and not first.numeric
+    item = rules.at("/1")
+    assert item is not None and item.numeric
     assert rules.at("/legs/0/other") is None
     assert rules.at("/unheard/of/9") is None
     assert values_equal({"0": "true"}, {"0": True}, rules)

@@ -78,6 +78,7 @@ def attack(
                     Played(
                         task_id=task.id,
                         gold_calls=len(task.gold_calls),
+                        required=sum(not call.optional for call in task.gold_calls),
                         exploit=exploit,
                         wrongs=wrongs_of(whole, episode),
                         scores={name: panel.scores[name].total for name in rewards},

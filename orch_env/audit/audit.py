@@ -234,8 +234,8 @@ def _part_warnings(name: str, part: Part) -> Iterator[str]:
         return
     if abs(part.correlation) < LOW:
         yield (
-            f"{name} hardly goes with success (r = {part.correlation:.2f}), yet the total hangs on it. "
-            "Naive per-turn rewards of this kind have hurt training by up to 14 points."
+            f"{name} hardly goes with success (r = {part.correlation:.2f}), yet the total hangs "
+            "on it. Naive per-turn rewards of this kind have hurt training by up to 14 points."
         )
     elif part.correlation * part.influence < 0:
         yield (

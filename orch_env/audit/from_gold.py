@@ -33,8 +33,10 @@ def gold(task: Task) -> Plan:
 
 
 def honest_half(task: Task) -> Plan:
-    """The first ``ceil(n / 2)`` gold calls, and no gold answer."""
-    return _partial(task, math.ceil(len(task.gold_calls) / 2))
+    """The gold calls up to half of the required ones (rounded up), and no gold answer."""
+    required = [n for n, call in enumerate(task.gold_calls) if not call.optional]
+    half = math.ceil(len(required) / 2)
+    return _partial(task, required[half - 1] + 1 if half else 0)
 
 
 def first_call_only(task: Task) -> Plan | None:

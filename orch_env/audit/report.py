@@ -1,6 +1,7 @@
 """What an attack found: a table of exploits by rewards, and every breach of the promise.
 
-The promise, for a reward on a task with n gold calls, in shares of what gold itself earns there:
+The promise, for a reward on a task with n required gold calls, in shares of what gold itself earns
+there:
 
 * *knowledge-free* exploits earn at most 0.35 and less than the honest half, for n >= 3;
 * exploits built *from gold* earn less than gold, and at least 0.05 less where calls beyond the
@@ -21,7 +22,7 @@ from orch_env.types.json import JsonObject
 
 MOST_WITHOUT_KNOWLEDGE = 0.35
 LEAST_CALLS = 3
-"""Gold calls from which on the bounds on knowledge-free exploits hold."""
+"""Required gold calls from which on the bounds on knowledge-free exploits hold."""
 MARGIN = 0.05
 BROKEN = 1 / 8
 """Mean share of broken edges per required gold call from which on the margin is due."""
@@ -37,6 +38,7 @@ class Played:
     Attributes:
         task_id: the task.
         gold_calls: its number of gold calls, n.
+        required: how many of them may not be left out.
         exploit: what was played.
         wrongs: how the episode falls short of gold.
         scores: reward label -> total.
@@ -45,6 +47,7 @@ class Played:
 
     task_id: str
     gold_calls: int
+    required: int
     exploit: Exploit
     wrongs: Wrongs
     scores: Mapping[str, float]
@@ -233,7 +236,7 @@ def _breaches(reward: str, one: Played, gold: Played, half: Played) -> list[Brea
     earned, best = one.scores[reward], gold.scores[reward]
     found: list[tuple[str, float]] = []
     if one.exploit.kind is Kind.KNOWLEDGE_FREE:
-        if one.gold_calls < LEAST_CALLS:
+        if one.required < LEAST_CALLS:
             return []
         if earned > MOST_WITHOUT_KNOWLEDGE * best + NOISE:
             found.append(("knowledge-free: at most 0.35 of gold", MOST_WITHOUT_KNOWLEDGE * best))

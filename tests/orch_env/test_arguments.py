@@ -218,6 +218,8 @@ def test_large_and_deep_sets_are_compared() -> None:
     comparison = compare_calls(made, gold, PARAMETERS)
     assert comparison.leaves["/tags/1"] == EQUAL
     assert comparison.values == 1 / (MAX_WORK + 1)
+    mixed = compare_calls({"rooms": [7, *made["tags"]]}, {"rooms": ["x", 5]}, PARAMETERS)
+    assert (mixed.leaves["/rooms/0"], mixed.leaves["/rooms/1"]) == (WRONG, WRONG)
     sets = {"uniqueItems": True, "items": {"$ref": "#/additionalProperties"}}
     schema = {"additionalProperties": sets}
     deep: Any = ["x"]

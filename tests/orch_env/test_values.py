@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env.values import call_key, calls_equal, canonical_text, types_compatible, values_equal
@@ -72,6 +72,7 @@ _json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_json_values, _json_values)
 def test_equality_agrees_with_the_canonical_text_and_the_key(one: object, other: object) -> None:
     same = canonical_text(one) == canonical_text(other)

@@ -40,6 +40,7 @@ PHRASES: list[tuple[Any, Any, Any, str]] = [
     (["air", "tv"], ["air", "tv", "wifi"], None, "item 2 missing: 'wifi'"),
     (["air", "tv"], ["tv", "wifi", "air"], TAGS, "item 1 missing: 'wifi'"),
     (["air", "tv", "tv"], ["tv", "air"], TAGS, "item 2 not expected: 'tv'"),
+    (["air"], ["air", "air"], TAGS, "item 1 missing: 'air'"),
     (["air", "tv"], ["air"], None, "item 1 not expected: 'tv'"),
     (["air", "tv"], ["tv", "air"], None, "item 0: 'air' is not 'tv'"),
     ({"a": 1}, {"a": 1, "b": 2}, None, "key 'b' missing"),

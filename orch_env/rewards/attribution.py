@@ -114,9 +114,8 @@ def _rounded_in_running_sums(values: Sequence[float]) -> list[int]:
 
 
 def _give(left: int, grains: list[int], values: Sequence[float]) -> None:
-    """Add what rounding left to the share where it changes no sign; to none if all are 0."""
+    """Add what rounding left to a share whose sign it cannot change; to none if all are 0."""
     least, most = min(values, default=0.0), max(values, default=0.0)
-    if left < 0 and least < 0:
-        grains[values.index(least)] += left
-    elif most > 0:
-        grains[values.index(most)] += left
+    takes = most if most > 0 and (left > 0 or least >= 0) else least
+    if takes:
+        grains[values.index(takes)] += left

@@ -22,8 +22,9 @@ __all__ = ["INDEXES", "QUERY_TURN", "TextIndex", "Visibility"]
 QUERY_TURN = -1
 """The turn at which everything in the query is visible: before the first one."""
 
-INDEXES = IndexCache(max_chars=16_000_000)
-"""Indexes of results and queries, shared by all episodes."""
+INDEXES = IndexCache(max_chars=32_000_000)
+"""Indexes of results and queries, shared by all episodes; at most some 150 MB. All responses of the
+public ComplexFuncBench are 18 million characters."""
 
 _ECHOES = frozenset(
     {

@@ -52,6 +52,7 @@ class GoldView:
             its place among the required gold calls that equal it.
         held: identity -> how many gold calls have it.
         optional: identity -> numbers of the optional gold calls that have it.
+        spare: identities that only optional gold calls have.
         edges: the dependencies of each.
         by_name: tool -> numbers of its gold calls.
     """
@@ -77,6 +78,7 @@ class GoldView:
             if call.optional:
                 key = self.keys[number]
                 self.optional[key] = (*self.optional.get(key, ()), number)
+        self.spare = frozenset(self.optional).difference(self.keys[n] for n in self.required)
         self._leaves = tuple(argument_leaves(call.arguments) for call in self.calls)
         self._sets = frozenset(
             number

@@ -96,7 +96,7 @@ class GraduatedReward:
             {g: pair.score for g, pair in row.items() if not gold.calls[g].optional}
             for row in pairs
         ]
-        assigned = assign(made, scores, gold.held)
+        assigned = assign(made, scores, gold.held, gold.spare)
         optional = free_optional_calls(gold, made, pairs, assigned)
         matched = [pairs[position][number] for position, number in assigned.items()]
         outcome = read_outcome(task, episode, self.answers)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from orch_env.rewards.made_calls import MadeCall
 
@@ -25,18 +26,36 @@ def assign(
     made: Sequence[MadeCall],
     scores: Sequence[Mapping[int, float]],
     held: Mapping[str, int],
+    spare: AbstractSet[str] = frozenset(),
 ) -> dict[int, int]:
     """Maximise the sum of scores over one-to-one pairs.
+
+    Calls that equal an optional gold call, and no required one, come last: they stand for required
+    gold calls that nothing else stands for. Otherwise an optional call could push a badly made
+    required one aside, whose further faults would then cost nothing.
 
     Args:
         made: the model's calls, M of them.
         scores: per call, number of each required gold call of its tool -> score >= 0; the same
             numbers for every call of one tool.
         held: canonical identity -> how many gold calls have it.
+        spare: identities that only optional gold calls have.
 
     Returns:
         position of a model call -> number of its gold call; only pairs with a score above 0.
     """
+    first = [call for call in made if call.key not in spare]
+    assigned = _assign(first, scores, held)
+    if len(first) < len(made):
+        taken = set(assigned.values())
+        left = [{n: s for n, s in row.items() if n not in taken} for row in scores]
+        assigned.update(_assign([c for c in made if c.key in spare], left, held))
+    return dict(sorted(assigned.items()))
+
+
+def _assign(
+    made: Sequence[MadeCall], scores: Sequence[Mapping[int, float]], held: Mapping[str, int]
+) -> dict[int, int]:
     by_tool: dict[str, list[MadeCall]] = defaultdict(list)
     for call in made:
         if scores[call.position]:
@@ -49,7 +68,7 @@ def assign(
         for i, k in _best_pairs(table):
             if table[i][k] > 0:
                 assigned[rows[i]] = numbers[k]
-    return dict(sorted(assigned.items()))
+    return assigned
 
 
 def _eligible(

@@ -28,7 +28,8 @@ def any_world(most_calls: int = 7) -> st.SearchStrategy[World]:
 def episodes_of(draw: st.DrawFn, world: World, *, max_calls: int = 8) -> Episode:
     """An episode of up to ``max_calls`` calls, in turns of one to three."""
     gold = [ToolCall(call.name, call.arguments) for call in world.task.gold_calls]
-    calls = list(gold) if draw(st.booleans()) else []
+    kept = draw(st.sampled_from(["all", "some", "none"]))
+    calls = [call for call in gold if kept == "all" or (kept == "some" and draw(st.booleans()))]
     for _ in range(draw(st.integers(0, 3))):
         calls.insert(draw(st.integers(0, len(calls))), _call(draw, gold))
     if calls and draw(st.booleans()):
@@ -44,7 +45,7 @@ def episodes_of(draw: st.DrawFn, world: World, *, max_calls: int = 8) -> Episode
 
 
 def _call(draw: st.DrawFn, gold: list[ToolCall]) -> ToolCall:
-    kind = draw(st.integers(0, 6))
+    kind = draw(st.integers(0, 7))
     if kind == 0 or not gold:
         return ToolCall(draw(st.sampled_from([OTHER_TOOL, "find"])), {"n": draw(st.integers(0, 1))})
     if kind == 1:
@@ -55,6 +56,8 @@ def _call(draw: st.DrawFn, gold: list[ToolCall]) -> ToolCall:
     if kind == 3:
         return call
     arguments = dict(call.arguments)
+    if kind == 4:
+        return replace(call, arguments={k: _respelt(v) for k, v in reversed(arguments.items())})
     keys = [*arguments, "unheard_of"]
     for _ in range(draw(st.integers(1, 2))):
         key = draw(st.sampled_from(keys))
@@ -64,3 +67,14 @@ def _call(draw: st.DrawFn, gold: list[ToolCall]) -> ToolCall:
             other = draw(st.sampled_from(gold)).arguments
             arguments[key] = draw(st.sampled_from([*_VALUES, *other.values()]))
     return replace(call, arguments=arguments)
+
+
+def _respelt(value: Any) -> Any:
+    """The same value, written in another way."""
+    if isinstance(value, str) and value.isdecimal() and not value.startswith("0"):
+        return float(value)
+    if isinstance(value, str) and "," in value and " " not in value:
+        return ",".join(reversed(value.split(",")))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

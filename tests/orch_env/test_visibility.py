@@ -76,6 +76,8 @@ def test_a_value_is_visible_in_any_spelling_that_is_the_same_value() -> None:
         assert index.shows(value), value
     for value in (6, "a", 1, False, "null", 250):
         assert index.shows(value) is (value == "a"), value
+    assert not TextIndex("[1, 0]").shows(True)
+    assert not TextIndex("[true, false]").shows(1)
 
 
 def known_from(seen: Visibility, value: object) -> list[bool]:

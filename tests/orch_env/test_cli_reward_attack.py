@@ -137,9 +137,10 @@ def test_without_matplotlib_a_figure_is_refused_before_the_work(
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(OrchError, match=r"orch-rl\[eval\]"):
         figures.require_matplotlib()
-    words = ["--reward", "graduated", *HARBOUR, "--figure", str(tmp_path / "x.png")]
-    code, out, err = run(capsys, "reward", "attack", *words)
-    assert (code, out) == (2, "")
+    table = tmp_path / "x.json"
+    words = ["--limit", "1", "--out", str(table), "--figure", str(tmp_path / "x.png")]
+    code, out, err = run(capsys, "reward", "attack", "--reward", "graduated", *HARBOUR, *words)
+    assert (code, out, table.exists()) == (2, "", False)
     assert "pip install 'orch-rl[eval]'" in err
 
 

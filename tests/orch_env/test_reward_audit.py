@@ -177,7 +177,8 @@ def test_a_component_that_hardly_goes_with_success_is_warned_about() -> None:
 
 
 def test_a_reward_that_goes_with_success_is_not_warned_about() -> None:
-    table = {"a": (1.0, {"part": 1.0}), "b": (0.0, {"part": 0.0})}
+    # `cost` is a deduction: that it goes against success is as it should be.
+    table = {"a": (1.0, {"part": 1.0, "cost": 0.0}), "b": (0.0, {"part": 0.0, "cost": 1.0})}
     report = audited(Fixed(table), episode(RIGHT, "a"), episode(WRONG, "b"))
     assert report.warnings == ()
 

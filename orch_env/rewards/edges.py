@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orch_env.rewards.arguments import EQUAL
+from orch_env.rewards.arguments import EQUAL, Comparison
 from orch_env.rewards.made_calls import MadeCall
 from orch_env.rewards.visibility import Visibility
 from orch_env.types import GoldCall
@@ -52,7 +52,7 @@ def edges_of(call: GoldCall) -> GoldEdges:
 def satisfied_edges(
     call: MadeCall,
     edges: GoldEdges,
-    status: Mapping[str, str],
+    comparison: Comparison,
     producers: Sequence[tuple[str, int]],
     ran: Mapping[str, Sequence[int]],
     visibility: Visibility,
@@ -62,7 +62,7 @@ def satisfied_edges(
     Args:
         call: the model call.
         edges: the dependencies of the gold call it is held against.
-        status: leaf pointer -> how its argument compares with that gold call's.
+        comparison: of its arguments with that gold call's.
         producers: of each gold call, by number, the canonical identity and how many equal calls
             must have run for it to have run.
         ran: identity of each call that ran without an error -> positions of those calls, in order.
@@ -76,9 +76,9 @@ def satisfied_edges(
         return (), 1.0
     broken: list[str] = []
     for pointer, value in edges.data.items():
-        if not _carries(call, pointer, value, status):
+        if not _carries(call, pointer, value, comparison):
             broken.append(f"{pointer} does not carry the value of the earlier output")
-        elif not _seen(call, pointer, value, visibility):
+        elif not _seen(call, pointer, value, comparison, visibility):
             broken.append(f"{pointer} has a value that no earlier turn showed")
     for producer in edges.state:
         key, times = producers[producer]
@@ -90,18 +90,25 @@ def satisfied_edges(
 _ABSENT = object()
 
 
-def _carries(call: MadeCall, pointer: str, gold: Json, status: Mapping[str, str]) -> bool:
-    if pointer in status:
-        return status[pointer] == EQUAL
+def _carries(call: MadeCall, pointer: str, gold: Json, comparison: Comparison) -> bool:
+    status = comparison.leaves.get(pointer)
+    if status is not None:
+        return status == EQUAL
     # Not a leaf of its own: an object or a list that was taken over as a whole.
     made = _value_at(call.arguments, pointer)
     return made is not _ABSENT and gold is not _ABSENT and values_equal(made, gold)
 
 
-def _seen(call: MadeCall, pointer: str, gold: Json, visibility: Visibility) -> bool:
+def _seen(
+    call: MadeCall, pointer: str, gold: Json, comparison: Comparison, visibility: Visibility
+) -> bool:
     if visibility.known_to(call, gold):
         return True
-    made = _value_at(call.arguments, pointer)
+    made = comparison.made.get(pointer, _ABSENT)
+    if made is _ABSENT:
+        made = _value_at(call.arguments, pointer)
+    if made.__class__ is gold.__class__ and made == gold:
+        return False
     return made is not _ABSENT and visibility.known_to(call, made)
 
 

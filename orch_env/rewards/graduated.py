@@ -223,15 +223,16 @@ def _accounts(
         spare = gold.optional.get(call.key or "", ()) if number is None else ()
         optional = bool(spare) if number is None else gold.calls[number].optional
         held = pairs[call.position][spare[0]] if spare else pair
+        faulty = pair is not None and pair.comparison.values < 1.0
         why = explain(
             call,
             gold=number,
             optional=optional,
-            arguments=status,
+            arguments=status if faulty else _NOTHING,
             broken=held.broken if held else (),
             repeat_of=None if call.key is None else seen.get(call.key),
             name_in_gold=call.name in gold.by_name,
-            reasons=pair.comparison.reasons if pair and pair.comparison.values < 1.0 else None,
+            reasons=pair.comparison.reasons if pair and faulty else None,
         )
         accounts.append(
             CallAccount(

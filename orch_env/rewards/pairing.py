@@ -63,7 +63,7 @@ def pair_calls(
             ok = call.error is None
             for number, comparison in reading.comparisons.items():
                 broken, share = satisfied_edges(
-                    call, gold.edges[number], comparison.leaves, gold.producers, ran, visibility
+                    call, gold.edges[number], comparison, gold.producers, ran, visibility
                 )
                 values = comparison.values
                 atomic = NAME + TYPES * comparison.types + VALUES * values + SUCCESS * ok

@@ -73,7 +73,7 @@ class Visibility:
         if isinstance(value, dict | list):
             if value:
                 return all(self.known_to(call, leaf) for _, leaf in leaves(value))
-            return any(self._index(at).shows(value) for at in self._places_before(call))
+            return any(index.shows(value) for index in self._seen_before(call))
         # A plain copy is found without searching the words of every text before it.
         at = self._first_place(self._first_leaf, value, TextIndex.has_leaf)
         if at is not None and self._counts(at, call):
@@ -82,7 +82,7 @@ class Visibility:
         if at is not None and self._texts[at][0] < call.turn:
             if self._counts(at, call):
                 return True
-            if any(self._index(p).shows(value) for p in self._places_before(call)):
+            if any(index.shows(value) for index in self._seen_before(call)):
                 return True
         if isinstance(value, str) and "," in value:
             pieces = [piece.strip() for piece in value.split(",")]
@@ -93,8 +93,10 @@ class Visibility:
         turn, _, key = self._texts[at]
         return turn < call.turn and (key is None or key != call.key)
 
-    def _places_before(self, call: MadeCall) -> Iterator[int]:
-        return (at for at in range(len(self._texts)) if self._counts(at, call))
+    def _seen_before(self, call: MadeCall) -> Iterator[TextIndex]:
+        for at, index in enumerate(self._all_indexes()):
+            if self._counts(at, call):
+                yield index
 
     def _first_place(
         self,
@@ -104,13 +106,19 @@ class Visibility:
     ) -> int | None:
         """The first text that holds a scalar; texts are looked at in order, and each once."""
         key = (type(scalar), scalar)
-        if key not in known:
-            places = range(len(self._texts))
-            known[key] = next((at for at in places if holds(self._index(at), scalar)), None)
+        if key in known:
+            return known[key]
+        known[key] = None
+        for at, index in enumerate(self._all_indexes()):
+            if holds(index, scalar):
+                known[key] = at
+                break
         return known[key]
 
-    def _index(self, at: int) -> TextIndex:
-        """The index of the text at a place, made when it is first looked at."""
-        while at >= len(self._indexes):
-            self._indexes.append(INDEXES.get(self._texts[len(self._indexes)][1]))
-        return self._indexes[at]
+    def _all_indexes(self) -> Iterator[TextIndex]:
+        """The index of each text in order, those not made yet as they are come to."""
+        yield from self._indexes
+        for _, text, _ in self._texts[len(self._indexes) :]:
+            index = INDEXES.get(text)
+            self._indexes.append(index)
+            yield index

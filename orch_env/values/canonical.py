@@ -28,6 +28,7 @@ replaced by a marker, so that hostile input is compared instead of exhausting th
 _TOO_DEEP = "<nested too deep>"
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,14})\.[0-9]{1,17}", re.ASCII)
+_NUMBER_BEGINS = frozenset("-0123456789")
 _JOINED = re.compile(r"[^\s,]+(?:,[^\s,]+)+")
 _FRACTION = re.compile(r"-?[0-9]+\.[0-9]+", re.ASCII)
 _HUGE = 1 << 4096
@@ -59,12 +60,14 @@ def _canonical(value: Json, depth: int) -> Json:
 
 
 def _canonical_text(text: str) -> Json:
-    if _WHOLE.fullmatch(text):
-        return int(text)
-    if _DECIMAL.fullmatch(text):
-        number = float(text)
-        return int(number) if number.is_integer() else number
-    if _JOINED.fullmatch(text):
+    # Most texts are plain words: what they begin with, or lack, spares them the patterns.
+    if text[:1] in _NUMBER_BEGINS:
+        if _WHOLE.fullmatch(text):
+            return int(text)
+        if _DECIMAL.fullmatch(text):
+            number = float(text)
+            return int(number) if number.is_integer() else number
+    if "," in text and _JOINED.fullmatch(text):
         pieces = text.split(",")
         if not all(_FRACTION.fullmatch(p) for p in pieces):
             return ",".join(sorted(pieces))

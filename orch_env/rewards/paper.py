@@ -150,11 +150,11 @@ def matched_steps(task: Task, names: Sequence[str]) -> list[int | None]:
         after = -1
         possible = places.get(gold.name, [])
         for step in gold.depends_on:
-            position = matched[step]
-            if position is None:
+            producer = matched[step]
+            if producer is None:
                 possible = []
-            elif position > after:
-                after = position
+            elif producer > after:
+                after = producer
         matched.append(next((p for p in possible if p > after), None))
     return matched
 

@@ -107,7 +107,10 @@ def _turn_parts(turn: Turn) -> list[str]:
 
 
 def _call_text(call: ToolCall) -> str:
-    return json.dumps({"name": call.name, "arguments": call.arguments})
+    try:
+        return json.dumps({"name": call.name, "arguments": call.arguments})
+    except (RecursionError, ValueError):
+        return ""  # nested deeper, or longer a number, than any JSON reader takes: unreadable
 
 
 def episode_of_completion(task: Task, text: str) -> Episode:

@@ -89,14 +89,25 @@ class ToolCall:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolCall:
-        """Read ``{name, arguments, error}``; ``error`` may be missing."""
-        arguments = data.get("arguments")
-        error = data.get("error")
-        return cls(
-            name=str(data.get("name") or ""),
-            arguments=dict(arguments) if isinstance(arguments, Mapping) else {},
-            error=ErrorType(error) if error is not None else None,
-        )
+        """Read ``{name, arguments, error}``; ``error`` may be missing.
+
+        What a model got wrong is read as it was meant or as a malformed call: arguments as a JSON
+        text are parsed, and what is no object at all is a call that could not be read.
+
+        Raises:
+            ValueError: ``error`` is none of :class:`ErrorType`; the environment writes it.
+        """
+        if not isinstance(data, Mapping):
+            return cls("", {}, ErrorType.MALFORMED_CALL)
+        arguments, error = data.get("arguments"), data.get("error")
+        if isinstance(arguments, str):
+            arguments = _object_in(arguments)
+        elif arguments is None:
+            arguments = {}
+        known = ErrorType(error) if error is not None else None
+        if not isinstance(arguments, Mapping):
+            arguments, known = {}, known or ErrorType.MALFORMED_CALL
+        return cls(str(data.get("name") or ""), dict(arguments), known)
 
     def to_dict(self) -> JsonObject:
         """The ``{name, arguments, error}`` form of INTERFACE's episodes."""
@@ -105,6 +116,13 @@ class ToolCall:
             "arguments": self.arguments,
             "error": self.error.value if self.error is not None else None,
         }
+
+
+def _object_in(text: str) -> Json:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

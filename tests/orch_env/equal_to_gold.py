@@ -7,6 +7,7 @@ worlds only, in which every value that flows is a word or number of its own.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -39,6 +40,41 @@ def equals_gold(world: World, episode: Episode) -> bool:
     )
 
 
+def broken_share(world: World, episode: Episode) -> float:
+    """How many required gold calls an order breaks, each by the share of its edges that it breaks.
+
+    For episodes that make gold's calls, each once. With equal gold calls it is the smallest share
+    over the ways to pair them.
+    """
+    made = [(turn, call) for turn, t in enumerate(episode.turns) for call in t.calls]
+    return min(
+        sum(
+            _broken(world, episode, made, pairing, at)
+            for at in range(len(made))
+            if not world.task.gold_calls[pairing[at]].optional
+        )
+        for pairing in _pairings(world.task.gold_calls, [call for _, call in made])
+    )
+
+
+def _broken(
+    world: World,
+    episode: Episode,
+    made: Sequence[tuple[int, ToolCall]],
+    pairing: dict[int, int],
+    at: int,
+) -> float:
+    gold = world.task.gold_calls[pairing[at]]
+    before = {pairing[earlier] for earlier in range(at)}
+    state = gold.state_dependencies()
+    sources = [(p, ref) for p, ref in gold.provenance.items() if ref.producers()]
+    broken = sum(producer not in before for producer in state)
+    for pointer, ref in sources:
+        pieces = _pieces(resolve(gold.arguments, pointer), ref)
+        broken += not all(_seen(world, episode, made[at], piece) for piece in pieces)
+    return broken / (len(state) + len(sources)) if state or sources else 0.0
+
+
 def _pairings(gold: Sequence[GoldCall], made: Sequence[ToolCall]) -> Iterator[dict[int, int]]:
     """Every way to give each made call an equal gold call of its own: position -> number."""
     options = [
@@ -62,13 +98,12 @@ def _in_place(
     pairing: dict[int, int],
     at: int,
 ) -> bool:
-    turn, _ = made[at]
     gold = world.task.gold_calls[pairing[at]]
     before = {pairing[earlier] for earlier in range(at)}
     if not before.issuperset(gold.state_dependencies()):
         return False
     return all(
-        _seen(world, episode, turn, piece)
+        _seen(world, episode, made[at], piece)
         for pointer, ref in gold.provenance.items()
         for piece in _pieces(resolve(gold.arguments, pointer), ref)
     )
@@ -80,22 +115,23 @@ def _pieces(value: Json, ref: ValueRef) -> list[Json]:
     return value.split(",") if ref.parts else [value]
 
 
-def _seen(world: World, episode: Episode, turn: int, value: Json) -> bool:
+def _seen(world: World, episode: Episode, made: tuple[int, ToolCall], value: Json) -> bool:
+    """Whether the query or an earlier result shows a value; a call's own result is no source."""
+    turn, mine = made
     texts = [world.task.query]
     for earlier in episode.turns[:turn]:
         texts += [
             result
             for call, result in zip(earlier.calls, earlier.results, strict=True)
             if call.error is None
+            and not calls_equal(call.name, call.arguments, mine.name, mine.arguments)
         ]
     return any(str(value) in _words(text) for text in texts)
 
 
 def _words(text: str) -> set[str]:
-    try:
+    with contextlib.suppress(ValueError):  # not JSON: its words as they stand
         text = " ".join(_scalars(json.loads(text)))
-    except ValueError:
-        pass
     return set(re.split(r"[\s,]+", text))
 
 

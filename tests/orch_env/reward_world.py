@@ -33,6 +33,10 @@ OTHER_TOOL = "weather"
 """A tool that no gold trace uses."""
 
 
+COLLATERAL: JsonObject = {"side": {"log": {"77": {"touched": True}}}}
+"""A change of state that no gold call makes."""
+
+
 @dataclass(frozen=True, repr=False)
 class World:
     """A task with what its tools answer and change.
@@ -130,7 +134,9 @@ class World:
         if self.task.final_state is None and not self.writes:
             return None
         state = merged([self.writes[n] for n in sorted(set(done)) if n in self.writes])
-        return merged([state, {"side": {"log": {"77": {"touched": True}}}}]) if collateral else state
+        return (
+            merged([state, {"side": {"log": {"77": {"touched": True}}}}]) if collateral else state
+        )
 
 
 def merged(changes: Sequence[JsonObject]) -> JsonObject:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from hypothesis import strategies as st
 
@@ -55,6 +54,7 @@ class _Draft:
     """A world while it is being drawn."""
 
     draw: st.DrawFn
+    keyed: bool
     calls: list[GoldCall] = field(default_factory=list)
     results: list[JsonObject] = field(default_factory=list)
     query: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class _Draft:
     def add(self, before: int) -> GoldCall:
         """Draw the next call; it may depend on calls below ``before``."""
         number = len(self.calls)
-        if number and self.draw(st.integers(0, 5)) == 0:
+        if number and not self.keyed and self.draw(st.integers(0, 5)) == 0:
             twin = self.draw(st.integers(0, number - 1))
             call = self.calls[twin]
             self.copy_of[number] = twin
@@ -77,7 +77,14 @@ class _Draft:
         if number in self.copy_of and self.draw(st.booleans()):
             return self.results[self.copy_of[number]]  # the same call, answered the same
         name: Json = self.draw(st.sampled_from([f"id{number}x", 70001 + number, 0.125 + number]))
-        return {"status": True, "id": name, "data": [{"ref": f"ref{number}x", "n": 1000 + number}]}
+        result = {
+            "status": True,
+            "id": name,
+            "data": [{"ref": f"ref{number}x", "n": 1000 + number}],
+        }
+        if self.draw(st.integers(0, 3)) == 0:
+            result["asked"] = self.calls[number].arguments  # as services do
+        return result
 
     def _new_call(self, number: int, before: int) -> GoldCall:
         arguments, sources = self._told(number)
@@ -100,7 +107,7 @@ class _Draft:
         """Arguments that the query gives, or that are constants."""
         arguments: JsonObject = {}
         sources: dict[str, ValueRef] = {}
-        if self.draw(st.integers(0, 9)) > 0:
+        if self.keyed or self.draw(st.integers(0, 9)) > 0:
             arguments["key"] = f"word{number}x"
             sources["/key"] = ValueRef(Provenance.QUERY)
             self.query.append(f"word{number}x")
@@ -157,6 +164,7 @@ def worlds(
     most_calls: int = MOST_CALLS,
     goals: bool = True,
     optional: bool = True,
+    keyed: bool = False,
 ) -> World:
     """Tasks with gold calls.
 
@@ -166,13 +174,14 @@ def worlds(
         most_calls: most gold calls.
         goals: some tasks have an answer, some a final state.
         optional: some calls may be left out.
+        keyed: every call has an argument that only the query gives.
     """
     sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=5))
     while sum(sizes) < min_calls:
         sizes.append(1)
     while sum(sizes) > most_calls:
         sizes.pop()
-    draft, steps = _Draft(draw), []
+    draft, steps = _Draft(draw, keyed), []
     for size in sizes or [1]:
         before = len(draft.calls)
         steps.append([draft.add(before) for _ in range(size)])
@@ -193,7 +202,9 @@ def _with_optional(draft: _Draft, steps: list[list[GoldCall]]) -> list[list[Gold
     """Up to two calls may be left out, such that the rule of ``orch tasks validate`` holds."""
     numbers = range(len(draft.calls))
     needed = {n for call in draft.calls for n in call.state_dependencies()}
-    free = [n for n in numbers if n not in needed]
+    # Of equal calls nobody could say which one is optional: only a call without a twin may be.
+    twins = {n for pair in draft.copy_of.items() for n in pair} | _without_arguments(draft.calls)
+    free = [n for n in numbers if n not in needed | twins]
     if not free:
         return steps
     chosen = set(draft.draw(st.lists(st.sampled_from(free), min_size=1, max_size=2)))
@@ -206,6 +217,10 @@ def _with_optional(draft: _Draft, steps: list[list[GoldCall]]) -> list[list[Gold
                     draft.query.append(str(word))
     at = iter(numbers)
     return [[replace(call, optional=next(at) in chosen) for call in step] for step in steps]
+
+
+def _without_arguments(calls: list[GoldCall]) -> set[int]:
+    return {n for n, call in enumerate(calls) if "key" not in call.arguments}
 
 
 def _with_goals(draw: st.DrawFn, world: World) -> World:
@@ -234,6 +249,8 @@ def abstentions(draw: st.DrawFn) -> World:
     text = draw(st.text(alphabet="abc 12", max_size=20))
     whole = draw(st.booleans())
     task = Task(
-        "none", ({"role": "user", "content": text},), tool_specs() if whole else (*TOOLS, OTHER_TOOL)
+        "none",
+        ({"role": "user", "content": text},),
+        tool_specs() if whole else (*TOOLS, OTHER_TOOL),
     )
     return World(replace(task, answer=draw(st.sampled_from([None, None, 42]))), ())

@@ -42,7 +42,14 @@ REWARDS: dict[str, Any] = {
     "tier": "tier",
 }
 """Name in the table -> the environment's ``reward``."""
-MEASURES = ("success", "greedy_success", "call_accuracy", "turn_accuracy", "tool_calls")
+MEASURES = (
+    "success",
+    "greedy_success",
+    "call_accuracy",
+    "turn_accuracy",
+    "tool_calls",
+    "early_success",
+)
 WARM_START = "warm start"
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 """Two-sided 95% quantile of Student's t, by number of seeds."""
@@ -129,13 +136,15 @@ def _finished(runs: Path) -> list[dict[str, Any]]:
             if not (folder / "summary.json").exists():
                 continue
             summary = json.loads((folder / "summary.json").read_text())
+            curve = _curve(folder)
             rows.append(
                 {
                     "reward": name,
                     "seed": summary["seed"],
                     "iterations": 0 if name == WARM_START else summary["training_iteration"],
                     **_measures(summary["evaluation"]["last"]),
-                    "curve": [] if name == WARM_START else _curve(folder),
+                    "early_success": _early(curve),
+                    "curve": [] if name == WARM_START else curve,
                 }
             )
     return rows
@@ -167,6 +176,11 @@ def _curve(folder: Path) -> list[dict[str, float]]:
         for line in lines
         if "env_runners" in line
     ]
+
+
+def _early(curve: Sequence[Mapping[str, float]]) -> float:
+    """Success of the training episodes over the first third of the steps: how fast it teaches."""
+    return statistics.fmean(step["success"] for step in curve[: max(1, len(curve) // 3)])
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
             axis.plot(cell["values"], [place + 0.22] * len(cell["values"]), ".", color=colour)
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
         axis.invert_yaxis()
+        axis.set_xlim(0, None if measure == "tool_calls" else 1)
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3, axis="x")
     axes[3].axvline(report["gold_calls_per_task"], color="#999999", ls=":", label="gold")

@@ -67,7 +67,7 @@ def main() -> int:
                 _train(name, seed, model, folder, options)
     rows = _finished(options.runs)
     if not rows:
-        raise OrchError(f"no finished run in {options.runs}")
+        raise OrchError(f"no seed in {options.runs} has a finished run of every reward")
     report = {
         "benchmark": "reward_ablation",
         "config": GRPOConfig().from_yaml(options.config).to_dict(),
@@ -128,13 +128,16 @@ def _config(options: argparse.Namespace) -> GRPOConfig:
 
 
 def _finished(runs: Path) -> list[dict[str, Any]]:
-    """Every finished run of a known reward, by seed and then in the table's order."""
+    """The runs of every seed that is complete, so that all rewards stand on the same seeds."""
     rows = []
+    names = [WARM_START, *REWARDS]
     for seed_folder in sorted(runs.glob("seed-*"), key=lambda p: int(p.name.split("-")[1])):
-        for name in [WARM_START, *REWARDS]:
-            folder = seed_folder / name.replace(" ", "-")
-            if not (folder / "summary.json").exists():
-                continue
+        folders = {name: seed_folder / name.replace(" ", "-") for name in names}
+        missing = [n for n, f in folders.items() if not (f / "summary.json").exists()]
+        if missing:
+            print(f"{seed_folder.name} left out: no {', '.join(missing)}", file=sys.stderr)
+            continue
+        for name, folder in folders.items():
             summary = json.loads((folder / "summary.json").read_text())
             curve = _curve(folder)
             rows.append(

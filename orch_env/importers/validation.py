@@ -1,24 +1,28 @@
 """Checks tasks before anybody trains on them: every gold trace must do what the task says.
 
-Order of the checks, the first failure is the task's reason: the tools are known; every gold call
-is offered and answered without an error, in the pinned variant; every source of an argument leads
-to an equal value in an earlier step; nothing depends on an optional call alone; and gold, played
-through the environment, ends in success with a reward of exactly 1.
+Order of the checks, the first failure is the task's reason: the answer and the final state have
+their form; the tools are known; every gold call is offered and answered without an error, in the
+pinned variant; every source of an argument leads to an equal value in an earlier step; nothing
+depends on an optional call alone; and gold, played through the environment with its optional calls
+and without them, leaves the final state and ends in success with a reward of exactly 1.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from orch_env.backends.protocol import ToolBackend
 from orch_env.cache import ResponseCache
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
+from orch_env.importers.goal_checks import check_final_state, check_goals
 from orch_env.importers.recording import parse_response
 from orch_env.policies import GoldPolicy
 from orch_env.provenance.evidence import pieces_of
 from orch_env.replay import replay, turns_of_gold
-from orch_env.rewards.visibility import TextIndex
+from orch_env.rewards.text_index import TextIndex
 from orch_env.running_episode import Limits, shown_results
 from orch_env.types import OrchError, Provenance, Task, ToolCall, ValueRef
 from orch_env.types.json import Json, JsonObject, resolve
@@ -51,10 +55,12 @@ def validate_tasks(
     hidden: list[JsonObject] = []
     for number, task in enumerate(tasks, start=1):
         try:
+            check_goals(task)
             texts = _run_gold(task, backend)
             _check_sources(task, texts)
             _check_optional(task, texts)
-            _check_replay(task, backend)
+            _check_replay(task, task, backend, "gold")
+            _check_without_optional(task, backend)
         except OrchError as problem:
             failures.append({"id": task.id, "reason": str(problem)})
         else:
@@ -174,16 +180,33 @@ def _check_optional(task: Task, texts: Sequence[str]) -> None:
                     )
 
 
-def _check_replay(task: Task, backend: ToolBackend) -> None:
+def _check_replay(task: Task, played_as: Task, backend: ToolBackend, what: str) -> None:
+    """Play the gold calls of ``played_as`` in ``task``: they must be worth everything."""
     limits = Limits(max_turns=turns_of_gold(task))
     env = ToolOrchestrationEnv.from_backend([task], backend, limits=limits)
-    (played,) = replay(env, GoldPolicy(get_format(_FORMAT)), [task])
-    reward = played.stored.episode.reward
-    total = reward.total if reward is not None else 0.0
+    (played,) = replay(env, GoldPolicy(get_format(_FORMAT)), [played_as])
+    episode = played.stored.episode
+    check_final_state(task, episode.state)
+    total = episode.reward.total if episode.reward is not None else 0.0
     if not played.success:
-        raise OrchError(f"gold, replayed, does not end in success (reward {total:g})")
+        raise OrchError(f"{what}, replayed, does not end in success (reward {total:g})")
     if total != 1.0:
-        raise OrchError(f"gold, replayed, earns {total!r} and not 1")
+        raise OrchError(f"{what}, replayed, earns {total!r} and not 1")
+
+
+def _check_without_optional(task: Task, backend: ToolBackend) -> None:
+    """Leaving the optional calls out must cost nothing: no answer, no state, no later call."""
+    optional = [number for number, call in enumerate(task.gold_calls) if call.optional]
+    if not optional:
+        return
+    what = f"gold without its optional calls ({', '.join(map(str, optional))})"
+    kept = [tuple(call for call in step if not call.optional) for step in task.gold]
+    try:
+        _check_replay(task, replace(task, gold=tuple(filter(None, kept))), backend, what)
+    except OrchError as problem:
+        raise OrchError(
+            str(problem) if what in str(problem) else f"{what}, replayed: {problem}"
+        ) from problem
 
 
 def _hidden(task: Task, texts: Sequence[str], limit: int) -> Iterator[JsonObject]:
@@ -192,19 +215,26 @@ def _hidden(task: Task, texts: Sequence[str], limit: int) -> Iterator[JsonObject
     step_of = [step for step, calls in enumerate(task.gold) for _ in calls]
     shown: list[str] = []
     for step in task.gold:  # the results of one message share its observation
-        shown += shown_results(texts[len(shown) : len(shown) + len(step)], limits)
+        whole = texts[len(shown) : len(shown) + len(step)]
+        shown += map(_before_cut, whole, shown_results(whole, limits))
     query = TextIndex(task.query)
     indexes = [TextIndex(text) for text in shown]
     for number, call in enumerate(task.gold_calls):
         for pointer, ref in call.provenance.items():
             for piece, part in _parts(_at(call.arguments, pointer), ref, pointer):
+                escaped = json.dumps(piece, ensure_ascii=False).strip('"')
                 visible = query.shows(piece) or any(
-                    index.shows(piece)
+                    index.shows(piece) or index.shows(escaped)
                     for n, index in enumerate(indexes)
                     if step_of[n] < step_of[number]
                 )
                 if part.kind is Provenance.OUTPUT and not visible:
                     yield {"id": task.id, "call": number, "pointer": pointer}
+
+
+def _before_cut(whole: str, shown: str) -> str:
+    """What a cut left of a result, without the marker: its numbers are nobody's values."""
+    return shown if shown == whole else shown.rpartition("\n[cut: ")[0]
 
 
 def _at(value: Json, pointer: str) -> Json:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from orch_env import Episode, GoldCall, Task, ToolCall, Turn, make_reward
 from orch_env.rewards.binary import COMPONENTS
 from orch_env.types import ErrorType
-from tests.orch_env.reward_world import Corruption, World, corrupt, make_world, worlds
+from tests.orch_env.corruptions import Damage, spoilt_turns
+from tests.orch_env.reward_world import World, make_world
+from tests.orch_env.reward_worlds import worlds
 
 BINARY = make_reward("binary")
 A, B = GoldCall("find", {"q": "a"}), GoldCall("find", {"q": "b"})
@@ -25,11 +27,11 @@ def calls(*letters: str) -> list[ToolCall]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(worlds())
+@given(worlds(goals=False))
 def test_gold_is_done_and_a_missing_call_is_not(world: World) -> None:
     assert BINARY(world.task, world.gold_episode()).total == 1.0
     for number, call in enumerate(world.task.gold_calls):
-        dropped = done(world, corrupt(world, Corruption("dropped", number)))
+        dropped = done(world, spoilt_turns(world, [Damage("dropped", number)]))
         assert dropped == float(call.optional)
 
 

@@ -1,34 +1,24 @@
-"""The graduated reward: numbers worked out by hand, and what must hold on every task.
+"""The graduated reward: numbers worked out by hand.
 
-Numbers of properties refer to the list that the reward was designed against: 1 gold is the unique
-maximum, 2 any single corruption costs, 4 fairness, 5 data flow, 6 one to one, 7 verbosity,
-8 abstention.
+What must hold on every task stands in ``test_reward_properties_*.py``.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import math
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, load_tasks, make_reward
 from orch_env.rewards.verbosity import verbosity_cost
 from orch_env.types import ErrorType, Provenance, ValueRef
-from tests.orch_env.reward_world import (
-    KINDS,
-    Corruption,
-    World,
-    corrupt,
-    make_world,
-    output_of,
-    worlds,
-)
+from tests.orch_env.corruptions import damages_of, spoilt_turns
+from tests.orch_env.reward_world import World, make_world, output_of
+from tests.orch_env.reward_worlds import worlds
 
 GRADUATED = make_reward("graduated")
 FEW = settings(max_examples=60, deadline=None)
@@ -192,6 +182,71 @@ def test_optional_calls_cost_nothing_made_or_left_out() -> None:
     assert total(world, [[need, extra, extra]]) == near(0.98)
 
 
+def test_an_optional_call_that_failed_or_guessed_is_an_extra_one() -> None:
+    gold = [
+        [GoldCall("find", {"q": 1})],
+        [GoldCall("list", {"of": "h7"}, True, (0,), {"/of": output_of(0)})],
+    ]
+    world = make_world(gold, ['{"id": "h7"}', "{}"])
+    find, look = ToolCall("find", {"q": 1}), ToolCall("list", {"of": "h7"})
+    failed = ToolCall("list", {"of": "h7"}, ErrorType.TOOL_ERROR)
+    assert total(world, [[find], [look]]) == 1.0
+    # n = 2, b = 1: one extra call costs 0.02.
+    for turns in ([[find, look]], [[look], [find]], [[find], [failed]]):
+        assert total(world, turns) == near(0.98)
+    (_, account) = GRADUATED(world.task, world.play([[find, look]])).calls
+    assert account.why == (
+        "An optional call of gold, but of no use here; /of has a value that no earlier turn showed."
+    )
+
+
+def test_an_optional_call_takes_no_place_from_a_worse_required_one() -> None:
+    # gold: find a=1 b=1 c=1, and optionally find a=1 b=2 c=2, both of one tool.
+    gold = [
+        [
+            GoldCall("find", {"a": 1, "b": 1, "c": 1}),
+            GoldCall("find", {"a": 1, "b": 2, "c": 2}, optional=True),
+        ]
+    ]
+    world = make_world(gold, ["{}", "{}"])
+    extra = ToolCall("find", {"a": 1, "b": 2, "c": 2})
+    bad = ToolCall("find", {"a": 9, "b": 9, "c": 9})
+    # bad: V = 0, T = 1: atomic 0.5, orchestration 0: s = 0.25. The optional call would have
+    # V = 1/3: s = 0.5 * (0.5 + 0.5/3) + 0.5/3 = 0.5; it stands in only where nothing else does.
+    assert total(world, [[bad, extra]]) == near(0.25)
+    assert total(world, [[extra]]) == near(0.5)
+
+
+def test_a_state_edge_to_the_second_of_two_equal_calls_needs_both() -> None:
+    again = GoldCall("list", {"a": 1})
+    world = make_world([[again], [again], [GoldCall("pay", {"b": 1}, depends_on=(1,))]], ["{}"] * 3)
+    look, pay = ToolCall("list", {"a": 1}), ToolCall("pay", {"b": 1})
+    assert total(world, [[look], [look], [pay]]) == 1.0
+    # pay too early: F = 0, s = 0.5.
+    assert total(world, [[look], [pay], [look]]) == near((1 + 1 + 0.5) / 3)
+
+
+def test_the_result_of_a_call_is_no_source_for_the_same_call_made_again(hotel: World) -> None:
+    # The guessed id comes back in the call's own result: for a repeat it is a guess still.
+    echo = Turn("", (BOOK,), ('{"booked": "h77"}',))
+    # book: F = 0, s = 0.5; S = 0.5 / 2; the repeat is extra: b = 1, cost 0.02.
+    once, twice = Episode("t", turns=(echo,)), Episode("t", turns=(echo, echo))
+    assert GRADUATED(hotel.task, once).total == near(0.25)
+    assert GRADUATED(hotel.task, twice).total == near(0.25 * 0.98)
+
+
+def test_values_without_a_leaf_of_their_own_and_pieces_seen_apart_are_visible() -> None:
+    find = [GoldCall("find", {"q": 1}), GoldCall("find", {"q": 2})]
+    parts = ValueRef(Provenance.COMPOSITE, parts=(output_of(0), output_of(1)))
+    pair = GoldCall("list", {"ids": "h1,h2"}, depends_on=(0, 1), provenance={"/ids": parts})
+    # The last result repeats the whole text, which the model had put together from its pieces.
+    echoed = make_world([find, [pair]], ['{"id": "h1"}', '{"id": "h2"}', '{"asked": "h1,h2"}'])
+    assert GRADUATED(echoed.task, echoed.gold_episode()).total == 1.0
+    none = GoldCall("list", {"of": []}, depends_on=(0,), provenance={"/of": output_of(0)})
+    empty = make_world([find[:1], [none]], ['{"id": []}', "{}"])
+    assert GRADUATED(empty.task, empty.gold_episode()).total == 1.0
+
+
 def test_the_closing_answer_counts_like_one_gold_call() -> None:
     world = make_world([[GoldCall("find", {"q": 1})]], ["{}"], answer=42)
     find = [[ToolCall("find", {"q": 1})]]
@@ -212,108 +267,6 @@ def test_the_account_says_what_each_argument_earned(hotel: World) -> None:
     assert short.calls[1].arguments == {"/hotel": "equal", "/guests": "missing"}
 
 
-@FEW
-@given(worlds())
-def test_1_gold_scores_exactly_one(world: World) -> None:
-    assert GRADUATED(world.task, world.gold_episode()).total == 1.0
-
-
-@settings(max_examples=250, deadline=None)
-@given(st.data())
-def test_2_every_single_corruption_of_a_required_call_costs(data: st.DataObject) -> None:
-    world = data.draw(worlds())
-    required = [n for n, call in enumerate(world.task.gold_calls) if not call.optional]
-    assume(required)
-    spoiled = corrupt(
-        world, Corruption(data.draw(st.sampled_from(KINDS)), data.draw(st.sampled_from(required)))
-    )
-    assert total(world, spoiled) < 1.0
-
-
-@FEW
-@given(worlds(min_calls=2))
-def test_2_a_consumer_before_its_producer_costs(world: World) -> None:
-    calls = world.task.gold_calls
-    pairs = [
-        (ref.call, number)
-        for number, call in enumerate(calls)
-        for ref in call.provenance.values()
-        if ref.call is not None and not call.optional
-    ]
-    assume(pairs)
-    _, consumer = pairs[0]
-    flat = [call for turn in world.gold_turns() for call in turn]
-    early = [[flat[consumer]], *([c] for n, c in enumerate(flat) if n != consumer)]
-    assert total(world, early) < 1.0
-
-
-@FEW
-@given(worlds(), st.randoms(use_true_random=False))
-def test_4_any_order_that_respects_the_dependencies_scores_one(world: World, rng: object) -> None:
-    calls = world.task.gold_calls
-    waiting, order = set(range(len(calls))), []
-    while waiting:
-        ready = [n for n in waiting if set(calls[n].depends_on).isdisjoint(waiting)]
-        picked = rng.choice(sorted(ready))  # type: ignore[attr-defined]
-        waiting.remove(picked)
-        order.append(picked)
-    flat = [call for turn in world.gold_turns() for call in turn]
-    assert total(world, [[flat[n]] for n in order]) == 1.0
-
-
-@FEW
-@given(worlds())
-def test_4_other_spellings_of_the_same_values_score_one(world: World) -> None:
-    def respelt(value: object) -> object:
-        if isinstance(value, dict):
-            return {k: respelt(value[k]) for k in reversed(list(value))}
-        if isinstance(value, list):
-            return [respelt(v) for v in value]
-        if isinstance(value, str) and "," in value:
-            return ",".join(reversed(value.split(",")))
-        if isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        return value
-
-    turns = [[ToolCall(c.name, respelt(c.arguments)) for c in t] for t in world.gold_turns()]
-    assert total(world, turns) == 1.0
-
-
-@FEW
-@given(worlds())
-def test_4_optional_calls_may_be_left_out(world: World) -> None:
-    optional = iter([call.optional for call in world.task.gold_calls])
-    kept = [[c for c in turn if not next(optional)] for turn in world.gold_turns()]
-    assert total(world, [turn for turn in kept if turn]) == 1.0
-
-
-@FEW
-@given(worlds(), st.lists(st.integers(0, 20), max_size=12))
-def test_6_pairs_are_one_to_one_and_of_one_tool(world: World, picks: list[int]) -> None:
-    flat = [call for turn in world.gold_turns() for call in turn]
-    turns = [[flat[p % len(flat)]] for p in picks]
-    calls = GRADUATED(world.task, world.play(turns)).calls
-    golds = [c.gold for c in calls if c.gold is not None]
-    assert len(set(golds)) == len(golds)
-    for account in calls:
-        if account.gold is not None:
-            assert world.task.gold_calls[account.gold].name == turns[account.turn][0].name
-
-
-@FEW
-@given(worlds())
-def test_7_extra_calls_cost_little_within_the_budget_and_much_beyond(world: World) -> None:
-    n = len(world.task.gold_calls)
-    budget = math.ceil(n / 2)
-    extra = ToolCall("weather", {})
-    scores = [
-        total(world, [*world.gold_turns(), *([extra] for _ in range(x))]) for x in range(budget + 3)
-    ]
-    assert all(later < earlier for earlier, later in pairwise(scores))
-    assert scores[budget] == near(0.98)
-    assert scores[budget] - scores[budget + 1] >= 0.03
-
-
 def test_7_the_cost_of_extra_calls_by_hand() -> None:
     # n = 3: b = 2, B = 5. One: 0.02 / 2; two: 0.02; three: 0.02 + 0.03 + 0.5 * 1/5.
     assert [verbosity_cost(x, 3) for x in range(4)] == pytest.approx([0, 0.01, 0.02, 0.15])
@@ -330,37 +283,6 @@ def test_8_abstention_falls_with_each_call() -> None:
 def test_totals_are_multiples_of_two_to_the_minus_forty(world: World, cut: int) -> None:
     score = total(world, world.gold_turns()[:cut], None)
     assert (score * 2.0**40).is_integer()
-
-
-_json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
-    max_leaves=6,
-)
-
-
-@FEW
-@given(
-    worlds(),
-    st.lists(
-        st.builds(
-            ToolCall,
-            st.sampled_from(["", "find", "book", "\udcff"]),
-            st.dictionaries(st.sampled_from(["key", "of", "", "/", "~", "legs"]), _json_values),
-            st.none() | st.sampled_from(list(ErrorType)),
-        ),
-        max_size=6,
-    ),
-    st.text(max_size=30),
-)
-def test_anything_that_a_model_can_write_is_scored(
-    world: World, calls: list[ToolCall], result: str
-) -> None:
-    turn = Turn("?", tuple(calls), tuple(result for _ in calls[:-1]))  # one result is missing
-    for name in ("graduated", "binary", "paper"):
-        breakdown = make_reward(name)(world.task, Episode("t", turns=(turn,)))
-        assert 0.0 <= breakdown.total <= 1.0
-        json.dumps(breakdown.to_dict(), allow_nan=False)
 
 
 def test_deeply_nested_arguments_and_results_are_scored(hotel: World) -> None:
@@ -383,10 +305,8 @@ def test_gold_of_the_reference_cases_scores_one(shared_data: Path) -> None:
         ]
         world = make_world(gold, ["{}"] * len(gold))
         assert total(world, world.gold_turns()) == 1.0
-        for kind in KINDS:
-            if kind in ("wrong_value", "wrong_type", "missing"):
-                continue  # these spoil an argument that only generated tasks have
-            assert total(world, corrupt(world, Corruption(kind, len(gold) - 1))) < 1.0, kind
+        for damage in damages_of(world, len(gold) - 1):
+            assert total(world, spoilt_turns(world, [damage])) < 1.0, damage
 
 
 def test_gold_of_the_bundled_world_scores_one_in_the_environment() -> None:

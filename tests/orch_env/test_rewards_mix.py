@@ -20,7 +20,8 @@ from orch_env.rewards import PRESETS, make_reward
 from orch_env.rewards.configuration import verdict_spec
 from orch_env.rewards.mix import MixReward
 from orch_env.types import Episode, GoldCall, OrchError, RewardBreakdown, Task, ToolCall
-from tests.orch_env.reward_world import World, make_world, worlds
+from tests.orch_env.reward_world import World, make_world
+from tests.orch_env.reward_worlds import worlds
 
 OWN = "tests.orch_env.own_rewards"
 

@@ -18,7 +18,8 @@ from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, make_r
 from orch_env.rewards.tier import COMPONENTS
 from orch_env.types import ErrorType, OrchError, RewardBreakdown, ToolSpec
 from orch_env.types.json import Json
-from tests.orch_env.reward_world import World, worlds
+from tests.orch_env.reward_world import World
+from tests.orch_env.reward_worlds import worlds
 
 TIER = make_reward("tier")
 FEW = settings(max_examples=60, deadline=None)

@@ -51,6 +51,8 @@ MEASURES = (
     "early_success",
 )
 WARM_START = "warm start"
+COMMIT = "commit.txt"
+"""In a run's folder: the commit it was trained at."""
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 """Two-sided 95% quantile of Student's t, by number of seeds."""
 
@@ -121,6 +123,7 @@ def _train(name: str, seed: int, model: Path, folder: Path, options: argparse.Na
         .interrupted
     ):
         raise KeyboardInterrupt
+    (folder / COMMIT).write_text(str(machine()["commit"]))
 
 
 def _config(options: argparse.Namespace) -> GRPOConfig:
@@ -144,6 +147,7 @@ def _finished(runs: Path) -> list[dict[str, Any]]:
                 {
                     "reward": name,
                     "seed": summary["seed"],
+                    "commit": (folder / COMMIT).read_text() if (folder / COMMIT).exists() else None,
                     "iterations": 0 if name == WARM_START else summary["training_iteration"],
                     **_measures(summary["evaluation"]["last"]),
                     "early_success": _early(curve),

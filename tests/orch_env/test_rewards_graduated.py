@@ -110,6 +110,18 @@ def test_a_value_may_come_from_any_earlier_result_or_the_query(hotel: World) -> 
     assert GRADUATED(hotel.task, episode).total == near(0.98)
 
 
+def test_a_value_may_be_seen_in_the_spelling_of_the_call_or_of_gold() -> None:
+    rooms = {"/n": output_of(0, "/n")}
+    gold = [[GoldCall("find", {})], [GoldCall("book", {"n": 5.0}, False, (0,), rooms)]]
+    # Words are found as they are spelt: the result shows 5.0, the query 5.
+    world = make_world(gold, ['{"n": 5.0}', "{}"], "for 5 people")
+    assert total(world, [[ToolCall("find")], [ToolCall("book", {"n": "5"})]]) == 1.0
+    assert total(world, [[ToolCall("book", {"n": 5})]]) == near(0.5)
+    # Without the query the value is a guess: s = 0.5 for book.
+    unseen = make_world(gold, ['{"n": 5.0}', "{}"])
+    assert total(unseen, [[ToolCall("book", {"n": 5})]]) == near(0.25)
+
+
 def test_an_error_that_echoes_a_guess_makes_nothing_visible(hotel: World) -> None:
     echo = Turn(
         "",

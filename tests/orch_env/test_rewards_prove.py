@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, make_reward
 from orch_env.rewards.prove import COMPONENTS
 from orch_env.types import ErrorType, OrchError, Provenance, RewardBreakdown, ToolSpec, ValueRef
-from tests.orch_env.reward_world import World, worlds
+from tests.orch_env.reward_world import World
+from tests.orch_env.reward_worlds import worlds
 
 PROVE = make_reward("prove")
 FEW = settings(max_examples=60, deadline=None)

@@ -5,7 +5,7 @@ there:
 
 * *knowledge-free* exploits earn at most 0.35 and less than the honest half, for n >= 3;
 * exploits built *from gold* earn less than gold, and at least 0.05 less where calls beyond the
-  budget were made or at least one edge in eight calls is broken.
+  budget were made or the edges of at least one call in eight (and of no fewer than one) are broken.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEAST_CALLS = 3
 """Required gold calls from which on the bounds on knowledge-free exploits hold."""
 MARGIN = 0.05
 BROKEN = 1 / 8
-"""Mean share of broken edges per required gold call from which on the margin is due."""
+"""Broken calls per gold call from which on the margin is due; no fewer than one whole call."""
 NOISE = 1e-9
 """Scores closer than this are the same score."""
 _EXAMPLES = 5
@@ -243,9 +243,9 @@ def _breaches(reward: str, one: Played, gold: Played, half: Played) -> list[Brea
         if earned >= half.scores[reward] - NOISE:
             found.append(("knowledge-free: below the honest half", half.scores[reward]))
     else:
-        due = one.wrongs.broken >= BROKEN - NOISE or one.wrongs.extra > math.ceil(
-            BUDGET * one.gold_calls
-        )
+        budget = math.ceil(BUDGET * one.gold_calls)
+        enough = max(1.0, BROKEN * one.gold_calls)
+        due = one.wrongs.extra > budget or one.wrongs.broken >= enough - NOISE
         if earned >= best - NOISE:
             found.append(("from gold: below gold", best))
         elif due and earned > (1 - MARGIN) * best + NOISE:

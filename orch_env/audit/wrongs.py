@@ -28,7 +28,7 @@ class Wrongs:
     Attributes:
         missing: required gold calls that no call equals, one to one.
         extra: calls beyond those that equal a gold call, one to one.
-        broken: mean over the required gold calls of the share of their edges that are broken, 0..1.
+        broken: required gold calls whose edges are broken, each counted by the share of its edges.
     """
 
     missing: int
@@ -47,8 +47,8 @@ def wrongs_of(task: Task, episode: Episode) -> Wrongs:
     made = Counter(_key(call) for call in episode.calls)
     missing = sum((required - made).values())
     extra = sum((made - allowed).values())
-    shares = [_broken_share(task, episode, call) for call in calls if not call.optional]
-    return Wrongs(missing, extra, sum(shares) / len(shares) if shares else 0.0)
+    broken = sum(_broken_share(task, episode, call) for call in calls if not call.optional)
+    return Wrongs(missing, extra, broken)
 
 
 def _key(call: ToolCall) -> bytes:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orch_env.rewards.attribution import attributed
-from orch_env.rewards.made_calls import MadeCall, call_identity, made_calls
+from orch_env.rewards.made_calls import MadeCall, ToolRules, made_calls, readable
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
 from orch_env.rewards.protocol import Component
 from orch_env.rewards.state_diff import records_of
@@ -68,8 +68,12 @@ class BinaryReward:
         (to the last turn where there is none). Where doing nothing earns 1, calls that spoil it
         share the loss.
         """
-        made = made_calls(episode)
-        taken = _exact_matches(task, made)
+        rules = ToolRules(task)
+        made = made_calls(
+            episode,
+            [rules.identity(c.name, c.arguments) if readable(c) else None for c in episode.calls],
+        )
+        taken = _exact_matches(task, rules, made)
         required = {i for i, call in enumerate(task.gold_calls) if not call.optional}
         matched = [position for position, number in taken.items() if number in required]
         calls_done = len(matched) == len(required) and (bool(task.gold_calls) or not made)
@@ -130,11 +134,11 @@ def _credits(due: float, answered: float, matched: Sequence[int], calls: int) ->
     return credits
 
 
-def _exact_matches(task: Task, made: Sequence[MadeCall]) -> dict[int, int]:
+def _exact_matches(task: Task, rules: ToolRules, made: Sequence[MadeCall]) -> dict[int, int]:
     """Position of a model call that ran -> number of the gold call it equals, one to one."""
     waiting: dict[str, list[int]] = defaultdict(list)
     for number, call in enumerate(task.gold_calls):
-        waiting[call_identity(call.name, call.arguments)].append(number)
+        waiting[rules.identity(call.name, call.arguments)].append(number)
     for numbers in waiting.values():
         # Required gold calls take the first model calls.
         numbers.sort(key=lambda n: (task.gold_calls[n].optional, n))

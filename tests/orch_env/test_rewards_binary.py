@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orch_env import Episode, GoldCall, Task, ToolCall, Turn, make_reward
+from orch_env import Episode, GoldCall, Task, ToolCall, ToolSpec, Turn, make_reward
 from orch_env.rewards.binary import COMPONENTS
 from orch_env.types import ErrorType
 from tests.orch_env.corruptions import Damage, spoilt_turns
@@ -158,3 +158,17 @@ def test_base_and_shares_sum_to_the_total(world: World, picks: list[int], whole:
     for number, share in enumerate(breakdown.turns):
         own = sum(call.credit for call in breakdown.calls if call.turn == number)
         assert number == last or share == own
+
+
+def test_a_value_in_another_spelling_of_its_schema_is_the_same_call() -> None:
+    spec = ToolSpec(
+        "stay", "", {"type": "object", "properties": {"day": {"type": "string", "format": "date"}}}
+    )
+    gold = GoldCall("stay", {"day": "2024-10-13"})
+    messages = ({"role": "user", "content": "a bed on October 13"},)
+    task = Task("t", messages=messages, tools=(spec,), gold=((gold,),))
+    made = ToolCall("stay", {"day": "October 13, 2024"})
+    episode = Episode("t", turns=(Turn("", (made,), ("{}",)),))
+    assert make_reward("binary")(task, episode).total == 1.0
+    unknown = Task("t", messages=messages, tools=("stay",), gold=((gold,),))
+    assert make_reward("binary")(unknown, episode).total == 0.0

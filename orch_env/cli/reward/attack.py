@@ -25,8 +25,8 @@ Examples:
 What is promised, in shares of what gold itself earns on a task: an exploit that knows nothing of
 gold earns at most 0.35 and less than the first half of the gold calls (on tasks of at least 3 gold
 calls); one that is built from gold earns less than gold, and at least 0.05 less if it makes more
-extra calls than half the number of gold calls, or breaks at least one edge in eight calls. An
-exploit counts only on the tasks where its episode really is worse than gold."""
+extra calls than half the number of gold calls, or breaks the edges of one gold call in eight (and
+of no fewer than one). An exploit counts only on the tasks where its episode is worse than gold."""
 
 
 @click.command(epilog=_EPILOG)

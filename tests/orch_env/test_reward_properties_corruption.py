@@ -177,9 +177,11 @@ def test_3_k_damaged_arguments_cost_more_than_k_less_one(tasks: Worlds, examples
 
 
 def draw_damages(world: World, data: st.DataObject, most: int = 6) -> list[Damage]:
-    """Corruptions in the order in which they are added, each fair after those before it."""
+    """Corruptions of required calls in the order in which they are added, each fair after those
+    before it. (An optional call may be left out: what is wrong with it is no matter of degree.)"""
     chosen: list[Damage] = []
-    numbers = range(len(world.task.gold_calls))
+    numbers = required(world)
+    assume(numbers)
     for _ in range(data.draw(st.integers(1, most), "how many")):
         if data.draw(st.integers(0, 7), "kind") == 0:
             steps = len(world.task.gold)

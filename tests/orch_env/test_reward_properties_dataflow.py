@@ -183,7 +183,9 @@ def test_6_one_call_made_often_earns_no_more_than_made_once(tasks: Worlds, examp
         )
         once = total(world, [made] * max(1, held))
         often = total(world, [made] * (max(1, held) + times))
-        assert often < once or once == often == 0.0
+        # An optional call may stand in for a required one, and for itself when it comes again.
+        spare = damage is None and world.task.gold_calls[number].optional
+        assert often < once or once == often == 0.0 or (spare and often == once)
 
     hold(examples, body, tasks, st.data(), st.integers(1, 5))
 

@@ -11,8 +11,8 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 
-from orch_env.rewards.answers import AnswerRule
-from orch_env.rewards.state_diff import describe, diff_states, records_of
+from orch_env.rewards.outcome.answers import AnswerRule
+from orch_env.rewards.outcome.state_diff import describe, diff_states, records_of
 from orch_env.types import OrchError, Task
 from orch_env.types.json import Json, leaves, unescape
 

@@ -22,7 +22,7 @@ from orch_env.importers.recording import parse_response
 from orch_env.policies import GoldPolicy
 from orch_env.provenance.evidence import pieces_of
 from orch_env.replay import replay, turns_of_gold
-from orch_env.rewards.text_index import TextIndex
+from orch_env.rewards.graduated.text_index import TextIndex
 from orch_env.running_episode import Limits, shown_results
 from orch_env.types import OrchError, Provenance, Task, ToolCall, ValueRef
 from orch_env.types.json import Json, JsonObject, resolve

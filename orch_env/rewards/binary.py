@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from orch_env.rewards.attribution import attributed
 from orch_env.rewards.made_calls import MadeCall, ToolRules, made_calls, readable
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
+from orch_env.rewards.outcome.state_diff import records_of
 from orch_env.rewards.protocol import Component
-from orch_env.rewards.state_diff import records_of
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 
 COMPONENTS = (

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orch_env.rewards import binary, graduated, paper, prove, tier
-from orch_env.rewards.answers import AnswerRule, Match
 from orch_env.rewards.binary import BinaryReward
 from orch_env.rewards.graduated import GraduatedReward
+from orch_env.rewards.outcome.answers import AnswerRule, Match
 from orch_env.rewards.paper import PaperReward
 from orch_env.rewards.protocol import Component, Reward
 from orch_env.rewards.prove import ProveReward, ProveWeights

@@ -29,11 +29,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from orch_env.rewards.answers import AnswerRule, Match
 from orch_env.rewards.arguments import MISSING, TYPE, UNKNOWN
 from orch_env.rewards.attribution import attributed, on_grid
 from orch_env.rewards.made_calls import MadeCall, made_calls
 from orch_env.rewards.outcome import read_outcome
+from orch_env.rewards.outcome.answers import AnswerRule, Match
 from orch_env.rewards.protocol import Component
 from orch_env.rewards.schema_check import CallFaults, Candidates
 from orch_env.rewards.weights import read_weights

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from orch_env import Episode, OrchError, Task, ToolOrchestrationEnv, Turn, make_reward
 from orch_env.backends.local import LocalBackend
-from orch_env.rewards.answer_text import normalised, numbers_in
-from orch_env.rewards.answers import AnswerRule, Match, answers_equal
+from orch_env.rewards.outcome.answer_text import normalised, numbers_in
+from orch_env.rewards.outcome.answers import AnswerRule, Match, answers_equal
 from orch_env.types.json import Json, JsonObject
 
 

@@ -17,7 +17,7 @@ from orch_env.env import ToolOrchestrationEnv
 from orch_env.episodes import StoredEpisode, read_episodes, write_episodes
 from orch_env.episodes.view import episode_html, episode_text
 from orch_env.formats import get_format
-from orch_env.rewards.state_diff import diff_states
+from orch_env.rewards.outcome.state_diff import diff_states
 from orch_env.servers import Server, ServerSession, Table, write
 from orch_env.servers.harbour import Harbour
 from orch_env.types import Episode, StopReason, Task, ToolCall

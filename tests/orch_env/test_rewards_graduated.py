@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, load_tasks, make_reward
-from orch_env.rewards.verbosity import verbosity_cost
+from orch_env.rewards.graduated.verbosity import verbosity_cost
 from orch_env.types import ErrorType, Provenance, ValueRef
 from tests.orch_env.corruptions import damages_of, spoilt_turns
 from tests.orch_env.reward_world import World, make_world, output_of

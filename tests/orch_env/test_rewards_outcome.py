@@ -17,7 +17,7 @@ from orch_env import Episode, GoldCall, Task, ToolCall, ToolOrchestrationEnv, ma
 from orch_env.backends.local import LocalBackend
 from orch_env.formats import get_format
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
-from orch_env.rewards.state_diff import COLLATERAL, MISSING, WRONG
+from orch_env.rewards.outcome.state_diff import COLLATERAL, MISSING, WRONG
 from orch_env.servers import ServerSession
 from orch_env.servers.harbour import Harbour
 from orch_env.types.json import Json

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from orch_env import Episode, OrchError, ToolCall, Turn, make_reward
-from orch_env.rewards.bfcl_check import accepts
-from orch_env.rewards.cases import ReferenceCase
-from orch_env.rewards.completion import episode_of_completion, read_completion
-from orch_env.rewards.paper import PaperReward, matched_steps
+from orch_env.rewards.paper import PaperReward
+from orch_env.rewards.paper.bfcl_check import accepts
+from orch_env.rewards.paper.cases import ReferenceCase
+from orch_env.rewards.paper.completion import episode_of_completion, read_completion
+from orch_env.rewards.paper.reward import matched_steps
 from orch_env.rewards.weights import Weights
 
 SUCCESS = {"status": True, "data": 1}

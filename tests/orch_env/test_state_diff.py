@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orch_env.rewards.state_diff import (
+from orch_env.rewards.outcome.state_diff import (
     COLLATERAL,
     DEEPEST,
     MISSING,

@@ -18,7 +18,7 @@ from orch_env.cli.reward.asked import TaskFinder, reward_spec
 from orch_env.types import OrchError, RewardBreakdown
 
 if TYPE_CHECKING:
-    from orch_env.rewards.cases import ReferenceCase
+    from orch_env.rewards.paper.cases import ReferenceCase
     from orch_env.rewards.protocol import Reward
 
 
@@ -113,7 +113,7 @@ class LineScorer:
         Raises:
             OrchError: it has neither layout, or its task is not known.
         """
-        from orch_env.rewards.cases import ReferenceCase
+        from orch_env.rewards.paper.cases import ReferenceCase
 
         if ReferenceCase.is_one(data):
             case = ReferenceCase.from_dict(data)
@@ -135,8 +135,8 @@ class LineScorer:
         )
 
     def _score_case(self, case: ReferenceCase) -> RewardBreakdown:
-        from orch_env.rewards.completion import episode_of_completion
         from orch_env.rewards.paper import PaperReward
+        from orch_env.rewards.paper.completion import episode_of_completion
 
         reward = self._reward_for(case)
         if isinstance(reward, PaperReward):

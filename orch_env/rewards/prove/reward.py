@@ -8,7 +8,7 @@ With N model calls and the gold calls G::
   parameters are there with compatible JSON types; the call returned no error. What is judged where
   the task brings no schema stands in :mod:`orch_env.rewards.schema_check`.
 - ``cov``: ``1/|G| sum_g m(g) prod_{(j, g) in E} [mu(j) < mu(g)]``, see
-  :mod:`orch_env.rewards.prove_matching`.
+  :mod:`orch_env.rewards.prove.matching`.
 - ``eff``: ``-alpha max(0, N - B) / B`` with ``B = n + ceil(beta n)``, n the number of gold calls.
 - ``name``: share of the N calls whose name gold uses. ``arg``: mean over the matched pairs of the
   share of gold's arguments that have gold's value (1 for a gold call without arguments).
@@ -36,7 +36,7 @@ from orch_env.rewards.arguments import UNKNOWN, Comparison
 from orch_env.rewards.attribution import attributed
 from orch_env.rewards.made_calls import MadeCall, made_calls
 from orch_env.rewards.protocol import Component
-from orch_env.rewards.prove_matching import Matching, match
+from orch_env.rewards.prove.matching import Matching, match
 from orch_env.rewards.schema_check import CallFaults, Candidates
 from orch_env.rewards.weights import read_weights
 from orch_env.types import CallAccount, Episode, OrchError, RewardBreakdown, Task

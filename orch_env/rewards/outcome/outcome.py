@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orch_env.rewards.answers import AnswerRule, answers_equal
-from orch_env.rewards.state_diff import COLLATERAL, StateChange, diff_states, records_of
+from orch_env.rewards.outcome.answers import AnswerRule, answers_equal
+from orch_env.rewards.outcome.state_diff import COLLATERAL, StateChange, diff_states, records_of
 from orch_env.types import Episode, Task
 
 __all__ = ["AnswerRule", "Outcome", "answers_equal", "read_outcome"]
@@ -34,7 +34,7 @@ def read_outcome(task: Task, episode: Episode, rule: AnswerRule) -> Outcome:
     """Compare an episode's state and answer with the task's.
 
     ``task.metadata["created"]`` names the records of the final state whose ids the server made
-    up; see :func:`~orch_env.rewards.state_diff.diff_states`.
+    up; see :func:`~orch_env.rewards.outcome.state_diff.diff_states`.
 
     Raises:
         OrchError: the answer cannot be judged by the rule, see :meth:`AnswerRule.score`; never

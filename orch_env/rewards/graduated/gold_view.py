@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from orch_env.rewards.alignment import holds_sets
 from orch_env.rewards.arguments import Comparison, argument_leaves, compare_arguments
-from orch_env.rewards.edges import edges_of
+from orch_env.rewards.graduated.edges import edges_of
 from orch_env.rewards.made_calls import ToolRules
 from orch_env.types import Task, ToolCall
 

@@ -29,15 +29,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orch_env.rewards.account import explain
-from orch_env.rewards.achievement import Achievement, achieved
 from orch_env.rewards.attribution import GRAIN, split
-from orch_env.rewards.gold_view import GoldView, gold_view
+from orch_env.rewards.graduated.achievement import Achievement, achieved
+from orch_env.rewards.graduated.gold_view import GoldView, gold_view
+from orch_env.rewards.graduated.matching import assign
+from orch_env.rewards.graduated.pairing import Pair, pair_calls
+from orch_env.rewards.graduated.verbosity import marginal_costs, verbosity_cost
 from orch_env.rewards.made_calls import MadeCall, made_calls, readable
-from orch_env.rewards.matching import assign
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
-from orch_env.rewards.pairing import Pair, pair_calls
 from orch_env.rewards.protocol import Component
-from orch_env.rewards.verbosity import marginal_costs, verbosity_cost
 from orch_env.rewards.weights import Weights
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orch_env.rewards.arguments import EQUAL, Comparison
+from orch_env.rewards.graduated.visibility import Visibility
 from orch_env.rewards.made_calls import MadeCall
-from orch_env.rewards.visibility import Visibility
 from orch_env.types import GoldCall
 from orch_env.types.json import Json, JsonObject, resolve
 from orch_env.values import values_equal

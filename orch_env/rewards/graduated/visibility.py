@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from orch_env.rewards.graduated.text_index import IndexCache, TextIndex
 from orch_env.rewards.made_calls import MadeCall
-from orch_env.rewards.text_index import IndexCache, TextIndex
 from orch_env.types import Episode, ErrorType
 from orch_env.types.json import Json, leaves
 

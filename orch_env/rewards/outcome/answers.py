@@ -15,7 +15,7 @@ from enum import StrEnum
 from numbers import Real
 from typing import Any
 
-from orch_env.rewards.answer_text import item_sets, normalised, numbers_in
+from orch_env.rewards.outcome.answer_text import item_sets, normalised, numbers_in
 from orch_env.rewards.user_function import load_function, told
 from orch_env.types import OrchError, Task
 from orch_env.types.json import Json
@@ -34,7 +34,7 @@ class Match(StrEnum):
     """The same text, blanks around it aside; a gold that is no text: the same JSON value."""
     NORMALISED = "normalised"
     """The same words: case, blanks, punctuation and Unicode's spelling variants aside, see
-    :func:`~orch_env.rewards.answer_text.normalised`. Articles count: they are words of one
+    :func:`~orch_env.rewards.outcome.answer_text.normalised`. Articles count: they are words of one
     language, and a grade may be an A."""
     NUMERIC = "numeric"
     """The one number in the text, within a tolerance. Numbers that the user's own words hold are

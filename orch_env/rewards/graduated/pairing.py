@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from orch_env.rewards.arguments import Comparison
-from orch_env.rewards.edges import satisfied_edges
-from orch_env.rewards.gold_view import GoldView, Reading
+from orch_env.rewards.graduated.edges import satisfied_edges
+from orch_env.rewards.graduated.gold_view import GoldView, Reading
+from orch_env.rewards.graduated.visibility import Visibility
 from orch_env.rewards.made_calls import MadeCall
-from orch_env.rewards.visibility import Visibility
 from orch_env.rewards.weights import Weights
 from orch_env.types import Episode
 

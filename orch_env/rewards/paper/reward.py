@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from orch_env.rewards.attribution import split
-from orch_env.rewards.bfcl_check import accepts
-from orch_env.rewards.completion import (
+from orch_env.rewards.paper.bfcl_check import accepts
+from orch_env.rewards.paper.completion import (
     TextCall,
     parse_json,
     read_completion,

@@ -80,16 +80,21 @@ def test_2_a_value_of_another_gold_call_costs_like_any_wrong_one(
     tasks: Worlds, examples: int
 ) -> None:
     def body(world: World, data: st.DataObject) -> None:
-        assume(required(world))
-        number = data.draw(st.sampled_from(required(world)), "call")
-        turn, index = _places(world)[number]
-        turns = world.gold_turns()
-        mine, other = turns[turn][index], data.draw(st.sampled_from(world.task.gold_calls), "other")
-        shared = [k for k in mine.arguments if other.arguments.get(k) != mine.arguments[k]]
-        keys = [k for k in shared if k in other.arguments and _differ(mine, other.arguments, k)]
-        assume(keys)
-        key = data.draw(st.sampled_from(keys), "key")
-        swapped = {**mine.arguments, key: other.arguments[key]}
+        turns, places = world.gold_turns(), _places(world)
+        # Every way there is: drawing blindly would mostly find calls with nothing in common.
+        swaps = [
+            (number, key, other.arguments[key])
+            for number in required(world)
+            for mine in [turns[places[number][0]][places[number][1]]]
+            for other in world.task.gold_calls
+            for key in mine.arguments
+            if key in other.arguments and _differ(mine, other.arguments, key)
+        ]
+        assume(swaps)
+        number, key, value = data.draw(st.sampled_from(swaps), "swap")
+        turn, index = places[number]
+        mine = turns[turn][index]
+        swapped = {**mine.arguments, key: value}
         turns[turn][index] = ToolCall(mine.name, swapped)
         assert total(world, turns) < 1.0
 

@@ -36,13 +36,17 @@ table{border-collapse:collapse;font-size:13px}td,th{text-align:left;padding:.15r
 
 def episode_text(task: Task, episode: Episode) -> str:
     """A readable transcript; long results are cut. Lone surrogates are shown as ``?``."""
-    lines = [f"task {task.id}"]
+    lines, reward = [f"task {task.id}"], episode.reward
+    accounts = _accounts(reward)
     for message in task.messages:
         lines += [f"[{message.get('role')}]", _indent(_said(message.get("content")))]
     for number, turn in enumerate(episode.turns):
-        lines += [f"[assistant, turn {number}]", _indent(turn.action)]
-        for call, result in zip(turn.calls, turn.results, strict=True):
+        lines += [f"[assistant, turn {number}{_share(reward, number)}]", _indent(turn.action)]
+        for index, (call, result) in enumerate(zip(turn.calls, turn.results, strict=True)):
             lines += [f"[{_headline(call)}]", _indent(_short(result))]
+            account = accounts.get((number, index))
+            if account is not None:
+                lines.append(f"  -> {_earned(account, reward)}{account.why}")
         if not turn.calls and turn.observation:
             lines += ["[user]", _indent(turn.observation)]
     lines += list(_verdict(episode))
@@ -52,15 +56,16 @@ def episode_text(task: Task, episode: Episode) -> str:
 def episode_html(task: Task, episode: Episode) -> str:
     """A whole HTML page: messages, calls, results, and what each call earned."""
     reward = episode.reward
-    accounts = {(a.turn, a.index): a for a in reward.calls} if reward is not None else {}
+    accounts = _accounts(reward)
     parts = [f"<h1>{_safe(task.id)}</h1>"]
     for message in task.messages:
         parts.append(f"<h2>{_safe(str(message.get('role')))}</h2>")
         parts.append(_pre(_said(message.get("content")), "user"))
     for number, turn in enumerate(episode.turns):
-        parts += [f"<h2>assistant, turn {number}</h2>", _pre(turn.action)]
+        heading = f"assistant, turn {number}{_share(reward, number)}"
+        parts += [f"<h2>{heading}</h2>", _pre(turn.action)]
         for index, (call, result) in enumerate(zip(turn.calls, turn.results, strict=True)):
-            parts += _call_html(call, result, accounts.get((number, index)))
+            parts += _call_html(call, result, accounts.get((number, index)), reward)
         if not turn.calls and turn.observation:
             parts += ["<h2>user</h2>", _pre(turn.observation, "user")]
     parts.append(_ending_html(episode, reward))
@@ -73,7 +78,24 @@ def episode_html(task: Task, episode: Episode) -> str:
     )
 
 
-def _call_html(call: ToolCall, result: str, account: CallAccount | None) -> Iterator[str]:
+def _accounts(reward: RewardBreakdown | None) -> dict[tuple[int, int], CallAccount]:
+    return {} if reward is None else {(a.turn, a.index): a for a in reward.calls}
+
+
+def _share(reward: RewardBreakdown | None, turn: int) -> str:
+    """A turn's share of the total, where the reward was attributed."""
+    shares = None if reward is None else reward.turns
+    return "" if shares is None or turn >= len(shares) else f": {shares[turn]:+.3f}"
+
+
+def _earned(account: CallAccount, reward: RewardBreakdown | None) -> str:
+    """A call's credit, where the reward was attributed."""
+    return "" if reward is None or reward.turns is None else f"{account.credit:+.3f} "
+
+
+def _call_html(
+    call: ToolCall, result: str, account: CallAccount | None, reward: RewardBreakdown | None
+) -> Iterator[str]:
     yield f'<p><span class="tag">{_safe(_headline(call))}</span></p>'
     if call.arguments:
         yield _pre(json.dumps(call.arguments, indent=1, ensure_ascii=False), "call")
@@ -84,7 +106,7 @@ def _call_html(call: ToolCall, result: str, account: CallAccount | None) -> Iter
     if account is not None:
         gold = "no gold call" if account.gold is None else f"gold call {account.gold}"
         yield (
-            f"<p>{_safe(gold)} · atomic {account.atomic:.3f} · "
+            f"<p><b>{_earned(account, reward)}</b>{_safe(gold)} · atomic {account.atomic:.3f} · "
             f"orchestration {account.orchestration:.3f} · {_safe(account.why)}</p>"
         )
 

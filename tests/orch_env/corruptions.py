@@ -5,8 +5,10 @@ asks for (the side conditions of monotonicity) is checked here and nowhere else:
 
 * a wrong value is fresh: it occurs nowhere in gold, the query or the results;
 * a wrong tool is one that gold does not use;
-* a damaged call does not become equal to another gold call, nor take its keys: with every other
-  gold call of the tool it shares no leaf more than before, and it loses none that the other lacks;
+* a damaged call does not become equal to another call of gold or of the trajectory (two calls made
+  equal by a first damage would be told apart again by a second one), nor take a gold call's keys:
+  with every other gold call of the tool it shares no leaf more than before, and it loses none
+  that the other lacks;
 * a repeat follows at once, and is no stand-in for an equal gold call;
 * what is done to one call is either one whole-call corruption, or damages to distinct leaves.
 """
@@ -187,6 +189,8 @@ def is_fair_step(world: World, before: Sequence[Damage], damage: Damage) -> bool
     (now,) = spoilt_call(world, damage.call, [*own, damage])
     if damage.kind == "wrong_value" and not _is_fresh(world, damage):
         return False
+    if _made_equal(world, before, damage.call, now):
+        return False
     old, new = _pointers(was.arguments), _pointers(now.arguments)
     for other in gold:
         if other.name != now.name or calls_equal(
@@ -199,6 +203,16 @@ def is_fair_step(world: World, before: Sequence[Damage], damage: Damage) -> bool
         if len(new | keys) < len(old | keys) or not new & keys <= old & keys:
             return False
     return True
+
+
+def _made_equal(world: World, before: Sequence[Damage], number: int, now: ToolCall) -> bool:
+    """Whether a damaged call equals what the model makes of another gold call."""
+    return any(
+        calls_equal(other.name, other.arguments, now.name, now.arguments)
+        for n in range(len(world.task.gold_calls))
+        if n != number
+        for other in spoilt_call(world, n, [d for d in before if d.call == n and d.kind != JOINED])
+    )
 
 
 def _is_fresh(world: World, damage: Damage) -> bool:

@@ -71,7 +71,7 @@ def _broken(
     broken = sum(producer not in before for producer in state)
     for pointer, ref in sources:
         pieces = _pieces(resolve(gold.arguments, pointer), ref)
-        broken += not all(_seen(world, episode, made[at], piece) for piece in pieces)
+        broken += not all(_seen(world, episode, made[at][0], piece) for piece in pieces)
     return broken / (len(state) + len(sources)) if state or sources else 0.0
 
 
@@ -103,7 +103,7 @@ def _in_place(
     if not before.issuperset(gold.state_dependencies()):
         return False
     return all(
-        _seen(world, episode, made[at], piece)
+        _seen(world, episode, made[at][0], piece)
         for pointer, ref in gold.provenance.items()
         for piece in _pieces(resolve(gold.arguments, pointer), ref)
     )
@@ -115,16 +115,14 @@ def _pieces(value: Json, ref: ValueRef) -> list[Json]:
     return value.split(",") if ref.parts else [value]
 
 
-def _seen(world: World, episode: Episode, made: tuple[int, ToolCall], value: Json) -> bool:
-    """Whether the query or an earlier result shows a value; a call's own result is no source."""
-    turn, mine = made
+def _seen(world: World, episode: Episode, turn: int, value: Json) -> bool:
+    """Whether the query or the result of an earlier turn shows a value."""
     texts = [world.task.query]
     for earlier in episode.turns[:turn]:
         texts += [
             result
             for call, result in zip(earlier.calls, earlier.results, strict=True)
             if call.error is None
-            and not calls_equal(call.name, call.arguments, mine.name, mine.arguments)
         ]
     return any(str(value) in _words(text) for text in texts)
 

@@ -57,13 +57,13 @@ def key_of(task: Task, call: ToolCall) -> str:
 
 
 def visible(task: Task, episode: Episode, value: Json, made: Made) -> bool:
-    """Whether the query or another call's result of an earlier turn shows a value, or its parts."""
+    """Whether the query or the result of an earlier turn shows a value, or its parts."""
     if isinstance(value, dict | list) and value:
         return all(visible(task, episode, leaf, made) for _, leaf in leaves(value))
     texts = [task.query]
     for earlier in episode.turns[: made.turn]:
         for call, result in zip(earlier.calls, earlier.results, strict=False):
-            if call.error not in ECHOES and key_of(task, call) != key_of(task, made.call):
+            if call.error not in ECHOES:
                 texts.append(result)
     if any(TextIndex(text).shows(value) for text in texts):
         return True
@@ -87,17 +87,9 @@ def order_kept(task: Task, episode: Episode, made: list[Made], at: int, number: 
     for producer in gold.state_dependencies():
         edges += 1
         first = task.gold_calls[producer]
-        twins = [
-            n
-            for n, g in enumerate(task.gold_calls[: producer + 1])
-            if not g.optional and same_call(task, ToolCall(g.name, g.arguments), *parts(first))
-        ]
-        ran = [
-            m
-            for m in made[:at]
-            if m.readable and m.call.ok and same_call(task, m.call, *parts(first))
-        ]
-        broken += len(ran) < max(1, len(twins))
+        broken += not any(
+            m.readable and m.call.ok and same_call(task, m.call, *parts(first)) for m in made[:at]
+        )
     return 1.0 - broken / edges if edges else 1.0
 
 

@@ -36,11 +36,11 @@ def flat_gold(world: World) -> list[ToolCall]:
 def draw_order(world: World, data: st.DataObject) -> list[int]:
     """Numbers of the gold calls in an order that every dependency path respects.
 
-    Equal calls keep their order: exchanged, they would be the same trajectory.
+    Equal calls that are answered differently keep their order, as the answers do.
     """
     calls = world.task.gold_calls
     first = {
-        n: {m for m in range(n) if _twins(world, m, n)} | set(call.depends_on)
+        n: {m for m in range(n) if _answered_in_turn(world, m, n)} | set(call.depends_on)
         for n, call in enumerate(calls)
     }
     waiting, order = set(range(len(calls))), []
@@ -51,9 +51,10 @@ def draw_order(world: World, data: st.DataObject) -> list[int]:
     return order
 
 
-def _twins(world: World, one: int, other: int) -> bool:
+def _answered_in_turn(world: World, one: int, other: int) -> bool:
     a, b = world.task.gold_calls[one], world.task.gold_calls[other]
-    return calls_equal(a.name, a.arguments, b.name, b.arguments)
+    same = calls_equal(a.name, a.arguments, b.name, b.arguments)
+    return same and world.results[one] != world.results[other]
 
 
 def draw_turns(world: World, order: Sequence[int], data: st.DataObject) -> list[list[int]]:

@@ -229,22 +229,14 @@ def test_an_optional_call_takes_no_place_from_a_worse_required_one() -> None:
     assert total(world, [[extra]]) == near(0.5)
 
 
-def test_a_state_edge_to_the_second_of_two_equal_calls_needs_both() -> None:
+def test_any_of_two_equal_calls_makes_the_state_that_a_third_needs() -> None:
+    # Equal calls are one and the same, and no path orders the other one and pay.
     again = GoldCall("list", {"a": 1})
     world = make_world([[again], [again], [GoldCall("pay", {"b": 1}, depends_on=(1,))]], ["{}"] * 3)
     look, pay = ToolCall("list", {"a": 1}), ToolCall("pay", {"b": 1})
-    assert total(world, [[look], [look], [pay]]) == 1.0
-    # pay too early: F = 0, s = 0.5.
-    assert total(world, [[look], [pay], [look]]) == near((1 + 1 + 0.5) / 3)
-
-
-def test_the_result_of_a_call_is_no_source_for_the_same_call_made_again(hotel: World) -> None:
-    # The guessed id comes back in the call's own result: for a repeat it is a guess still.
-    echo = Turn("", (BOOK,), ('{"booked": "h77"}',))
-    # book: F = 0, s = 0.5; S = 0.5 / 2; the repeat is extra: b = 1, cost 0.02.
-    once, twice = Episode("t", turns=(echo,)), Episode("t", turns=(echo, echo))
-    assert GRADUATED(hotel.task, once).total == near(0.25)
-    assert GRADUATED(hotel.task, twice).total == near(0.25 * 0.98)
+    assert total(world, [[look], [look], [pay]]) == total(world, [[look], [pay], [look]]) == 1.0
+    # pay before both: F = 0, s = 0.5.
+    assert total(world, [[pay], [look], [look]]) == near((1 + 1 + 0.5) / 3)
 
 
 def test_values_without_a_leaf_of_their_own_and_pieces_seen_apart_are_visible() -> None:

@@ -115,17 +115,6 @@ def test_errors_of_the_environment_show_nothing_and_errors_of_a_tool_do() -> Non
         assert known_from(seen, "h7") == [False, told, told, told], kind
 
 
-def test_what_a_call_returned_does_not_justify_the_same_call_made_again() -> None:
-    echoed = played('{"asked": "h7"}', '{"asked": "h7"}')
-    assert known_from(Visibility("", echoed, ["book{}", "other"]), "h7") == [
-        False,
-        False,
-        True,
-        True,
-    ]
-    assert known_from(Visibility("", echoed, ["other", "book{}"]), "h7")[1]
-
-
 def test_an_integer_too_long_to_print_is_visible_nowhere() -> None:
     assert not TextIndex('{"n": 1}').shows(10**5000)
 

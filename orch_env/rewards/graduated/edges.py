@@ -3,7 +3,7 @@
 A *data edge* is an argument leaf that takes its value from an earlier output: it holds when the
 model call carries gold's value there and had seen it. A *state edge* is a dependency that carries
 no value: it holds when a successful call equal to the producer stands earlier (calls of one
-message run in order); as many of them as gold has up to the producer, where it makes equal calls.
+message run in order).
 
 The hard decision: whether a leaf carries gold's value is what the comparison of the arguments
 says, so that an edge and an argument never disagree; and seeing the value in gold's spelling is as
@@ -12,7 +12,6 @@ good as seeing it in the model's.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,8 +52,8 @@ def satisfied_edges(
     call: MadeCall,
     edges: GoldEdges,
     comparison: Comparison,
-    producers: Sequence[tuple[str, int]],
-    ran: Mapping[str, Sequence[int]],
+    keys: Sequence[str],
+    ran: Mapping[str, int],
     visibility: Visibility,
 ) -> tuple[tuple[str, ...], float]:
     """Which dependencies of a gold call the model call breaks, and the share it respects.
@@ -63,9 +62,8 @@ def satisfied_edges(
         call: the model call.
         edges: the dependencies of the gold call it is held against.
         comparison: of its arguments with that gold call's.
-        producers: of each gold call, by number, the canonical identity and how many equal calls
-            must have run for it to have run.
-        ran: identity of each call that ran without an error -> positions of those calls, in order.
+        keys: canonical identities of all gold calls, by number.
+        ran: identity of each call that ran without an error -> position of the first such call.
         visibility: what the model had seen when.
 
     Returns:
@@ -81,8 +79,7 @@ def satisfied_edges(
         elif not _seen(call, pointer, value, comparison, visibility):
             broken.append(f"{pointer} has a value that no earlier turn showed")
     for producer in edges.state:
-        key, times = producers[producer]
-        if bisect_left(ran.get(key, ()), call.position) < times:
+        if ran.get(keys[producer], call.position) >= call.position:
             broken.append(f"gold call {producer} must have run before")
     return tuple(broken), 1.0 - len(broken) / count
 

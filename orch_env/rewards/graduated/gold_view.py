@@ -48,8 +48,6 @@ class GoldView:
         calls: the gold calls, by number.
         required: numbers of those that may not be left out.
         keys: canonical identity of each.
-        producers: identity of each, and how many equal calls must have run for it to have run:
-            its place among the required gold calls that equal it.
         held: identity -> how many gold calls have it.
         optional: identity -> numbers of the optional gold calls that have it.
         spare: identities that only optional gold calls have.
@@ -68,10 +66,6 @@ class GoldView:
         for number, call in enumerate(self.calls):
             self.by_name.setdefault(call.name, []).append(number)
         self.keys = tuple(self._rules.identity(call.name, call.arguments) for call in self.calls)
-        self.producers = tuple(
-            (key, max(1, sum(self.keys[r] == key for r in self.required if r <= number)))
-            for number, key in enumerate(self.keys)
-        )
         self.held = Counter(self.keys)
         self.optional: dict[str, tuple[int, ...]] = {}
         for number, call in enumerate(self.calls):

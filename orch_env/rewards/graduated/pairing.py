@@ -51,11 +51,11 @@ def pair_calls(
         readings: each call beside gold, same length; ``None`` for a malformed one.
         weights: of the two halves of a score.
     """
-    visibility = Visibility(gold.query, episode, [call.key for call in made])
-    ran: dict[str, list[int]] = {}
+    visibility = Visibility(gold.query, episode)
+    ran: dict[str, int] = {}
     for call in made:
         if call.key is not None and call.error is None:
-            ran.setdefault(call.key, []).append(call.position)
+            ran.setdefault(call.key, call.position)
     pairs: list[dict[int, Pair]] = []
     for call, reading in zip(made, readings, strict=True):
         row: dict[int, Pair] = {}
@@ -63,7 +63,7 @@ def pair_calls(
             ok = call.error is None
             for number, comparison in reading.comparisons.items():
                 broken, share = satisfied_edges(
-                    call, gold.edges[number], comparison, gold.producers, ran, visibility
+                    call, gold.edges[number], comparison, gold.keys, ran, visibility
                 )
                 values = comparison.values
                 atomic = NAME + TYPES * comparison.types + VALUES * values + SUCCESS * ok

@@ -4,13 +4,12 @@ The hard decision: order is judged by *visibility*, not by position. A value tha
 from an earlier output counts as carried over if it stood in the query or in the result of an
 earlier turn, whichever call produced it; calls of one message cannot see each other's results.
 Results count in full, before any truncation. Error texts of the environment itself do not count:
-they echo what the model wrote, and would make a guess look like knowledge. Nor does a call's own
-result count for the same call made again, or repeating a lucky guess would pay.
+they echo what the model wrote, and would make a guess look like knowledge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from orch_env.rewards.graduated.text_index import IndexCache, TextIndex
 from orch_env.rewards.made_calls import MadeCall
@@ -43,22 +42,18 @@ class Visibility:
     Args:
         query: everything the user says.
         episode: a finished or running episode.
-        keys: canonical identity of each of its calls, in order; without them no call's own result
-            is told from another's.
     """
 
     __slots__ = ("_first", "_first_leaf", "_indexes", "_texts")
 
-    def __init__(self, query: str, episode: Episode, keys: Sequence[str | None] = ()) -> None:
-        self._texts: list[tuple[int, str, str | None]] = [(QUERY_TURN, query, None)]
-        position = 0
+    def __init__(self, query: str, episode: Episode) -> None:
+        self._texts: list[tuple[int, str]] = [(QUERY_TURN, query)]
         for number, turn in enumerate(episode.turns):
-            for index, (call, result) in enumerate(zip(turn.calls, turn.results, strict=False)):
-                if call.error not in _ECHOES:
-                    at = position + index
-                    key = keys[at] if at < len(keys) else None
-                    self._texts.append((number, result, key))
-            position += len(turn.calls)
+            self._texts += [
+                (number, result)
+                for call, result in zip(turn.calls, turn.results, strict=False)
+                if call.error not in _ECHOES
+            ]
         self._indexes: list[TextIndex] = []
         self._first: dict[tuple[type, Json], int | None] = {}
         self._first_leaf: dict[tuple[type, Json], int | None] = {}
@@ -67,36 +62,27 @@ class Visibility:
         """Whether the model had seen ``value`` when it made ``call``.
 
         An object or list is seen when all its leaves are; so is a comma-joined text when all its
-        pieces are. What the very same call returned before does not count: it echoes the guess
-        that is being made again.
+        pieces are.
         """
         if isinstance(value, dict | list):
             if value:
                 return all(self.known_to(call, leaf) for _, leaf in leaves(value))
-            return any(index.shows(value) for index in self._seen_before(call))
+            return any(
+                index.shows(value)
+                for (turn, _), index in zip(self._texts, self._all_indexes(), strict=False)
+                if turn < call.turn
+            )
         # A plain copy is found without searching the words of every text before it.
         at = self._first_place(self._first_leaf, value, TextIndex.has_leaf)
-        if at is not None and self._counts(at, call):
+        if at is not None and self._texts[at][0] < call.turn:
             return True
         at = self._first_place(self._first, value, TextIndex.shows)
         if at is not None and self._texts[at][0] < call.turn:
-            if self._counts(at, call):
-                return True
-            if any(index.shows(value) for index in self._seen_before(call)):
-                return True
+            return True
         if isinstance(value, str) and "," in value:
             pieces = [piece.strip() for piece in value.split(",")]
             return all(self.known_to(call, piece) for piece in pieces if piece)
         return False
-
-    def _counts(self, at: int, call: MadeCall) -> bool:
-        turn, _, key = self._texts[at]
-        return turn < call.turn and (key is None or key != call.key)
-
-    def _seen_before(self, call: MadeCall) -> Iterator[TextIndex]:
-        for at, index in enumerate(self._all_indexes()):
-            if self._counts(at, call):
-                yield index
 
     def _first_place(
         self,
@@ -118,7 +104,7 @@ class Visibility:
     def _all_indexes(self) -> Iterator[TextIndex]:
         """The index of each text in order, those not made yet as they are come to."""
         yield from self._indexes
-        for _, text, _ in self._texts[len(self._indexes) :]:
+        for _, text in self._texts[len(self._indexes) :]:
             index = INDEXES.get(text)
             self._indexes.append(index)
             yield index

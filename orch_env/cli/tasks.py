@@ -112,7 +112,8 @@ def validate(
     """Check that every task of FILE can be solved as its gold says; exit code 1 if one cannot.
 
     Checked: structure, tools, a recorded answer for every gold call, provenance paths that lead
-    to equal values, optional calls that nothing needs, and gold replayed to success and reward 1.
+    to equal values, optional calls that nothing needs and that may be left out, the form of answers
+    and final states, and gold replayed to that state, to success and to reward 1.
     """
     from orch_env.cli.progress import progress_bar
     from orch_env.importers.validation import validate_tasks

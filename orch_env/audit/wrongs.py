@@ -89,13 +89,18 @@ def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool
 
 
 def _runs_after(episode: Episode, gold: GoldCall, producer: GoldCall) -> bool:
-    """Whether a call equal to ``gold`` stands after a successful one equal to ``producer``."""
+    """Whether ``gold`` stands after a successful call equal to ``producer``.
+
+    A call of its tool stands for ``gold`` where none is equal to it: its arguments are another
+    wrong.
+    """
     wanted = call_key(gold.name, gold.arguments)
     before = call_key(producer.name, producer.arguments)
+    keys = [_key(call) for call in episode.calls]
+    exact = wanted in keys
     ready = False
-    for call in episode.calls:
-        key = _key(call)
-        if ready and key == wanted:
+    for call, key in zip(episode.calls, keys, strict=True):
+        if ready and (key == wanted if exact else call.name == gold.name):
             return True
         ready = ready or (call.ok and key == before)
     return False

@@ -65,10 +65,9 @@ def _broken(
     at: int,
 ) -> float:
     gold = world.task.gold_calls[pairing[at]]
-    before = {pairing[earlier] for earlier in range(at)}
     state = gold.state_dependencies()
     sources = [(p, ref) for p, ref in gold.provenance.items() if ref.producers()]
-    broken = sum(producer not in before for producer in state)
+    broken = sum(not _ran_before(world, made, at, producer) for producer in state)
     for pointer, ref in sources:
         pieces = _pieces(resolve(gold.arguments, pointer), ref)
         broken += not all(_seen(world, episode, made[at][0], piece) for piece in pieces)
@@ -99,13 +98,21 @@ def _in_place(
     at: int,
 ) -> bool:
     gold = world.task.gold_calls[pairing[at]]
-    before = {pairing[earlier] for earlier in range(at)}
-    if not before.issuperset(gold.state_dependencies()):
+    if not all(_ran_before(world, made, at, n) for n in gold.state_dependencies()):
         return False
     return all(
         _seen(world, episode, made[at][0], piece)
         for pointer, ref in gold.provenance.items()
         for piece in _pieces(resolve(gold.arguments, pointer), ref)
+    )
+
+
+def _ran_before(world: World, made: Sequence[tuple[int, ToolCall]], at: int, producer: int) -> bool:
+    """Whether a call equal to a gold call ran before; of equal gold calls any one will do."""
+    gold = world.task.gold_calls[producer]
+    return any(
+        call.error is None and calls_equal(call.name, call.arguments, gold.name, gold.arguments)
+        for _, call in made[:at]
     )
 
 

@@ -130,14 +130,19 @@ def best_choice(
     keys: list[str],
     held: dict[str, int],
 ) -> dict[int, int]:
-    """The best choice for some calls, beside what is taken; of equal calls as many as gold has."""
-    best, chosen = (-1.0, 0), dict(taken)
+    """The best choice for some calls, beside what is taken; of equal calls as many as gold has.
+
+    Of choices that are as good, the one of the earliest calls.
+    """
+    best: tuple[float, int, list[int]] = (-1.0, 0, [])
+    chosen = dict(taken)
     rows = [(p, table[p]) for p in positions]
     for choice in choices(rows, frozenset(taken.values())):
         used = [keys[at] for at, _ in choice]
         if any(used.count(key) > held[key] for key in set(used)):
             continue
-        rank = (round(sum(table[at][column] for at, column in choice), 7), len(choice))
+        worth = round(sum(table[at][column] for at, column in choice), 7)
+        rank = (worth, len(choice), [-at for at, _ in choice])
         if rank > best:
             best, chosen = rank, {**taken, **dict(choice)}
     return chosen

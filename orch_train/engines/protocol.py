@@ -78,15 +78,20 @@ class RolloutEngine(Protocol):
         """The episode is over: its KV cache may be freed."""
         ...
 
-    def sync(self, weights: Weights, version: int) -> None:
-        """Serve new weights (state-dict names and shapes) from now on under this version."""
+    async def sync(self, weights: Weights, version: int) -> None:
+        """Serve new weights (state-dict names and shapes) from now on under this version.
+
+        Messages that are being sampled go on with them; each token carries its own version. A
+        coroutine, since an engine may live in another process. Any problem raises
+        :class:`EngineError`; the runner is then replaced.
+        """
         ...
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         """Stop sampling; waiting requests stay frozen until :meth:`resume`."""
         ...
 
-    def resume(self) -> None:
+    async def resume(self) -> None:
         """Go on after :meth:`pause`."""
         ...
 

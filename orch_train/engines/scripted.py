@@ -89,15 +89,15 @@ class ScriptedEngine:
         self.released.append(request_id)
         self._turns.pop(request_id, None)
 
-    def sync(self, weights: Weights, version: int) -> None:
+    async def sync(self, weights: Weights, version: int) -> None:
         """Take a version; the weights are not looked at."""
         self._version = version
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         """Hold back all requests until :meth:`resume`."""
         self._running.clear()
 
-    def resume(self) -> None:
+    async def resume(self) -> None:
         """Let the requests go on."""
         self._running.set()
 

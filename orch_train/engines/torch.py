@@ -144,8 +144,8 @@ class TorchEngine:
         """The episode is over: its keys and values may be overwritten."""
         self._released.append(request_id)
 
-    def sync(self, weights: Weights, version: int) -> None:
-        """Serve new weights from now on; may be called from any thread.
+    async def sync(self, weights: Weights, version: int) -> None:
+        """Serve new weights from now on.
 
         Messages that are being sampled go on with the new weights, on a cache computed anew by
         them; each token carries the version that sampled it.
@@ -165,14 +165,14 @@ class TorchEngine:
             self._batch.version = version
             self._again += self._batch.forget()
 
-    def pause(self) -> None:
-        """Stop sampling; returns when the last step has ended. May be called from any thread."""
+    async def pause(self) -> None:
+        """Stop sampling; returns when the last step has ended."""
         self._paused = True
         with self._between_steps():
             pass
 
-    def resume(self) -> None:
-        """Go on after :meth:`pause`; may be called from any thread."""
+    async def resume(self) -> None:
+        """Go on after :meth:`pause`."""
         self._paused = False
         self._awake()
 

@@ -121,9 +121,9 @@ class EnvRunner:
             return SampleReply(failure=_told(problem, self._index))
         return SampleReply(group=group)
 
-    def serve(self, weights: Weights, version: int) -> int:
+    async def serve(self, weights: Weights, version: int) -> int:
         """Sample with these weights from now on; returns the version."""
-        self._engine.sync(weights, version)
+        await self._engine.sync(weights, version)
         return self._engine.version
 
     def stop(self) -> None:
@@ -156,7 +156,7 @@ class EnvRunnerActor:
             # Ray's own OMP_NUM_THREADS comes too late where unpickling has imported torch.
             limit_threads(max(1, int(self._settings.env_runners.num_cpus_per_env_runner)))
             self._runner = self.build()
-            self._runner.serve(self._transport.receive(parcel), version)
+            await self._runner.serve(self._transport.receive(parcel), version)
         except OrchError as problem:
             return StartReply(os.getpid(), user_error=problem)
         except Exception as problem:  # told, never raised: Ray would wrap it beyond recognition
@@ -169,7 +169,7 @@ class EnvRunnerActor:
 
     async def set_weights(self, parcel: Any, version: int) -> int:
         """Serve a published version; returns it."""
-        return self._started().serve(self._transport.receive(parcel), version)
+        return await self._started().serve(self._transport.receive(parcel), version)
 
     def ping(self) -> int:
         """A sign of life: the process id. Runs on a thread of its own."""

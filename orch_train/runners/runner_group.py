@@ -134,7 +134,8 @@ class LocalRunnerGroup:
 
     def sync_weights(self, weights: Weights, version: int) -> None:
         """See `RunnerGroup.sync_weights`."""
-        self._runner.serve(self._transport.publish(weights), version)
+        serving = self._runner.serve(self._transport.publish(weights), version)
+        self._loop.run_until_complete(serving)
 
     def fault_counts(self) -> dict[str, int]:
         """See `RunnerGroup.fault_counts`."""

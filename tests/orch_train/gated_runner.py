@@ -55,7 +55,7 @@ class GatedRunner:
         ]
         return SampleReply(Group(group.id, group.task_id, group.env_seed, trajectories))
 
-    def serve(self, weights: Weights, version: int) -> int:
+    async def serve(self, weights: Weights, version: int) -> int:
         (self._folder / f"weights-{os.getpid()}").write_text(
             f"{version} {weights['w'].tolist()} {weights['w'].dtype}"
         )

@@ -63,7 +63,7 @@ def test_ratios_are_one_on_fresh_rollouts_after_every_sync(dtype: str, ratio: fl
             assert metrics["num_action_tokens"] > 20
             assert metrics["ratio_max"] == pytest.approx(1.0, abs=ratio)
             assert metrics["mismatch_kl"] < ratio**2
-            engine.sync(learner.get_weights(), version + 1)
+            asyncio.run(engine.sync(learner.get_weights(), version + 1))
         moved = (learner.get_weights()["lm_head.weight"].float() - before.float()).abs().max()
         assert moved > 2e-3  # the weights that had to agree were not the same ones
     finally:

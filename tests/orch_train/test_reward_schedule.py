@@ -116,7 +116,7 @@ class FailingOnce:
             return SampleReply(failure="lost")
         return SampleReply(group=Group(request.id, request.group.task_id, 0, []))
 
-    def serve(self, weights: Any, version: int) -> int:
+    async def serve(self, weights: Any, version: int) -> int:
         return version
 
     def stop(self) -> None:

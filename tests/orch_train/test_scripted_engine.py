@@ -56,13 +56,13 @@ def test_what_the_script_does_not_know_is_an_engine_error(request_id: str) -> No
 def test_versions_follow_the_weights_and_a_pause_holds_requests_back() -> None:
     async def scenario() -> tuple[int, ...]:
         engine = ScriptedEngine({"a": [[1, 9]]})
-        engine.pause()
+        await engine.pause()
         task = asyncio.ensure_future(engine.generate([0], PARAMS, "a"))
         for _ in range(5):
             await asyncio.sleep(0)
         assert not task.done() and not engine.calls
-        engine.sync({}, 3)
-        engine.resume()
+        await engine.sync({}, 3)
+        await engine.resume()
         return (await task).versions
 
     assert asyncio.run(scenario()) == (3, 3)

@@ -268,7 +268,7 @@ def test_new_weights_take_over_in_the_middle_of_a_message() -> None:
             for n, p in enumerate(prompts)
         ]
         await sampling_began(engine, *requests)
-        engine.sync(other.state_dict(), 5)
+        await engine.sync(other.state_dict(), 5)
         return list(await asyncio.gather(*requests))
 
     outputs = asyncio.run(scenario())
@@ -292,7 +292,7 @@ def test_sync_replaces_the_weights_and_drops_stale_caches() -> None:
         first = await engine.generate(prompt, SamplingParams(6), "a")
         assert first.versions == (0,) * 6
         await engine.generate(prompt, SamplingParams(6), "b")
-        engine.sync({n: t.to(torch.float64) for n, t in other.state_dict().items()}, 3)
+        await engine.sync({n: t.to(torch.float64) for n, t in other.state_dict().items()}, 3)
         assert engine.version == 3
         ids = [*prompt, *first.token_ids, 7]
         second = await engine.generate(ids, SamplingParams(6), "a")
@@ -321,7 +321,7 @@ def test_weights_that_do_not_fit_are_refused_whole(
     weights = make_model(seed=1).state_dict()
     change(weights)
     with pytest.raises(EngineError, match=message):
-        engine.sync(weights, 1)
+        asyncio.run(engine.sync(weights, 1))
     assert engine.version == 0
     assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
 
@@ -329,7 +329,7 @@ def test_weights_that_do_not_fit_are_refused_whole(
 def test_a_tied_tensor_may_be_given_once() -> None:
     engine, other = TorchEngine(make_model()), make_model(seed=1)
     weights = {n: t for n, t in other.state_dict().items() if n != "lm_head.weight"}
-    engine.sync(weights, 1)
+    asyncio.run(engine.sync(weights, 1))
     output = asyncio.run(engine.generate([1, 2, 3], SamplingParams(6), "a"))
     assert deviation(other, [1, 2, 3], output, 1.0) < 1e-4
 
@@ -340,13 +340,13 @@ def test_a_pause_freezes_messages_and_changes_nothing_in_them() -> None:
         task = asyncio.ensure_future(engine.generate([1, 2], SamplingParams(200, seed=3), "a"))
         if pause:
             await sampling_began(engine, task)
-            engine.pause()
+            await engine.pause()
             frozen = [r.row.sampled for r in engine._running.values()]
             for _ in range(50):
                 await asyncio.sleep(0)
             assert frozen == [r.row.sampled for r in engine._running.values()]
             assert not task.done()
-            engine.resume()
+            await engine.resume()
         return await task
 
     assert asyncio.run(sample(True)) == asyncio.run(sample(False))
@@ -361,7 +361,7 @@ def test_a_pause_takes_hold_after_the_current_step() -> None:
         nonlocal passes
         passes += 1
         if passes == 5:
-            threading.Thread(target=engine.pause).start()
+            threading.Thread(target=lambda: asyncio.run(engine.pause())).start()
             while not engine._control.locked():
                 pass
 
@@ -373,7 +373,7 @@ def test_a_pause_takes_hold_after_the_current_step() -> None:
             assert not task.done()
             await asyncio.sleep(0)
         sampled = engine._running["a"].row.sampled
-        engine.resume()
+        await engine.resume()
         await task
         return sampled
 
@@ -524,7 +524,7 @@ def test_closing_fails_what_is_waiting_and_may_be_done_twice() -> None:
     with pytest.raises(EngineError, match="closed"):
         asyncio.run(engine.generate([1], SamplingParams(2), "a"))
     with pytest.raises(EngineError, match="closed"):
-        engine.sync({}, 1)
+        asyncio.run(engine.sync({}, 1))
 
 
 def test_layers_without_full_attention_are_refused() -> None:

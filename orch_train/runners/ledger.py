@@ -5,9 +5,12 @@ on one runner) or *done*; the only moves are those below. The hard decision: a g
 its id and an attempt's identity is its number, so that an answer of an attempt that was given up
 is told apart from the one that is waited for and is dropped, whatever it says.
 
-    waiting --take--> running --finish--> done
-       ^                 |
-       +------ lose -----+      (again, unless the attempts are used up)
+    --add--> waiting --take--> running --finish--> done
+                ^                 |
+                +------ lose -----+      (again, unless the attempts are used up)
+
+Groups may be added at any time. What is done is forgotten, so that a book may be kept for a
+whole run.
 """
 
 from __future__ import annotations
@@ -38,49 +41,92 @@ class GroupFailed(OrchError):
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One attempt at one group."""
+    """One attempt at one group.
+
+    Attributes:
+        group: the group's id.
+        attempt: number of the attempt among all of the ledger's, so that an id that comes again
+            later is not taken for its earlier self.
+    """
 
     group: str
     attempt: int
 
 
 class GroupLedger(Generic[RequestT]):
-    """The book of one batch of groups.
+    """The book of the groups that are being sampled.
 
     Args:
         requests: the groups to sample, in the order in which they start.
         max_attempts: times that a group is tried before `GroupFailed`.
 
+    Attributes:
+        max_attempts: see above; may be changed.
+        reissued: groups that were given out again, over the ledger's life.
+
     Raises:
         ValueError: two requests share an id.
     """
 
-    def __init__(self, requests: Sequence[RequestT], *, max_attempts: int) -> None:
-        self._requests = {request.id: request for request in requests}
-        if len(self._requests) != len(requests):
-            raise ValueError("two requests of one batch share an id")
-        self._max_attempts = max_attempts
-        self._waiting = deque(self._requests)
-        self._attempts = dict.fromkeys(self._requests, 0)
-        self._running: dict[str, Hashable] = {}
-        self._done: set[str] = set()
+    def __init__(self, requests: Sequence[RequestT] = (), *, max_attempts: int) -> None:
+        self._requests: dict[str, RequestT] = {}
+        self.max_attempts = max_attempts
+        self._waiting: deque[str] = deque()
+        self._tries: dict[str, int] = {}
+        self._running: dict[str, tuple[Hashable, int]] = {}
+        self._serial = 0
         self.reissued = 0
+        self.add(requests)
 
     @property
     def complete(self) -> bool:
         """True once every group is done."""
-        return len(self._done) == len(self._requests)
+        return not self._requests
 
     @property
     def waiting(self) -> int:
         """Groups that no runner has."""
         return len(self._waiting)
 
+    @property
+    def running(self) -> int:
+        """Groups that a runner has."""
+        return len(self._running)
+
+    def add(self, requests: Sequence[RequestT], *, ahead: bool = False) -> None:
+        """Take further groups.
+
+        Args:
+            requests: in the order in which they start.
+            ahead: they start before all that wait already.
+
+        Raises:
+            ValueError: an id is there already; nothing was added.
+        """
+        new = {request.id: request for request in requests}
+        if len(new) != len(requests) or new.keys() & self._requests.keys():
+            raise ValueError("two requests share an id")
+        self._requests.update(new)
+        self._tries.update(dict.fromkeys(new, 0))
+        if ahead:
+            self._waiting.extendleft(reversed(new))
+        else:
+            self._waiting.extend(new)
+
+    def withdraw(self, groups: Iterable[str]) -> None:
+        """Forget groups that are not done: nobody waits for them any more."""
+        for group in set(groups) & self._requests.keys():
+            self._forget(group)
+
+    def next_request(self) -> RequestT | None:
+        """What `take` would give; ``None`` if none waits."""
+        return self._requests[self._waiting[0]] if self._waiting else None
+
     def running_on(self, runner: Hashable) -> list[Ticket]:
         """The attempts that a runner has in flight, in the order in which it got them."""
         return [
-            Ticket(group, self._attempts[group])
-            for group, owner in self._running.items()
+            Ticket(group, attempt)
+            for group, (owner, attempt) in self._running.items()
             if owner == runner
         ]
 
@@ -89,16 +135,16 @@ class GroupLedger(Generic[RequestT]):
         if not self._waiting:
             return None
         group = self._waiting.popleft()
-        self._attempts[group] += 1
-        self._running[group] = runner
-        return Ticket(group, self._attempts[group]), self._requests[group]
+        self._serial += 1
+        self._tries[group] += 1
+        self._running[group] = (runner, self._serial)
+        return Ticket(group, self._serial), self._requests[group]
 
     def finish(self, ticket: Ticket) -> bool:
         """Record an answer; False if this attempt is no longer waited for (drop the answer)."""
         if not self._is_current(ticket):
             return False
-        del self._running[ticket.group]
-        self._done.add(ticket.group)
+        self._forget(ticket.group)
         return True
 
     def lose(self, ticket: Ticket, why: str) -> bool:
@@ -110,10 +156,10 @@ class GroupLedger(Generic[RequestT]):
         if not self._is_current(ticket):
             return False
         del self._running[ticket.group]
-        if ticket.attempt >= self._max_attempts:
-            raise GroupFailed(
-                f"group {ticket.group!r} failed {ticket.attempt} times, the last time: {why}"
-            )
+        tries = self._tries[ticket.group]
+        if tries >= self.max_attempts:
+            del self._requests[ticket.group], self._tries[ticket.group]
+            raise GroupFailed(f"group {ticket.group!r} failed {tries} times, the last time: {why}")
         self._waiting.appendleft(ticket.group)
         self.reissued += 1
         return True
@@ -124,4 +170,10 @@ class GroupLedger(Generic[RequestT]):
         return sum(self.lose(ticket, why) for ticket in lost)
 
     def _is_current(self, ticket: Ticket) -> bool:
-        return ticket.group in self._running and self._attempts.get(ticket.group) == ticket.attempt
+        running = self._running.get(ticket.group)
+        return running is not None and running[1] == ticket.attempt
+
+    def _forget(self, group: str) -> None:
+        del self._requests[group], self._tries[group]
+        if self._running.pop(group, None) is None:
+            self._waiting.remove(group)

@@ -7,8 +7,9 @@ and what a dead runner takes with it is at most those few.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ray
@@ -20,14 +21,17 @@ from orch_train.runners.env_runner import EnvRunnerActor, SampleReply, SampleReq
 from orch_train.runners.ledger import GroupLedger
 from orch_train.runners.runner_group import (
     OnGroup,
-    SamplingStopped,
     ShouldStop,
     checked,
-    groups_in_flight,
+    episodes_in_flight,
+    sample_all,
 )
 from orch_train.runners.runner_pool import FETCH_TIMEOUT_S, RunnerPool, cause
-from orch_train.runners.runner_slot import RunnerSlot
+from orch_train.runners.runner_slot import RunnerSlot, Sent
 from orch_train.trajectory import Group
+
+WAKE_S = 0.02
+"""Longest time until a `poll` notices that it was woken."""
 
 
 class RayRunnerGroup:
@@ -52,10 +56,9 @@ class RayRunnerGroup:
         actor_class: type[EnvRunnerActor] = EnvRunnerActor,
     ) -> None:
         self._settings = settings
-        self._in_flight = 1
-        self._attempts = settings.fault_tolerance.max_group_attempts
-        self._reissued = 0
-        self._ledger: GroupLedger[SampleRequest] = GroupLedger([], max_attempts=1)
+        attempts = settings.fault_tolerance.max_group_attempts
+        self._ledger: GroupLedger[SampleRequest] = GroupLedger(max_attempts=attempts)
+        self._woken = threading.Event()
         self._pool = RunnerPool(settings, weights, version, self._runner_lost, actor_class)
 
     def sample(
@@ -65,26 +68,48 @@ class RayRunnerGroup:
         on_group: OnGroup | None = None,
         should_stop: ShouldStop | None = None,
     ) -> list[Group]:
-        """See `RunnerGroup.sample`."""
-        self._ledger = GroupLedger(requests, max_attempts=self._attempts)
-        self._in_flight = groups_in_flight(self._settings, requests)
-        done: dict[str, Group] = {}
-        try:
-            while not self._ledger.complete:
-                if should_stop is not None and should_stop():
-                    raise SamplingStopped
-                self._pool.tend()
-                self._hand_out()
-                for slot, ref in self._pool.wait():
-                    group = self._collect(slot, ref)
-                    if group is not None:
-                        done[group.id] = group
-                        if on_group is not None:
-                            on_group(group)
-        finally:
-            self._reissued += self._ledger.reissued
-            self._forget()
-        return [done[request.id] for request in requests]
+        """See `GroupSource.sample`."""
+        return sample_all(self, requests, on_group, should_stop)
+
+    def submit(self, requests: Sequence[SampleRequest], *, ahead: bool = False) -> None:
+        """See `RunnerGroup.submit`."""
+        self._ledger.add(requests, ahead=ahead)
+
+    def poll(self, timeout: float) -> list[Group]:
+        """See `RunnerGroup.poll`."""
+        until = time.monotonic() + timeout
+        while True:
+            self._pool.tend()
+            self._hand_out()
+            rest = until - time.monotonic()
+            back = [
+                group
+                for slot, ref in self._pool.wait(max(0.0, min(rest, WAKE_S)))
+                if (group := self._collect(slot, ref)) is not None
+            ]
+            if back:
+                self._hand_out()  # a runner that has become free must not wait for the next poll
+            if back or rest <= 0 or self._woken.is_set():
+                self._woken.clear()
+                return back
+
+    def withdraw(self, groups: Iterable[str]) -> None:
+        """See `RunnerGroup.withdraw`."""
+        gone = set(groups)
+        self._ledger.withdraw(gone)
+        for slot in self._pool.slots:
+            for ref in [r for r, sent in slot.tasks.items() if sent.ticket.group in gone]:
+                del slot.tasks[ref]
+                ray.cancel(ref)
+
+    def wake(self) -> None:
+        """See `RunnerGroup.wake`."""
+        self._woken.set()
+
+    @property
+    def in_flight(self) -> int:
+        """See `RunnerGroup.in_flight`."""
+        return self._ledger.running
 
     def sync_weights(self, weights: Weights, version: int) -> None:
         """See `RunnerGroup.sync_weights`."""
@@ -96,7 +121,7 @@ class RayRunnerGroup:
             "num_env_runners": len(self._pool.slots),
             "num_healthy_env_runners": len(self._pool.healthy),
             "num_env_runner_restarts": self._pool.restarts,
-            "num_groups_reissued": self._reissued,
+            "num_groups_reissued": self._ledger.reissued,
         }
 
     def pids(self) -> list[int]:
@@ -109,21 +134,22 @@ class RayRunnerGroup:
 
     def _hand_out(self) -> None:
         """Fill the queues evenly: one group to each runner in turn."""
-        while self._ledger.waiting:
-            free = [s for s in self._pool.healthy if len(s.tasks) < self._in_flight]
+        while (request := self._ledger.next_request()) is not None:
+            size = request.group.size
+            most = episodes_in_flight(self._settings, size)
+            free = [slot for slot in self._pool.healthy if slot.load + size <= most]
             if not free:
                 return
-            slot = min(free, key=lambda s: (len(s.tasks), s.index))
+            slot = min(free, key=lambda s: (s.load, s.index))
             given = self._ledger.take(slot.index)
             assert given is not None
-            ticket, request = given
-            slot.tasks[slot.actor.sample.remote(request)] = (ticket, time.monotonic())
+            slot.tasks[slot.actor.sample.remote(request)] = Sent(given[0], time.monotonic(), size)
 
     def _collect(self, slot: RunnerSlot, ref: Any) -> Group | None:
         """The group of an answered call, if it is there and still waited for."""
         if ref not in slot.tasks:
             return None  # the runner was lost while an earlier answer of this round was read
-        ticket, _ = slot.tasks.pop(ref)
+        ticket = slot.tasks.pop(ref).ticket
         try:
             reply: SampleReply = ray.get(ref, timeout=FETCH_TIMEOUT_S)
         except RayTaskError as problem:
@@ -145,10 +171,3 @@ class RayRunnerGroup:
 
     def _runner_lost(self, index: int, why: str) -> None:
         self._ledger.lose_runner(index, why)
-
-    def _forget(self) -> None:
-        """Cancel what is still in flight (only after a failure or a stop)."""
-        for slot in self._pool.slots:
-            for ref in slot.tasks:
-                ray.cancel(ref)
-            slot.tasks.clear()

@@ -1,20 +1,24 @@
 """The rollout workers as one thing: give it groups to sample, get each of them back once.
 
 Two forms behind one protocol: Ray actors (`ray_runner_group`), and a single runner in this
-process for small machines and for debugging. The hard decision: the unit of dispatch, of loss and
-of re-issue is the whole group; its members are only meaningful together.
+process for small machines and for debugging. Groups go in with `submit` and come out of `poll`,
+so that sampling can go on while something learns; `sample` is both in one call. The hard
+decision: the unit of dispatch, of loss and of re-issue is the whole group; its members are only
+meaningful together.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from orch_env.types import OrchError
 from orch_train.config import Settings
 from orch_train.engines.protocol import Weights
 from orch_train.runners.env_runner import EnvRunner, SampleReply, SampleRequest
-from orch_train.runners.ledger import GroupLedger
+from orch_train.runners.ledger import GroupLedger, Ticket
 from orch_train.trajectory import Group
 from orch_train.weight_sync.object_store import InProcessTransport
 
@@ -27,8 +31,8 @@ class SamplingStopped(Exception):
     """Sampling was abandoned on request; what had come back is dropped with the rest."""
 
 
-class RunnerGroup(Protocol):
-    """Any number of env runners that serve one policy."""
+class GroupSource(Protocol):
+    """Whatever samples groups on request."""
 
     def sample(
         self,
@@ -50,8 +54,51 @@ class RunnerGroup(Protocol):
         """
         ...
 
+
+class RunnerGroup(GroupSource, Protocol):
+    """Any number of env runners that serve one policy.
+
+    All calls but `wake` come from one thread at a time.
+    """
+
+    def submit(self, requests: Sequence[SampleRequest], *, ahead: bool = False) -> None:
+        """Take groups to sample; they start when there is room, which `poll` looks after.
+
+        Args:
+            requests: ids unique among all groups that are not back yet.
+            ahead: they start before all that wait already.
+
+        Raises:
+            ValueError: an id is there already.
+        """
+        ...
+
+    def poll(self, timeout: float) -> list[Group]:
+        """Groups that have come back, each once; the first one ends the wait.
+
+        Args:
+            timeout: longest wait, in seconds; then the list is empty.
+
+        Raises:
+            OrchError: a group failed too often, or no runner is left.
+        """
+        ...
+
+    def withdraw(self, groups: Iterable[str]) -> None:
+        """Abandon these groups, whether they wait or run; unknown ids are ignored."""
+        ...
+
+    def wake(self) -> None:
+        """End a `poll` that waits in another thread (or the next one) soon; always safe."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Groups that are being sampled now."""
+        ...
+
     def sync_weights(self, weights: Weights, version: int) -> None:
-        """Serve these weights on every runner before this returns."""
+        """Serve these weights on every runner before this returns; episodes in flight go on."""
         ...
 
     def fault_counts(self) -> Mapping[str, int]:
@@ -80,20 +127,42 @@ def make_runner_group(settings: Settings, weights: Weights, version: int) -> Run
     return RayRunnerGroup(settings, weights, version)
 
 
-def groups_in_flight(settings: Settings, requests: Sequence[SampleRequest]) -> int:
-    """Groups that may be queued at one runner: enough to fill its environments, one to spare.
+def episodes_in_flight(settings: Settings, size: int) -> int:
+    """Episodes that may be queued at one runner, counted with one more group of this size.
 
-    Evaluation asks for groups of one, so what is bounded is the number of episodes.
+    Enough to fill its environments, and one group to spare; evaluation asks for groups of one,
+    so what is bounded is the number of episodes.
     """
-    size = max((request.group.size for request in requests), default=1)
     given = settings.env_runners.max_requests_in_flight_per_env_runner
     if given is not None:
-        return max(1, given * settings.training.group_size // size)
-    return settings.env_runners.num_envs_per_env_runner // size + 1
+        return max(1, given * settings.training.group_size // size) * size
+    return (settings.env_runners.num_envs_per_env_runner // size + 1) * size
+
+
+def sample_all(
+    runners: RunnerGroup,
+    requests: Sequence[SampleRequest],
+    on_group: OnGroup | None,
+    should_stop: ShouldStop | None,
+) -> list[Group]:
+    """`RunnerGroup.sample` by `submit` and `poll`, for runners that have nothing else to do."""
+    runners.submit(requests)
+    done: dict[str, Group] = {}
+    try:
+        while len(done) < len(requests):
+            if should_stop is not None and should_stop():
+                raise SamplingStopped
+            for group in runners.poll(_STOP_POLL_S):
+                done[group.id] = group
+                if on_group is not None:
+                    on_group(group)
+    finally:
+        runners.withdraw(request.id for request in requests if request.id not in done)
+    return [done[request.id] for request in requests]
 
 
 class LocalRunnerGroup:
-    """One runner, in this process, without Ray; bit for bit reproducible.
+    """One runner, in this process, without Ray; synchronous sampling is reproducible to the bit.
 
     Args:
         runner: the runner.
@@ -106,11 +175,15 @@ class LocalRunnerGroup:
         self, runner: EnvRunner, settings: Settings, weights: Weights, version: int
     ) -> None:
         self._runner = runner
-        self._attempts = settings.fault_tolerance.max_group_attempts
         self._settings = settings
         self._transport = InProcessTransport()
         self._loop = asyncio.new_event_loop()
-        self._reissued = 0
+        attempts = settings.fault_tolerance.max_group_attempts
+        self._ledger: GroupLedger[SampleRequest] = GroupLedger(max_attempts=attempts)
+        self._playing: dict[str, tuple[asyncio.Task[None], int]] = {}
+        self._back: list[Group] = []
+        self._problem: Exception | None = None
+        self._knock = asyncio.Event()
         self.sync_weights(weights, version)
 
     def sample(
@@ -120,17 +193,40 @@ class LocalRunnerGroup:
         on_group: OnGroup | None = None,
         should_stop: ShouldStop | None = None,
     ) -> list[Group]:
-        """See `RunnerGroup.sample`."""
-        ledger = GroupLedger(requests, max_attempts=self._attempts)
-        lanes = min(len(requests), groups_in_flight(self._settings, requests))
-        done: dict[str, Group] = {}
-        try:
-            self._loop.run_until_complete(
-                self._sample(ledger, lanes, done, on_group or _ignore, should_stop)
-            )
-        finally:
-            self._reissued += ledger.reissued
-        return [done[request.id] for request in requests]
+        """See `GroupSource.sample`."""
+        return sample_all(self, requests, on_group, should_stop)
+
+    def submit(self, requests: Sequence[SampleRequest], *, ahead: bool = False) -> None:
+        """See `RunnerGroup.submit`."""
+        self._ledger.add(requests, ahead=ahead)
+
+    def poll(self, timeout: float) -> list[Group]:
+        """See `RunnerGroup.poll`."""
+        self._loop.run_until_complete(self._advance(timeout))
+        if self._problem is not None:
+            problem, self._problem = self._problem, None
+            raise problem
+        back, self._back = self._back, []
+        return back
+
+    def withdraw(self, groups: Iterable[str]) -> None:
+        """See `RunnerGroup.withdraw`."""
+        gone = set(groups)
+        self._ledger.withdraw(gone)
+        self._back = [group for group in self._back if group.id not in gone]
+        found = [self._playing.pop(group) for group in gone & self._playing.keys()]
+        if found:
+            self._loop.run_until_complete(_cancelled([task for task, _ in found]))
+
+    def wake(self) -> None:
+        """See `RunnerGroup.wake`."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._knock.set)
+
+    @property
+    def in_flight(self) -> int:
+        """See `RunnerGroup.in_flight`."""
+        return self._ledger.running
 
     def sync_weights(self, weights: Weights, version: int) -> None:
         """See `RunnerGroup.sync_weights`."""
@@ -143,7 +239,7 @@ class LocalRunnerGroup:
             "num_env_runners": 0,
             "num_healthy_env_runners": 0,
             "num_env_runner_restarts": 0,
-            "num_groups_reissued": self._reissued,
+            "num_groups_reissued": self._ledger.reissued,
         }
 
     def pids(self) -> list[int]:
@@ -153,44 +249,44 @@ class LocalRunnerGroup:
     def stop(self) -> None:
         """See `RunnerGroup.stop`."""
         if not self._loop.is_closed():
+            self.withdraw(list(self._playing))
             self._runner.stop()
             self._loop.close()
 
-    async def _sample(
-        self,
-        ledger: GroupLedger[SampleRequest],
-        count: int,
-        done: dict[str, Group],
-        on_group: OnGroup,
-        should_stop: ShouldStop | None,
-    ) -> None:
-        lanes = [asyncio.ensure_future(self._lane(ledger, done, on_group)) for _ in range(count)]
-        pending = set(lanes)
-        try:
-            while pending:
-                if should_stop is not None and should_stop():
-                    raise SamplingStopped
-                finished, pending = await asyncio.wait(
-                    pending, timeout=_STOP_POLL_S, return_when=asyncio.FIRST_EXCEPTION
-                )
-                for lane in finished:
-                    lane.result()
-        finally:
-            for lane in lanes:
-                lane.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)
+    async def _advance(self, timeout: float) -> None:
+        """Run the loop until a group is back, something fails or calls, or time is up."""
+        self._start()
+        if not self._back and self._problem is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._knock.wait(), timeout)
+        self._knock.clear()
 
-    async def _lane(
-        self, ledger: GroupLedger[SampleRequest], done: dict[str, Group], on_group: OnGroup
-    ) -> None:
-        while (given := ledger.take(0)) is not None:
-            ticket, request = given
-            group = checked(await self._runner.sample(request))
+    def _start(self) -> None:
+        """Start waiting groups while there is room."""
+        load = sum(episodes for _, episodes in self._playing.values())
+        while (request := self._ledger.next_request()) is not None:
+            size = request.group.size
+            if load + size > episodes_in_flight(self._settings, size):
+                return
+            given = self._ledger.take(0)
+            assert given is not None
+            self._playing[request.id] = (self._loop.create_task(self._play(*given)), size)
+            load += size
+
+    async def _play(self, ticket: Ticket, request: SampleRequest) -> None:
+        reply = await self._runner.sample(request)
+        self._playing.pop(request.id, None)
+        try:
+            group = checked(reply)
             if isinstance(group, str):
-                ledger.lose(ticket, group)
-            elif ledger.finish(ticket):
-                done[request.id] = group
-                on_group(group)
+                self._ledger.lose(ticket, group)
+            elif self._ledger.finish(ticket):
+                self._back.append(group)
+        except OrchError as problem:
+            self._problem = problem
+        self._start()
+        if self._back or self._problem is not None:
+            self._knock.set()
 
 
 def checked(reply: SampleReply) -> Group | str:
@@ -206,16 +302,21 @@ def checked(reply: SampleReply) -> Group | str:
     return reply.failure or "unknown failure"
 
 
-def _ignore(group: Group) -> None:
-    del group
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 __all__ = [
+    "GroupSource",
     "LocalRunnerGroup",
     "OnGroup",
     "RunnerGroup",
     "SamplingStopped",
+    "ShouldStop",
     "checked",
-    "groups_in_flight",
+    "episodes_in_flight",
     "make_runner_group",
+    "sample_all",
 ]

@@ -111,16 +111,20 @@ class RunnerPool:
             elif slot.state is SlotState.HEALTHY and slot.tasks:
                 self._watch(slot, now)
 
-    def wait(self) -> list[tuple[RunnerSlot, Any]]:
-        """Wait a moment for answers; returns those to sample calls, and handles all others."""
+    def wait(self, timeout: float = POLL_S) -> list[tuple[RunnerSlot, Any]]:
+        """Wait a moment for answers; returns those to sample calls, and handles all others.
+
+        Args:
+            timeout: seconds; the first answer ends the wait.
+        """
         refs: dict[Any, RunnerSlot] = {}
         for slot in self.slots:
             own = [slot.ready, slot.probe[0] if slot.probe else None, *slot.tasks]
             refs.update((ref, slot) for ref in own if ref is not None)
         if not refs:
-            time.sleep(POLL_S)  # every runner is down and waits for its restart
+            time.sleep(timeout)  # nothing runs, or every runner is down and waits for its restart
             return []
-        ready, _ = ray.wait(list(refs), num_returns=1, timeout=POLL_S)
+        ready, _ = ray.wait(list(refs), num_returns=1, timeout=timeout)
         if ready:
             ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
         samples = []
@@ -206,7 +210,7 @@ class RunnerPool:
         """Lose a runner whose oldest group, or whose answer to a ping, is overdue."""
         patience = self._faults.env_runner_health_probe_timeout_s
         sample_timeout = self._settings.env_runners.sample_timeout_s
-        if now - min(sent for _, sent in slot.tasks.values()) > sample_timeout:
+        if now - min(sent.at for sent in slot.tasks.values()) > sample_timeout:
             self.lose(slot, f"a group took more than {sample_timeout:g} s")
         elif slot.probe is not None:
             if now - slot.probe[1] > patience:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from orch_train.runners.ledger import Ticket
 
@@ -31,6 +31,14 @@ class SlotState(StrEnum):
     """No actor, and no restart is left."""
 
 
+class Sent(NamedTuple):
+    """A group in flight: which attempt it is, when it was sent, how many episodes it has."""
+
+    ticket: Ticket
+    at: float
+    episodes: int
+
+
 @dataclass(slots=True)
 class RunnerSlot:
     """One runner's place. Times are readings of a monotonic clock, in seconds.
@@ -45,7 +53,7 @@ class RunnerSlot:
         deadline: when ``starting`` counts as failed.
         restart_at: when a ``down`` slot is filled again.
         failures: failures since it last brought back a group; they lengthen the backoff.
-        tasks: reference of each sample call in flight -> (its attempt, when it was sent).
+        tasks: reference of each sample call in flight -> what was sent.
         probe: reference of an unanswered ping and when it was sent.
         heard_at: when it last gave a sign of life.
     """
@@ -59,9 +67,14 @@ class RunnerSlot:
     deadline: float = 0.0
     restart_at: float = 0.0
     failures: int = 0
-    tasks: dict[Any, tuple[Ticket, float]] = field(default_factory=dict)
+    tasks: dict[Any, Sent] = field(default_factory=dict)
     probe: tuple[Any, float] | None = None
     heard_at: float = 0.0
+
+    @property
+    def load(self) -> int:
+        """Episodes in flight."""
+        return sum(sent.episodes for sent in self.tasks.values())
 
     def starting(self, actor: Any, ready: Any, version: int, deadline: float) -> None:
         """An actor was made and the weights were sent."""

@@ -68,13 +68,13 @@ class Runners:
             _settings(folder), {"w": torch.tensor([0.0])}, 0, actor_class=GatedActor
         )
         self.pool = self.group._pool
-        self._plain = (self.pool._settings, self.pool._faults, self.group._attempts)
+        self._plain = (self.pool._settings, self.pool._faults, self.group._ledger.max_attempts)
         self.begin()
 
     def begin(self) -> None:
         for switch in self.folder.iterdir():
             switch.unlink()
-        self.pool._settings, self.pool._faults, self.group._attempts = self._plain
+        self.pool._settings, self.pool._faults, self.group._ledger.max_attempts = self._plain
         self.pool._on_lost = self.group._runner_lost
         self.group.sync_weights({"w": torch.tensor([0.0])}, 0)
         # Whoever a test has killed is back before the next one begins.
@@ -224,7 +224,7 @@ def test_a_broken_engine_replaces_its_runner(runners: Runners) -> None:
 
 
 def test_a_group_that_always_fails_stops_the_run_with_the_reason(runners: Runners) -> None:
-    runners.group._attempts = 3
+    runners.group._ledger.max_attempts = 3
     (runners.folder / "fail-g1").touch()
     with pytest.raises(OrchError, match=r"'g1' failed 3 times.*environment is broken"):
         runners.group.sample(_requests(3))

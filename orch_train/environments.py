@@ -7,10 +7,12 @@ starts.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orch_env.types import OrchError
+from orch_env.evaluation.pass_rates import Stratum
+from orch_env.types import OrchError, Task
 from orch_train.config import Settings
 
 if TYPE_CHECKING:
@@ -27,10 +29,12 @@ class TaskIds:
     Attributes:
         training: ids of the training tasks, in file order.
         held_out: ids of the held-out tasks, in file order; ``None`` if none are configured.
+        strata: what each held-out task is counted under; of our own tasks only.
     """
 
     training: tuple[str, ...]
     held_out: tuple[str, ...] | None
+    strata: Mapping[str, Stratum] = field(default_factory=dict)
 
 
 class EnvFactory:
@@ -112,11 +116,12 @@ def check_data(settings: Settings) -> TaskIds:
     Raises:
         OrchError: a file is missing or damaged, or an argument of the environment is wrong.
     """
-    training = _open_once(settings, held_out=False)
+    training = tuple(task.id for task in _open_once(settings, held_out=False))
     evaluation = settings.evaluation
     if evaluation.tasks is None and evaluation.split is None:
         return TaskIds(training, None)
-    held_out = _open_once(settings, held_out=True)
+    tasks = _open_once(settings, held_out=True)
+    held_out = tuple(task.id for task in tasks)
     both = set(training) & set(held_out)
     if both:
         logger.warning(
@@ -124,10 +129,12 @@ def check_data(settings: Settings) -> TaskIds:
             len(both),
             len(held_out),
         )
-    return TaskIds(training, held_out[: evaluation.num_tasks])
+    chosen = tasks[: evaluation.num_tasks]
+    strata = {task.id: Stratum.of(task) for task in chosen if isinstance(task, Task)}
+    return TaskIds(training, tuple(task.id for task in chosen), strata)
 
 
-def _open_once(settings: Settings, *, held_out: bool) -> tuple[str, ...]:
+def _open_once(settings: Settings, *, held_out: bool) -> tuple[Any, ...]:
     env = EnvFactory(settings, held_out=held_out)()
     try:
         tasks = getattr(env.unwrapped, "tasks", None)
@@ -136,11 +143,10 @@ def _open_once(settings: Settings, *, held_out: bool) -> tuple[str, ...]:
                 f"environment {settings.environment.env!r} offers no tasks to train on: it needs "
                 "a property 'tasks' whose items have an 'id'"
             )
-        ids = tuple(task.id for task in tasks)
-        env.reset(seed=0, options={"task_id": ids[0]})
+        env.reset(seed=0, options={"task_id": tasks[0].id})
     finally:
         env.close()
-    return ids
+    return tuple(tasks)
 
 
 def prompt_lengths(settings: Settings, chat: ChatRenderer, *, most: int = 64) -> list[int]:

@@ -16,6 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orch_env.evaluation import ComplexFuncBenchEnv, summarise
+from orch_env.evaluation.pass_rates import (
+    Outcome,
+    Stratum,
+    by_domain,
+    by_gold_calls,
+    rates,
+    rates_by,
+)
 from orch_env.formats import get_format
 from orch_env.types import OrchError, StopReason
 from orch_train.algorithms.task_order import stable_seed
@@ -28,7 +36,7 @@ from orch_train.model import load_tokenizer
 from orch_train.progress import Observer
 from orch_train.runners.env_runner import SampleRequest
 from orch_train.runners.rollout import GroupRequest, RolloutEnv, RolloutLimits, run_groups
-from orch_train.trajectory import Trajectory
+from orch_train.trajectory import Group, Trajectory
 
 if TYPE_CHECKING:
     from orch_train.runners.runner_group import RunnerGroup
@@ -56,8 +64,9 @@ def evaluate_policy(
     observer: Observer,
     should_stop: Callable[[], bool],
     training_step: int = 0,
+    strata: Mapping[str, Stratum] | None = None,
 ) -> dict[str, Any]:
-    """One episode per held-out task and temperature.
+    """``evaluation.samples_per_task`` episodes per held-out task and temperature.
 
     Args:
         settings: the whole configuration.
@@ -68,11 +77,13 @@ def evaluate_policy(
         should_stop: True abandons the evaluation.
         training_step: number of training steps done: where the reward's weights follow a
             schedule, its means are comparable only between evaluations of equal weights.
+        strata: domain and number of gold calls of the tasks, as far as they are known.
 
     Returns:
-        ``{reward_mean, success, call_accuracy, turn_accuracy, n, by_domain, ...}`` of the first
-        temperature, and the same under ``greedy`` (temperature 0) or ``sampled_T`` for the others.
-            The accuracies are there if ``benchmark`` is.
+        ``{reward_mean, success, call_accuracy, turn_accuracy, n, num_episodes, avg_at_N,
+        pass_at_K, by_domain, by_gold_calls, ...}`` of the first temperature, and the same under
+        ``greedy`` (temperature 0) or ``sampled_T`` for the others. ``n`` counts tasks; means are
+        over episodes; the rates have 95% intervals. The accuracies are there if ``benchmark`` is.
 
     Raises:
         SamplingStopped: ``should_stop`` said so.
@@ -83,9 +94,9 @@ def evaluate_policy(
         observer.expect(len(task_ids))
         requests = _requests(settings, task_ids, temperature, training_step)
         groups = runners.sample(requests, on_group=observer.sampled, should_stop=should_stop)
-        episodes = [group.trajectories[0] for group in groups]
         name = "greedy" if temperature == 0 else f"sampled_{temperature:g}"
-        results[name] = {"temperature": temperature, **_summary(episodes, benchmark)}
+        measured = _summary(groups, benchmark, strata or {}, settings.evaluation.pass_at)
+        results[name] = {"temperature": temperature, **measured}
     first = next(iter(results))
     rest = {name: found for name, found in results.items() if name != first or name == "greedy"}
     return {**results[first], **rest}
@@ -215,6 +226,8 @@ def _requests(
                 task_id=task,
                 env_seed=stable_seed("evaluation", seed, task),
                 sample_seed=stable_seed("evaluation", seed),
+                # Greedy episodes of one task are all the same.
+                size=settings.evaluation.samples_per_task if temperature > 0 else 1,
                 training_step=training_step,
             ),
             temperature=temperature,
@@ -225,16 +238,27 @@ def _requests(
 
 
 def _summary(
-    episodes: Sequence[Trajectory], benchmark: ComplexFuncBenchEnv | None
+    groups: Sequence[Group],
+    benchmark: ComplexFuncBenchEnv | None,
+    strata: Mapping[str, Stratum],
+    pass_at: Sequence[int],
 ) -> dict[str, Any]:
+    episodes = [trajectory for group in groups for trajectory in group.trajectories]
     count = len(episodes)
+    outcomes = {
+        group.task_id: Outcome(len(group.trajectories), sum(t.success for t in group.trajectories))
+        for group in groups
+    }
     summary: dict[str, Any] = {
         "reward_mean": sum(t.reward for t in episodes) / count,
         "success": sum(t.success for t in episodes) / count,
         "episode_len_mean": sum(len(t.episode.turns) for t in episodes) / count,
         "tool_calls_mean": sum(len(t.episode.calls) for t in episodes) / count,
-        "n": count,
+        "num_episodes": count,
         "reward": component_means(episodes),
+        **rates(list(outcomes.values()), pass_at),
+        "by_domain": rates_by(outcomes, strata, by_domain, pass_at),
+        "by_gold_calls": rates_by(outcomes, strata, by_gold_calls, pass_at),
     }
     if benchmark is not None:
         tasks = {task.id: task for task in benchmark.tasks}
@@ -242,7 +266,11 @@ def _summary(
         scored: Mapping[str, Any] = summarise(scores, [tasks[t.task_id] for t in episodes])
         summary |= {key: scored[key] for key in ("call_accuracy", "turn_accuracy", "errors")}
         summary["benchmark_success"] = scored["success"]
-        summary["by_domain"] = scored["by_domain"]
+        # The benchmark counts episodes, `rates_by` counts tasks.
+        summary["by_domain"] = {
+            name: {**found, **summary["by_domain"].get(name, {})}
+            for name, found in scored["by_domain"].items()
+        }
     return summary
 
 

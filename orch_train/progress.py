@@ -237,10 +237,24 @@ def evaluation_line(evaluation: Mapping[str, Any]) -> str:
         "turn_accuracy": "turns",
     }
     parts = [f"{text} {evaluation[key]:.3f}" for key, text in names.items() if key in evaluation]
+    parts[0] = " ".join([parts[0], *_rate_texts(evaluation)])
     greedy = evaluation.get("greedy")
     if greedy and greedy["success"] != evaluation.get("success"):
         parts.append(f"(greedy success {greedy['success']:.3f})")
     return "  ".join([*parts, f"n {evaluation['n']}"])
+
+
+def _rate_texts(evaluation: Mapping[str, Any]) -> list[str]:
+    """The interval of success, and pass@k for the k above 1."""
+    texts = []
+    for key, rate in evaluation.items():
+        kind, _, number = key.partition("_at_")
+        if kind == "avg":
+            texts.append(f"[{rate['low']:.2f}, {rate['high']:.2f}]")
+        elif kind == "pass" and int(number) > 1:
+            interval = f"[{rate['low']:.2f}, {rate['high']:.2f}]"
+            texts.append(f" pass@{number} {rate['mean']:.3f} {interval}")
+    return texts
 
 
 def time_split(timers: Mapping[str, float]) -> str:

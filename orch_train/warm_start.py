@@ -164,8 +164,10 @@ def _evaluator(
             benchmark=benchmark,
             observer=SilentObserver(),
             should_stop=lambda: False,
+            strata=tasks.strata,
         )
-        return flatten({key: value for key, value in measured.items() if key != "by_domain"})
+        by_stratum = ("by_domain", "by_gold_calls")
+        return flatten({key: value for key, value in measured.items() if key not in by_stratum})
 
     try:
         yield evaluate

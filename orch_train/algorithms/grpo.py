@@ -187,6 +187,7 @@ class GRPO:
                 observer=self.observer,
                 should_stop=self._stop_requested,
                 training_step=self._iteration,
+                strata=self._tasks.strata,
             )
 
     # -- state ------------------------------------------------------------------------------

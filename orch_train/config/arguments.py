@@ -88,6 +88,8 @@ class EvaluationArgs(TypedDict, total=False):
     split: str | None
     num_tasks: int | None
     temperatures: Sequence[float]
+    samples_per_task: int
+    pass_at: Sequence[int]
     seed: int
 
 

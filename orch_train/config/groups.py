@@ -177,6 +177,9 @@ class EvaluationSettings(_Frozen):
         split: keep only the tasks of this split; with ``tasks`` null it must be given.
         num_tasks: how many of them, the first in file order; null: all.
         temperatures: one pass each; 0 is greedy.
+        samples_per_task: episodes per task and pass, n; a greedy pass plays each task once.
+        pass_at: the k of ``pass_at_k``, the chance that one of k episodes succeeds, estimated from
+            all n; each at most ``samples_per_task``.
         seed: sampling seed; the same at every evaluation, so that changes are the policy's.
     """
 
@@ -189,6 +192,8 @@ class EvaluationSettings(_Frozen):
         tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
         Field(min_length=1, strict=False),
     ] = (1.0, 0.0)
+    samples_per_task: PositiveInt = 1
+    pass_at: Annotated[tuple[PositiveInt, ...], Field(min_length=1, strict=False)] = (1,)
     seed: Count = 0
 
 

@@ -137,6 +137,11 @@ def _cross_problems(settings: Settings) -> list[str]:
         problems.append(
             "evaluation.tasks: held-out tasks (or evaluation.split) are needed, evaluation is on"
         )
+    if max(evaluation.pass_at) > evaluation.samples_per_task:
+        problems.append(
+            f"evaluation.pass_at: pass@{max(evaluation.pass_at)} needs evaluation.samples_per_task "
+            f"of at least as many, got {evaluation.samples_per_task}"
+        )
     return problems + _sft_problems(settings)
 
 

@@ -26,7 +26,7 @@ from orch_train.evaluation import (
     model_folder,
     open_benchmark,
 )
-from orch_train.progress import SilentObserver
+from orch_train.progress import SilentObserver, evaluation_line
 from orch_train.runners.env_runner import SampleRequest, make_chat
 from orch_train.token_trace import TokenTrace
 from orch_train.trajectory import Group, Trajectory
@@ -99,26 +99,40 @@ class _PlayingRunners:
         self.plays = plays
         self.requests: list[SampleRequest] = []
 
+    def _play(self, request: SampleRequest, member: int) -> Trajectory:
+        """The script for the first episode of a task, silence for the others."""
+        play = self.plays[request.temperature] if member == 0 else _silent
+        return _played(request.group.task_id, play)
+
     def sample(self, requests: Sequence[SampleRequest], **_: Any) -> list[Group]:
         self.requests += requests
         return [
-            Group(r.id, r.group.task_id, 0, [_played(r.group.task_id, self.plays[r.temperature])])
+            Group(
+                r.id,
+                r.group.task_id,
+                0,
+                [self._play(r, member) for member in range(r.group.size)],
+            )
             for r in requests
         ]
 
 
 def _evaluate(
-    plays: dict[float, Play], held_out: TaskIds, benchmark: ComplexFuncBenchEnv | None
+    plays: dict[float, Play],
+    held_out: TaskIds,
+    benchmark: ComplexFuncBenchEnv | None,
+    **evaluation: Any,
 ) -> tuple[dict[str, Any], list[SampleRequest]]:
     runners: Any = _PlayingRunners(plays)
     assert held_out.held_out is not None
     measured = evaluate_policy(
-        _settings(temperatures=list(plays)),
+        _settings(temperatures=list(plays), **evaluation),
         runners,
         held_out.held_out,
         benchmark=benchmark,
         observer=SilentObserver(),
         should_stop=lambda: False,
+        strata=held_out.strata,
     )
     return measured, runners.requests
 
@@ -150,6 +164,48 @@ def test_the_sampling_seed_is_the_same_at_every_evaluation(
     _, first = _evaluate({1.0: _silent}, held_out, benchmark)
     _, second = _evaluate({1.0: _silent}, held_out, benchmark)
     assert first == second
+
+
+def test_several_samples_per_task_give_pass_and_average(
+    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+) -> None:
+    """One of four episodes of each task succeeds."""
+    measured, requests = _evaluate(
+        {1.0: _gold, 0.0: _gold}, held_out, benchmark, samples_per_task=4, pass_at=[1, 2, 4]
+    )
+    assert (measured["n"], measured["num_episodes"]) == (6, 24)
+    assert measured["success"] == measured["avg_at_4"]["mean"] == 0.25
+    assert [measured[f"pass_at_{k}"]["mean"] for k in (1, 2, 4)] == [0.25, 0.5, 1.0]
+    # A greedy pass plays every task once, so it has no pass@2.
+    assert [request.group.size for request in requests] == [4] * 6 + [1] * 6
+    assert measured["greedy"]["avg_at_1"]["mean"] == 1.0
+    assert "pass_at_2" not in measured["greedy"]
+
+
+def test_rates_stand_by_domain_and_by_number_of_gold_calls(
+    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+) -> None:
+    scored, _ = _evaluate({1.0: _gold}, held_out, benchmark)
+    bare, _ = _evaluate({1.0: _gold}, held_out, None)
+    for measured in (scored, bare):
+        for name in ("by_domain", "by_gold_calls"):
+            assert sum(found["n"] for found in measured[name].values()) == 6
+            assert all(found["avg_at_1"]["mean"] == 1.0 for found in measured[name].values())
+    assert all("call_accuracy" in found for found in scored["by_domain"].values())
+    calls = {str(s.gold_calls) for s in held_out.strata.values()}
+    assert set(bare["by_gold_calls"]) == calls
+
+
+def test_a_person_sees_the_interval_and_pass_at_k(held_out: TaskIds) -> None:
+    measured, _ = _evaluate({1.0: _gold}, held_out, None, samples_per_task=2, pass_at=[1, 2])
+    line = evaluation_line(measured)
+    assert "success 0.500 [" in line and "pass@2 1.000 [" in line and "pass@1" not in line
+    assert line.endswith("n 6")
+
+
+def test_pass_at_k_needs_k_samples() -> None:
+    with pytest.raises(OrchError, match="pass@4 needs evaluation"):
+        _settings(samples_per_task=2, pass_at=[1, 4])
 
 
 def test_an_episode_that_was_stopped_keeps_what_it_reached(

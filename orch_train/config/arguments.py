@@ -19,6 +19,7 @@ class ModelArgs(TypedDict, total=False):
     """Of ``.model(path, ...)``."""
 
     dtype: Literal["float32", "bfloat16"]
+    reference: str | None
 
 
 class RolloutArgs(TypedDict, total=False):
@@ -63,7 +64,7 @@ class TrainingArgs(TypedDict, total=False):
     group_size: int
     updates_per_batch: int
     lr: float
-    lr_schedule: Literal["constant", "linear"]
+    lr_schedule: Literal["constant", "linear", "cosine"]
     lr_warmup_updates: int
     weight_decay: float
     grad_clip: float
@@ -74,6 +75,12 @@ class TrainingArgs(TypedDict, total=False):
     advantage_eps: float
     length_constant: int
     entropy_coeff: float
+    kl_coeff: float
+    kl_estimator: Literal["k1", "k2", "k3"]
+    correction: Literal["none", "token_tis", "sequence_tis"]
+    correction_cap: float
+    correction_mask: Sequence[float] | None
+    credit: Literal["trajectory", "turn"]
     max_staleness: int
     zero_variance: Literal["keep", "drop", "resample"]
     max_resample_rounds: int

@@ -45,10 +45,13 @@ class ModelSettings(_Frozen):
         path: folder of a Hugging Face model with its tokenizer, or a hub id.
         dtype: parameters and forward passes of learner and engine; log-probabilities are
             always computed in float32.
+        reference: folder or hub id of the KL penalty's reference policy; null: ``path``, the
+            model that training starts from. Only read where ``training.kl_coeff`` is above 0.
     """
 
     path: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    reference: str | None = None
 
 
 class RolloutSettings(_Frozen):
@@ -127,12 +130,15 @@ class TrainingSettings(_Frozen):
         group_size: episodes sampled for each of them; at least 2, they are compared.
         updates_per_batch: optimizer steps on one batch.
         lr: learning rate of AdamW.
-        lr_schedule: after the warm-up ``constant``, or ``linear`` down to 0 at the last iteration.
+        lr_schedule: after the warm-up ``constant``, or ``linear`` or ``cosine`` down to 0 at the
+            last iteration.
         lr_warmup_updates: optimizer steps over which it rises from 0.
         weight_decay: decoupled weight decay.
         grad_clip: bound on the gradient's norm.
-        loss: ``grpo`` (mean over action tokens), ``dr_grpo`` (constant length), or a name given to
-            `orch_train.learner.loss.register_loss`.
+        loss: ``grpo`` (mean within each episode, then over episodes), ``dapo`` (mean over all
+            action tokens), ``dr_grpo`` (constant length), ``bnpo``, ``gspo`` (one ratio per
+            episode), ``cispo`` (clipped weights), or a name given to
+            `orch_train.learner.loss.register_loss`; see there.
         clip_low: the probability ratio is clipped below at ``1 - clip_low``.
         clip_high: the ratio is clipped above at ``1 + clip_high``.
         advantage: ``group_mean``: r - mean; ``group_std``: that over (std + advantage_eps);
@@ -140,6 +146,16 @@ class TrainingSettings(_Frozen):
         advantage_eps: added to the group's standard deviation, in reward units.
         length_constant: tokens per episode that ``dr_grpo`` divides by.
         entropy_coeff: weight of an entropy bonus.
+        kl_coeff: weight of a KL penalty against the reference policy (``model.reference``).
+        kl_estimator: ``k1``, ``k2`` or ``k3``, see `orch_train.learner.kl_penalty`.
+        correction: what is done about the gap between the policy that sampled a token and the
+            learner's: ``none`` (the ratio is to the recorded policy, its clip is all), or
+            truncated importance weights per token (``token_tis``) or episode (``sequence_tis``).
+        correction_cap: largest importance weight.
+        correction_mask: ``[low, high]`` around 1: episodes whose mean ratio is outside of it are
+            not learnt from; null: all are.
+        credit: ``trajectory``: one advantage for a whole episode; ``turn``: each message is
+            judged by what was earned from it on, for rewards that say what each turn earned.
         max_staleness: steps by which sampling may run ahead of the weights; 0 is synchronous.
         zero_variance: groups whose rewards are all equal: ``keep`` (advantage 0), ``drop``, or
             ``resample`` other tasks instead.
@@ -151,17 +167,29 @@ class TrainingSettings(_Frozen):
     group_size: Annotated[int, Field(ge=2)] = 8
     updates_per_batch: PositiveInt = 1
     lr: PositiveFloat = 1e-6
-    lr_schedule: Literal["constant", "linear"] = "constant"
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
     lr_warmup_updates: Count = 0
     weight_decay: Amount = 0.0
     grad_clip: PositiveFloat = 1.0
-    loss: str = "grpo"
+    loss: str = "dapo"
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     clip_high: PositiveFloat = 0.2
     advantage: Literal["group_mean", "group_std", "leave_one_out"] = "group_mean"
     advantage_eps: PositiveFloat = 1e-4
     length_constant: PositiveInt = 1024
     entropy_coeff: Amount = 0.0
+    kl_coeff: Amount = 0.0
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    correction: Literal["none", "token_tis", "sequence_tis"] = "none"
+    correction_cap: PositiveFloat = 2.0
+    correction_mask: (
+        Annotated[
+            tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(gt=1)]],
+            Field(strict=False),
+        ]
+        | None
+    ) = None
+    credit: Literal["trajectory", "turn"] = "trajectory"
     max_staleness: Count = 0
     zero_variance: Literal["keep", "drop", "resample"] = "keep"
     max_resample_rounds: Count = 2

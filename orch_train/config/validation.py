@@ -21,7 +21,7 @@ from orch_train.config.groups import Settings
 from orch_train.config.reading import nearest
 
 OUR_ENV = "orch_env/ToolOrchestration-v0"
-LOSSES = ("grpo", "dr_grpo")
+LOSSES = ("grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo")
 ENGINES = ("torch", "scripted")
 BUNDLED_MODELS = Path(__file__).parent.parent / "data"
 GROUPS = tuple(Settings.model_fields)
@@ -121,11 +121,15 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"training.loss: no loss {training.loss!r} (there are: {', '.join(losses)})"
         )
     total_updates = training.iterations * training.updates_per_batch
-    if training.lr_schedule == "linear" and training.lr_warmup_updates >= total_updates:
+    if training.lr_schedule != "constant" and training.lr_warmup_updates >= total_updates:
         problems.append(
             f"training.lr_warmup_updates ({training.lr_warmup_updates}) must be below the run's "
             f"{total_updates} optimizer steps"
         )
+    if training.correction_mask is not None and training.correction == "none":
+        problems.append("training.correction_mask needs training.correction to be switched on")
+    if settings.model.reference is not None and training.kl_coeff == 0:
+        problems.append("model.reference is only read with a training.kl_coeff above 0")
     episodes = training.groups_per_batch * training.group_size
     if training.updates_per_batch > episodes:
         problems.append(

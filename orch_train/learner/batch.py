@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from orch_env.types import OrchError
-from orch_train.learner.advantages import group_advantages, is_uniform
+from orch_train.learner.advantages import is_uniform
+from orch_train.learner.credit import token_advantages
 from orch_train.learner.loss import BatchCounts
 from orch_train.learner.packing import TrainingSequence
 from orch_train.learner.settings import LearnerSettings
@@ -45,23 +48,24 @@ def make_batch(groups: Sequence[Group], settings: LearnerSettings) -> LearnerBat
     magnitude: list[float] = []
     tokens = trajectories = uniform = all_pass = all_fail = 0
     for group in groups:
-        advantages = group_advantages(group.rewards, settings.advantage, settings.advantage_eps)
+        advantages = token_advantages(
+            group, settings.advantage, settings.advantage_eps, settings.credit
+        )
         if is_uniform(group.rewards):
             uniform += 1
             all_pass += all(t.success for t in group.trajectories)
             all_fail += not any(t.success for t in group.trajectories)
-            if settings.zero_variance == "drop":
-                continue
-        for trajectory, advantage in zip(group.trajectories, advantages, strict=True):
-            magnitude.append(abs(advantage))
-            if not trajectory.trace.num_actions:
+        if settings.zero_variance == "drop" and not any(map(np.any, advantages)):
+            continue
+        for trajectory, advantages_N in zip(group.trajectories, advantages, strict=True):
+            if not len(advantages_N):
                 continue
             _check_streams(group, trajectory)
-            tokens += trajectory.trace.num_actions
+            magnitude.append(float(np.abs(advantages_N).mean()))
+            tokens += len(advantages_N)
             trajectories += 1
-            # With an entropy bonus every trajectory has a gradient.
-            if advantage != 0.0 or settings.entropy_coeff > 0:
-                sequences.append(TrainingSequence.from_trace(trajectory.trace, advantage))
+            if advantages_N.any() or settings.needs_every_trajectory:
+                sequences.append(TrainingSequence.from_trace(trajectory.trace, advantages_N))
     return LearnerBatch(
         sequences=sequences,
         counts=BatchCounts(tokens, trajectories, settings.length_constant),

@@ -8,7 +8,6 @@ the order of packing changes the gradient.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,12 +21,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
 from orch_train.atomic_folder import written_whole
-from orch_train.learner.batch import LearnerBatch, make_batch
+from orch_train.learner.batch import make_batch
 from orch_train.learner.logprobs import action_logprobs, check_head
-from orch_train.learner.loss import LossInputs, loss_named, loss_sums
+from orch_train.learner.objective import Objective
 from orch_train.learner.optimizer import MasterAdamW, StepReport
 from orch_train.learner.packing import Microbatch, make_microbatches
+from orch_train.learner.reference import ReferencePolicy
 from orch_train.learner.settings import LearnerSettings
+from orch_train.learner.statistics import Sums, merge_sums, step_metrics
 from orch_train.learner.training_mode import prepare_for_training, snapshot
 from orch_train.model import DTYPES, load_model, save_model
 from orch_train.trajectory import Group
@@ -45,13 +46,19 @@ class Learner:
         model: a causal language model, best loaded in float32 whatever ``settings.dtype`` says;
             it is moved, cast and trained in place.
         settings: see :class:`LearnerSettings`.
+        reference: of the KL penalty; needed where ``settings.kl_coeff`` is above 0.
 
     Raises:
         OrchError: the model's architecture is not supported (see
-            :func:`~orch_train.learner.logprobs.check_head`).
+            :func:`~orch_train.learner.logprobs.check_head`), or a KL penalty has no reference.
     """
 
-    def __init__(self, model: PreTrainedModel, settings: LearnerSettings) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        settings: LearnerSettings,
+        reference: ReferencePolicy | None = None,
+    ) -> None:
         self.settings = settings
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
@@ -59,7 +66,7 @@ class Learner:
         torch.nn.Module.to(model, torch.device(settings.device))
         self.model = model
         check_head(self.model)
-        self._loss = loss_named(settings.loss)
+        self._objective = Objective(settings, reference)
         self._optimizer = MasterAdamW(self.model, settings.optimizer, DTYPES[settings.dtype])
         prepare_for_training(self.model, gradient_checkpointing=settings.gradient_checkpointing)
 
@@ -80,7 +87,9 @@ class Learner:
             minimised), ``entropy`` (nats), ``mismatch_kl`` (recorded against current policy, k3),
             ``ratio_ess`` (effective sample size, 0..1), all at the batch's first optimizer step,
             where policy and data belong together. Over all steps: ``clip_frac`` and ``grad_norm``
-            (means; the norm is the one before clipping), ``ratio_max``. Besides: ``lr``,
+            (means; the norm is the one before clipping), ``ratio_max``. With a KL penalty:
+            ``reference_kl``. With a correction, at the first step: ``correction_weight_mean``,
+            ``correction_truncated_frac``, ``correction_masked_frac``. Besides: ``lr``,
             ``tokens_per_s``, ``fill`` (share of computed cells that are no padding), counts
             (``num_*``, ``zero_variance_*``), seconds (``time_*``). A batch without any signal
             takes no optimizer step (``num_optimizer_steps`` 0).
@@ -99,16 +108,17 @@ class Learner:
         packed = perf_counter()
         tally = _Tally(microbatches, self.settings.updates_per_batch, progress)
         steps: list[tuple[dict[str, float], StepReport]] = []
+        self._objective.begin(batch.counts)
         if microbatches:
             for _ in range(self.settings.updates_per_batch):
-                sums = self._gradient(batch, microbatches, tally)
+                sums = self._gradient(microbatches, tally)
                 stepping = perf_counter()
                 steps.append((sums, self._optimizer.step()))
                 tally.optimizer_seconds += perf_counter() - stepping
         seconds = perf_counter() - started
         return {
             **batch.metrics,
-            **_step_metrics(steps),
+            **step_metrics(steps),
             **tally.metrics(seconds),
             "lr": steps[-1][1].lr if steps else self.settings.optimizer.lr_at(self.num_updates),
             "num_updates_lifetime": self.num_updates,
@@ -125,46 +135,24 @@ class Learner:
         """
         return snapshot(self.model)
 
-    def _gradient(
-        self, batch: LearnerBatch, microbatches: list[Microbatch], tally: _Tally
-    ) -> dict[str, float]:
+    def _gradient(self, microbatches: list[Microbatch], tally: _Tally) -> dict[str, float]:
         """Add up the gradient of the whole batch; returns the summed statistics."""
-        denominator = self._loss.denominator(batch.counts)
-        totals: dict[str, float] = {}
-        for microbatch in microbatches:
-            loss, sums = self._microbatch_loss(microbatch, denominator)
+        settings = self.settings
+        totals: Sums = {}
+        for index, microbatch in enumerate(microbatches):
+            self._objective.prepare(index, microbatch)
+            current = action_logprobs(
+                self.model,
+                microbatch,
+                settings.temperature,
+                entropy_gradient=settings.entropy_coeff > 0,
+            )
+            loss, sums = self._objective.loss(index, microbatch, current)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.accumulate()
-            for key, value in sums.items():
-                known = totals.get(key, 0.0)
-                totals[key] = max(known, value) if key == "ratio_max" else known + value
+            merge_sums(totals, sums)
             tally.done(microbatch)
-        return totals
-
-    def _microbatch_loss(
-        self, microbatch: Microbatch, denominator: float
-    ) -> tuple[Tensor, dict[str, float]]:
-        coefficient = self.settings.entropy_coeff
-        current = action_logprobs(
-            self.model, microbatch, self.settings.temperature, entropy_gradient=coefficient > 0
-        )
-        inputs = LossInputs(
-            logprobs_N=current.logprobs_N,
-            behaviour_logprobs_N=microbatch.behaviour_logprobs_N,
-            advantages_N=microbatch.advantages_N,
-            mask_N=torch.ones_like(microbatch.targets_N, dtype=torch.bool),
-            sequence_N=microbatch.sequence_N,
-        )
-        losses_N = self._loss.token_losses(inputs, self.settings.clip)
-        if coefficient > 0:
-            losses_N = losses_N - coefficient * current.entropy_N
-        loss = losses_N.sum() / denominator
-        sums = {
-            **loss_sums(inputs, self.settings.clip),
-            "policy_loss": float(loss.detach()),
-            "entropy": float(current.entropy_N.detach().double().sum()),
-        }
-        return loss, sums
+        return {key: float(value) for key, value in totals.items()}
 
     def save(
         self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
@@ -253,25 +241,6 @@ class _Tally:
             "time_gradient": perf_counter() - self._started - self.optimizer_seconds,
             "time_optimizer": self.optimizer_seconds,
         }
-
-
-def _step_metrics(steps: Sequence[tuple[dict[str, float], StepReport]]) -> dict[str, float]:
-    if not steps:
-        names = ("policy_loss", "entropy", "mismatch_kl", "clip_frac", "grad_norm", "ratio_max")
-        return {**dict.fromkeys(names, 0.0), "ratio_ess": 1.0, "num_optimizer_steps": 0}
-    first = steps[0][0]
-    tokens = first["tokens"]
-    norms = [report.grad_norm for _, report in steps if math.isfinite(report.grad_norm)]
-    return {
-        "policy_loss": first["policy_loss"],
-        "entropy": first["entropy"] / tokens,
-        "mismatch_kl": first["mismatch_kl"] / tokens,
-        "ratio_ess": first["ratio"] ** 2 / (tokens * max(first["ratio_squared"], 1e-300)),
-        "clip_frac": sum(s["clipped"] for s, _ in steps) / (tokens * len(steps)),
-        "ratio_max": max(s["ratio_max"] for s, _ in steps),
-        "grad_norm": sum(norms) / len(norms) if norms else math.nan,
-        "num_optimizer_steps": sum(report.applied for _, report in steps),
-    }
 
 
 def _rng_state() -> dict[str, Tensor]:

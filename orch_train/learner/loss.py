@@ -1,62 +1,58 @@
-"""Policy losses: pure tensor functions of one small input.
+"""The policy losses by name: a surrogate per token, and what its sum is divided by.
 
-A loss maps a flat stream of N action tokens to one loss per token; the learner sums them over all
-micro-batches and divides once by a number that is known before the first one. The hard decision:
-that division is not part of the loss function, because any mean taken inside a micro-batch makes
-the gradient depend on how the batch happened to be cut.
+A loss is a pure tensor function over N action tokens; the learner sums it over all micro-batches
+and divides once by a number that is known before the first one. The hard decision: that division
+is not part of the surrogate, because any mean taken inside a micro-batch makes the gradient
+depend on how the batch happened to be cut. A mean inside a *sequence* is safe (sequences are
+never cut), and a loss may ask for it.
+
+| name      | surrogate          | mean over                                                    |
+|-----------|--------------------|--------------------------------------------------------------|
+| `grpo`    | clipped            | tokens of each trajectory, then trajectories                 |
+| `dapo`    | clipped            | all action tokens of the optimizer step                      |
+| `dr_grpo` | clipped            | trajectories; tokens are divided by a constant length        |
+| `bnpo`    | clipped            | all action tokens of the "local batch": the optimizer step   |
+| `gspo`    | sequence ratio     | tokens of each trajectory, then trajectories                 |
+| `cispo`   | weighted log prob  | all action tokens of the optimizer step                      |
 
 The ratio is to the *recorded* behaviour policy (what the engine said when it sampled the token),
-never to a recomputed one: after a weight update in mid-sequence no single forward pass
-reproduces it.
-
-More losses plug in with :func:`register_loss`.
+never silently to a recomputed one: after a weight update in mid-sequence no single forward pass
+reproduces it. More losses plug in with :func:`register_loss`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from orch_env.types import OrchError
+from orch_train.learner.loss_inputs import ClipRange, LossInputs, sequence_lengths
+from orch_train.learner.surrogates import (
+    clipped_sequences,
+    clipped_surrogate,
+    clipped_tokens,
+    clipped_weights,
+    sequence_surrogate,
+    weighted_logprob,
+)
 
-MAX_LOG_RATIO = 20.0
-"""Log-ratios are clamped to this before ``exp``: e^20 is far outside any clip range and finite."""
-
-
-@dataclass(frozen=True)
-class LossInputs:
-    """N action tokens of whole sequences, in stream order.
-
-    Attributes:
-        logprobs_N: under the current policy, with gradient; float32.
-        behaviour_logprobs_N: recorded when the token was sampled; no gradient, finite.
-        advantages_N: advantage of each token; no gradient.
-        mask_N: True where the token is trained; the rest must not reach any reduction.
-        sequence_N: index of the token's sequence within this micro-batch (sequences are never
-            cut between micro-batches), for losses at sequence level.
-    """
-
-    logprobs_N: Tensor
-    behaviour_logprobs_N: Tensor
-    advantages_N: Tensor
-    mask_N: Tensor
-    sequence_N: Tensor
-
-
-@dataclass(frozen=True)
-class ClipRange:
-    """The trust region of the ratio: ``[1 - low, 1 + high]``."""
-
-    low: float = 0.2
-    high: float = 0.2
+__all__ = [
+    "LOSSES",
+    "BatchCounts",
+    "ClipRange",
+    "LossInputs",
+    "PolicyLoss",
+    "clipped_surrogate",
+    "loss_named",
+    "register_loss",
+]
 
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """What a loss may be divided by: counts over the whole optimizer step.
+    """What a loss may be divided by: counts over the whole optimizer step, on all devices.
 
     Attributes:
         action_tokens: trained tokens.
@@ -71,48 +67,69 @@ class BatchCounts:
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """A registered loss.
+    """A registered loss: how a token is scored, and what the sum over tokens is divided by.
 
     Attributes:
         token_losses: ``(inputs, clip) -> losses_N``; zero where ``mask_N`` is False.
         denominator: what the sum over the whole optimizer step is divided by.
+        sequence_mean: also divide each token by the number of trained tokens of its sequence.
+        clipped: ``(inputs, clip) -> bool_N``: tokens that the trust region holds back, for the
+            metric ``clip_frac``.
     """
 
     token_losses: Callable[[LossInputs, ClipRange], Tensor]
     denominator: Callable[[BatchCounts], float]
+    sequence_mean: bool = False
+    clipped: Callable[[LossInputs, ClipRange], Tensor] = clipped_tokens
+
+    def total(self, losses_N: Tensor, inputs: LossInputs, counts: BatchCounts) -> Tensor:
+        """This micro-batch's part of the loss: add these up, and divide by nothing more.
+
+        Args:
+            losses_N: per token, zero where masked; other penalties may have been added.
+            inputs: the tokens.
+            counts: of the whole optimizer step.
+        """
+        if self.sequence_mean:
+            losses_N = losses_N / sequence_lengths(inputs, losses_N.dtype)
+        return losses_N.sum() / self.denominator(counts)
 
 
-def log_ratio(inputs: LossInputs) -> Tensor:
-    """Clamped ``log(pi / mu)`` per token, 0 where masked (so that NaN cannot leak through)."""
-    difference_N = inputs.logprobs_N - inputs.behaviour_logprobs_N
-    return torch.where(inputs.mask_N, difference_N, 0.0).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-
-
-def clipped_surrogate(inputs: LossInputs, clip: ClipRange) -> Tensor:
-    """``-min(ratio * A, clip(ratio, 1 - low, 1 + high) * A)`` per token.
-
-    PPO's objective (Schulman et al. 2017, arXiv 1707.06347, equation 7), as GRPO uses it
-    (arXiv 2402.03300, equation 3), with separate bounds (DAPO's clip-higher, arXiv 2503.14476).
-    """
-    ratio_N = log_ratio(inputs).exp()
-    clipped_N = ratio_N.clamp(1.0 - clip.low, 1.0 + clip.high)
-    losses_N = -torch.minimum(ratio_N * inputs.advantages_N, clipped_N * inputs.advantages_N)
-    return torch.where(inputs.mask_N, losses_N, 0.0)
-
-
-def _per_token(counts: BatchCounts) -> float:
+def _tokens(counts: BatchCounts) -> float:
     return float(max(counts.action_tokens, 1))
 
 
-def _per_constant_length(counts: BatchCounts) -> float:
+def _sequences(counts: BatchCounts) -> float:
+    return float(max(counts.sequences, 1))
+
+
+def _constant_length(counts: BatchCounts) -> float:
     return float(max(counts.sequences * counts.length_constant, 1))
 
 
 LOSSES: dict[str, PolicyLoss] = {
-    # Token level: every action token of the step weighs the same.
-    "grpo": PolicyLoss(clipped_surrogate, _per_token),
-    # Dr.GRPO: a constant length, so that long answers are neither favoured nor punished.
-    "dr_grpo": PolicyLoss(clipped_surrogate, _per_constant_length),
+    # Shao et al. 2024, arXiv 2402.03300, equation 3 (its KL term is `kl_coeff`): every trajectory
+    # weighs the same, so a token of a long one weighs less.
+    "grpo": PolicyLoss(clipped_surrogate, _sequences, sequence_mean=True),
+    # Yu et al. 2025, arXiv 2503.14476, equation 12: token level, every action token weighs the
+    # same. The equation's mean is within a group; here, as in the authors' code, it is over the
+    # batch. Clip-higher and dynamic sampling are `clip_high` and `zero_variance: resample`.
+    "dapo": PolicyLoss(clipped_surrogate, _tokens),
+    # Liu et al. 2025, arXiv 2503.20783, section 3.2: a constant length, so that long answers are
+    # neither favoured nor punished.
+    "dr_grpo": PolicyLoss(clipped_surrogate, _constant_length),
+    # "Batch-normalised": divided by the active tokens of the *local batch*. Elsewhere that is one
+    # micro-batch, so the gradient changes with the micro-batch size. The only normaliser that
+    # does not is the whole optimizer step's count, so here the local batch is the optimizer step,
+    # and the value then equals `dapo`. (Not the Beta normalisation of arXiv 2506.02864, which is
+    # about advantages.)
+    "bnpo": PolicyLoss(clipped_surrogate, _tokens),
+    # Zheng et al. 2025, arXiv 2507.18071, equation 5.
+    "gspo": PolicyLoss(
+        sequence_surrogate, _sequences, sequence_mean=True, clipped=clipped_sequences
+    ),
+    # MiniMax-M1, arXiv 2506.13585, equation 4.
+    "cispo": PolicyLoss(weighted_logprob, _tokens, clipped=clipped_weights),
 }
 
 
@@ -136,27 +153,3 @@ def loss_named(name: str) -> PolicyLoss:
     if name not in LOSSES:
         raise OrchError(f"loss {name!r} is unknown; use one of {', '.join(LOSSES)}")
     return LOSSES[name]
-
-
-@torch.no_grad()
-def loss_sums(inputs: LossInputs, clip: ClipRange) -> Mapping[str, float]:
-    """Additive statistics of one micro-batch (``ratio_max`` is a maximum).
-
-    ``mismatch_kl`` sums the k3 estimate of KL(behaviour || current), ``ratio - 1 - log ratio``
-    (Schulman 2020, "Approximating KL divergence"): never negative, unbiased under the behaviour
-    policy. ``clipped`` counts tokens whose gradient the clip removes: ratio above the range with
-    a positive advantage, below it with a negative one.
-    """
-    log_ratio_N = log_ratio(inputs)[inputs.mask_N].double()
-    ratio_N, advantages_N = log_ratio_N.exp(), inputs.advantages_N[inputs.mask_N]
-    clipped_N = ((ratio_N > 1.0 + clip.high) & (advantages_N > 0)) | (
-        (ratio_N < 1.0 - clip.low) & (advantages_N < 0)
-    )
-    return {
-        "tokens": float(ratio_N.numel()),
-        "mismatch_kl": float((ratio_N - 1.0 - log_ratio_N).sum()),
-        "clipped": float(clipped_N.sum()),
-        "ratio": float(ratio_N.sum()),
-        "ratio_squared": float(ratio_N.square().sum()),
-        "ratio_max": float(ratio_N.max()) if ratio_N.numel() else 0.0,
-    }

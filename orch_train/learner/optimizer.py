@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,8 +17,7 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
-
-Schedule: TypeAlias = Literal["constant", "linear"]
+from orch_train.learner.lr_schedule import Schedule, check_schedule, lr_factor
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,10 @@ class OptimizerSettings:
         eps: added to the root of the running square.
         weight_decay: decoupled, on matrices only (norms and biases are left alone).
         grad_clip: bound on the global norm of the gradient.
-        lr_schedule: after warm-up, ``constant``, or ``linear`` down to 0 at ``total_updates``.
+        lr_schedule: after warm-up, ``constant``, or ``linear`` or ``cosine`` down to 0 at
+            ``total_updates``.
         warmup_updates: optimizer steps over which the rate rises linearly from 0.
-        total_updates: end of the linear schedule.
+        total_updates: end of a schedule that falls.
         max_bad_gradients: this many gradients in a row that are not finite end the run.
     """
 
@@ -51,21 +50,14 @@ class OptimizerSettings:
     def __post_init__(self) -> None:
         if not self.lr > 0 or not self.grad_clip > 0 or self.weight_decay < 0:
             raise OrchError("lr and grad_clip must be above 0, weight_decay not negative")
-        if self.lr_schedule not in ("constant", "linear"):
-            raise OrchError(f"lr_schedule must be constant or linear, got {self.lr_schedule!r}")
-        if self.lr_schedule == "linear" and (self.total_updates or 0) <= self.warmup_updates:
-            raise OrchError("lr_schedule 'linear' needs total_updates above warmup_updates")
-        if self.warmup_updates < 0 or self.max_bad_gradients < 1:
-            raise OrchError("warmup_updates must be at least 0 and max_bad_gradients at least 1")
+        check_schedule(self.lr_schedule, self.warmup_updates, self.total_updates)
+        if self.max_bad_gradients < 1:
+            raise OrchError(f"max_bad_gradients must be at least 1, got {self.max_bad_gradients}")
 
     def lr_at(self, update: int) -> float:
         """Learning rate of the optimizer step with this number (from 0)."""
-        if update < self.warmup_updates:
-            return self.lr * (update + 1) / self.warmup_updates
-        if self.lr_schedule == "constant":
-            return self.lr
-        total = self.total_updates or 0
-        return self.lr * max(total - update, 0) / (total - self.warmup_updates)
+        factor = lr_factor(self.lr_schedule, update, self.warmup_updates, self.total_updates)
+        return self.lr * factor
 
 
 @dataclass(frozen=True)

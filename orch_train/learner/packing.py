@@ -50,8 +50,10 @@ class TrainingSequence:
         return len(self.ids_T)
 
     @classmethod
-    def from_trace(cls, trace: TokenTrace, advantage: float = 1.0) -> TrainingSequence:
-        """Take a trace with one advantage for all of its action tokens.
+    def from_trace(
+        cls, trace: TokenTrace, advantage: float | NDArray[np.float32] = 1.0
+    ) -> TrainingSequence:
+        """Take a trace with an advantage for all of its action tokens, or for each.
 
         What follows the last action predicts nothing that is trained, so it is left out.
         """

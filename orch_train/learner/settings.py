@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from orch_env.types import OrchError
 from orch_train.learner.advantages import ADVANTAGES
+from orch_train.learner.corrections import Correction, CorrectionKind
+from orch_train.learner.kl_penalty import KLEstimator
 from orch_train.learner.loss import ClipRange, loss_named
 from orch_train.learner.optimizer import OptimizerSettings
 from orch_train.learner.packing import Layout
@@ -31,7 +33,17 @@ class LearnerSettings:
             never changes a gradient.
         layout: how micro-batches are laid out, see :mod:`orch_train.learner.packing`.
         temperature: the sampling temperature of the rollouts, above 0.
-        entropy_coeff: weight of an entropy bonus per action token.
+        entropy_coeff: weight of an entropy bonus, a mean over action tokens.
+        kl_coeff: weight of the KL penalty against the reference policy, per token like the loss;
+            above 0 the learner must be given a reference.
+        kl_estimator: see :mod:`orch_train.learner.kl_penalty`.
+        correction: of the mismatch between sampling and learning, see
+            :mod:`orch_train.learner.corrections`.
+        correction_cap: largest importance weight.
+        correction_mask: band around 1 for the geometric mean ratio of a trajectory; outside of it
+            the trajectory is not learnt from.
+        credit: ``trajectory``: one advantage for all tokens of a trajectory; ``turn``: one per
+            message, see :mod:`orch_train.learner.credit`.
         zero_variance: groups whose rewards are all equal. ``keep``: their tokens count in the
             loss's denominator; ``drop``: they do not. No forward pass is spent on either.
         gradient_checkpointing: recompute activations in the backward pass.
@@ -42,7 +54,7 @@ class LearnerSettings:
     """
 
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    loss: str = "grpo"
+    loss: str = "dapo"
     clip_low: float = 0.2
     clip_high: float = 0.2
     advantage: str = "group_mean"
@@ -53,6 +65,12 @@ class LearnerSettings:
     layout: Layout = "rows"
     temperature: float = 1.0
     entropy_coeff: float = 0.0
+    kl_coeff: float = 0.0
+    kl_estimator: KLEstimator = "k3"
+    correction: CorrectionKind = "none"
+    correction_cap: float = 2.0
+    correction_mask: tuple[float, float] | None = None
+    credit: Literal["trajectory", "turn"] = "trajectory"
     zero_variance: Literal["keep", "drop"] = "keep"
     gradient_checkpointing: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -65,6 +83,8 @@ class LearnerSettings:
         choices: dict[str, tuple[str, ...]] = {
             "advantage": tuple(ADVANTAGES),
             "zero_variance": ("keep", "drop"),
+            "kl_estimator": ("k1", "k2", "k3"),
+            "credit": ("trajectory", "turn"),
             "dtype": ("float32", "bfloat16"),
             "layout": ("rows", "packed"),
         }
@@ -82,13 +102,24 @@ class LearnerSettings:
             )
         if not 0 < self.clip_low < 1 or not self.clip_high > 0 or not self.advantage_eps > 0:
             raise OrchError("clip_low must be in (0, 1), clip_high and advantage_eps above 0")
-        if self.entropy_coeff < 0:
-            raise OrchError(f"entropy_coeff must not be negative, got {self.entropy_coeff}")
+        if self.entropy_coeff < 0 or self.kl_coeff < 0:
+            raise OrchError("entropy_coeff and kl_coeff must not be negative")
+        Correction(self.correction, self.correction_cap, self.correction_mask)
 
     @property
     def clip(self) -> ClipRange:
         """The ratio's trust region."""
         return ClipRange(self.clip_low, self.clip_high)
+
+    @property
+    def correction_settings(self) -> Correction:
+        """How the mismatch between sampling and learning is corrected."""
+        return Correction(self.correction, self.correction_cap, self.correction_mask)
+
+    @property
+    def needs_every_trajectory(self) -> bool:
+        """Whether a trajectory with advantage 0 has a gradient too."""
+        return self.entropy_coeff > 0 or self.kl_coeff > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for checkpoints."""
@@ -99,4 +130,7 @@ class LearnerSettings:
         """Undo :meth:`to_dict`."""
         optimizer = dict(data["optimizer"])
         optimizer["betas"] = tuple(optimizer["betas"])
-        return cls(**{**data, "optimizer": OptimizerSettings(**optimizer)})
+        known = {**data, "optimizer": OptimizerSettings(**optimizer)}
+        if known.get("correction_mask") is not None:
+            known["correction_mask"] = tuple(known["correction_mask"])
+        return cls(**known)

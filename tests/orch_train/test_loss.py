@@ -16,9 +16,9 @@ from orch_train.learner.loss import (
     PolicyLoss,
     clipped_surrogate,
     loss_named,
-    loss_sums,
     register_loss,
 )
+from orch_train.learner.statistics import loss_sums
 
 CLIP = ClipRange(0.2, 0.3)
 
@@ -70,7 +70,7 @@ def test_masked_tokens_reach_neither_loss_nor_gradient_nor_metrics(behaviour: fl
     assert given.logprobs_N.grad is not None
     assert losses_N[1] == 0 and given.logprobs_N.grad[1] == 0
     assert torch.isfinite(losses_N).all() and torch.isfinite(given.logprobs_N.grad).all()
-    assert loss_sums(given, CLIP)["tokens"] == 1
+    assert loss_sums(given, LOSSES["dapo"], CLIP)["tokens"] == 1
 
 
 def test_a_huge_log_ratio_stays_finite() -> None:
@@ -85,7 +85,7 @@ def test_a_huge_log_ratio_stays_finite() -> None:
 
 def test_statistics_by_hand() -> None:
     given = inputs([1.5, 0.5, 1.5, 1.0], [1.0, -1.0, -1.0, 1.0])
-    sums = loss_sums(given, CLIP)
+    sums = loss_sums(given, LOSSES["dapo"], CLIP)
     k3 = 2 * (1.5 - 1 - math.log(1.5)) + (0.5 - 1 - math.log(0.5))
     assert sums["mismatch_kl"] == pytest.approx(k3, rel=1e-6)
     assert sums["clipped"] == 2  # not the third: too likely, but bad
@@ -98,13 +98,13 @@ def test_mismatch_is_the_kl_divergence_under_the_behaviour_policy() -> None:
     estimates = []
     for token in range(3):
         given = inputs([float(pi[token] / mu[token])], [0.0])
-        estimates.append(loss_sums(given, CLIP)["mismatch_kl"] * float(mu[token]))
+        estimates.append(loss_sums(given, LOSSES["dapo"], CLIP)["mismatch_kl"] * float(mu[token]))
     assert sum(estimates) == pytest.approx(float((mu * (mu / pi).log()).sum()), rel=1e-6)
 
 
-def test_grpo_divides_by_tokens_and_dr_grpo_by_a_constant_length() -> None:
+def test_dapo_divides_by_tokens_and_dr_grpo_by_a_constant_length() -> None:
     counts = BatchCounts(action_tokens=30, sequences=4, length_constant=100)
-    assert LOSSES["grpo"].denominator(counts) == 30
+    assert LOSSES["dapo"].denominator(counts) == 30
     assert LOSSES["dr_grpo"].denominator(counts) == 400
 
 

@@ -1,0 +1,69 @@
+"""The reference policy of the KL penalty: where its log-probabilities come from.
+
+The hard decision: nothing is loaded until the first micro-batch asks, so a run without a penalty
+pays nothing, and a policy trained through adapters is its own reference: the base weights with
+the adapters switched off, without a second copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from orch_train.learner.logprobs import action_logprobs, check_head
+from orch_train.learner.packing import Microbatch
+
+
+class ReferencePolicy(Protocol):
+    """A policy that is never trained."""
+
+    def logprobs(self, microbatch: Microbatch, temperature: float) -> Tensor:
+        """Log-probabilities of the micro-batch's N action tokens; float32, no gradient."""
+        ...
+
+
+class FrozenReference:
+    """A model of its own, loaded at first use.
+
+    Args:
+        load: returns the model on its device and in its dtype.
+    """
+
+    def __init__(self, load: Callable[[], PreTrainedModel]) -> None:
+        self._load = load
+        self._model: PreTrainedModel | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the model takes memory already."""
+        return self._model is not None
+
+    def logprobs(self, microbatch: Microbatch, temperature: float) -> Tensor:
+        """See :class:`ReferencePolicy`."""
+        if self._model is None:
+            self._model = self._load()
+            torch.nn.Module.eval(self._model)
+            self._model.requires_grad_(False)
+            check_head(self._model)
+        with torch.no_grad():
+            return action_logprobs(self._model, microbatch, temperature).logprobs_N
+
+
+class AdapterFreeReference:
+    """The trained model itself without its adapters.
+
+    Args:
+        model: has the context manager ``disable_adapter`` (peft).
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def logprobs(self, microbatch: Microbatch, temperature: float) -> Tensor:
+        """See :class:`ReferencePolicy`."""
+        with torch.no_grad(), self._model.disable_adapter():
+            return action_logprobs(self._model, microbatch, temperature).logprobs_N

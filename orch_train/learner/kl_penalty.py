@@ -46,5 +46,5 @@ def kl_estimate(
     if estimator == "k2":
         return difference_N.square() / 2
     if estimator == "k3":
-        return (-difference_N).exp() - 1.0 + difference_N
+        return (-difference_N).expm1() + difference_N
     raise OrchError(f"kl_estimator {estimator!r} is unknown; use k1, k2 or k3")

@@ -24,7 +24,10 @@ CLIP = ClipRange(0.2, 0.3)
 
 
 def inputs(
-    ratios: list[float], advantages: list[float], mask: list[bool] | None = None
+    ratios: list[float],
+    advantages: list[float],
+    mask: list[bool] | None = None,
+    sequences: list[int] | None = None,
 ) -> LossInputs:
     """Tokens whose probability ratios are these."""
     behaviour = torch.full((len(ratios),), -1.0)
@@ -34,8 +37,105 @@ def inputs(
         behaviour_logprobs_N=behaviour,
         advantages_N=torch.tensor(advantages),
         mask_N=torch.tensor(mask or [True] * len(ratios)),
-        sequence_N=torch.zeros(len(ratios), dtype=torch.long),
+        sequence_N=torch.tensor(sequences or [0] * len(ratios)),
     )
+
+
+# Three tokens of one trajectory (advantage 1) and one of another (advantage -2).
+RATIOS, ADVANTAGES, SEQUENCES = [1.1, 1.5, 0.5, 0.6], [1.0, 1.0, 1.0, -2.0], [0, 0, 0, 1]
+COUNTS = BatchCounts(action_tokens=4, sequences=2, length_constant=10)
+# Clipped surrogates: -min(1.1, 1.1) = -1.1; -min(1.5, 1.3) = -1.3; -min(0.5, 0.8) = -0.5;
+# -min(0.6 * -2, 0.8 * -2) = -min(-1.2, -1.6) = 1.6.
+# GSPO's first ratio: (1.1 * 1.5 * 0.5)^(1/3) = 0.825^(1/3) = 0.93789 (inside the range), its
+# second 0.6. CISPO: r capped at 1.3, times the current logprob -1 + log r.
+S = 0.825 ** (1 / 3)
+
+
+def _cispo(ratio: float, advantage: float) -> float:
+    return -min(ratio, 1.3) * advantage * (-1.0 + math.log(ratio))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("grpo", ((-1.1 - 1.3 - 0.5) / 3 + 1.6) / 2),
+        ("dapo", (-1.1 - 1.3 - 0.5 + 1.6) / 4),
+        ("bnpo", (-1.1 - 1.3 - 0.5 + 1.6) / 4),
+        ("dr_grpo", (-1.1 - 1.3 - 0.5 + 1.6) / (2 * 10)),
+        ("gspo", ((-S - S - S) / 3 + 1.6) / 2),
+        ("cispo", (_cispo(1.1, 1) + _cispo(1.5, 1) + _cispo(0.5, 1) + _cispo(0.6, -2)) / 4),
+    ],
+)
+def test_each_loss_by_hand(name: str, expected: float) -> None:
+    given = inputs(RATIOS, ADVANTAGES, sequences=SEQUENCES)
+    loss = LOSSES[name]
+    value = loss.total(loss.token_losses(given, CLIP), given, COUNTS)
+    assert value.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # d(-min(r A, ...))/d log pi = -r A where not clipped, else 0.
+        ("grpo", [-1.1 / 6, 0.0, -0.5 / 6, 0.0]),
+        ("dapo", [-1.1 / 4, 0.0, -0.5 / 4, 0.0]),
+        # d s / d log pi_t = s / 3, for each of three equal terms: -3 * s / 3 / 3 / 2 = -s / 6.
+        ("gspo", [-S / 6, -S / 6, -S / 6, 0.0]),
+        # -min(r, 1.3) A: the clipped token keeps a gradient.
+        ("cispo", [-1.1 / 4, -1.3 / 4, -0.5 / 4, 1.2 / 4]),
+    ],
+)
+def test_the_gradient_of_each_kind_of_loss_by_hand(name: str, expected: list[float]) -> None:
+    given = inputs(RATIOS, ADVANTAGES, sequences=SEQUENCES)
+    loss = LOSSES[name]
+    loss.total(loss.token_losses(given, CLIP), given, COUNTS).backward()
+    assert given.logprobs_N.grad is not None
+    assert given.logprobs_N.grad.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "clipped"),
+    [
+        ("dapo", [False, True, False, True]),
+        ("gspo", [False, False, False, True]),
+        ("cispo", [False, True, False, False]),
+    ],
+)
+def test_clipped_counts_the_tokens_that_the_loss_holds_back(name: str, clipped: list[bool]) -> None:
+    given = inputs(RATIOS, ADVANTAGES, sequences=SEQUENCES)
+    assert LOSSES[name].clipped(given, CLIP).tolist() == clipped
+    sums = loss_sums(given, LOSSES[name], CLIP)
+    assert sums["clipped"] == sum(clipped)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("behaviour", [math.nan, -math.inf, 0.0])
+def test_no_loss_lets_a_masked_token_into_a_reduction(name: str, behaviour: float) -> None:
+    loss = LOSSES[name]
+    alone = inputs(RATIOS[:3], ADVANTAGES[:3], sequences=[0, 0, 0])
+    given = inputs([*RATIOS[:3], 1.0], [*ADVANTAGES[:3], 5.0], [True] * 3 + [False], [0, 0, 0, 0])
+    given.behaviour_logprobs_N[3] = behaviour
+    values = []
+    for tokens in (alone, given):
+        value = loss.total(loss.token_losses(tokens, CLIP), tokens, COUNTS)
+        value.backward()
+        values.append(value.item())
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+    assert alone.logprobs_N.grad is not None and given.logprobs_N.grad is not None
+    torch.testing.assert_close(given.logprobs_N.grad[:3], alone.logprobs_N.grad)
+    assert given.logprobs_N.grad[3] == 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_on_policy_every_loss_has_the_gradient_of_the_plain_policy_gradient(name: str) -> None:
+    """At ratio 1 they differ in how tokens are weighted, not in direction."""
+    given = inputs([1.0] * 4, ADVANTAGES, sequences=SEQUENCES)
+    loss = LOSSES[name]
+    loss.total(loss.token_losses(given, CLIP), given, COUNTS).backward()
+    weights = [1 / 3, 1 / 3, 1 / 3, 1.0] if loss.sequence_mean else [1.0] * 4
+    expected = [-a * w / loss.denominator(COUNTS) for a, w in zip(ADVANTAGES, weights, strict=True)]
+    assert given.logprobs_N.grad is not None
+    assert given.logprobs_N.grad.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,33 +7,38 @@ the order of packing changes the gradient.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
 from orch_train.atomic_folder import written_whole
 from orch_train.learner.batch import make_batch
-from orch_train.learner.logprobs import action_logprobs, check_head
+from orch_train.learner.dealing import share_of
+from orch_train.learner.logprobs import check_head
+from orch_train.learner.lora import add_adapters, save_adapter
 from orch_train.learner.objective import Objective
 from orch_train.learner.optimizer import MasterAdamW, StepReport
-from orch_train.learner.packing import Microbatch, make_microbatches
-from orch_train.learner.reference import ReferencePolicy
+from orch_train.learner.packing import Microbatch
+from orch_train.learner.ranks import OneProcess, Ranks
+from orch_train.learner.reference import AdapterFreeReference, ReferencePolicy
+from orch_train.learner.saved_state import (
+    SavedState,
+    random_state,
+    read_state,
+    restore_random_state,
+    write_state,
+)
 from orch_train.learner.settings import LearnerSettings
 from orch_train.learner.statistics import Sums, merge_sums, step_metrics
 from orch_train.learner.training_mode import prepare_for_training, snapshot
 from orch_train.model import DTYPES, load_model, save_model
 from orch_train.trajectory import Group
-
-LEARNER_SCHEMA = 1
 
 Progress = Callable[[int, int], None]
 """Called after each micro-batch with (tokens done, tokens in all), over all updates of a batch."""
@@ -46,11 +51,14 @@ class Learner:
         model: a causal language model, best loaded in float32 whatever ``settings.dtype`` says;
             it is moved, cast and trained in place.
         settings: see :class:`LearnerSettings`.
-        reference: of the KL penalty; needed where ``settings.kl_coeff`` is above 0.
+        reference: of the KL penalty; needed where ``settings.kl_coeff`` is above 0, except with
+            LoRA, where it defaults to the model without its adapters.
+        ranks: the processes that share the model; ``None``: this one alone.
 
     Raises:
         OrchError: the model's architecture is not supported (see
-            :func:`~orch_train.learner.logprobs.check_head`), or a KL penalty has no reference.
+            :func:`~orch_train.learner.logprobs.check_head`), its adapters cannot be made, or a KL
+            penalty has no reference.
     """
 
     def __init__(
@@ -58,17 +66,25 @@ class Learner:
         model: PreTrainedModel,
         settings: LearnerSettings,
         reference: ReferencePolicy | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.settings = settings
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
         torch.manual_seed(settings.seed)
-        torch.nn.Module.to(model, torch.device(settings.device))
         self.model = model
-        check_head(self.model)
+        self._ranks = ranks or OneProcess()
+        if settings.lora:
+            add_adapters(model, settings.lora)
+        check_head(model)
+        prepare_for_training(model, gradient_checkpointing=settings.gradient_checkpointing)
+        self._policy = self._ranks.place(model, settings.device, DTYPES[settings.dtype])
+        if settings.lora and reference is None:
+            reference = AdapterFreeReference(model, self._policy)
         self._objective = Objective(settings, reference)
-        self._optimizer = MasterAdamW(self.model, settings.optimizer, DTYPES[settings.dtype])
-        prepare_for_training(self.model, gradient_checkpointing=settings.gradient_checkpointing)
+        # A sharded model keeps its best precision and casts what it gathers.
+        kept = torch.float32 if self._ranks.size > 1 else DTYPES[settings.dtype]
+        self._optimizer = MasterAdamW(model, settings.optimizer, kept)
 
     @property
     def num_updates(self) -> int:
@@ -99,7 +115,9 @@ class Learner:
         """
         started = perf_counter()
         batch = make_batch(groups, self.settings)
-        microbatches = make_microbatches(
+        microbatches = share_of(
+            self._ranks.rank,
+            self._ranks.size,
             batch.sequences,
             self.settings.max_tokens_per_microbatch,
             layout=self.settings.layout,
@@ -119,7 +137,8 @@ class Learner:
         return {
             **batch.metrics,
             **step_metrics(steps),
-            **tally.metrics(seconds),
+            **_tally_metrics(self._ranks.gather(tally.counts()), seconds),
+            **tally.times(),
             "lr": steps[-1][1].lr if steps else self.settings.optimizer.lr_at(self.num_updates),
             "num_updates_lifetime": self.num_updates,
             "num_bad_gradients_lifetime": self._optimizer.num_bad_gradients,
@@ -131,86 +150,132 @@ class Learner:
         """A copy of the weights on the CPU, in the dtype that the model computes in.
 
         The names are those of ``model.state_dict()``; tied tensors appear under each of their
-        names and share one memory. Later updates do not change the copy.
+        names and share one memory; adapters are merged in. Later updates do not change the copy.
         """
-        return snapshot(self.model)
+        return self._weights(DTYPES[self.settings.dtype])
 
     def _gradient(self, microbatches: list[Microbatch], tally: _Tally) -> dict[str, float]:
-        """Add up the gradient of the whole batch; returns the summed statistics."""
+        """Add up the gradient of the whole batch; returns the statistics, summed over all ranks."""
         settings = self.settings
         totals: Sums = {}
         for index, microbatch in enumerate(microbatches):
             self._objective.prepare(index, microbatch)
-            current = action_logprobs(
-                self.model,
-                microbatch,
-                settings.temperature,
-                entropy_gradient=settings.entropy_coeff > 0,
+            current = self._policy(
+                microbatch, settings.temperature, entropy_gradient=settings.entropy_coeff > 0
             )
             loss, sums = self._objective.loss(index, microbatch, current)
+            if microbatch.idle:
+                loss, sums = loss * 0.0, {}
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.accumulate()
             merge_sums(totals, sums)
             tally.done(microbatch)
-        return {key: float(value) for key, value in totals.items()}
+        return self._over_all_ranks(totals)
+
+    def _over_all_ranks(self, mine: Sums) -> dict[str, float]:
+        everywhere: Sums = {}
+        for sums in self._ranks.gather({key: float(value) for key, value in mine.items()}):
+            merge_sums(everywhere, {k: torch.tensor(v).double() for k, v in sums.items()})
+        return {key: float(value) for key, value in everywhere.items()}
 
     def save(
         self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
     ) -> None:
         """Write everything that a bit-exact continuation needs, whole or not at all.
 
-        ``model/`` (a normal model folder with the float32 weights; with the tokenizer, if given,
-        it can be evaluated), ``optimizer.safetensors``, ``rng.safetensors``, ``learner.json``.
+        See :mod:`orch_train.learner.saved_state`; with the tokenizer, if given, the model in it
+        can be evaluated.
 
         Raises:
             OrchError: the folder cannot be written.
         """
+        weights, adapter = self._weights(torch.float32), self._adapter_weights()
+        whole = self._ranks.whole
+        optimizer = {k: whole(v).cpu() for k, v in self._optimizer.tensors().items()}
+        if self._ranks.rank:
+            return
         with written_whole(folder) as partial:
-            self.save_model(partial / "model", tokenizer)
-            save_file(
-                {k: v.cpu().contiguous() for k, v in self._optimizer.tensors().items()},
-                partial / "optimizer.safetensors",
+            self._write_model(partial / "model", tokenizer, weights, adapter)
+            state = SavedState(
+                self._optimizer.counters(),
+                self.settings.to_dict(),
+                optimizer,
+                random_state(),
+                adapter,
             )
-            save_file(_rng_state(), partial / "rng.safetensors")
-            record = {
-                "schema": LEARNER_SCHEMA,
-                "counters": self._optimizer.counters(),
-                "settings": self.settings.to_dict(),
-            }
-            (partial / "learner.json").write_text(json.dumps(record, indent=2) + "\n")
+            write_state(partial, state)
 
     def save_model(
         self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
     ) -> None:
-        """Write a normal model folder with the float32 master weights."""
-        state = snapshot(self.model, self._optimizer.master_weights())
-        save_model(self.model, tokenizer, folder, state)
+        """Write a normal model folder with the float32 weights.
+
+        With LoRA the adapters are merged in, and lie by themselves in ``adapter/``, as peft wants
+        them.
+
+        Raises:
+            OrchError: the folder cannot be written.
+        """
+        weights, adapter = self._weights(torch.float32), self._adapter_weights()
+        if self._ranks.rank == 0:
+            self._write_model(folder, tokenizer, weights, adapter)
 
     def load(self, folder: str | os.PathLike[str]) -> None:
         """Go back to a saved state; training continues bit for bit.
 
-        The learner's own settings stay: a new learning rate, say, is deliberate.
+        The learner's own settings stay: a new learning rate, say, is deliberate. Only the
+        adapters must be of the saved rank and scale.
 
         Raises:
             OrchError: the folder is missing, damaged, or of another model.
         """
-        source = Path(folder)
-        for name in ("learner.json", "optimizer.safetensors", "rng.safetensors"):
-            if not (source / name).is_file():
-                raise OrchError(f"{str(folder)!r} is no saved learner: {name} is missing")
-        try:
-            record = json.loads((source / "learner.json").read_text())
-            tensors = load_file(source / "optimizer.safetensors")
-            rng = load_file(source / "rng.safetensors")
-        except (OSError, ValueError, SafetensorError) as problem:
-            raise OrchError(f"saved learner {str(folder)!r} is damaged: {problem}") from problem
-        if not isinstance(record, dict) or record.get("schema") != LEARNER_SCHEMA:
-            raise OrchError(f"saved learner {str(folder)!r} has an unknown schema")
-        weights = load_model(source / "model", "float32").state_dict()
-        self._optimizer.restore(weights, tensors, record["counters"])
-        torch.set_rng_state(rng["cpu"])
-        if "cuda" in rng and torch.cuda.is_available():
-            torch.cuda.set_rng_state(rng["cuda"])
+        saved = read_state(folder)
+        mine = self.settings.to_dict()["lora"]
+        if saved.settings.get("lora") != mine:
+            raise OrchError(
+                f"saved learner {str(folder)!r} has the adapters {saved.settings.get('lora')}, "
+                f"the settings ask for {mine}: model.lora_* must stay as they were"
+            )
+        weights = {**load_model(Path(folder) / "model", "float32").state_dict(), **saved.adapter}
+        part = self._ranks.part
+        self._optimizer.restore(weights, saved.optimizer, saved.counters, part)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if not parameter.requires_grad:
+                    parameter.copy_(part(weights[name].to(parameter.dtype), parameter))
+        restore_random_state(saved.rng)
+
+    def _weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The whole model on the CPU; empty on all ranks but the first."""
+        return snapshot(
+            self.model,
+            self._optimizer.master_weights(),
+            dtype=dtype,
+            whole=self._ranks.whole,
+            keep=self._ranks.rank == 0,
+        )
+
+    def _adapter_weights(self) -> dict[str, Tensor]:
+        """A and B in float32, and the base weights they are added to; empty without LoRA."""
+        masters = self._optimizer.master_weights()
+        return {
+            name: self._ranks.whole(masters.get(name, p).detach()).cpu()
+            for name, p in self.model.named_parameters()
+            if self.settings.lora and (p.requires_grad or ".base_layer." in name)
+        }
+
+    def _write_model(
+        self,
+        folder: str | os.PathLike[str],
+        tokenizer: PreTrainedTokenizerBase | None,
+        weights: dict[str, Tensor],
+        adapter: dict[str, Tensor],
+    ) -> None:
+        with written_whole(folder) as partial:
+            save_model(self.model, tokenizer, partial, weights)
+            if self.settings.lora:
+                own = {name: v for name, v in adapter.items() if ".lora_" in name}
+                save_adapter(partial / "adapter", self.settings.lora, own)
 
 
 class _Tally:
@@ -231,20 +296,28 @@ class _Tally:
         if self._progress is not None:
             self._progress(self._done, self._all)
 
-    def metrics(self, seconds: float) -> dict[str, float]:
-        """``tokens_per_s`` counts tokens without padding over the time of the whole update."""
-        cells = sum(m.num_cells for m in self._microbatches)
+    def counts(self) -> dict[str, int]:
+        """Of this rank: micro-batches, tokens without and with padding, tokens done in all."""
         return {
-            "num_microbatches": len(self._microbatches),
-            "fill": sum(m.num_tokens for m in self._microbatches) / cells if cells else 1.0,
-            "tokens_per_s": self._done / seconds,
+            "microbatches": len(self._microbatches),
+            "tokens": sum(m.num_tokens for m in self._microbatches),
+            "cells": sum(m.num_cells for m in self._microbatches),
+            "done": self._done,
+        }
+
+    def times(self) -> dict[str, float]:
+        """Seconds so far."""
+        return {
             "time_gradient": perf_counter() - self._started - self.optimizer_seconds,
             "time_optimizer": self.optimizer_seconds,
         }
 
 
-def _rng_state() -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+def _tally_metrics(ranks: Sequence[dict[str, int]], seconds: float) -> dict[str, float]:
+    """``tokens_per_s`` counts tokens without padding over the time of the whole update."""
+    count = {key: sum(rank[key] for rank in ranks) for key in ranks[0]}
+    return {
+        "num_microbatches": count["microbatches"],
+        "fill": count["tokens"] / count["cells"] if count["cells"] else 1.0,
+        "tokens_per_s": count["done"] / seconds,
+    }

@@ -8,11 +8,12 @@ of a learning rate of 1e-6 altogether. Gradients of all micro-batches are summed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
@@ -99,7 +100,8 @@ class MasterAdamW:
         self._separate = dtype != torch.float32
         self._master: dict[str, Parameter] = {}
         for name, live in self._live.items():
-            live.data = live.data.float()
+            if live.dtype != torch.float32:
+                live.data = live.data.float()
             self._master[name] = Parameter(live.data.clone()) if self._separate else live
         if self._separate:
             # Parameters only: module.to(dtype) would round the rotary frequencies as well.
@@ -147,7 +149,9 @@ class MasterAdamW:
             OrchError: too many gradients in a row were not finite.
         """
         lr = self.settings.lr_at(self.num_updates)
-        norm = float(torch.nn.utils.clip_grad_norm_(self._master.values(), self.settings.grad_clip))
+        total = torch.nn.utils.clip_grad_norm_(self._master.values(), self.settings.grad_clip)
+        # Of shards it is a sum that every rank holds a part of: the same number for all of them.
+        norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         finite = norm < float("inf")
         if finite:
             for group in self._adamw.param_groups:
@@ -196,6 +200,7 @@ class MasterAdamW:
         weights: Mapping[str, Tensor],
         tensors: Mapping[str, Tensor],
         counters: Mapping[str, int],
+        part: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         """Go back to a saved state.
 
@@ -203,6 +208,7 @@ class MasterAdamW:
             weights: float32 master weights, at least under the names of :meth:`master_weights`.
             tensors: from :meth:`tensors`.
             counters: from :meth:`counters`.
+            part: turns a full tensor into the shard that is laid out like its second argument.
 
         Raises:
             OrchError: the state belongs to another model.
@@ -214,10 +220,13 @@ class MasterAdamW:
         if unknown:
             raise OrchError(f"the saved optimizer knows a parameter {min(unknown)!r} that is new")
         for name, master in self._master.items():
-            master.copy_(weights[name])
+            master.copy_(part(weights[name], master) if part else weights[name])
             # torch keeps the step counter on the CPU or beside the parameter, as it likes it.
             state = {k: tensors[f"{k}/{name}"] for k in _STATE if f"{k}/{name}" in tensors}
-            self._adamw.state[master] = {k: v.to(master.device).clone() for k, v in state.items()}
+            self._adamw.state[master] = {
+                k: (part(v, master) if part and v.ndim else v.to(master.device)).clone()
+                for k, v in state.items()
+            }
         self._publish()
         self.num_updates = counters["num_updates"]
         self.num_bad_gradients = counters["num_bad_gradients"]

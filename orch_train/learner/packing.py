@@ -83,6 +83,8 @@ class Microbatch:
         advantages_N: see :class:`TrainingSequence`.
         sequence_N: index of the sequence within this micro-batch.
         num_tokens: tokens without padding.
+        idle: only there so that every rank of a learner group runs equally many; nothing is
+            learnt from it.
     """
 
     input_ids_BT: Tensor
@@ -95,6 +97,7 @@ class Microbatch:
     advantages_N: Tensor
     sequence_N: Tensor
     num_tokens: int
+    idle: bool = False
 
     @property
     def num_cells(self) -> int:

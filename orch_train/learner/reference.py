@@ -8,14 +8,16 @@ the adapters switched off, without a second copy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from orch_train.learner.logprobs import action_logprobs, check_head
+from orch_train.learner.lora import without_adapters
 from orch_train.learner.packing import Microbatch
+from orch_train.learner.ranks import PolicyForward
 
 
 class ReferencePolicy(Protocol):
@@ -57,13 +59,14 @@ class AdapterFreeReference:
     """The trained model itself without its adapters.
 
     Args:
-        model: has the context manager ``disable_adapter`` (peft).
+        model: has adapters (see :mod:`orch_train.learner.lora`).
+        forward: the model's own forward pass, through which it may be sharded.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, model: PreTrainedModel, forward: PolicyForward) -> None:
+        self._model, self._forward = model, forward
 
     def logprobs(self, microbatch: Microbatch, temperature: float) -> Tensor:
         """See :class:`ReferencePolicy`."""
-        with torch.no_grad(), self._model.disable_adapter():
-            return action_logprobs(self._model, microbatch, temperature).logprobs_N
+        with torch.no_grad(), without_adapters(self._model):
+            return self._forward(microbatch, temperature).logprobs_N

@@ -11,6 +11,7 @@ from orch_env.types import OrchError
 from orch_train.learner.advantages import ADVANTAGES
 from orch_train.learner.corrections import Correction, CorrectionKind
 from orch_train.learner.kl_penalty import KLEstimator
+from orch_train.learner.lora import LoraSettings
 from orch_train.learner.loss import ClipRange, loss_named
 from orch_train.learner.optimizer import OptimizerSettings
 from orch_train.learner.packing import Layout
@@ -50,7 +51,8 @@ class LearnerSettings:
         dtype: what the model computes in; ``bfloat16`` keeps float32 master weights.
         device: torch device.
         num_threads: compute threads of this process; ``None`` leaves torch's choice.
-        seed: seeds torch, for models that draw random numbers in training.
+        seed: seeds torch, for adapters and models that draw random numbers in training.
+        lora: train these adapters instead of the model's own weights.
     """
 
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -77,6 +79,7 @@ class LearnerSettings:
     device: str = "cpu"
     num_threads: int | None = None
     seed: int = 0
+    lora: LoraSettings | None = None
 
     def __post_init__(self) -> None:
         loss_named(self.loss)
@@ -133,4 +136,7 @@ class LearnerSettings:
         known = {**data, "optimizer": OptimizerSettings(**optimizer)}
         if known.get("correction_mask") is not None:
             known["correction_mask"] = tuple(known["correction_mask"])
+        lora = known.get("lora")
+        if lora is not None:
+            known["lora"] = LoraSettings(**{**lora, "targets": tuple(lora["targets"])})
         return cls(**known)

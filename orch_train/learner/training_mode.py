@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from orch_train.learner.lora import ADAPTER, adapted_layers, merged_weight
 
 
 def prepare_for_training(model: PreTrainedModel, *, gradient_checkpointing: bool) -> None:
@@ -27,23 +30,60 @@ def prepare_for_training(model: PreTrainedModel, *, gradient_checkpointing: bool
         model.gradient_checkpointing_disable()  # type: ignore[no-untyped-call]
 
 
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 @torch.no_grad()
 def snapshot(
-    model: PreTrainedModel, instead: Mapping[str, Tensor] | None = None
+    model: PreTrainedModel,
+    instead: Mapping[str, Tensor] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    whole: Callable[[Tensor], Tensor] = _itself,
+    keep: bool = True,
 ) -> dict[str, Tensor]:
-    """Copy the state dict to the CPU; names of one tied tensor share one copy.
+    """Copy the weights to the CPU under the base model's names, adapters merged in.
+
+    Names of one tied tensor share one copy.
 
     Args:
-        model: the model.
+        model: the model, with or without adapters.
         instead: values to copy in place of the model's own, by any one name of each tensor.
+        dtype: of the copied parameters (buffers keep theirs); ``None``: merged weights in float32,
+            all others as they are.
+        whole: turns a shard into the full tensor; called for each tensor in the same order on
+            every rank.
+        keep: ``False`` only takes part in ``whole`` and returns nothing.
     """
-    state = model.state_dict()
-    values = {state[name].data_ptr(): value for name, value in (instead or {}).items()}
+    state = model.state_dict(keep_vars=True)
+    # By identity: a tied tensor is one object under two names.
+    values = {id(state[name]): value for name, value in (instead or {}).items()}
+    layers = adapted_layers(model)
     copies: dict[int, Tensor] = {}
     weights: dict[str, Tensor] = {}
+
+    def full(tensor: Tensor) -> Tensor:
+        return whole(values.get(id(tensor), tensor).detach())
+
     for name, tensor in state.items():
-        key = tensor.data_ptr()
-        if key not in copies:
-            copies[key] = values.get(key, tensor).detach().to("cpu", copy=True)
-        weights[name] = copies[key]
-    return weights
+        owner, _, kind = name.rpartition(".base_layer.")
+        if name.rpartition(".lora_")[0] in layers:
+            continue
+        if id(tensor) not in copies:
+            if owner in layers and kind == "weight":
+                value = _merged(layers[owner], tensor, full)
+            else:
+                value = full(tensor)
+            if not keep:
+                value = value.new_empty(0)
+            elif dtype is not None and isinstance(tensor, nn.Parameter):
+                value = value.to(dtype)
+            copies[id(tensor)] = value.to("cpu", copy=True)
+        weights[f"{owner}.{kind}" if owner in layers else name] = copies[id(tensor)]
+    return weights if keep else {}
+
+
+def _merged(layer: Any, tensor: Tensor, full: Callable[[Tensor], Tensor]) -> Tensor:
+    a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+    return merged_weight(layer, full(tensor), full(a), full(b))

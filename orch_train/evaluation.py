@@ -39,7 +39,7 @@ from orch_train.runners.rollout import GroupRequest, RolloutEnv, RolloutLimits, 
 from orch_train.trajectory import Group, Trajectory
 
 if TYPE_CHECKING:
-    from orch_train.runners.runner_group import RunnerGroup
+    from orch_train.runners.runner_group import GroupSource
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ _BENCHMARK_ARGUMENTS = (
 
 def evaluate_policy(
     settings: Settings,
-    runners: RunnerGroup,
+    runners: GroupSource,
     task_ids: Sequence[str],
     *,
     benchmark: ComplexFuncBenchEnv | None,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orch_env.types import OrchError
+from orch_train.token_trace import NO_VERSION
 from orch_train.trajectory import Group, Trajectory
 
 Result = dict[str, Any]
@@ -74,6 +75,28 @@ def rollout_metrics(groups: Sequence[Group], sample_seconds: float) -> dict[str,
     }
 
 
+def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
+    """``staleness/*``: how old the tokens are that are learned from, in weight versions.
+
+    Args:
+        groups: what is learned from.
+        version: of the weights that learn.
+
+    Returns:
+        ``mean`` and ``max`` over episodes of the version's distance to that of the oldest token;
+        ``spans_mean`` and ``spans_max``: versions that sampled one episode.
+    """
+    traces = [t.trace for group in groups for t in group.trajectories if t.trace.num_actions]
+    ages = [version - trace.oldest_version() for trace in traces]
+    spans = [len({v for v in trace.versions if v != NO_VERSION}) for trace in traces]
+    return {
+        "mean": _mean(ages),
+        "max": max(ages, default=0),
+        "spans_mean": _mean(spans),
+        "spans_max": max(spans, default=0),
+    }
+
+
 def split_sampling(
     seconds: Mapping[str, float], groups: Sequence[Group], runners: int
 ) -> dict[str, float]:
@@ -83,10 +106,13 @@ def split_sampling(
     the number of runners are its share of the wall clock; the rest is the engine's.
 
     Args:
-        seconds: wall clock by phase; ``sample`` among them.
+        seconds: wall clock by phase; without ``sample``, where sampling runs beside all of them,
+            nothing is divided.
         groups: what was sampled.
         runners: number of runner processes; 0 counts as one.
     """
+    if "sample" not in seconds:
+        return dict(seconds)
     env = sum(t.timings.get("env", 0.0) for group in groups for t in group.trajectories)
     env = min(seconds["sample"], env / max(1, runners))
     return {**seconds, "env": env, "generate": seconds["sample"] - env}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orch_train.trajectory import Group
 
 PHASES = {
+    "idle_learner": "wait",
     "generate": "generate",
     "env": "env",
     "learner_update": "learn",

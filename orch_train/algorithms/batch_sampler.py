@@ -8,8 +8,9 @@ then the batch simply has less to learn from. What was drawn is trained or count
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from orch_train.algorithms.task_order import TaskDraw, TaskOrder, stable_seed
 from orch_train.config import Settings
@@ -31,11 +32,13 @@ class SampledBatch:
         groups: in the order in which they were drawn; uniform ones included.
         resampled: groups that were drawn to replace uniform ones.
         rounds: rounds of sampling beyond the first.
+        metrics: further parts of the step's result, by their top-level names.
     """
 
     groups: list[Group]
     resampled: int = 0
     rounds: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -53,8 +56,7 @@ class BatchSampler:
 
     def __init__(self, settings: Settings, runners: RunnerGroup) -> None:
         self._training = settings.training
-        self._temperature = settings.rollouts.temperature
-        self._seed = settings.debugging.seed
+        self._settings = settings
         self._runners = runners
 
     def sample(
@@ -81,7 +83,7 @@ class BatchSampler:
         def more(count: int) -> list[Group]:
             draws = order.draw(count)
             observer.expect(len(draws))
-            requests = [self._request(order, draw, training_step) for draw in draws]
+            requests = [sample_request(self._settings, order, d, training_step) for d in draws]
             return self._runners.sample(
                 requests, on_group=observer.sampled, should_stop=should_stop
             )
@@ -106,13 +108,24 @@ class BatchSampler:
             )
         return SampledBatch(groups, resampled, rounds)
 
-    def _request(self, order: TaskOrder, draw: TaskDraw, training_step: int) -> SampleRequest:
-        group = GroupRequest(
-            id=draw.group,
-            task_id=draw.task_id,
-            env_seed=order.group_seed(draw),
-            sample_seed=stable_seed("sample", self._seed),
-            size=self._training.group_size,
-            training_step=training_step,
-        )
-        return SampleRequest(group, self._temperature)
+
+def sample_request(
+    settings: Settings, order: TaskOrder, draw: TaskDraw, training_step: int
+) -> SampleRequest:
+    """The request of one drawn task: it depends on nothing but the seed and the draw.
+
+    Args:
+        settings: the whole configuration.
+        order: where it was drawn from.
+        draw: the task.
+        training_step: training steps that are done, for rewards that follow a schedule.
+    """
+    group = GroupRequest(
+        id=draw.group,
+        task_id=draw.task_id,
+        env_seed=order.group_seed(draw),
+        sample_seed=stable_seed("sample", settings.debugging.seed),
+        size=settings.training.group_size,
+        training_step=training_step,
+    )
+    return SampleRequest(group, settings.rollouts.temperature)

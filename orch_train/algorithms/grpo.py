@@ -2,9 +2,10 @@
 
 Group relative policy optimization (Shao et al. 2024, arXiv 2402.03300, section 4.1): sample a
 group of episodes per task, score each against its group, take policy-gradient steps, hand the
-weights back to the samplers. This form is synchronous: every episode of a batch is sampled by the
-weights that learn from it. The hard decision: a step is a transaction. Tasks count as consumed
-only once the learner is done with them, so that a step that was abandoned never happened.
+weights back to the samplers. Whether sampling goes in step with the learner or ahead of it
+(``training.max_staleness``) is the business of `sampling` and `streamed_sampling`. The hard
+decision: a step is a transaction. Groups count as trained only once the learner is done with them,
+so that a step that was abandoned never happened.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from types import TracebackType
 from typing import Any
 
 from orch_env.types import OrchError
-from orch_train.algorithms.batch_sampler import BatchSampler, SampledBatch
+from orch_train.algorithms.batch_sampler import SampledBatch
 from orch_train.algorithms.learner_settings import learner_settings
+from orch_train.algorithms.sampling import Sampling, SynchronousSampling
+from orch_train.algorithms.streamed_sampling import StreamedSampling
 from orch_train.algorithms.task_order import TaskOrder
 from orch_train.checkpoint import (
     CheckpointMetadata,
     read_metadata,
+    read_sampled_ahead,
     settings_for,
     write_checkpoint,
 )
@@ -86,7 +90,6 @@ class GRPO:
         self.learner = Learner(
             load_model(self.settings.model.path), learner_settings(self.settings)
         )
-        self._order = TaskOrder(self._tasks.training, self.settings.debugging.seed)
         self._iteration = self._version = 0
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
         self._between_steps = True
@@ -96,29 +99,31 @@ class GRPO:
         self.runners: RunnerGroup = make_runner_group(
             self.settings, self.learner.get_weights(), self._version
         )
-        self._sampler = BatchSampler(self.settings, self.runners)
+        try:
+            self._sampling = self._make_sampling(source)
+        except BaseException:
+            self.runners.stop()
+            raise
 
     # -- the algorithm ----------------------------------------------------------------------
 
     def training_step(self, timers: Timers) -> tuple[SampledBatch, dict[str, float]]:
-        """Sample a batch, learn from it, and hand the new weights to the runners.
+        """Take a sampled batch, learn from it, and hand the new weights to the runners.
 
         Raises:
             SamplingStopped: a stop was requested; nothing has changed.
         """
-        order = self._order.copy()
-        with timers.phase("sample"), self.observer.phase("sample"):
-            batch = self._sampler.sample(
-                order, self.observer, self._stop_requested, training_step=self._iteration
-            )
+        sampling = self._sampling
+        with timers.phase(sampling.wait_phase), self.observer.phase("sample"):
+            batch = sampling.next_batch(self._iteration, self.observer, self._stop_requested)
         with timers.phase("learner_update"), self.observer.phase("learn"):
             self._between_steps = False
             learned = self.learner.update(batch.groups, self.observer.learned)
-            self._order = order
         with timers.phase("synch_weights"), self.observer.phase("sync"):
+            weights = None
             if learned["num_optimizer_steps"] > 0:
-                self._version += 1
-                self.runners.sync_weights(self.learner.get_weights(), self._version)
+                self._version, weights = self._version + 1, self.learner.get_weights()
+            sampling.step_done(weights, self._version)
         return batch, learned
 
     def train(self) -> Result:
@@ -136,22 +141,25 @@ class GRPO:
         timers = Timers()
         batch, learned = self.training_step(timers)
         self.last_batch = batch
-        _warn(learned)
+        _warn(learned, synchronous=self.settings.training.max_staleness == 0)
         weights = reward_weights(self.settings, self._iteration)
         self._iteration += 1
         self._between_steps = True
-        sampled = rollout_metrics(batch.groups, timers.seconds["sample"])
+        # Sampling ahead goes on all the time: its rates are over the whole step.
+        sampling_s = timers.seconds.get("sample", time.perf_counter() - started)
+        sampled = rollout_metrics(batch.groups, sampling_s)
         sampled["groups"].update(batch.counts)
         if weights:
             sampled["reward_weights"] = weights
         result: Result = {
             "training_iteration": self._iteration,
             "weights_seq_no": self._version,
-            "epoch": self._order.epoch,
+            "epoch": self._sampling.epoch,
             **self._count(sampled),
             "env_runners": sampled,
             "learners": {"default_policy": learned},
             "fault_tolerance": dict(self.runners.fault_counts()),
+            **batch.metrics,
         }
         if self._evaluation_is_due():
             # The step is done whatever becomes of its evaluation.
@@ -181,7 +189,7 @@ class GRPO:
         with self.observer.phase("evaluate"):
             return evaluate_policy(
                 self.settings,
-                self.runners,
+                self._sampling,
                 self._tasks.held_out,
                 benchmark=self._benchmark,
                 observer=self.observer,
@@ -217,17 +225,19 @@ class GRPO:
         Raises:
             OrchError: it cannot be written.
         """
+        order, ahead = self._sampling.frontier()
         metadata = CheckpointMetadata(
             training_iteration=self._iteration,
             weights_seq_no=self._version,
             lifetime=dict(self._lifetime),
-            task_order=self._order.state(),
+            task_order=order,
         )
         return write_checkpoint(
             Path(path),
             metadata,
             self.config.to_yaml(),
             lambda folder: self.learner.save(folder, self._tokenizer),
+            ahead,
         )
 
     @classmethod
@@ -254,11 +264,14 @@ class GRPO:
         """
         folder = Path(path)
         self._initial = read_metadata(folder)
+        self._sampling.stop()
         self._restore(folder)
         self.runners.sync_weights(self.learner.get_weights(), self._version)
+        self._sampling = self._make_sampling(folder)
 
     def stop(self) -> None:
-        """End runners and Ray; may be called twice."""
+        """End sampling, runners and Ray; may be called twice."""
+        self._sampling.stop()
         self.runners.stop()
         if self._benchmark is not None:
             self._benchmark.close()
@@ -277,10 +290,29 @@ class GRPO:
     def _restore(self, folder: Path) -> None:
         assert self._initial is not None
         self.learner.load(folder / "learner")
-        self._order.restore(self._initial.task_order)
         self._iteration = self._initial.training_iteration
         self._version = self._initial.weights_seq_no
         self._lifetime.update(self._initial.lifetime)
+
+    def _make_sampling(self, source: Path | None) -> Sampling:
+        """Batches from the first task on, or from where a checkpoint stands."""
+        settings, ahead = self.settings, None
+        order = TaskOrder(self._tasks.training, settings.debugging.seed)
+        if source is not None:
+            assert self._initial is not None
+            order.restore(self._initial.task_order)
+            ahead = read_sampled_ahead(source)
+        if settings.training.max_staleness > 0:
+            step, version = self._iteration, self._version
+            return StreamedSampling(
+                settings, self.runners, order, step=step, version=version, ahead=ahead
+            )
+        if ahead is not None:
+            raise OrchError(
+                f"{source} has {len(ahead.requests)} groups that were sampled ahead of the "
+                "learner: resume it with the training.max_staleness that it was written with"
+            )
+        return SynchronousSampling(settings, self.runners, order)
 
     def _evaluation_is_due(self) -> bool:
         """At the interval, and after the last step."""
@@ -304,11 +336,11 @@ _LIFETIME = {
 }
 
 
-def _warn(learned: Mapping[str, float]) -> None:
+def _warn(learned: Mapping[str, float], *, synchronous: bool) -> None:
     """Say what a reader of the log must not miss."""
     if not learned["num_optimizer_steps"]:
         logger.warning("no group has a spread of rewards: nothing could be learned in this step")
-    elif learned["mismatch_kl"] > MISMATCH_ALARM:
+    elif synchronous and learned["mismatch_kl"] > MISMATCH_ALARM:
         logger.warning(
             "engine and learner disagree about the policy: mismatch KL %.3g (above %g); the "
             "recorded log-probabilities are not those of the weights that learn from them",

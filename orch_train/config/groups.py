@@ -58,7 +58,8 @@ class RolloutSettings(_Frozen):
     """How episodes are sampled, and what ends them.
 
     Attributes:
-        engine: inference engine of the runners: ``torch``, or ``package.module:factory``.
+        engine: inference engine of the runners: ``torch``, ``vllm``, or
+            ``package.module:factory``.
         engine_config: further keyword arguments of that engine.
         temperature: above 0; GRPO needs the sampling distribution.
         max_tokens_per_turn: upper bound on the tokens of one message.
@@ -156,7 +157,9 @@ class TrainingSettings(_Frozen):
             not learnt from; null: all are.
         credit: ``trajectory``: one advantage for a whole episode; ``turn``: each message is
             judged by what was earned from it on, for rewards that say what each turn earned.
-        max_staleness: steps by which sampling may run ahead of the weights; 0 is synchronous.
+        max_staleness: steps by which sampling may run ahead of the weights: 0 samples and learns in
+            turn; from 1 on both go on at the same time, and no token that is learned from is
+            older than this many weight versions.
         zero_variance: groups whose rewards are all equal: ``keep`` (advantage 0), ``drop``, or
             ``resample`` other tasks instead.
         max_resample_rounds: bound on those further rounds; then the batch stays smaller.

@@ -22,7 +22,7 @@ from orch_train.config.reading import nearest
 
 OUR_ENV = "orch_env/ToolOrchestration-v0"
 LOSSES = ("grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo")
-ENGINES = ("torch", "scripted")
+ENGINES = ("torch", "vllm", "scripted")
 BUNDLED_MODELS = Path(__file__).parent.parent / "data"
 GROUPS = tuple(Settings.model_fields)
 
@@ -109,11 +109,6 @@ def _cross_problems(settings: Settings) -> list[str]:
         problems.append(
             f"rollouts.engine: no engine {rollouts.engine!r} (there are: {', '.join(ENGINES)}, "
             "or package.module:factory)"
-        )
-    if training.max_staleness > 0:
-        problems.append(
-            f"training.max_staleness={training.max_staleness}: this version trains synchronously "
-            "only; set it to 0"
         )
     losses = _losses()
     if training.loss not in losses:

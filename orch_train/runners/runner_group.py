@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
@@ -251,6 +251,7 @@ class LocalRunnerGroup:
         if not self._loop.is_closed():
             self.withdraw(list(self._playing))
             self._runner.stop()
+            self._loop.run_until_complete(_cancelled(asyncio.all_tasks(self._loop)))
             self._loop.close()
 
     async def _advance(self, timeout: float) -> None:
@@ -302,7 +303,8 @@ def checked(reply: SampleReply) -> Group | str:
     return reply.failure or "unknown failure"
 
 
-async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    tasks = list(tasks)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

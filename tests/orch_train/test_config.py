@@ -67,14 +67,13 @@ def test_fields_are_checked_against_each_other() -> None:
     message = _problem(
         GRPOConfig()
         .rollouts(max_tokens_per_turn=512, max_context=512, engine="vlm")
-        .training(max_staleness=1, updates_per_batch=9, groups_per_batch=2, group_size=4)
+        .training(updates_per_batch=9, groups_per_batch=2, group_size=4)
         .evaluation(evaluation_interval=5)
         .environment(env_config={"tasks": object()})
     )
     for piece in (
         "rollouts.max_tokens_per_turn (512) must be below rollouts.max_context (512)",
         "no engine 'vlm'",
-        "synchronously",
         "updates_per_batch (9) exceeds the batch's 8 episodes",
         "evaluation.tasks",
         "environment.env_config: must be plain JSON data",

@@ -1,0 +1,206 @@
+"""Sampling ahead of the learner: fresh enough, complete, and stopped or resumed without a loss."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orch_env.types import OrchError
+from orch_train import GRPO, GRPOConfig
+from orch_train.checkpoint import read_sampled_ahead
+from orch_train.progress import SilentObserver
+from orch_train.runners.runner_group import SamplingStopped
+from orch_train.trajectory import Group
+
+LETTERS = "abcdefghijkl"
+
+
+@pytest.fixture
+def streamed(toy_config: GRPOConfig) -> GRPOConfig:
+    """Twelve tasks, two groups a batch: six steps train each of them once."""
+    return toy_config.environment(env_config={"tasks": LETTERS}).training(max_staleness=1)
+
+
+def _ids(algo: GRPO) -> list[str]:
+    assert algo.last_batch is not None
+    return [group.id for group in algo.last_batch.groups]
+
+
+def _versions(algo: GRPO) -> list[int]:
+    assert algo.last_batch is not None
+    return [
+        t.trace.oldest_version() for group in algo.last_batch.groups for t in group.trajectories
+    ]
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_every_task_is_trained_once_and_no_token_is_too_old(
+    streamed: GRPOConfig, ahead: int
+) -> None:
+    seen: Counter[str] = Counter()
+    with streamed.training(max_staleness=ahead).build_algo() as algo:
+        for step in range(6):
+            result = algo.train()
+            seen.update(_ids(algo))
+            assert len(_ids(algo)) == 2
+            assert all(step - ahead <= version <= step for version in _versions(algo))
+            assert result["staleness"]["max"] == step - min(_versions(algo)) <= ahead
+    assert set(seen.values()) == {1} and len(seen) == len(LETTERS)
+
+
+def test_groups_are_sampled_while_the_learner_learns(streamed: GRPOConfig) -> None:
+    sampled = threading.Event()
+
+    class Watcher(SilentObserver):
+        def learned(self, done: int, total: int) -> None:
+            # The learner stands still until the groups of the next batch are back.
+            while len(algo._sampling.frontier()[1].finished) < 2:  # type: ignore[union-attr]
+                assert not sampled.wait(0.01)
+
+    with GRPO(streamed.training(iterations=2), observer=Watcher()) as algo:
+        algo.train()
+        algo.observer = SilentObserver()
+        result = algo.train()
+        assert set(_versions(algo)) == {0} and result["staleness"]["max"] == 1
+        assert result["learner_queue"]["wait_s_mean"] > 0
+        assert result["timers"]["idle_learner"] >= 0 and "sample" not in result["timers"]
+
+
+def test_a_run_has_the_documented_metrics(streamed: GRPOConfig) -> None:
+    with streamed.build_algo() as algo:
+        results = [algo.train() for _ in range(6)]
+    last = results[-1]
+    assert set(last["staleness"]) == {"mean", "max", "spans_mean", "spans_max"}
+    assert last["staleness"]["spans_mean"] >= 1
+    assert last["learner_queue"]["size"] == last["learner_queue"]["num_groups_in_flight"] == 0
+    # Everything that was sampled was trained: the two distributions are the same.
+    assert set(last["sampling_bias"].values()) == {0.0}
+    assert last["num_episodes_lifetime"] == 48
+    assert last["env_runners"]["tokens_per_s"] > 0
+
+
+def test_evaluation_goes_through_the_same_thread_on_the_current_weights(
+    streamed: GRPOConfig,
+) -> None:
+    config = streamed.evaluation(tasks="xyz", evaluation_interval=2)
+    told: list[str] = []
+
+    class Watcher(SilentObserver):
+        def sampled(self, group: Group) -> None:
+            told.append(group.id)
+
+    with GRPO(config, observer=Watcher()) as algo:
+        before = algo.evaluate()
+        assert before["n"] == 3
+        results = [algo.train() for _ in range(2)]
+    assert "evaluation" not in results[0] and results[1]["evaluation"]["n"] == 3
+    assert sum(name.startswith("eval:") for name in told) == 2 * 2 * 3
+    assert len(set(_ids(algo))) == 2
+
+
+def test_a_stopped_step_keeps_what_was_sampled(streamed: GRPOConfig, tmp_path: Path) -> None:
+    with streamed.copy().build_algo() as algo:
+        first = algo.train() and _ids(algo)
+        while len(algo._sampling.frontier()[1].finished) < 2:  # type: ignore[union-attr]
+            threading.Event().wait(0.01)
+        algo.stop_when(lambda: True)
+        # A whole batch is there already; the one after it is what a stop can interrupt.
+        second = algo.train() and _ids(algo)
+        with pytest.raises(SamplingStopped):
+            while True:
+                second += algo.train() and _ids(algo)
+        algo.save_to_path(tmp_path / "half")
+        step = algo.iteration
+    kept = read_sampled_ahead(tmp_path / "half")
+    assert kept is not None and algo.between_steps
+    finished = {group.id: group for group in kept.finished}
+    with GRPO.from_checkpoint(tmp_path / "half") as again:
+        assert again.iteration == step
+        rest = []
+        for _ in range(6 - step):
+            again.train()
+            rest += _ids(again)
+            assert again.last_batch is not None
+            for group in again.last_batch.groups:
+                if group.id in finished:  # these very episodes, and no new ones
+                    old = finished[group.id].trajectories
+                    assert [t.trace.ids for t in group.trajectories] == [t.trace.ids for t in old]
+                    assert [t.reward for t in group.trajectories] == [t.reward for t in old]
+    assert finished.keys() <= set(rest)
+    assert sorted(first + second + rest) == sorted(f"0:letter-{c}" for c in LETTERS)
+
+
+def test_restoring_abandons_what_runs_and_takes_up_the_checkpoint(
+    streamed: GRPOConfig, tmp_path: Path
+) -> None:
+    with streamed.build_algo() as algo:
+        algo.train()
+        first = _ids(algo)
+        algo.save_to_path(tmp_path / "one")
+        for _ in range(2):
+            algo.train()
+        algo.restore_from_path(tmp_path / "one")
+        rest = []
+        for _ in range(5):
+            algo.train()
+            rest += _ids(algo)
+    assert sorted(first + rest) == sorted(f"0:letter-{c}" for c in LETTERS)
+
+
+@pytest.mark.parametrize("change", [{"max_staleness": 0}, {"groups_per_batch": 3}])
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    streamed: GRPOConfig, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    with streamed.copy().build_algo() as algo:
+        algo.train()
+        algo.save_to_path(tmp_path / "one")
+    with pytest.raises(OrchError, match=r"ahead of the learner.*resume"):
+        GRPO.from_checkpoint(tmp_path / "one", config=streamed.copy().training(**change))
+
+
+def test_groups_without_spread_are_replaced_and_handed_over_for_the_books(
+    streamed: GRPOConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = streamed.environment(env_config={"flat": True}).training(
+        zero_variance="resample", max_resample_rounds=2
+    )
+    seen: Counter[str] = Counter()
+    with config.build_algo() as algo:
+        for _ in range(3):
+            result = algo.train()
+            seen.update(_ids(algo))
+            # Two in the batch, and never more than two rounds of two beside them.
+            assert 2 <= len(_ids(algo)) <= 6
+            assert result["env_runners"]["groups"]["resampled"] == len(_ids(algo)) - 2
+    assert set(seen.values()) == {1}
+    assert sum(seen.values()) > 6
+    assert "nothing could be learned" in caplog.text
+
+
+def test_a_problem_of_the_sampling_thread_ends_the_step(
+    streamed: GRPOConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with streamed.build_algo() as algo:
+
+        def broken(timeout: float) -> list[Group]:
+            raise OrchError("no env runner is left")
+
+        monkeypatch.setattr(algo.runners, "poll", broken)
+        with pytest.raises(OrchError, match="no env runner is left"):
+            algo.train()
+        with pytest.raises(OrchError, match="no env runner is left"):
+            algo.train()
+
+
+def test_it_learns_what_the_reward_asks_for(toy_config: GRPOConfig) -> None:
+    config = toy_config.environment(env_config={"tasks": "a", "turns": 1}).training(
+        groups_per_batch=2, group_size=16, lr=2e-2, iterations=20, max_staleness=1
+    )
+    with config.build_algo() as algo:
+        returns = [algo.train()["env_runners"]["episode_return_mean"] for _ in range(20)]
+    assert returns[0] < 0.4
+    assert returns[-1] > 0.9

@@ -40,6 +40,8 @@ class EnvRunnerArgs(TypedDict, total=False):
     num_envs_per_env_runner: int
     num_cpus_per_env_runner: float
     num_gpus_per_env_runner: float
+    tensor_parallel_size: int
+    placement: Literal["auto", "none", "separate", "colocated"]
     max_requests_in_flight_per_env_runner: int | None
     sample_timeout_s: float
     ray_address: str

@@ -85,7 +85,12 @@ class EnvRunnerSettings(_Frozen):
         num_env_runners: Ray actors that sample; 0 runs the same code in this process, without Ray.
         num_envs_per_env_runner: episodes that one runner keeps in flight.
         num_cpus_per_env_runner: CPUs that Ray reserves for a runner; also its compute threads.
-        num_gpus_per_env_runner: GPUs that Ray reserves for a runner.
+        num_gpus_per_env_runner: GPUs that Ray reserves for a runner; a fraction shares one.
+        tensor_parallel_size: GPUs over which the engine of one runner splits its model (``vllm``);
+            then ``num_gpus_per_env_runner`` is the same number.
+        placement: ``separate`` reserves a place for every runner and learner, ``colocated`` puts
+            runner i and learner i on one GPU, ``none`` leaves it to Ray; ``auto``: ``none``
+            without GPUs, else ``separate`` where it fits, else ``colocated``.
         max_requests_in_flight_per_env_runner: groups (of ``training.group_size``) queued at one
             runner; null: enough to fill its environments, and one to spare.
         sample_timeout_s: a runner that has not brought a group back after this long counts as
@@ -97,6 +102,8 @@ class EnvRunnerSettings(_Frozen):
     num_envs_per_env_runner: PositiveInt = 32
     num_cpus_per_env_runner: PositiveFloat = 1.0
     num_gpus_per_env_runner: Amount = 0.0
+    tensor_parallel_size: PositiveInt = 1
+    placement: Literal["auto", "none", "separate", "colocated"] = "auto"
     max_requests_in_flight_per_env_runner: PositiveInt | None = None
     sample_timeout_s: PositiveFloat = 1800.0
     ray_address: str = "local"

@@ -131,6 +131,15 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"training.updates_per_batch ({training.updates_per_batch}) exceeds the batch's "
             f"{episodes} episodes"
         )
+    parallel, gpus = (
+        settings.env_runners.tensor_parallel_size,
+        settings.env_runners.num_gpus_per_env_runner,
+    )
+    if parallel > 1 and gpus != parallel:
+        problems.append(
+            f"env_runners.tensor_parallel_size ({parallel}) needs as many GPUs per runner: set "
+            f"env_runners.num_gpus_per_env_runner to {parallel} (got {gpus:g})"
+        )
     measured = evaluation.evaluation_interval > 0 or evaluation.evaluation_at_start
     if measured and evaluation.tasks is None and evaluation.split is None:
         problems.append(

@@ -19,6 +19,7 @@ from orch_env.types import OrchError
 from orch_train.config import Settings
 from orch_train.engines.protocol import Weights
 from orch_train.runners.env_runner import EnvRunnerActor, StartReply
+from orch_train.runners.placement_group import Reservation
 from orch_train.runners.ray_start import start_ray
 from orch_train.runners.runner_slot import RunnerSlot, SlotState
 from orch_train.weight_sync.object_store import ObjectStoreTransport
@@ -59,6 +60,7 @@ class RunnerPool:
         self._faults = settings.fault_tolerance
         self._on_lost = on_lost
         self._ray = start_ray(settings.env_runners)
+        self._places = self._reserve()
         self._transport: WeightTransport = ObjectStoreTransport()
         self._actor_class = _as_actor(actor_class, settings)
         self.slots = [RunnerSlot(i) for i in range(settings.env_runners.num_env_runners)]
@@ -174,14 +176,23 @@ class RunnerPool:
             for actor in actors:
                 ray.kill(actor)
         self._parcel = None
+        self._places.close()
         self._ray.close()
+
+    def _reserve(self) -> Reservation:
+        try:
+            return Reservation.of(self._settings)
+        except BaseException:
+            self._ray.close()
+            raise
 
     def _publish(self, weights: Weights, version: int) -> None:
         self._parcel = self._transport.publish(weights)
         self._version = version
 
     def _start(self, slot: RunnerSlot) -> None:
-        actor = self._actor_class.remote(self._settings, slot.index, self._transport)
+        place = self._actor_class.options(**self._places.runner_options(slot.index))
+        actor = place.remote(self._settings, slot.index, self._transport)
         ready = actor.start.remote(self._parcel, self._version)
         deadline = time.monotonic() + self._faults.env_runner_restore_timeout_s
         slot.starting(actor, ready, self._version, deadline)

@@ -6,7 +6,9 @@ conversation: everything that the template writes after the end of an assistant 
 unsampled tokens before the next header, the tool or user messages, the next generation prompt).
 The hard decision: the stream is append-only. A template that rewrites what it rendered before is
 refused when the renderer is built, not repaired turn by turn; templates that only drop earlier
-reasoning before a new *user* message are served, and the reasoning stays in the stream.
+reasoning before a new *user* message, or the empty reasoning that their generation prompt writes,
+are served, and the reasoning stays in the stream. Control tokens spelt out in what users and tools
+write stay text (see :mod:`orch_train.control_tokens`).
 """
 
 from __future__ import annotations
@@ -85,8 +87,8 @@ class ChatRenderer:
         Raises:
             OrchError: the template refuses the messages.
         """
-        specs = [t if isinstance(t, ToolSpec) else ToolSpec.from_dict(t) for t in tools]
-        chat: list[Message] = list(messages)
+        specs = [self._guarded_tool(t) for t in tools]
+        chat = [self._guarded(m) for m in messages]
         native: list[Any] | None = None
         if specs and self.tools_in_system:
             chat = _with_system_text(chat, self._format.render_tools(specs))
@@ -145,7 +147,8 @@ class ChatRenderer:
         """Number the tool messages, or fold each run of them into one user message."""
         out: list[Message] = []
         run: list[str] = []
-        for number, message in enumerate([*messages, {"role": "end"}]):
+        guarded = [self._guarded(m) for m in messages]
+        for number, message in enumerate([*guarded, {"role": "end"}]):
             if message["role"] == "tool":
                 content = str(message.get("content") or "")
                 if self.native_tool_role:
@@ -159,6 +162,18 @@ class ChatRenderer:
             if message["role"] != "end":
                 out.append(dict(message))
         return out
+
+    def _guarded(self, message: Message) -> Message:
+        """The message with no control token spelt out in it, unless it is of our own side."""
+        if message.get("role") not in ("tool", "user"):
+            return message
+        guarded: Message = self._probe.control.guard_json(message)
+        return guarded
+
+    def _guarded_tool(self, tool: ToolSpec | Mapping[str, Any]) -> ToolSpec:
+        """The tool with no control token spelt out in it: servers describe their tools."""
+        spec = tool if isinstance(tool, ToolSpec) else ToolSpec.from_dict(tool)
+        return ToolSpec.from_dict(self._probe.control.guard_json(spec.to_dict()))
 
     def _check_prefix_preserving(self) -> None:
         tools: list[ToolSpec] = [ToolSpec("find_item", "Finds an item.")]

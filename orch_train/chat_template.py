@@ -7,11 +7,13 @@ verbatim and closes it with one special token, whatever it does elsewhere.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from orch_env.types import OrchError
+from orch_train.control_tokens import ControlTokens
 
 Message: TypeAlias = Mapping[str, Any]
 
@@ -22,6 +24,8 @@ _QUESTION: Message = {"role": "user", "content": "x"}
 _ANSWER: Message = {"role": "assistant", "content": _MARK}
 # The same message as a model writes it that was made to open with its reasoning.
 _REASONED = f"<think>\nzqx\n</think>\n\n{_MARK}"
+# Templates without thinking put this into the generation prompt and drop it from the history.
+_NO_REASONING = re.compile(r"<think>\s*</think>\s*")
 
 
 class TemplateProbe:
@@ -30,12 +34,14 @@ class TemplateProbe:
     Attributes:
         stop_id: the token that closes an assistant message.
         stop_text: its text.
+        control: the tokens that only the template may write.
         lead: white space that the template writes between its header and the message; a model
             trained with the template samples it as part of the message.
     """
 
     def __init__(self, tokenizer: Any, variables: Mapping[str, Any]) -> None:
         self._tokenizer = tokenizer
+        self.control = ControlTokens(tokenizer)
         self._variables = dict(variables)
         self._encoded: dict[str, array[int]] = {}
         self._name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
@@ -78,8 +84,7 @@ class TemplateProbe:
         """
         ids = self._encoded.pop(text, None)
         if ids is None:
-            found = self._tokenizer.encode(_well_formed(text), add_special_tokens=False)
-            ids = array("q", found)
+            ids = array("q", self.control.encode(_well_formed(text)))
             if len(self._encoded) >= _KEPT:
                 del self._encoded[next(iter(self._encoded))]
         self._encoded[text] = ids
@@ -158,7 +163,8 @@ class TemplateProbe:
         """Raise unless two rounds of tool use only ever append to what was rendered before.
 
         A template whose generation prompt opens the reasoning is checked with messages that
-        hold some.
+        hold some. Empty reasoning may be dropped from the history. Templates that insist on
+        users and assistants in turn refuse the second round, and are judged by the first.
 
         Raises:
             OrchError: it names the template and shows where the renderings part.
@@ -180,10 +186,16 @@ class TemplateProbe:
     ) -> str | None:
         answer = {"role": "assistant", "content": content}
         conversation = list(chat)
-        before = self.render(conversation, tools=tools, generation_prompt=True)
-        for _ in range(2):
+        continuation = _NO_REASONING.sub("", self.continuation(results))
+        before = self._history(conversation, tools)
+        for number in range(2):
             conversation = [*conversation, answer, *results]
-            after = self.render(conversation, tools=tools, generation_prompt=True)
+            try:
+                after = self._history(conversation, tools)
+            except OrchError:
+                if number == 0:
+                    raise
+                return None
             if not after.startswith(before):
                 return _where_they_part(before, after)
             added = after[len(before) :]
@@ -191,10 +203,13 @@ class TemplateProbe:
             # What a model samples is the message's text, or its end where the header opens it.
             if not mark or not content.endswith(message.lstrip() + mark):
                 return f"rewrites the assistant message {content!r} as {added[:80]!r}"
-            if rest != self.stop_text + self.continuation(results):
+            if rest != self.stop_text + continuation:
                 return f"continues with {rest[:80]!r} here but differently elsewhere"
             before = after
         return None
+
+    def _history(self, messages: Sequence[Message], tools: Sequence[Any] | None) -> str:
+        return _NO_REASONING.sub("", self.render(messages, tools=tools, generation_prompt=True))
 
     def _find_stop(self) -> tuple[str, int]:
         text = self.render([_QUESTION, _ANSWER], generation_prompt=False)

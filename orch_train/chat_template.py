@@ -186,7 +186,6 @@ class TemplateProbe:
     ) -> str | None:
         answer = {"role": "assistant", "content": content}
         conversation = list(chat)
-        continuation = _NO_REASONING.sub("", self.continuation(results))
         before = self._history(conversation, tools)
         for number in range(2):
             conversation = [*conversation, answer, *results]
@@ -203,6 +202,7 @@ class TemplateProbe:
             # What a model samples is the message's text, or its end where the header opens it.
             if not mark or not content.endswith(message.lstrip() + mark):
                 return f"rewrites the assistant message {content!r} as {added[:80]!r}"
+            continuation = _NO_REASONING.sub("", self.continuation(results))
             if rest != self.stop_text + continuation:
                 return f"continues with {rest[:80]!r} here but differently elsewhere"
             before = after

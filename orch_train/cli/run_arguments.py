@@ -1,17 +1,13 @@
-"""What `orch train` and `orch sft` share: reading their arguments, the dry run, quiet libraries."""
+"""What `orch train` and `orch sft` share: reading their arguments, quiet libraries."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import click
 
 from orch_env.types import OrchError
-from orch_train.config import GRPOConfig, Settings
+from orch_train.config import GRPOConfig
 
 
 def read_config(config: str | None, overrides: Sequence[str], run: Path | None) -> GRPOConfig:
@@ -53,48 +49,3 @@ def quiet_libraries() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def dry_run(config: GRPOConfig, settings: Settings, *, as_json: bool) -> None:
-    """Print the resolved configuration, a memory estimate and what the chat template does.
-
-    On stdout stands one YAML document (the rest as comments), or one JSON object.
-
-    Raises:
-        OrchError: the model or its template is not usable.
-    """
-    template = _check_template(settings)
-    from orch_train.memory import estimate_memory
-    from orch_train.model import resolve_model
-
-    folder = resolve_model(settings.model.path)
-    memory = estimate_memory(settings, folder) if Path(folder).is_dir() else None
-    if as_json:
-        record = {
-            "config": config.to_dict(),
-            "memory": memory.to_dict() if memory is not None else None,
-            "template": template,
-        }
-        click.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
-        return
-    click.echo(config.to_yaml(), nl=False)
-    shown = memory.describe() if memory is not None else "unknown before the model is downloaded"
-    click.echo(f"# memory: {shown}")
-    click.echo("# template: " + ", ".join(f"{key} {value}" for key, value in template.items()))
-
-
-def _check_template(settings: Settings) -> dict[str, Any]:
-    """Render the first prompts as the rollouts will."""
-    from orch_train.environments import prompt_lengths
-    from orch_train.runners.env_runner import make_chat
-
-    chat = make_chat(settings)
-    lengths = prompt_lengths(settings, chat)
-    return {
-        "tools_in_system": chat.tools_in_system,
-        "native_tool_role": chat.native_tool_role,
-        "stop_token_ids": list(chat.stop_token_ids),
-        "prompts": len(lengths),
-        "longest_prompt": max(lengths),
-        "mean_prompt": round(sum(lengths) / len(lengths)),
-    }

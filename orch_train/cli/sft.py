@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from orch_env.cli.output import emit, json_option
-from orch_train.cli.run_arguments import config_name, dry_run, quiet_libraries, read_config
+from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
 
 _EPILOG = """\b
 Examples:
@@ -39,7 +39,9 @@ def sft(config: str, overrides: tuple[str, ...], only_check: bool, as_json: bool
     settings = built.validate()
     tasks = check_data(settings)
     if only_check:
-        dry_run(built, settings, as_json=as_json)
+        from orch_train.cli.dry_run import dry_run
+
+        dry_run(built, settings, tasks, as_json=as_json)
         return 0
     name = f"{config_name(config)}-sft"
     if settings.sft.out is None:

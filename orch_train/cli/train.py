@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orch_env.cli.output import emit, json_option
-from orch_train.cli.run_arguments import config_name, dry_run, quiet_libraries, read_config
+from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
 
 if TYPE_CHECKING:
     from orch_train.training_run import RunOutcome
@@ -55,9 +55,11 @@ def train(
     # Whatever can be wrong with text and files is found here, before torch and Ray start.
     found = checkpoints(run) if run is not None else []
     settings = settings_for(built, found[-1][1] if found else None)
-    check_data(settings)
+    tasks = check_data(settings)
     if only_check:
-        dry_run(built, settings, as_json=as_json)
+        from orch_train.cli.dry_run import dry_run
+
+        dry_run(built, settings, tasks, as_json=as_json)
         return 0
 
     quiet_libraries()

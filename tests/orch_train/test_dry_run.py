@@ -1,0 +1,77 @@
+"""What a dry run says about batches, data, template and placement."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orch_env.cli.main import main
+from orch_train import GRPOConfig
+from orch_train.cli.dry_run import describe_batch, describe_data, describe_placement
+from orch_train.environments import TaskIds
+from orch_train.placement import Resources
+
+ONE_NODE = Resources(96, 8)
+
+
+def _training(**values: Any) -> Any:
+    return GRPOConfig().training(**values).settings
+
+
+def test_the_three_batch_numbers_are_said_in_episodes() -> None:
+    settings = _training(iterations=10, groups_per_batch=16, group_size=8, updates_per_batch=2)
+    found = describe_batch(settings, 320)
+    assert found["episodes_per_step"] == 128
+    assert found["episodes_in_all"] == 1280
+    assert found["passes_over_the_tasks"] == 0.5
+    assert "16 tasks x 8 episodes = 128 episodes" in found["words"]
+    assert "2 optimizer steps of 64 episodes each" in found["words"]
+    uneven = describe_batch(_training(groups_per_batch=1, group_size=8, updates_per_batch=3), 4)
+    assert "3 optimizer steps of 2 or 3 episodes each" in uneven["words"]
+
+
+def test_an_evaluation_is_counted_in_episodes() -> None:
+    settings = (
+        GRPOConfig()
+        .evaluation(tasks="x", temperatures=[1.0, 0.0], samples_per_task=4, pass_at=[4])
+        .settings
+    )
+    found = describe_data(settings, TaskIds(("a", "b", "c"), ("c", "d")))
+    assert found["episodes_per_evaluation"] == (4 + 1) * 2
+    assert found["held_out_also_trained_on"] == 1
+
+
+def test_a_large_configuration_can_be_looked_at_on_a_small_machine() -> None:
+    config = GRPOConfig().env_runners(num_env_runners=8, num_gpus_per_env_runner=1)
+    there = describe_placement(config.settings, ONE_NODE)
+    assert there["fits_here"] and there["layout"] == "separate" and len(there["bundles"]) == 8
+    here = describe_placement(config.settings, Resources(2))
+    assert here["fits_here"] is False and "do not fit" in here["words"]
+    cluster = config.env_runners(ray_address="10.0.0.1:6379")
+    assert describe_placement(cluster.settings, Resources(2))["fits_here"] is None
+
+
+def test_without_runners_there_is_no_ray() -> None:
+    words = describe_placement(GRPOConfig().env_runners(num_env_runners=0).settings, ONE_NODE)
+    assert "in this process" in words["words"] and words["words"].endswith("no Ray")
+
+
+def test_everything_stands_in_one_object(
+    toy_config: GRPOConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(toy_config.reporting(log_dir=str(tmp_path / "runs")).to_yaml())
+    assert main(["train", str(path), "--dry-run", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown) == {"config", "memory", "template", "batch", "data", "placement"}
+    assert shown["data"]["training_tasks"] == 6
+    assert shown["template"]["prefix_preserving"] is True
+    assert len(shown["template"]["stop_tokens"]) == len(shown["template"]["stop_token_ids"]) > 0
+    assert main(["train", str(path), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "# batch: a training step samples 2 tasks x 4 episodes" in said
+    assert "# placement: sampling in this process" in said
+    assert not (tmp_path / "runs").exists()

@@ -21,7 +21,7 @@ from orch_train.atomic_folder import written_whole
 from orch_train.learner.batch import make_batch
 from orch_train.learner.dealing import share_of
 from orch_train.learner.logprobs import check_head
-from orch_train.learner.lora import add_adapters, save_adapter
+from orch_train.learner.lora import LoraSettings, add_adapters, save_adapter
 from orch_train.learner.objective import Objective
 from orch_train.learner.optimizer import MasterAdamW, StepReport
 from orch_train.learner.packing import Microbatch
@@ -230,11 +230,11 @@ class Learner:
             OrchError: the folder is missing, damaged, or of another model.
         """
         saved = read_state(folder)
-        mine = self.settings.to_dict()["lora"]
-        if saved.settings.get("lora") != mine:
+        adapters = LoraSettings.from_dict(saved.settings.get("lora"))
+        if adapters != self.settings.lora:
             raise OrchError(
-                f"saved learner {str(folder)!r} has the adapters {saved.settings.get('lora')}, "
-                f"the settings ask for {mine}: model.lora_* must stay as they were"
+                f"saved learner {str(folder)!r} was trained with {adapters or 'no LoRA'}, the "
+                f"settings ask for {self.settings.lora or 'none'}: leave model.lora_* as they were"
             )
         weights = {**load_model(Path(folder) / "model", "float32").state_dict(), **saved.adapter}
         part = self._ranks.part

@@ -44,6 +44,11 @@ class LoraSettings:
         if self.rank < 1 or not self.alpha > 0 or not self.targets:
             raise OrchError("LoRA needs a rank of at least 1, alpha above 0, and targets")
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any] | None) -> LoraSettings | None:
+        """From what `dataclasses.asdict` made of it, by way of JSON."""
+        return None if data is None else cls(data["rank"], data["alpha"], tuple(data["targets"]))
+
 
 def add_adapters(model: PreTrainedModel, settings: LoraSettings) -> None:
     """Freeze a model and put adapters into it; they start as the identity.

@@ -136,7 +136,4 @@ class LearnerSettings:
         known = {**data, "optimizer": OptimizerSettings(**optimizer)}
         if known.get("correction_mask") is not None:
             known["correction_mask"] = tuple(known["correction_mask"])
-        lora = known.get("lora")
-        if lora is not None:
-            known["lora"] = LoraSettings(**{**lora, "targets": tuple(lora["targets"])})
-        return cls(**known)
+        return cls(**{**known, "lora": LoraSettings.from_dict(known.get("lora"))})

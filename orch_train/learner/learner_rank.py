@@ -1,0 +1,117 @@
+"""One rank of a learner group: a `Learner` over shards, in a Ray actor of its own.
+
+The hard decision: a rank gets the whole batch and deals itself its share. Advantages and counts
+are cheap and come out the same everywhere, so ranks agree without a word before they compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from orch_train.learner.learner import Learner
+from orch_train.learner.reference import FrozenReference
+from orch_train.learner.settings import LearnerSettings
+from orch_train.learner.sharding import ShardedRanks, join_group
+from orch_train.model import load_model
+from orch_train.trajectory import Group
+from orch_train.weight_sync.object_store import pack
+
+Parcel = tuple[dict[str, Any], dict[str, str]]
+"""Packed tensors by name, and for every further name of a tied tensor the name it stands under."""
+
+
+class LearnerRank:
+    """What runs in the actor; see `LearnerGroup` for the protocol.
+
+    Args:
+        rank: of this process, from 0.
+        size: number of ranks.
+        settings: of the learner; the same on every rank.
+        model: the model's folder or id, readable by every rank.
+        reference: the same of a KL penalty's reference; ``None``: there is none, or with LoRA the
+            model without its adapters.
+    """
+
+    def __init__(
+        self, rank: int, size: int, settings: LearnerSettings, model: str, reference: str | None
+    ) -> None:
+        self._rank, self._size = rank, size
+        self._settings, self._model, self._reference = settings, model, reference
+        self._store: dist.Store | None = None
+        self._learner: Learner | None = None
+        self._done = 0.0
+
+    def open_store(self) -> tuple[str, int]:
+        """On the first rank: where the others find it, as (host, port)."""
+        import ray
+
+        host = ray.util.get_node_ip_address()
+        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        self._store = store
+        return host, store.port
+
+    def join(self, host: str, port: int, timeout_s: float) -> None:
+        """Meet the other ranks, load the model and keep this rank's shard of it."""
+        device = self._settings.device
+        store = self._store or dist.TCPStore(host, port, is_master=False)
+        join_group(store, self._rank, self._size, device, timeout_s)
+        reference = None
+        if self._reference is not None:
+            # Every rank holds the reference whole: it has no gradient and no optimizer state.
+            folder, dtype = self._reference, self._settings.dtype
+            reference = FrozenReference(lambda: load_model(folder, dtype, device))
+        self._learner = Learner(
+            load_model(self._model), self._settings, reference, ShardedRanks(device)
+        )
+
+    def update(self, groups: Sequence[Group]) -> dict[str, float]:
+        """`Learner.update`; metrics are those of the whole group."""
+        self._done = 0.0
+        return self.learner.update(groups, self._note)
+
+    def progress(self) -> float:
+        """Share of the running update that this rank has done, 0..1."""
+        return self._done
+
+    def get_weights(self) -> Parcel | None:
+        """`Learner.get_weights` in a form that Ray maps without a copy; on the first rank only."""
+        weights = self.learner.get_weights()
+        if self._rank:
+            return None
+        first: dict[int, str] = {}
+        again: dict[str, str] = {}
+        own: dict[str, Tensor] = {}
+        for name, tensor in weights.items():
+            known = first.setdefault(tensor.data_ptr(), name) if tensor.numel() else name
+            if known == name:
+                own[name] = tensor
+            else:
+                again[name] = known
+        return pack(own), again
+
+    def save(self, folder: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        """`Learner.save`; the first rank writes."""
+        self.learner.save(folder, tokenizer)
+
+    def save_model(self, folder: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        """`Learner.save_model`; the first rank writes."""
+        self.learner.save_model(folder, tokenizer)
+
+    def load(self, folder: str) -> int:
+        """`Learner.load`; returns the number of updates."""
+        self.learner.load(folder)
+        return self.learner.num_updates
+
+    @property
+    def learner(self) -> Learner:
+        """The learner, once the rank has joined."""
+        assert self._learner is not None
+        return self._learner
+
+    def _note(self, done: int, total: int) -> None:
+        self._done = done / max(total, 1)

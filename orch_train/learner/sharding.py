@@ -1,0 +1,140 @@
+"""A learner's ranks over `torch.distributed`: FSDP2 shards of one model, gloo on CPUs.
+
+Zhao et al. 2023 (arXiv 2304.11277): every rank holds a slice of each parameter, of its gradient
+and of its optimizer state; a layer is gathered whole just before it is used. The hard decision:
+shards stay in float32 and are the master weights. A bfloat16 model gathers them cast to bfloat16
+and sums its gradients over the ranks in float32, so there is no second copy to keep in step.
+
+On GPUs the same code runs over NCCL; that was not run for want of a GPU.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
+
+from orch_train.learner.logprobs import ActionLogprobs, action_logprobs
+from orch_train.learner.packing import Microbatch
+from orch_train.learner.ranks import PolicyForward
+
+Value = TypeVar("Value")
+
+
+def join_group(store: dist.Store, rank: int, size: int, device: str, timeout_s: float) -> None:
+    """Enter the process group; returns when all ranks have.
+
+    Args:
+        store: where the ranks meet.
+        rank: of this process.
+        size: number of ranks.
+        device: ``cpu`` (gloo) or ``cuda`` (NCCL; not run here for want of a GPU).
+        timeout_s: bound on this and on every later collective operation, in seconds.
+    """
+    dist.init_process_group(
+        "nccl" if device == "cuda" else "gloo",
+        store=store,
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(seconds=timeout_s),
+    )
+
+
+class ShardedRanks:
+    """`Ranks` of a process group that was joined.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
+        self._mesh: DeviceMesh = init_device_mesh(device, (self.size,))
+
+    def place(self, model: PreTrainedModel, device: str, dtype: torch.dtype) -> PolicyForward:
+        """Shard a model that every rank holds whole: one unit a layer, one for the rest.
+
+        Weights that are not trained are sharded in the computing type: nothing of them is to be
+        kept that a cast would lose.
+        """
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
+        nn.Module.to(model, torch.device(device))
+        policy = MixedPrecisionPolicy(
+            param_dtype=None if dtype == torch.float32 else dtype,
+            reduce_dtype=torch.float32,
+            # Positions and rotary angles stay as the model makes them.
+            cast_forward_inputs=False,
+        )
+        root = _Root(model)
+        for layer in _layers(model):
+            fully_shard(layer, mesh=self._mesh, mp_policy=policy)
+        fully_shard(root, mesh=self._mesh, mp_policy=policy)
+        for module in root.modules():
+            if isinstance(module, FSDPModule):
+                # The loss is divided by counts over all ranks, so gradients add up.
+                module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
+        return _Forward(root)
+
+    def gather(self, value: Value) -> list[Value]:
+        """The plain-data values of all ranks, in rank order."""
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """The full tensor of which this rank holds a shard."""
+        if not isinstance(tensor, DTensor):
+            return tensor
+        full: Tensor = tensor.full_tensor()
+        return full
+
+    def part(self, tensor: Tensor, like: Tensor) -> Tensor:
+        """This rank's shard of a full tensor that all ranks have."""
+        if not isinstance(like, DTensor):
+            return tensor.to(like.device)
+        # No source rank: every one cuts its own slice, nothing travels.
+        return distribute_tensor(
+            tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+        )
+
+
+class _Root(nn.Module):
+    """One module whose forward pass uses body and head: what FSDP gathers and frees by."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, batch: Microbatch, temperature: float, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
+        read = action_logprobs(self.model, batch, temperature, entropy_gradient=entropy_gradient)
+        # A tuple: FSDP finds the tensors to hook its backward pass to in no dataclass.
+        return read.logprobs_N, read.entropy_N
+
+
+class _Forward:
+    def __init__(self, root: _Root) -> None:
+        self._root = root
+
+    def __call__(
+        self, batch: Microbatch, temperature: float, *, entropy_gradient: bool = False
+    ) -> ActionLogprobs:
+        return ActionLogprobs(*self._root(batch, temperature, entropy_gradient))
+
+
+def _layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The longest list of modules in the body: its decoder layers."""
+    lists = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
+    return list(max(lists, key=len)) if lists else []

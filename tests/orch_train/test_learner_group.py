@@ -1,0 +1,263 @@
+"""A group of learners is one learner: the same weights, the same files, and one clear end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from orch_env.types import OrchError
+from orch_train.learner.dealing import deal, share_of
+from orch_train.learner.learner import Learner
+from orch_train.learner.learner_group import GroupShape, LearnerGroup
+from orch_train.learner.lora import LoraSettings
+from orch_train.learner.optimizer import OptimizerSettings
+from orch_train.learner.packing import TrainingSequence
+from orch_train.learner.settings import LearnerSettings
+from orch_train.learner.sharding import ShardedRanks
+from orch_train.model import load_model
+from tests.orch_train.small_models import random_groups, small_llama
+
+MakeGroup = Callable[[Path, LearnerSettings], LearnerGroup]
+TOLERANCE = 1e-6
+"""Weights after 4 AdamW steps of 1e-3; sums are taken in another order."""
+LORA = LoraSettings(rank=4, alpha=8.0)
+
+
+def settings(**changes: Any) -> LearnerSettings:
+    # The bound on the gradient is in reach: its norm must be that of all shards together.
+    optimizer = OptimizerSettings(lr=1e-3, grad_clip=0.05, weight_decay=0.1)
+    return LearnerSettings(
+        optimizer=optimizer, seed=1, **{"max_tokens_per_microbatch": 60, **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "small"
+    small_llama().save_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def fresh_group(model: Path, chosen: LearnerSettings) -> Iterator[LearnerGroup]:
+    """Two processes of its own: some ten seconds, most of them imports."""
+    shape = GroupShape(2, [{"num_cpus": 0.25}] * 2, 120.0, 60.0)
+    learners = LearnerGroup(str(model), chosen, shape)
+    try:
+        yield learners
+    finally:
+        learners.stop()
+
+
+@pytest.fixture(scope="module")
+def two_processes(ray_local: None, model: Path) -> Iterator[LearnerGroup]:
+    with fresh_group(model, settings()) as learners:
+        yield learners
+
+
+@pytest.fixture
+def group(two_processes: LearnerGroup) -> MakeGroup:
+    """Makes a new group in processes that are there already."""
+
+    def begin(model: Path, chosen: LearnerSettings) -> LearnerGroup:
+        import ray
+
+        def again(rank: Any) -> None:
+            rank._learner = Learner(load_model(model), chosen, None, ShardedRanks("cpu"))
+
+        ray.get([rank.__ray_call__.remote(again) for rank in two_processes._ranks])
+        two_processes._num_updates = 0
+        return two_processes
+
+    return begin
+
+
+def alone(model: Path, chosen: LearnerSettings) -> Learner:
+    return Learner(load_model(model), chosen)
+
+
+def gap(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[name].float() - b[name].float()).abs().max()) for name in a)
+
+
+def test_sequences_are_dealt_out_evenly_and_each_once() -> None:
+    lengths = [900, 30, 500, 410, 20, 20, 350, 8]
+    shares = deal(lengths, 3)
+    assert sorted(i for share in shares for i in share) == list(range(len(lengths)))
+    loads = [sum(lengths[i] for i in share) for share in shares]
+    assert max(loads) == 900 and min(loads) == 578
+    assert deal([5], 3) == [[0], [], []]
+
+
+@pytest.mark.parametrize("layout", ["rows", "packed"])
+def test_every_rank_runs_equally_many_micro_batches_and_idle_ones_hold_no_tokens(
+    layout: Any,
+) -> None:
+    traces = [t.trace for g in random_groups(3) for t in g.trajectories]
+    sequences = [TrainingSequence.from_trace(trace) for trace in traces]
+    shares = [share_of(r, 5, sequences, 1, layout=layout) for r in range(5)]
+    assert len({len(share) for share in shares}) == 1
+    real = [m for share in shares for m in share if not m.idle]
+    assert sum(m.num_tokens for m in real) == sum(map(len, sequences))
+    idle = [m for share in shares for m in share if m.idle]
+    assert idle and all(m.num_tokens == 0 and m.num_cells > 0 for m in idle)
+
+
+CASES = {
+    "full": {},
+    "long sequences alone, more of them on one rank": {"max_tokens_per_microbatch": 1},
+    "packed, recomputed": {"layout": "packed", "gradient_checkpointing": True},
+    "lora": {"lora": LORA},
+    "lora with its own base as reference": {"lora": LORA, "kl_coeff": 0.1},
+    "two updates a batch, corrected": {"updates_per_batch": 2, "correction": "token_tis"},
+}
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES.keys())
+def test_two_ranks_learn_what_one_process_learns(
+    group: MakeGroup, model: Path, changes: dict[str, Any]
+) -> None:
+    chosen = settings(**changes)
+    single = alone(model, chosen)
+    start = single.get_weights()
+    learners = group(model, chosen)
+    for seed in range(4 // chosen.updates_per_batch):
+        ours = single.update(random_groups(seed))
+        theirs = learners.update(random_groups(seed))
+    assert learners.num_updates == single.num_updates == 4
+    assert gap(learners.get_weights(), single.get_weights()) < TOLERANCE
+    assert gap(start, single.get_weights()) > 1e-3
+    for key in ("policy_loss", "entropy", "mismatch_kl", "grad_norm", "ratio_ess", "ratio_max"):
+        assert theirs[key] == pytest.approx(ours[key], rel=1e-4, abs=1e-6), key
+    for key in ("num_action_tokens", "num_tokens_learnt", "num_trajectories"):
+        assert theirs[key] == ours[key]
+    assert theirs.keys() == ours.keys()
+
+
+def test_bfloat16_ranks_keep_float32_weights(group: MakeGroup, model: Path, tmp_path: Path) -> None:
+    """A step of 1e-6 is below bfloat16's resolution: only the float32 shards can hold it."""
+    tiny = OptimizerSettings(lr=1e-6)
+    chosen = replace(settings(dtype="bfloat16"), optimizer=tiny)
+    learners = group(model, chosen)
+    learners.update(random_groups(0))
+    learners.save_model(tmp_path / "out")
+    assert {w.dtype for w in learners.get_weights().values()} == {torch.bfloat16}
+    before = load_model(model).state_dict()
+    after = load_model(tmp_path / "out").state_dict()
+    for name, weight in before.items():
+        assert float((after[name] - weight).abs().max()) == pytest.approx(1e-6, rel=0.2), name
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora": LORA}], ids=["full", "lora"])
+def test_six_updates_are_three_a_checkpoint_and_three_to_the_bit(
+    group: MakeGroup, model: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    chosen = settings(**changes)
+    straight = group(model, chosen)
+    for seed in range(3):
+        straight.update(random_groups(seed))
+    straight.save(tmp_path / "half")
+    for seed in range(3, 6):
+        straight.update(random_groups(seed))
+    end = straight.get_weights()
+    # The checkpoint brings its own model, as a resumed run has it.
+    resumed = group(tmp_path / "half" / "model", chosen)
+    resumed.load(tmp_path / "half")
+    assert resumed.num_updates == 3
+    for seed in range(3, 6):
+        resumed.update(random_groups(seed))
+    assert gap(resumed.get_weights(), end) == 0.0
+
+
+def test_checkpoints_go_from_one_learner_to_several_and_back(
+    group: MakeGroup, model: Path, tmp_path: Path
+) -> None:
+    chosen = settings()
+    single = alone(model, chosen)
+    single.update(random_groups(0))
+    single.save(tmp_path / "by_one")
+    learners = group(model, chosen)
+    learners.load(tmp_path / "by_one")
+    assert gap(learners.get_weights(), single.get_weights()) == 0.0
+    learners.save(tmp_path / "by_two")
+    single.update(random_groups(1))
+    learners.update(random_groups(1))
+    assert gap(learners.get_weights(), single.get_weights()) < TOLERANCE
+    by_one, by_two = (
+        load_file(tmp_path / name / "optimizer.safetensors") for name in ("by_one", "by_two")
+    )
+    assert by_one.keys() == by_two.keys()
+    assert all(torch.equal(by_one[key], by_two[key]) for key in by_one)
+    back = alone(model, chosen)
+    back.load(tmp_path / "by_two")
+    back.update(random_groups(1))
+    assert gap(back.get_weights(), single.get_weights()) == 0.0
+
+
+def test_a_tied_head_travels_once_and_arrives_under_both_names(
+    group: MakeGroup, model: Path
+) -> None:
+    learners = group(model, settings())
+    weights = learners.get_weights()
+    shared = weights["lm_head.weight"].data_ptr()
+    assert shared == weights["model.embed_tokens.weight"].data_ptr()
+
+
+def test_a_killed_rank_ends_the_group_with_one_clear_error(ray_local: None, model: Path) -> None:
+    import ray
+
+    with fresh_group(model, settings()) as learners:
+        learners.update(random_groups(0))
+        pid = ray.get(learners._ranks[1].__ray_call__.remote(lambda self: os.getpid()))
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(OrchError, match=r"after 1 updates: rank \d.*--resume") as caught:
+            learners.update(random_groups(1))
+        assert "\n" not in str(caught.value)
+        with pytest.raises(OrchError, match="gone"):
+            learners.get_weights()
+
+
+def test_a_rank_that_hangs_ends_the_group_in_time(ray_local: None, model: Path) -> None:
+    import ray
+
+    with fresh_group(model, settings()) as learners:
+        pid = ray.get(learners._ranks[1].__ray_call__.remote(lambda self: os.getpid()))
+        learners._shape = replace(learners._shape, call_timeout_s=2.0)
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(OrchError, match=r"rank .*1 did not finish 'update' within 2 s"):
+            learners.update(random_groups(1))
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_batch_that_all_ranks_refuse_leaves_the_group_as_it_was(
+    group: MakeGroup, model: Path
+) -> None:
+    learners = group(model, settings())
+    before = learners.get_weights()
+    with pytest.raises(OrchError, match="at least one group"):
+        learners.update([])
+    assert gap(learners.get_weights(), before) == 0.0
+    learners.update(random_groups(0))
+
+
+def test_progress_of_a_group_ends_at_its_whole(group: MakeGroup, model: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    learners = group(model, settings(max_tokens_per_microbatch=1))
+    learners.update(random_groups(0), progress=lambda *at: seen.append(at))
+    assert seen[-1][0] == seen[-1][1] and all(done <= total for done, total in seen)
+
+
+def test_a_group_that_ray_cannot_place_is_refused(ray_local: None, model: Path) -> None:
+    shape = GroupShape(2, [{"num_cpus": 1, "num_gpus": 1}] * 2)
+    with pytest.raises(OrchError, match=r"2 learners need 2 GPU, Ray has 0: .*num_learners"):
+        LearnerGroup(str(model), settings(), shape)

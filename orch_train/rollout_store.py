@@ -17,6 +17,7 @@ from sqlalchemy import (
     JSON,
     Boolean,
     Float,
+    Index,
     Integer,
     LargeBinary,
     String,
@@ -26,7 +27,7 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from orch_env.types import Episode, OrchError
@@ -77,6 +78,22 @@ class Rollout(_Base):
     tokens: Mapped[bytes] = mapped_column(LargeBinary)
     timings: Mapped[dict[str, Any]] = mapped_column(JSON)
 
+    # All that a list of episodes shows, sorts or filters by: it never reads a transcript.
+    __table_args__ = (
+        Index(
+            "ix_rollouts_list",
+            "iteration",
+            "group_id",
+            "member",
+            "task_id",
+            "reward",
+            "success",
+            "stop_reason",
+            "turns",
+            "action_tokens",
+        ),
+    )
+
 
 class RolloutStore:
     """Writes and reads the rollouts of a run.
@@ -98,10 +115,17 @@ class RolloutStore:
             raise OrchError(f"{path} is not a rollout store: {problem.orig}") from problem
 
     def add(self, iteration: int, groups: Sequence[Group]) -> None:
-        """Store all episodes of one training step, all or none."""
+        """Store all episodes of one training step, all or none.
+
+        Raises:
+            OrchError: they cannot be written; nothing was.
+        """
         rows = [_row(iteration, g, t) for g in groups for t in g.trajectories]
-        with Session(self._engine) as session, session.begin():
-            session.add_all(rows)
+        try:
+            with Session(self._engine) as session, session.begin():
+                session.add_all(rows)
+        except OperationalError as problem:
+            raise OrchError(f"{self._path} cannot be written: {problem.orig}") from problem
 
     def truncate(self, iteration: int) -> None:
         """Drop the rows after an iteration: a run that resumes there writes them again."""

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "reward": ("orch_env.cli.reward", "reward", "Score trajectories with a reward."),
     "sft": ("orch_train.cli.sft", "sft", "Warm-start a model on demonstrations."),
     "train": ("orch_train.cli.train", "train", "Train a model by GRPO."),
+    "view": ("orch_train.cli.view", "view", "Look at a training run, or at two, in a web page."),
     "eval": ("orch_env.cli.evaluate", "evaluate", "Score a model or a policy on a benchmark."),
     "doctor": ("orch_env.cli.doctor", "doctor", "Check this installation and say what is missing."),
 }

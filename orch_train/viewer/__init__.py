@@ -1,0 +1,1 @@
+"""`orch view`: a run's curves and trajectories in a local web page, read-only."""

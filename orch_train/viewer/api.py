@@ -1,0 +1,216 @@
+"""What the page asks and what it is told: one function per question, plain data out.
+
+Knows nothing of HTTP, so that the exported page and the tests ask the same functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from orch_env.types import OrchError
+from orch_train.rollout_store import unpack_trace
+from orch_train.viewer.rollout_queries import RolloutFilter
+from orch_train.viewer.run_data import RunData
+
+Query = Mapping[str, str]
+
+
+class NotFound(OrchError):
+    """There is no such thing in these runs."""
+
+
+class ViewerApi:
+    """The questions of the page.
+
+    Args:
+        runs: one or two runs, in the order of the command line.
+    """
+
+    def __init__(self, runs: Sequence[RunData]) -> None:
+        self.runs = list(runs)
+        self._routes: dict[str, Callable[[Query], Any]] = {
+            "runs": self.overviews,
+            "metrics": self.metrics,
+            "rollouts": self.rollouts,
+            "episode": self.episode,
+            "tokens": self.tokens,
+            "group": self.group,
+            "task": self.task,
+            "tasks": self.tasks,
+        }
+
+    def answer(self, name: str, query: Query) -> Any:
+        """Answer a question.
+
+        Raises:
+            NotFound: no such question, run or episode.
+            OrchError: a parameter is wrong, or the run's files cannot be read.
+        """
+        if name not in self._routes:
+            raise NotFound(f"there is no {name!r}")
+        return self._routes[name](query)
+
+    def overviews(self, query: Query) -> Any:
+        """Every run: its name, state, metrics, settings, problems."""
+        return {"runs": [run.overview() for run in self.runs]}
+
+    def metrics(self, query: Query) -> Any:
+        """``names`` (comma-separated) of ``run`` as columns, from result ``after`` on."""
+        run, after = self._run(query), _int(query, "after") or 0
+        run.metrics.look()
+        names = [name for name in query.get("names", "").split(",") if name]
+        columns = run.metrics.columns(names)
+        return {"columns": {name: values[after:] for name, values in columns.items()}}
+
+    def rollouts(self, query: Query) -> Any:
+        """A page of the list of episodes."""
+        return self._run(query).rollouts.page(
+            _filter(query),
+            sort=query.get("sort", "step"),
+            descending=query.get("order", "desc") == "desc",
+            offset=_int(query, "offset") or 0,
+            limit=_int(query, "limit") or 50,
+        )
+
+    def episode(self, query: Query) -> Any:
+        """One episode, its task, its group's rewards and advantages, the prompt's exact text."""
+        run, key = self._run(query), _key(query)
+        found = run.rollouts.episode(*key)
+        if found is None:
+            raise NotFound(f"there is no episode {key[2]} of group {key[1]!r} in step {key[0]}")
+        members = run.rollouts.rewards(key[0], key[1])
+        _add_advantages(run, members)
+        task = run.task(found["task"])
+        return {
+            **found,
+            "members": members,
+            "task_record": None if task is None else task.to_dict(),
+            "prompt": None if task is not None else self._prompt(run, key),
+        }
+
+    def tokens(self, query: Query) -> Any:
+        """The token streams of an episode: text, action mask, log-probability, weight version."""
+        run, key = self._run(query), _key(query)
+        packed = run.rollouts.tokens(*key)
+        if packed is None:
+            raise NotFound(f"there is no episode {key[2]} of group {key[1]!r} in step {key[0]}")
+        trace, words = unpack_trace(packed), run.token_text
+        return {
+            "ids": trace.ids,
+            "text": None if words is None else [words.token(i) for i in trace.ids],
+            "turns": [list(turn) for turn in trace.turns],
+            "logprobs": [None if math.isnan(x) else x for x in trace.logprobs],
+            "versions": trace.versions,
+        }
+
+    def group(self, query: Query) -> Any:
+        """The members of a group side by side."""
+        run, step, name = self._run(query), _need(query, "step"), query.get("group", "")
+        members = run.rollouts.members(step, name)
+        if not members:
+            raise NotFound(f"there is no group {name!r} in step {step}")
+        _add_advantages(run, members)
+        task = run.task(members[0]["task"])
+        return {
+            "step": step,
+            "group": name,
+            "task": members[0]["task"],
+            "task_record": None if task is None else task.to_dict(),
+            "members": members,
+        }
+
+    def task(self, query: Query) -> Any:
+        """The newest group of a task in every run, side by side."""
+        name = query.get("task", "")
+        groups: list[Any] = []
+        for index, run in enumerate(self.runs):
+            newest = run.rollouts.newest_group(name) if run.rollouts.exists else None
+            if newest is None:
+                groups.append(None)
+            else:
+                step, group = newest
+                groups.append(self.group({"run": str(index), "step": str(step), "group": group}))
+        if all(group is None for group in groups):
+            raise NotFound(f"no run has an episode of task {name!r}")
+        return {"task": name, "groups": groups}
+
+    def tasks(self, query: Query) -> Any:
+        """Mean reward and success of every task in every run."""
+        wanted = _filter(query)
+        found = [run.rollouts.by_task(wanted) if run.rollouts.exists else {} for run in self.runs]
+        names = sorted({name for tasks in found for name in tasks})
+        return {"tasks": [{"task": n, "runs": [tasks.get(n) for tasks in found]} for n in names]}
+
+    def _run(self, query: Query) -> RunData:
+        index = _int(query, "run") or 0
+        if not 0 <= index < len(self.runs):
+            raise NotFound(f"there is no run {index}")
+        return self.runs[index]
+
+    def _prompt(self, run: RunData, key: tuple[int, str, int]) -> str | None:
+        """What the model read first, where the task itself is not at hand."""
+        words, packed = run.token_text, run.rollouts.tokens(*key)
+        if words is None or packed is None:
+            return None
+        trace = unpack_trace(packed)
+        return words.text(trace.ids[: trace.turns[0][0] if trace.turns else len(trace.ids)])
+
+
+def _add_advantages(run: RunData, members: list[dict[str, Any]]) -> None:
+    found = run.advantages([member["reward"] for member in members])
+    for index, member in enumerate(members):
+        member["advantage"] = None if found is None else found[index]
+
+
+def _filter(query: Query) -> RolloutFilter:
+    success, task = query.get("success"), query.get("task") or ""
+    exact = len(task) > 2 and task[0] == task[-1] == '"'
+    return RolloutFilter(
+        step_from=_int(query, "step_from"),
+        step_to=_int(query, "step_to"),
+        group=query.get("group") or None,
+        task=None if exact else task or None,
+        exact_task=task[1:-1] if exact else None,
+        success=None if not success else success == "yes",
+        stop=query.get("stop") or None,
+        reward_from=_float(query, "reward_from"),
+        reward_to=_float(query, "reward_to"),
+        turns_from=_int(query, "turns_from"),
+        turns_to=_int(query, "turns_to"),
+        text=query.get("text") or None,
+    )
+
+
+def _key(query: Query) -> tuple[int, str, int]:
+    return _need(query, "step"), query.get("group", ""), _need(query, "member")
+
+
+def _need(query: Query, name: str) -> int:
+    value = _int(query, name)
+    if value is None:
+        raise OrchError(f"the parameter {name!r} is missing")
+    return value
+
+
+def _int(query: Query, name: str) -> int | None:
+    value = _float(query, name)
+    if value is None:
+        return None
+    if value != int(value) or abs(value) > 2**53:
+        raise OrchError(f"{name}={query[name]!r} is no whole number")
+    return int(value)
+
+
+def _float(query: Query, name: str) -> float | None:
+    text = query.get(name, "")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise OrchError(f"{name}={text!r} is no number")
+    return value

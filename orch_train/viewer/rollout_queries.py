@@ -1,0 +1,305 @@
+"""Read-only questions to ``rollouts.db``, answered by SQL a page at a time.
+
+Plain sqlite3 and no ORM: lists touch only the narrow columns, which one covering index of the
+store holds, so that a page of 100,000 episodes never reads a transcript. The hard decision: every
+question opens a connection of its own. That costs tens of microseconds, needs no locking between
+the server's threads, and sees what the running training wrote a moment ago.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from orch_env.types import OrchError
+
+COLUMNS = {
+    "step": "iteration",
+    "group": "group_id",
+    "member": "member",
+    "task": "task_id",
+    "reward": "reward",
+    "success": "success",
+    "stop": "stop_reason",
+    "turns": "turns",
+    "tokens": "action_tokens",
+}
+"""Name outside -> column; the keys are also what a list may be sorted by."""
+
+MAX_PAGE = 500
+_LISTED = ", ".join(f"{column} AS {name!r}" for name, column in COLUMNS.items())
+_BUSY_S = 10.0
+
+
+class RolloutsUnreadable(OrchError):
+    """The database is missing, damaged, or none of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutFilter:
+    """Which episodes; what is ``None`` does not filter.
+
+    Attributes:
+        step_from: first training step.
+        step_to: last training step.
+        group: exact group id.
+        task: part of the task's id, whatever its case.
+        exact_task: the task's id.
+        success: the verdict.
+        stop: exact stop reason.
+        reward_from: lowest reward.
+        reward_to: highest reward.
+        turns_from: fewest turns.
+        turns_to: most turns.
+        text: part of anything that was written or returned; reads whole transcripts, so it is
+            the one slow filter.
+    """
+
+    step_from: int | None = None
+    step_to: int | None = None
+    group: str | None = None
+    task: str | None = None
+    exact_task: str | None = None
+    success: bool | None = None
+    stop: str | None = None
+    reward_from: float | None = None
+    reward_to: float | None = None
+    turns_from: int | None = None
+    turns_to: int | None = None
+    text: str | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """The SQL condition and its parameters."""
+        text = None if self.text is None else json.dumps(self.text)[1:-1]
+        tests = {
+            "iteration >= ?": self.step_from,
+            "iteration <= ?": self.step_to,
+            "group_id = ?": self.group,
+            "instr(lower(task_id), lower(?)) > 0": self.task,
+            "task_id = ?": self.exact_task,
+            "success = ?": self.success,
+            "stop_reason IS nullif(?, 'unfinished')": self.stop,
+            "reward >= ?": self.reward_from,
+            "reward <= ?": self.reward_to,
+            "turns >= ?": self.turns_from,
+            "turns <= ?": self.turns_to,
+            "instr(episode, ?) > 0": text,
+        }
+        given = {test: value for test, value in tests.items() if value is not None}
+        return " AND ".join(given) or "1", list(given.values())
+
+
+class RolloutReader:
+    """The stored episodes of a run.
+
+    Args:
+        path: ``rollouts.db``; it may be missing yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database."""
+        return self._path.is_file()
+
+    def facets(self) -> dict[str, Any]:
+        """What there is to choose from: number of episodes, steps, stop reasons.
+
+        Raises:
+            RolloutsUnreadable: no usable database.
+        """
+        with self._open() as database:
+            row = database.execute(
+                "SELECT count(*), min(iteration), max(iteration) FROM rollouts"
+            ).fetchone()
+            stops = database.execute(
+                "SELECT coalesce(stop_reason, 'unfinished'), count(*) FROM rollouts "
+                "GROUP BY 1 ORDER BY 2 DESC"
+            ).fetchall()
+        return {"episodes": row[0], "steps": [row[1], row[2]], "stops": [list(s) for s in stops]}
+
+    def page(
+        self, wanted: RolloutFilter, *, sort: str, descending: bool, offset: int, limit: int
+    ) -> dict[str, Any]:
+        """One page of a list.
+
+        Args:
+            wanted: the filter.
+            sort: a key of `COLUMNS`; ties by step, group and member.
+            descending: largest first.
+            offset: rows to pass over.
+            limit: rows at most, 1 to `MAX_PAGE`.
+
+        Returns:
+            ``{total, mean: {reward, success}, rows}`` over all and of this page.
+
+        Raises:
+            OrchError: an unknown sort key.
+            RolloutsUnreadable: no usable database.
+        """
+        if sort not in COLUMNS:
+            raise OrchError(f"cannot sort by {sort!r}; one of {', '.join(COLUMNS)}")
+        where, values = wanted.where()
+        order = "DESC" if descending else "ASC"
+        with self._open() as database:
+            total, reward, success = database.execute(
+                f"SELECT count(*), avg(reward), avg(success) FROM rollouts WHERE {where}", values
+            ).fetchone()
+            rows = database.execute(
+                f"SELECT {_LISTED} FROM rollouts WHERE {where} ORDER BY {COLUMNS[sort]} {order}, "
+                f"iteration {order}, group_id, member LIMIT ? OFFSET ?",
+                [*values, max(1, min(limit, MAX_PAGE)), max(0, offset)],
+            ).fetchall()
+        return {
+            "total": total,
+            "mean": {"reward": reward, "success": success},
+            "rows": [_listed(row) for row in rows],
+        }
+
+    def episode(self, step: int, group: str, member: int) -> dict[str, Any] | None:
+        """One episode with everything but its tokens, and the keys of its neighbours.
+
+        Raises:
+            RolloutsUnreadable: no usable database.
+        """
+        key = (step, group, member)
+        with self._open() as database:
+            row = database.execute(
+                f"SELECT {_LISTED}, seed, components, episode, timings FROM rollouts "
+                "WHERE iteration = ? AND group_id = ? AND member = ?",
+                key,
+            ).fetchone()
+            if row is None:
+                return None
+            around = {
+                name: database.execute(
+                    "SELECT iteration AS step, group_id AS 'group', member FROM rollouts "
+                    f"WHERE (iteration, group_id, member) {sign} (?, ?, ?) "
+                    f"ORDER BY iteration {order}, group_id {order}, member {order} LIMIT 1",
+                    key,
+                ).fetchone()
+                for name, sign, order in (("previous", "<", "DESC"), ("next", ">", "ASC"))
+            }
+        return {
+            **_listed(row),
+            "seed": row["seed"],
+            **{name: self._json(row, name) for name in ("components", "episode", "timings")},
+            **{name: dict(found) if found else None for name, found in around.items()},
+        }
+
+    def tokens(self, step: int, group: str, member: int) -> bytes | None:
+        """The packed token streams of an episode, see ``rollout_store.pack_trace``.
+
+        Raises:
+            RolloutsUnreadable: no usable database.
+        """
+        with self._open() as database:
+            row = database.execute(
+                "SELECT tokens FROM rollouts WHERE iteration = ? AND group_id = ? AND member = ?",
+                (step, group, member),
+            ).fetchone()
+        if row is not None and not isinstance(row[0], bytes):
+            raise RolloutsUnreadable(f"{self._path.name}: step {step}: tokens are no bytes")
+        return None if row is None else bytes(row[0])
+
+    def members(self, step: int, group: str) -> list[dict[str, Any]]:
+        """The members of a group in order, transcripts included.
+
+        Raises:
+            RolloutsUnreadable: no usable database.
+        """
+        with self._open() as database:
+            rows = database.execute(
+                f"SELECT {_LISTED}, episode FROM rollouts "
+                "WHERE iteration = ? AND group_id = ? ORDER BY member",
+                (step, group),
+            ).fetchall()
+        return [{**_listed(row), "episode": self._json(row, "episode")} for row in rows]
+
+    def rewards(self, step: int, group: str) -> list[dict[str, Any]]:
+        """The members of a group in order, without their transcripts.
+
+        Raises:
+            RolloutsUnreadable: no usable database.
+        """
+        with self._open() as database:
+            rows = database.execute(
+                f"SELECT {_LISTED} FROM rollouts "
+                "WHERE iteration = ? AND group_id = ? ORDER BY member",
+                (step, group),
+            ).fetchall()
+        return [_listed(row) for row in rows]
+
+    def newest_group(self, task: str) -> tuple[int, str] | None:
+        """Step and id of the last group of a task.
+
+        Raises:
+            RolloutsUnreadable: no usable database.
+        """
+        with self._open() as database:
+            row = database.execute(
+                "SELECT iteration, group_id FROM rollouts WHERE task_id = ? "
+                "ORDER BY iteration DESC, group_id DESC LIMIT 1",
+                (task,),
+            ).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def by_task(self, wanted: RolloutFilter) -> dict[str, dict[str, Any]]:
+        """Mean reward and success of each task.
+
+        Raises:
+            RolloutsUnreadable: no usable database.
+        """
+        where, values = wanted.where()
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT task_id, count(*), avg(reward), avg(success), max(iteration) "
+                f"FROM rollouts WHERE {where} GROUP BY +task_id",
+                values,
+            ).fetchall()
+        return {
+            task: {"n": n, "reward": reward, "success": success, "last_step": last}
+            for task, n, reward, success, last in rows
+        }
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        if not self.exists:
+            raise RolloutsUnreadable(f"there is no {self._path.name} in this run")
+        # A finished run has no write-ahead log beside it: then nothing at all is written here,
+        # not even the log's index, so that an archived run on a read-only disk can be read.
+        live = self._path.with_name(self._path.name + "-wal").exists()
+        mode = "mode=ro" if live else "mode=ro&immutable=1"
+        try:
+            database = sqlite3.connect(
+                f"file:{quote(str(self._path.resolve()))}?{mode}", uri=True, timeout=_BUSY_S
+            )
+            try:
+                database.row_factory = sqlite3.Row
+                yield database
+            finally:
+                database.close()
+        except sqlite3.Error as problem:
+            raise RolloutsUnreadable(f"{self._path.name} cannot be read: {problem}") from problem
+
+    def _json(self, row: sqlite3.Row, name: str) -> Any:
+        try:
+            return json.loads(row[name])
+        except (ValueError, TypeError, RecursionError) as problem:
+            raise RolloutsUnreadable(
+                f"{self._path.name}: step {row['step']}, group {row['group']!r}, member "
+                f"{row['member']}: column {name!r} is damaged ({problem})"
+            ) from problem
+
+
+def _listed(row: Mapping[str, Any] | sqlite3.Row) -> dict[str, Any]:
+    found = {name: row[name] for name in COLUMNS}
+    return {**found, "success": bool(found["success"]), "stop": found["stop"] or "unfinished"}

@@ -1,0 +1,286 @@
+"""The viewer in a real headless Chromium: what a person sees, by keyboard and by address."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orch_train.viewer.export import export_page
+from orch_train.viewer.run_data import RunData
+from orch_train.viewer.server import ViewServer
+from tests.orch_train.browser import Browser, find_browser
+from tests.orch_train.viewer_runs import HOSTILE, HOSTILE_TASK, make_run, write_steps
+
+pytestmark = pytest.mark.skipif(
+    find_browser() is None,
+    reason="no Chromium found (apt-get install chromium, or set ORCH_CHROMIUM): viewer not tested",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    found = find_browser()
+    assert found is not None
+    browser = Browser(found, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet(browser: Browser) -> Iterator[None]:
+    """Whatever a test does: no script error, no policy violation, no dialog, no outside address."""
+    for log in (browser.complaints, browser.requests, browser.dialogs):
+        log.clear()
+    yield
+    assert browser.complaints == [] and browser.dialogs == []
+    inside = ("http://127.0.0.1:", "about:", "data:,", "file://")
+    assert all(url.startswith(inside) for url in browser.requests)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return [make_run(folder / "first", 3), make_run(folder / "second", 2, lr=0.5)]
+
+
+@pytest.fixture(scope="module")
+def one(runs: list[Path]) -> Iterator[str]:
+    server = ViewServer([RunData(runs[0])])
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def both(runs: list[Path]) -> Iterator[str]:
+    server = ViewServer([RunData(run) for run in runs])
+    server.start()
+    yield server.url
+    server.stop()
+
+
+def _titles(browser: Browser) -> list[str]:
+    found: list[str] = browser.run(
+        "[...document.querySelectorAll('.chart')].filter((c) => c.querySelector('path'))"
+        ".map((c) => c.dataset.title)"
+    )
+    return found
+
+
+def test_curves_and_the_time_split_are_drawn(browser: Browser, one: str) -> None:
+    browser.open(one)
+    browser.wait("document.querySelectorAll('.chart path').length >= 8")
+    titles = _titles(browser)
+    for title in ("Reward", "Success", "Policy loss", "Entropy", "Tokens per second"):
+        assert title in titles
+    assert "Seconds per step" in titles and "Stop reasons" in titles
+    label = browser.run(
+        "document.querySelector('[data-title=\"Policy loss\"] svg').getAttribute('aria-label')"
+    )
+    assert label == "Policy loss: loss last \N{MINUS SIGN}0.3"
+    # 3.5 s a step: 2 learning, 0.75 generating, 0.25 in environments, 0.5 elsewhere.
+    legend = browser.run("document.querySelector('[data-title=\"Seconds per step\"]').innerText")
+    assert all(part in legend for part in ("learn 57.1%", "generate 21.4%", "other 14.3%"))
+
+
+def test_a_click_on_a_curve_leads_to_the_steps_trajectories(browser: Browser, one: str) -> None:
+    browser.open(one)
+    browser.wait("document.querySelector('[data-title=Reward] svg')")
+    browser.run(
+        "(() => { const s = document.querySelector('[data-title=Reward] svg');"
+        "const b = s.getBoundingClientRect(); s.dispatchEvent(new MouseEvent('click',"
+        "{clientX: b.right - 12, clientY: b.top + 50})); })()"
+    )
+    browser.drawn("#/list?step_from=3&step_to=3")
+    assert "6 trajectories" in browser.text()
+
+
+def test_hostile_text_is_text(browser: Browser, one: str) -> None:
+    browser.open(one + "#/list")
+    key = json.dumps(HOSTILE_TASK)
+    browser.run(
+        f"[...document.querySelectorAll('a.open')].find((a) => a.textContent === {key}).click()"
+    )
+    browser.wait("location.hash.startsWith('#/episode') && document.querySelector('.result pre')")
+    assert browser.run("document.querySelector('h1').textContent") == HOSTILE_TASK
+    assert browser.run("document.querySelector('.result pre').textContent") == HOSTILE
+    assert HOSTILE in browser.text()  # the account's sentence, too
+    assert browser.run("document.querySelectorAll('img, b[onclick], main script').length") == 0
+    browser.press("g")
+    browser.wait("document.querySelectorAll('.column').length === 3")
+    assert browser.run("document.querySelectorAll('img, main script').length") == 0
+
+
+def test_even_a_hole_in_the_page_would_run_nothing(browser: Browser, one: str) -> None:
+    """The policy holds by itself: markup is refused, and so is every inline script."""
+    browser.open(one)
+    refused = browser.run(
+        "(() => { try { document.body.innerHTML = '<b>x</b>'; return ''; }"
+        "catch (problem) { return problem.name; } })()"
+    )
+    assert refused == "TypeError"
+    assert browser.run("fetch('http://localhost:1/x').then(() => 1, () => 0)") == 0
+    assert any("Content Security Policy" in text for text in browser.complaints)
+    browser.complaints.clear()  # these were ours
+
+
+def test_a_trajectory_shows_what_each_call_earned(browser: Browser, one: str) -> None:
+    browser.open(one + "#/episode?step=2&group=2%3Aa&member=2")
+    call = browser.run("document.querySelector('.call').innerText")
+    for part in ("find", "+1.000", "gold call 0", "atomic 1.00", "orchestration 0.50", "= equal"):
+        assert part in " ".join(call.split()), part
+    text = browser.text()
+    assert "unknown tool" in text and "Done by 2." in text
+    assert "Matches gold call 0." in text and "no gold call" in text
+    assert "+0.50" in browser.run("document.querySelector('table.group .current').innerText")
+
+
+def test_tokens_come_on_demand_with_logprob_mask_and_version(browser: Browser, one: str) -> None:
+    browser.open(one + "#/episode?step=2&group=2%3Aa&member=2")
+    assert not any("/api/tokens" in url for url in browser.requests)
+    browser.press("t")
+    browser.wait("document.querySelectorAll('.tok.act').length === 4")
+    assert "tokens=1" in browser.run("location.hash")
+    readout = "document.querySelector('.token-readout').innerText"
+    browser.run("document.querySelector('.stream').focus()")
+    for _ in range(3):
+        browser.press("ArrowRight")
+    told = browser.run(readout)
+    assert "position 4 · id 67" in told and "mask 1" in told
+    assert "log-probability -3.5000" in told and "weight version 3" in told
+    browser.run("document.querySelector('.ctx').click()")
+    browser.press("ArrowLeft")
+    browser.press("ArrowLeft")
+    browser.press("ArrowLeft")
+    assert "mask 0" in browser.run(readout)
+
+
+def test_an_address_is_all_it_takes(browser: Browser, one: str) -> None:
+    """Filters, order and page live in the address, and so does an open token view."""
+    browser.open(one + "#/list?reward_to=0.5&sort=reward&order=asc&success=no")
+    assert browser.run("document.getElementById('total').innerText").startswith("6 trajectories")
+    rewards = browser.run(
+        "[...document.querySelectorAll('tbody tr td:nth-child(3)')].map((c) => c.innerText.trim())"
+    )
+    assert rewards == ["0.000"] * 3 + ["0.500"] * 3
+    browser.open(one + "#/episode?step=1&group=1%3Aa&member=0&tokens=1")
+    assert browser.run("document.querySelectorAll('.tok.act').length") == 4
+
+
+def test_the_list_is_read_by_keyboard(browser: Browser, one: str) -> None:
+    browser.open(one)
+    browser.press("l")
+    browser.wait("document.querySelectorAll('tr.row').length === 18")
+    for key in ("j", "j", "k"):
+        browser.press(key)
+    assert (
+        browser.run(
+            "[...document.querySelectorAll('tr.row')].findIndex((r) => r.matches('.marked'))"
+        )
+        == 0
+    )
+    browser.press("j")
+    browser.press("Enter")
+    browser.wait("document.querySelector('h1')")
+    assert "member 1" in browser.text()
+    browser.press("]")
+    browser.wait("document.querySelector('.sub').innerText.includes('member 2')")
+    browser.press("[")
+    browser.wait("document.querySelector('.sub').innerText.includes('member 1')")
+    browser.press("?")
+    browser.wait("document.querySelector('dialog[open]')")
+    browser.run("document.querySelector('dialog').close()")
+    browser.press("l")
+    browser.wait("document.getElementById('filter-task')")
+    browser.press("/")
+    assert browser.run("document.activeElement.id") == "filter-task"
+
+
+def test_the_theme_follows_the_system_and_the_key(browser: Browser, one: str) -> None:
+    colour = "getComputedStyle(document.body).backgroundColor"
+    browser.resize(1200, 800)
+    browser.open(one)
+    light = browser.run(colour)
+    browser.resize(1200, 800, dark=True)
+    dark = browser.run(colour)
+    browser.press("d")
+    assert browser.run(colour) == light != dark
+    browser.open(one)
+    assert browser.run(colour) == light  # remembered
+    browser.run("localStorage.clear()")
+    browser.resize(1400, 900)
+
+
+def test_two_runs_share_their_charts_and_their_tasks(browser: Browser, both: str) -> None:
+    browser.open(both)
+    browser.wait("document.querySelectorAll('[data-title=Reward] path').length === 2")
+    legend = browser.run("document.querySelector('[data-title=Reward] .legend').innerText")
+    assert "first" in legend and "second" in legend
+    assert {"Seconds per step: first", "Seconds per step: second"} <= set(_titles(browser))
+    browser.press("s")
+    browser.wait("document.querySelectorAll('tr.row').length === 2")
+    browser.go("#/task?task=a")
+    assert browser.run("document.querySelectorAll('.columns').length") == 2
+    assert browser.run("document.querySelectorAll('.column').length") == 6
+    browser.go("#/config")
+    assert browser.run("document.querySelector('tr.differs').innerText").startswith("training.")
+
+
+def test_the_page_follows_a_run_that_goes_on(browser: Browser, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "live", 0)
+    server = ViewServer([RunData(folder)])
+    server.start()
+    try:
+        browser.open(server.url)
+        assert "No results yet" in browser.text()
+        write_steps(folder, 1, 2)
+        browser.run("lookAgain()")
+        browser.wait("document.querySelector('[data-title=Reward] path')")
+        assert "step 2" in browser.run("document.getElementById('top').innerText")
+    finally:
+        browser.call("Page.navigate", url="about:blank")
+        server.stop()
+
+
+def test_a_damaged_store_is_told_on_the_page(browser: Browser, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "bad", 2)
+    (folder / "rollouts.db").write_bytes(b"no database" * 500)
+    server = ViewServer([RunData(folder)])
+    server.start()
+    try:
+        browser.open(server.url)
+        browser.wait("document.querySelector('[data-title=Reward] path')")
+        assert "rollouts.db cannot be read" in browser.run(
+            "document.getElementById('notices').innerText"
+        )
+        browser.go("#/list")
+        assert "No trajectories" in browser.text()
+        browser.go("#/nowhere")
+        assert "no such view" in browser.text()
+    finally:
+        browser.call("Page.navigate", url="about:blank")
+        server.stop()
+
+
+def test_an_exported_page_works_alone(browser: Browser, runs: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    export_page([RunData(run) for run in runs], out)
+    browser.open(out.as_uri())
+    browser.wait("document.querySelectorAll('[data-title=Reward] path').length === 2")
+    browser.go("#/list?sort=reward&order=asc&success=no")
+    assert browser.run("document.querySelectorAll('tr.row').length") == 6
+    browser.press("j")
+    browser.press("Enter")
+    browser.wait("document.querySelector('.call')")
+    browser.press("t")
+    browser.wait("document.querySelectorAll('.tok.act').length === 4")
+    browser.go("#/task?task=a")
+    assert browser.run("document.querySelectorAll('.column').length") == 6
+    assert {url.split("#")[0] for url in browser.requests} <= {
+        "about:blank",
+        out.as_uri(),
+        "data:,",
+    }

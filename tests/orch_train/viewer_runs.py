@@ -1,0 +1,105 @@
+"""Run folders for the viewer's tests, written by the same parts that training writes them with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orch_env.types import (
+    CallAccount,
+    Episode,
+    ErrorType,
+    RewardBreakdown,
+    StopReason,
+    ToolCall,
+    Turn,
+)
+from orch_train.metrics import MetricsWriter, rollout_metrics
+from orch_train.rollout_store import RolloutStore
+from orch_train.token_trace import TokenTrace
+from orch_train.trajectory import Group, Trajectory
+
+HOSTILE = "<img src=x onerror=\"alert('xss')\"><script>alert('xss')</script>"
+HOSTILE_TASK = "t/../<b onclick=alert(1)>\"'&#x41;?#%2e%2e"
+
+
+def trajectory(
+    task: str, group: str, member: int, reward: float, *, version: int = 0, result: str = "{}"
+) -> Trajectory:
+    """An episode of one good call, one failed call and, where it is paid well, an answer."""
+    trace = TokenTrace()
+    trace.append_context([72, 105])
+    trace.append_action([65, 66, 67], [-0.01, -0.7, -3.5], [version, version, version + 1])
+    trace.append_context([10])
+    trace.append_action([68], [-0.2], [version + 1])
+    calls = (ToolCall("find", {"name": "x"}), ToolCall("book", {"id": 1}, ErrorType.UNKNOWN_TOOL))
+    turns = [Turn("<tool_call>...</tool_call>", calls, (result, '{"error": 1}'), "seen")]
+    if reward > 0.5:
+        turns.append(Turn(f"Done by {member}."))
+    accounts = (
+        CallAccount(0, 0, 0, 1.0, 0.5, {"/name": "equal"}, "Matches gold call 0.", reward),
+        CallAccount(0, 1, None, 0.0, 0.0, {}, HOSTILE, 0.0),
+    )
+    episode = Episode(
+        task,
+        3,
+        tuple(turns),
+        final=turns[-1].action if reward > 0.5 else None,
+        stop_reason=StopReason.ANSWERED if reward > 0.5 else StopReason.MAX_TURNS,
+        reward=RewardBreakdown(
+            reward, {"matched": reward}, accounts, (reward,) + (0.0,) * (len(turns) - 1)
+        ),
+    )
+    return Trajectory(group, member, task, episode, trace, reward, reward == 1.0, {"env": 0.25})
+
+
+def step_groups(step: int) -> list[Group]:
+    """Two groups of three: rewards that differ, and rewards that do not."""
+    first, second = f"{step}:a", f"{step}:{HOSTILE_TASK}"
+    return [
+        Group(first, "a", 3, [trajectory("a", first, m, m / 2, version=step) for m in range(3)]),
+        Group(
+            second,
+            HOSTILE_TASK,
+            3,
+            [trajectory(HOSTILE_TASK, second, m, 1.0, result=HOSTILE) for m in range(3)],
+        ),
+    ]
+
+
+def result(step: int, groups: list[Group], **more: Any) -> dict[str, Any]:
+    """A result as the algorithm makes it, the learner's part made up."""
+    return {
+        "training_iteration": step,
+        "num_episodes_lifetime": 6 * step,
+        "env_runners": rollout_metrics(groups, 1.0),
+        "learners": {"default_policy": {"policy_loss": -step / 10, "entropy": 1 / step}},
+        "timers": {"sample": 1.0, "generate": 0.75, "env": 0.25, "learner_update": 2.0},
+        "time_this_iter_s": 3.5,
+        "time_total_s": 3.5 * step,
+        **more,
+    }
+
+
+def write_steps(folder: Path, first: int, last: int) -> None:
+    """Append training steps to a run, rollouts before results as training does."""
+    writer = MetricsWriter(folder, tensorboard=False)
+    store = RolloutStore(folder / "rollouts.db")
+    for step in range(first, last + 1):
+        groups = step_groups(step)
+        store.add(step, groups)
+        writer.write(result(step, groups))
+    store.close()
+    writer.close()
+
+
+def make_run(folder: Path, steps: int = 3, **training: Any) -> Path:
+    """A run of so many steps."""
+    folder.mkdir(parents=True)
+    config = {"training": {"iterations": steps, "advantage": "group_mean", **training}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    if steps:
+        write_steps(folder, 1, steps)
+    return folder

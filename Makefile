@@ -6,9 +6,10 @@ READY  := $(VENV)/.ready
 TORCH  ?= 2.13.0
 SEED   ?= 0
 VLLM   := .venv-vllm
+TRL    := .venv-trl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all vllm test-vllm lint types check format smollm2 bundled clean
+.PHONY: help setup quickstart test test-all vllm test-vllm trl test-trl lint types check format smollm2 bundled clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,22 @@ $(VLLM)/.ready: pyproject.toml constraints-vllm.txt
 
 test-vllm: $(VLLM)/.ready ## the tests that need vLLM (minutes; on the CPU)
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/orch_train/vllm
+
+trl: $(TRL)/.ready ## create .venv-trl: TRL, to compare with (about 1.5 GB)
+
+# Only TRL and what it needs: the package itself stays out, the comparison runs it in subprocesses.
+$(TRL)/.ready: constraints-trl.txt
+	@echo "set-up: TRL in $(TRL) (about 1.5 GB; one to two minutes) ..."
+	@$(PYTHON) -m venv $(TRL)
+	@$(TRL)/bin/python -m pip install --quiet --upgrade 'pip>=25'
+	@$(TRL)/bin/python -m pip install --quiet --no-deps 'torch==2.13.0+cpu' 2>/dev/null || \
+	  $(TRL)/bin/python -m pip install --quiet --no-deps 'torch==2.13.0' \
+	    --index-url https://download.pytorch.org/whl/cpu
+	@$(TRL)/bin/python -m pip install --quiet --quiet --no-deps -r constraints-trl.txt
+	@touch $(TRL)/.ready
+
+test-trl: $(READY) $(TRL)/.ready ## losses against TRL's values on the same tensors (a minute)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m trl tests/orch_train/trl
 
 lint: $(READY) ## ruff and the import contracts
 	$(BIN)/ruff check .

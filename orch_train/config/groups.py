@@ -117,7 +117,7 @@ class LearnerGroupSettings(_Frozen):
         num_cpus_per_learner: compute threads of the learner; null leaves torch's own choice.
         num_gpus_per_learner: 0 learns on the CPU, 1 on the GPU.
         max_tokens_per_microbatch: tokens of one forward pass; bounds memory, not the result.
-        layout: ``rows`` (padded, best on a CPU) or ``packed`` (end to end).
+        layout: ``packed`` (end to end, no padding) or ``rows`` (padded; works with any attention).
         gradient_checkpointing: recompute activations in the backward pass: less memory, slower.
     """
 
@@ -125,7 +125,7 @@ class LearnerGroupSettings(_Frozen):
     num_cpus_per_learner: PositiveInt | None = None
     num_gpus_per_learner: Annotated[int, Field(ge=0, le=1)] = 0
     max_tokens_per_microbatch: PositiveInt = 8192
-    layout: Literal["rows", "packed"] = "rows"
+    layout: Literal["rows", "packed"] = "packed"
     gradient_checkpointing: bool = False
 
 

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
+from orch_train.learner.packed_attention import use_packed_attention
 
 if TYPE_CHECKING:
     from orch_train.learner.packing import Microbatch
@@ -97,10 +98,12 @@ def action_logprobs(
 
 def hidden_states(model: PreTrainedModel, batch: Microbatch) -> Tensor:
     """Last hidden states, shape (B, T, D), of the model without its head."""
+    if batch.borders is not None:
+        use_packed_attention(model)
     hidden_BTD: Tensor = model.base_model(
         input_ids=batch.input_ids_BT,
         position_ids=batch.position_ids_BT,
-        attention_mask=batch.mask_B1TT,
+        attention_mask=batch.borders,
         use_cache=False,
     ).last_hidden_state
     return hidden_BTD

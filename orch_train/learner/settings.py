@@ -64,7 +64,7 @@ class LearnerSettings:
     length_constant: int = 1024
     updates_per_batch: int = 1
     max_tokens_per_microbatch: int = 4096
-    layout: Layout = "rows"
+    layout: Layout = "packed"
     temperature: float = 1.0
     entropy_coeff: float = 0.0
     kl_coeff: float = 0.0

@@ -15,6 +15,9 @@ from transformers import (
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
 )
 
@@ -48,6 +51,16 @@ def small_gpt2() -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config).eval()
 
 
+def small_mistral() -> MistralForCausalLM:
+    """A sliding window shorter than the sequences."""
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, sliding_window=5, initializer_range=0.3,
+    )  # fmt: skip
+    return MistralForCausalLM(config).eval()
+
+
 @torch.no_grad()
 def plain_logprobs(model: PreTrainedModel, sequence: TrainingSequence) -> torch.Tensor:
     """The oracle: the whole model on one sequence alone, shifted by hand."""
@@ -59,7 +72,7 @@ def plain_logprobs(model: PreTrainedModel, sequence: TrainingSequence) -> torch.
 
 @pytest.mark.parametrize("layout", ["rows", "packed"])
 @pytest.mark.parametrize("budget", [1, 40, 100, 10_000])
-@pytest.mark.parametrize("make_model", [small_llama, small_gpt2])
+@pytest.mark.parametrize("make_model", [small_llama, small_gpt2, small_mistral])
 def test_packed_logprobs_equal_those_of_each_sequence_alone(
     layout: Layout, budget: int, make_model: Callable[[], PreTrainedModel]
 ) -> None:
@@ -135,6 +148,42 @@ def test_a_chunked_head_gives_the_same_gradient(limit: int) -> None:
         gradients.append([p.grad for p in model.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_a_packed_row_costs_no_mask_and_leaves_other_uses_of_the_model_alone() -> None:
+    model = small_llama()
+    ids = torch.randint(3, VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(0))
+    padded = torch.tensor([[1] * 9, [0] * 4 + [1] * 5])
+    with torch.no_grad():
+        before = [model(ids).logits, model(ids, attention_mask=padded).logits]
+        [batch] = make_microbatches(sequences(), 10_000, layout="packed")
+        action_logprobs(model, batch, 1.0)
+        after = [model(ids).logits, model(ids, attention_mask=padded).logits]
+    assert batch.borders is not None and batch.borders.shape == (1, 1, 1, len(sequences()) + 1)
+    assert batch.num_cells == batch.num_tokens
+    assert all(map(torch.equal, before, after))
+
+
+def test_packing_a_model_whose_attention_is_not_torchs_is_refused() -> None:
+    config = small_llama().config
+    config._attn_implementation = "eager"
+    model = LlamaForCausalLM(config)
+    [batch] = make_microbatches(sequences(), 10_000, layout="packed")
+    with pytest.raises(OrchError, match="use layout 'rows'"):
+        action_logprobs(model, batch, 1.0)
+
+
+def test_the_head_never_holds_more_logits_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, and again where the backward pass computes them a second time."""
+    seen: list[int] = []
+    monkeypatch.setattr(logprobs_module, "MAX_LOGITS", 5 * VOCABULARY + 3)
+    model = small_llama()
+    model.lm_head.register_forward_hook(lambda _m, _i, out: seen.append(out.numel()))
+    [batch] = make_microbatches(sequences(), 10_000)
+    out = action_logprobs(model, batch, 1.0)
+    out.logprobs_N.sum().backward()
+    assert max(seen) == 5 * VOCABULARY
+    assert sum(seen) == 2 * VOCABULARY * len(batch.targets_N)  # only action tokens, twice
 
 
 def test_an_action_at_the_very_start_is_refused() -> None:

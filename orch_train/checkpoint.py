@@ -14,10 +14,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+from sqlalchemy.exc import SQLAlchemyError
 
 from orch_env.types import OrchError
 from orch_train.atomic_folder import written_whole
@@ -63,11 +67,11 @@ def write_checkpoint(
         ahead: groups that were sampled ahead of the learner.
 
     Raises:
-        OrchError: the folder cannot be written.
+        OrchError: the folder cannot be written; an earlier one of that name is as it was.
     """
     from orch_env import __version__
 
-    with written_whole(folder) as partial:
+    with _told(folder), written_whole(folder) as partial:
         save_learner(partial / "learner")
         if ahead is not None and ahead.requests:
             ahead.write(partial / _AHEAD)
@@ -77,6 +81,19 @@ def write_checkpoint(
         text = json.dumps({**record, **asdict(metadata)}, indent=2, ensure_ascii=False)
         (partial / "metadata.json").write_text(text + "\n", encoding="utf-8")
     return folder
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """One error for all that goes wrong in writing: each library has its own for a full disk."""
+    try:
+        yield
+    except (OSError, SafetensorError, SQLAlchemyError, OrchError) as problem:
+        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else repr(problem)
+        raise OrchError(
+            f"checkpoint {str(folder)!r} cannot be written ({reason}); earlier checkpoints are "
+            "whole: make room, or mend what is wrong, and go on with --resume"
+        ) from problem
 
 
 def read_metadata(folder: Path) -> CheckpointMetadata:

@@ -207,6 +207,7 @@ class MetricsWriter:
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+        self._folder = folder
         self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._board: Any = None
         if tensorboard:
@@ -215,7 +216,17 @@ class MetricsWriter:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=_next_step(folder))
 
     def write(self, result: Result) -> None:
-        """Append one result."""
+        """Append one result.
+
+        Raises:
+            OrchError: it cannot be written.
+        """
+        try:
+            self._write(result)
+        except OSError as problem:
+            raise OrchError(f"{self._folder} cannot be written: {problem}") from problem
+
+    def _write(self, result: Result) -> None:
         self._file.write(json.dumps(plain(result), ensure_ascii=False, allow_nan=False) + "\n")
         self._file.flush()
         if self._board is not None:

@@ -77,7 +77,7 @@ class TrainingRun:
         if not resume:
             refuse_used(folder, f"go on with --resume {folder}, or set another reporting.run_name")
         self._checkpoint = newest_checkpoint(folder) if resume else None
-        self._saved = self._start_iteration()
+        self._saved = self._recorded = self._start_iteration()
 
     def execute(self) -> RunOutcome:
         """Train; the checkpoint and ``summary.json`` are written however it ends.
@@ -105,7 +105,7 @@ class TrainingRun:
                 writer.close()
                 if store is not None:
                     store.close()
-                if algo.between_steps:
+                if algo.between_steps and algo.iteration == self._recorded:
                     self._save(algo)
             interrupted = stop.requested() and algo.iteration < iterations
         outcome = self._outcome(interrupted=interrupted)
@@ -129,6 +129,7 @@ class TrainingRun:
                 if store is not None and algo.last_batch is not None:
                     store.add(algo.iteration, algo.last_batch.groups)
                 writer.write(result)
+                self._recorded = algo.iteration
                 self._display.show(result)
                 if interval and algo.iteration % interval == 0:
                     self._save(algo)
@@ -136,8 +137,8 @@ class TrainingRun:
             logger.debug("the step was abandoned")
 
     def _save(self, algo: GRPO) -> None:
-        """Write the checkpoint of the current step unless it is there already."""
-        if algo.iteration > self._saved:
+        """Write the checkpoint of the current step, unless it is there and says the same."""
+        if algo.iteration > self._saved or algo.has_sampled_ahead:
             folder = checkpoint_folder(self._folder, algo.iteration)
             self._checkpoint = algo.save_to_path(folder)
             self._saved = algo.iteration

@@ -215,6 +215,12 @@ class GRPO:
         """Whether the state is that of a whole number of steps, so that it is worth saving."""
         return self._between_steps
 
+    @property
+    def has_sampled_ahead(self) -> bool:
+        """Whether there are finished groups that no step has learned from, worth saving."""
+        _, ahead = self._sampling.frontier()
+        return ahead is not None and bool(ahead.finished)
+
     def stop_when(self, requested: Callable[[], bool]) -> None:
         """Look at this several times a second while sampling; True abandons the step."""
         self._stop_requested = requested

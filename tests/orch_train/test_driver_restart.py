@@ -1,0 +1,95 @@
+"""The driver is killed with SIGKILL in the middle of asynchronous training, and started again.
+
+No finished group that a checkpoint holds is lost, none is trained twice, and none is left out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from orch_train import GRPOConfig
+from orch_train.checkpoint import checkpoints, read_sampled_ahead
+from orch_train.metrics import read_metrics
+from orch_train.rollout_store import RolloutStore
+from orch_train.run_folder import write_text
+from orch_train.sampled_ahead import SampledAhead
+
+_DRIVER = """
+import sys
+from pathlib import Path
+from orch_train import GRPOConfig
+from orch_train.progress import PlainDisplay
+from orch_train.training_run import TrainingRun
+
+config = GRPOConfig().from_yaml(sys.argv[1])
+folder = Path(sys.argv[2])
+display = PlainDisplay(config.settings.training.iterations)
+TrainingRun(config, folder, display, resume=folder.exists()).execute()
+"""
+_TASKS = "abcdefghijklmnopqrstuvwxyzABCDEF"
+
+
+def _driver(config: Path, folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", _DRIVER, str(config), str(folder)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+
+
+def _newest_with_finished(folder: Path) -> SampledAhead | None:
+    """What the newest checkpoint holds that holds finished groups; later ones are taken away."""
+    for _, checkpoint in reversed(checkpoints(folder)):
+        held = read_sampled_ahead(checkpoint)
+        if held is not None and held.finished:
+            return held
+        shutil.rmtree(checkpoint)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("ahead", "kills"),
+    [
+        (2, (4,)),
+        pytest.param(2, (3, 8, 11), marks=pytest.mark.long),
+        pytest.param(0, (3, 8), marks=pytest.mark.long),
+    ],
+)
+def test_a_killed_driver_goes_on_where_its_checkpoint_stands(
+    toy_config: GRPOConfig, tmp_path: Path, ahead: int, kills: tuple[int, ...]
+) -> None:
+    config = (
+        toy_config.environment(env_config={"tasks": _TASKS})
+        .training(iterations=16, max_staleness=ahead)
+        .reporting(checkpoint_interval=1, keep_checkpoints=None)
+    )
+    write_text(tmp_path / "config.yaml", config.to_yaml())
+    folder = tmp_path / "run"
+    kept: dict[str, list[tuple[int, ...]]] = {}
+    for goal in kills:
+        driver = _driver(tmp_path / "config.yaml", folder)
+        while not any(step >= goal for step, _ in checkpoints(folder)):
+            assert driver.poll() is None, "the driver ended by itself"
+            time.sleep(0.005)  # watching another process, which says nothing
+        driver.kill()
+        driver.wait()
+        if ahead:
+            held = _newest_with_finished(folder)
+            assert held is not None
+            for group in held.finished:
+                kept[group.id] = [tuple(t.trace.ids) for t in group.trajectories]
+    assert _driver(tmp_path / "config.yaml", folder).wait() == 0
+
+    assert [r["training_iteration"] for r in read_metrics(folder)] == list(range(1, 17))
+    store = RolloutStore(folder / "rollouts.db")
+    rows = [(step, t.group, tuple(t.trace.ids)) for step, t in store.trajectories()]
+    store.close()
+    steps = Counter((step, group) for step, group, _ in rows)
+    assert set(steps.values()) == {4}  # whole groups
+    assert sorted(group for _, group in steps) == sorted(f"0:letter-{c}" for c in _TASKS)
+    for name, episodes in kept.items():
+        assert [ids for _, group, ids in rows if group == name] == episodes

@@ -1,147 +1,39 @@
-"""``orch doctor``: what this installation can do, and what to install for the rest.
+"""``orch doctor``: what this installation can do, and what to do about the rest.
 
 A check is required (it decides ``ok`` and the exit code) or optional (it names what it enables).
-Packages are looked up by their metadata; torch alone is imported, to ask it for devices.
+With a configuration, what that run needs becomes required, and its files are looked at too.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import os
-import platform
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 
-from orch_env.cli.output import json_option
+from orch_env.cli.installation import Check, guarded, installation_checks
+from orch_env.cli.output import json_option, say
+
+_EPILOG = """\b
+Examples:
+  orch doctor                           # this installation
+  orch doctor configs/quickstart.yaml   # and whether this run could start here
+  orch doctor --json | jq '.checks[] | select(.ok | not)'"""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the report.
-
-    Attributes:
-        name: what was looked at.
-        ok: whether it is in order.
-        required: whether ``orch`` as a whole depends on it.
-        detail: what was found, and what to do if it is not in order.
-    """
-
-    name: str
-    ok: bool
-    required: bool
-    detail: str
-
-
-# package -> (required, what it is for, how to get it)
-PACKAGES: dict[str, tuple[bool, str, str]] = {
-    "gymnasium": (True, "the environment", "orch-rl"),
-    "sqlalchemy": (True, "the cache", "orch-rl"),
-    "msgpack": (True, "the cache", "orch-rl"),
-    "scipy": (True, "the graduated reward", "orch-rl"),
-    "torch": (False, "training", "orch-rl[train]"),
-    "transformers": (False, "training", "orch-rl[train]"),
-    "ray": (False, "distributed rollouts", "orch-rl[train]"),
-    "tensorboard": (False, "TensorBoard logs", "orch-rl[train]"),
-    "vllm": (False, "fast rollouts on GPUs (an engine of its own issue)", "orch-rl[vllm]"),
-}
-
-
-def _python() -> Check:
-    version = platform.python_version()
-    good = sys.version_info >= (3, 11)
-    return Check("python", good, True, version if good else f"{version}; needs 3.11 or newer")
-
-
-def _package(name: str) -> Check:
-    required, purpose, extra = PACKAGES[name]
-    try:
-        return Check(name, True, required, importlib.metadata.version(name))
-    except importlib.metadata.PackageNotFoundError:
-        return Check(name, False, required, f"needed for {purpose}: pip install '{extra}'")
-
-
-def _devices() -> Check:
-    try:
-        torch = importlib.import_module("torch")
-    except ImportError as problem:
-        return Check("devices", False, False, f"torch cannot be imported: {problem}")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count:
-        names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
-        return Check("devices", True, False, f"{count} CUDA device(s): {names}")
-    return Check("devices", True, False, f"CPU only, {os.cpu_count()} cores")
-
-
-def _memory() -> Check:
-    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
-    if any(name not in os.sysconf_names for name in names):
-        return Check("memory", True, False, "size unknown on this system")
-    gib = os.sysconf(names[0]) * os.sysconf(names[1]) / 2**30
-    hint = "" if gib >= 4 else "; the quick start wants about 4 GiB"
-    return Check("memory", gib >= 4, False, f"{gib:.1f} GiB{hint}")
-
-
-def _shared_memory() -> Check:
-    path = Path("/dev/shm")
-    if not path.is_dir():
-        return Check("shared memory", True, False, "no /dev/shm; Ray uses a temporary folder")
-    free = shutil.disk_usage(path).free / 2**30
-    return Check("shared memory", free >= 0.5, False, f"{free:.1f} GiB free in /dev/shm for Ray")
-
-
-def _temporary_files() -> Check:
-    try:
-        with tempfile.TemporaryFile() as file:
-            file.write(b"orch")
-    except OSError as problem:
-        return Check("temporary files", False, True, f"cannot write: {problem}; set TMPDIR")
-    return Check("temporary files", True, True, tempfile.gettempdir())
-
-
-def _bundled_world() -> Check:
-    from orch_env.cache import open_cache
-    from orch_env.tasks import bundled, load_tasks
-    from orch_env.types import OrchError
-
-    path = bundled("harbour", "cache")
-    if path is None:
-        return Check("bundled world", False, True, "harbour's cache is missing: reinstall orch-rl")
-    try:
-        tasks = load_tasks("harbour")
-        report = open_cache(path).verify()
-    except OrchError as problem:
-        return Check("bundled world", False, True, str(problem))
-    if not report["ok"]:
-        return Check("bundled world", False, True, f"damaged: {report['problems'][0]}")
-    return Check("bundled world", True, True, f"harbour: {len(tasks)} tasks, cache verified")
-
-
-def run_checks() -> list[Check]:
-    """Run every check, in the order in which a person would fix them."""
-    steps: list[Callable[[], Check]] = [_python]
-    steps += [lambda name=name: _package(name) for name in PACKAGES]  # type: ignore[misc]
-    steps += [_devices, _memory, _shared_memory, _temporary_files, _bundled_world]
-    return [step() for step in steps]
-
-
-@click.command()
+@click.command(epilog=_EPILOG)
+@click.argument("config", required=False, metavar="[CONFIG]")
+@click.argument("overrides", nargs=-1, metavar="[GROUP.KEY=VALUE]...")
 @json_option
-def doctor(as_json: bool) -> int:
-    """Check this installation and say what is missing.
+def doctor(config: str | None, overrides: tuple[str, ...], as_json: bool) -> int:
+    """Check this installation, or whether it can run CONFIG, and say what to do.
 
-    Exit code 0 if everything required is in order, else 1. Optional parts are listed with the
-    command that installs them.
+    Exit code 0 if everything required is in order, else 1. Whatever is broken becomes a line of
+    the report. Optional parts are listed with the command that installs them.
     """
-    import json
-
-    checks = run_checks()
+    checks = run_checks(config, overrides)
     ok = all(c.ok for c in checks if c.required)
     if as_json:
         click.echo(json.dumps({"ok": ok, "checks": [asdict(c) for c in checks]}))
@@ -151,8 +43,38 @@ def doctor(as_json: bool) -> int:
         word, colour = (
             ("ok", "green") if check.ok else ("FAIL", "red") if check.required else ("--", "yellow")
         )
-        click.echo(
-            f"  {click.style(f'{word:<4}', fg=colour)}  {check.name:<{width}}  {check.detail}"
-        )
+        text = check.detail if check.ok else f"{check.detail}: {check.remedy}"
+        say(f"  {click.style(f'{word:<4}', fg=colour)}  {check.name:<{width}}  {text}")
     click.echo("ready" if ok else "not ready: mend the lines marked FAIL", err=not ok)
     return 0 if ok else 1
+
+
+def run_checks(config: str | None = None, overrides: Sequence[str] = ()) -> list[Check]:
+    """All checks; nothing is raised.
+
+    Args:
+        config: a YAML file whose run is to be judged too.
+        overrides: ``group.key=value`` texts laid over it.
+    """
+    if config is None:
+        return installation_checks()
+    # Named by string: this package knows nothing of training.
+    try:
+        training = importlib.import_module("orch_train.cli.configuration_checks")
+    except ImportError as problem:
+        missing = Check(
+            "configuration",
+            False,
+            True,
+            f"training is not installed: {problem}",
+            "pip install 'orch-rl[train]'",
+        )
+        return [*installation_checks(), missing]
+    required: list[str] = training.required_packages(config, overrides)
+    checks = installation_checks(required)
+    usable = all(check.ok for check in checks if check.required)
+    found: list[Check] = training.configuration_checks(config, overrides, usable=usable)
+    return checks + found
+
+
+__all__ = ["Check", "doctor", "guarded", "run_checks"]

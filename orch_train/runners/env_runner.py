@@ -232,6 +232,7 @@ def _make_engine(settings: Settings) -> RolloutEngine:
     elif kind == "vllm":
         options.setdefault("max_num_seqs", runners.num_envs_per_env_runner)
         options.setdefault("max_model_len", settings.rollouts.max_context)
+        options.setdefault("tensor_parallel_size", runners.tensor_parallel_size)
         options.setdefault("num_threads", max(1, int(runners.num_cpus_per_env_runner)))
         options["dtype"] = settings.model.dtype
         options["model"] = settings.model.path

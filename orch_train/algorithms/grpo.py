@@ -35,6 +35,7 @@ from orch_train.checkpoint import (
 from orch_train.config import GRPOConfig
 from orch_train.environments import TaskIds, check_data, prompt_lengths, reward_weights
 from orch_train.evaluation import evaluate_policy, open_benchmark
+from orch_train.learner.alarms import alarms
 from orch_train.learner.learner import Learner
 from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling
 from orch_train.model import load_model, load_tokenizer
@@ -43,9 +44,6 @@ from orch_train.runners.env_runner import make_chat
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_runner_group
 
 logger = logging.getLogger(__name__)
-
-MISMATCH_ALARM = 0.05
-"""KL of sampling to current policy, in nats per token, that synchronous training never shows."""
 
 
 class GRPO:
@@ -343,13 +341,5 @@ _LIFETIME = {
 
 
 def _warn(learned: Mapping[str, float], *, synchronous: bool) -> None:
-    """Say what a reader of the log must not miss."""
-    if not learned["num_optimizer_steps"]:
-        logger.warning("no group has a spread of rewards: nothing could be learned in this step")
-    elif synchronous and learned["mismatch_kl"] > MISMATCH_ALARM:
-        logger.warning(
-            "engine and learner disagree about the policy: mismatch KL %.3g (above %g); the "
-            "recorded log-probabilities are not those of the weights that learn from them",
-            learned["mismatch_kl"],
-            MISMATCH_ALARM,
-        )
+    for alarm in alarms(learned, synchronous=synchronous):
+        logger.warning("%s", alarm)

@@ -184,6 +184,7 @@ def _file_problems(settings: Settings) -> list[str]:
         problems.append("model.path: no model is given")
     else:
         problems += _model_problems(settings)
+        problems += _reference_problems(settings.model.reference)
     if settings.environment.env == OUR_ENV:
         problems += _data_problems(settings)
     return problems
@@ -238,14 +239,26 @@ def _model_problems(settings: Settings) -> list[str]:
         return [f"model.path: folder {name!r} holds no model (no config.json)"]
     if name.isidentifier() and (BUNDLED_MODELS / name / "config.json").is_file():
         return _context_problems(BUNDLED_MODELS / name, settings)
-    is_hub_id = re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
-    # 'models/tiny' with a folder 'models' here is a misspelt path and no hub id.
-    if is_hub_id and not (Path.cwd() / name.partition("/")[0]).exists():
+    if _is_hub_id(name):
         return []
     out = settings.sft.out
     warm = out is not None and Path(name).parent == Path(out)
     hint = "; `orch sft` with this configuration makes it" if warm else ""
     return [f"model.path: folder {name!r} does not exist in {str(Path.cwd())!r}{hint}"]
+
+
+def _reference_problems(name: str | None) -> list[str]:
+    if name is None or (Path(name) / "config.json").is_file() or _is_hub_id(name):
+        return []
+    if name.isidentifier() and (BUNDLED_MODELS / name / "config.json").is_file():
+        return []
+    return [f"model.reference: {name!r} is no folder with a model in {str(Path.cwd())!r}"]
+
+
+def _is_hub_id(name: str) -> bool:
+    """'models/tiny' with a folder 'models' here is a misspelt path and no hub id."""
+    looks_like_one = re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
+    return looks_like_one and not (Path.cwd() / name.partition("/")[0]).exists()
 
 
 def _context_problems(folder: Path, settings: Settings) -> list[str]:

@@ -68,6 +68,8 @@ def test_fields_are_checked_against_each_other() -> None:
         GRPOConfig()
         .rollouts(max_tokens_per_turn=512, max_context=512, engine="vlm")
         .training(updates_per_batch=9, groups_per_batch=2, group_size=4)
+        .training(lr_schedule="cosine", lr_warmup_updates=900, correction_mask=[0.5, 2.0])
+        .model("tiny", reference="tiny")
         .evaluation(evaluation_interval=5)
         .environment(env_config={"tasks": object()})
     )
@@ -75,6 +77,9 @@ def test_fields_are_checked_against_each_other() -> None:
         "rollouts.max_tokens_per_turn (512) must be below rollouts.max_context (512)",
         "no engine 'vlm'",
         "updates_per_batch (9) exceeds the batch's 8 episodes",
+        "training.lr_warmup_updates (900) must be below the run's 900 optimizer steps",
+        "training.correction_mask needs training.correction",
+        "model.reference is only read with a training.kl_coeff above 0",
         "evaluation.tasks",
         "environment.env_config: must be plain JSON data",
     ):
@@ -107,6 +112,11 @@ def test_missing_files_are_named_with_the_folder_that_was_searched(
     assert "3 problems" in message and str(tmp_path) in message
     for piece in ("model.path: folder 'models/tiny'", "env_config.tasks", "env_config.cache"):
         assert piece in message
+
+
+def test_a_reference_that_is_not_there_is_refused() -> None:
+    with pytest.raises(OrchError, match=r"model\.reference: 'nowhere' is no folder"):
+        GRPOConfig().model("tiny", reference="nowhere").training(kl_coeff=0.1).validate()
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orch_env.types import OrchError, RewardBreakdown
+from orch_train.config import GRPOConfig
 from orch_train.learner.batch import make_batch
 from orch_train.learner.logprobs import action_logprobs
 from orch_train.learner.objective import Objective
@@ -245,3 +246,18 @@ def test_a_policy_equal_to_its_reference_pays_no_penalty() -> None:
 def test_a_penalty_without_a_reference_is_refused() -> None:
     with pytest.raises(OrchError, match="needs a reference"):
         Objective(LearnerSettings(kl_coeff=0.1))
+
+
+def test_a_run_with_penalty_and_correction_reports_both(toy_config: GRPOConfig) -> None:
+    config = toy_config.training(
+        loss="grpo", kl_coeff=0.01, correction="token_tis", correction_mask=[0.5, 2.0],
+        updates_per_batch=2,
+    )  # fmt: skip
+    with config.build_algo() as algo:
+        first, second = (algo.train()["learners"]["default_policy"] for _ in range(2))
+    # The first step starts at the reference; synchronous data is on policy.
+    assert abs(first["reference_kl"]) < 1e-5 < 1e-4 < second["reference_kl"]
+    for metrics in (first, second):
+        assert metrics["correction_weight_mean"] == pytest.approx(1.0, abs=1e-3)
+        assert metrics["correction_truncated_frac"] == metrics["correction_masked_frac"] == 0.0
+        assert metrics["num_optimizer_steps"] == 2

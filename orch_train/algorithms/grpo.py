@@ -21,7 +21,7 @@ from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.algorithms.batch_sampler import SampledBatch
-from orch_train.algorithms.learner_settings import learner_settings
+from orch_train.algorithms.make_learner import AnyLearner, make_learner
 from orch_train.algorithms.sampling import Sampling, SynchronousSampling
 from orch_train.algorithms.streamed_sampling import StreamedSampling
 from orch_train.algorithms.task_order import TaskOrder
@@ -36,9 +36,8 @@ from orch_train.config import GRPOConfig
 from orch_train.environments import TaskIds, check_data, prompt_lengths, reward_weights
 from orch_train.evaluation import evaluate_policy, open_benchmark
 from orch_train.learner.alarms import alarms
-from orch_train.learner.learner import Learner
 from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling
-from orch_train.model import load_model, load_tokenizer
+from orch_train.model import load_tokenizer
 from orch_train.progress import Observer, SilentObserver
 from orch_train.runners.env_runner import make_chat
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_runner_group
@@ -85,23 +84,21 @@ class GRPO:
         self._stop_requested: Callable[[], bool] = lambda: False
         prompt_lengths(self.settings, make_chat(self.settings))
         self._tokenizer = load_tokenizer(self.settings.model.path)
-        self.learner = Learner(
-            load_model(self.settings.model.path), learner_settings(self.settings)
-        )
+        self.learner: AnyLearner = make_learner(self.settings, config.settings.model.path)
         self._iteration = self._version = 0
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
         self._between_steps = True
         self.last_batch: SampledBatch | None = None
-        if source is not None:
-            self._restore(source)
-        self.runners: RunnerGroup = make_runner_group(
-            self.settings, self.learner.get_weights(), self._version
-        )
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.learner.stop)
+            if source is not None:
+                self._restore(source)
+            self.runners: RunnerGroup = make_runner_group(
+                self.settings, self.learner.get_weights(), self._version
+            )
+            undo.callback(self.runners.stop)
             self._sampling = self._make_sampling(source)
-        except BaseException:
-            self.runners.stop()
-            raise
+            undo.pop_all()
 
     # -- the algorithm ----------------------------------------------------------------------
 
@@ -274,9 +271,10 @@ class GRPO:
         self._sampling = self._make_sampling(folder)
 
     def stop(self) -> None:
-        """End sampling, runners and Ray; may be called twice."""
+        """End sampling, runners, learners and Ray; may be called twice."""
         self._sampling.stop()
         self.runners.stop()
+        self.learner.stop()
         if self._benchmark is not None:
             self._benchmark.close()
 

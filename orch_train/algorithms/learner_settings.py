@@ -7,6 +7,7 @@ learner can be used without a configuration.
 from __future__ import annotations
 
 from orch_train.config import Settings
+from orch_train.learner.lora import LoraSettings
 from orch_train.learner.optimizer import OptimizerSettings
 from orch_train.learner.settings import LearnerSettings
 
@@ -46,4 +47,13 @@ def learner_settings(settings: Settings) -> LearnerSettings:
         device="cuda" if learners.num_gpus_per_learner else "cpu",
         num_threads=learners.num_cpus_per_learner,
         seed=settings.debugging.seed,
+        lora=_lora(settings),
     )
+
+
+def _lora(settings: Settings) -> LoraSettings | None:
+    model = settings.model
+    if not model.lora_rank:
+        return None
+    alpha = model.lora_alpha or 2.0 * model.lora_rank
+    return LoraSettings(model.lora_rank, alpha, model.lora_targets)

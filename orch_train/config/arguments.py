@@ -20,6 +20,9 @@ class ModelArgs(TypedDict, total=False):
 
     dtype: Literal["float32", "bfloat16"]
     reference: str | None
+    lora_rank: int
+    lora_alpha: float | None
+    lora_targets: Sequence[str]
 
 
 class RolloutArgs(TypedDict, total=False):
@@ -53,6 +56,7 @@ class LearnerArgs(TypedDict, total=False):
     num_learners: int
     num_cpus_per_learner: int | None
     num_gpus_per_learner: int
+    learner_timeout_s: float
     max_tokens_per_microbatch: int
     layout: Literal["rows", "packed"]
     gradient_checkpointing: bool
@@ -119,6 +123,9 @@ class ReportingArgs(TypedDict, total=False):
     log_dir: str
     run_name: str | None
     tensorboard: bool
+    wandb_project: str | None
+    wandb_mode: Literal["online", "offline"]
+    trace_steps: int
     store_rollouts: bool
     checkpoint_interval: int
     keep_checkpoints: int | None

@@ -47,11 +47,19 @@ class ModelSettings(_Frozen):
             always computed in float32.
         reference: folder or hub id of the KL penalty's reference policy; null: ``path``, the
             model that training starts from. Only read where ``training.kl_coeff`` is above 0.
+        lora_rank: train adapters of this rank instead of the weights (LoRA; needs peft, the extra
+            ``lora``); 0 trains the weights. Engines and checkpoints get merged weights.
+        lora_alpha: the adapters' output is scaled by ``lora_alpha / lora_rank``; null: by 2.
+        lora_targets: last parts of the names of adapted layers (``q_proj``), or ``all-linear``:
+            every linear layer but the output head.
     """
 
     path: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
     reference: str | None = None
+    lora_rank: Count = 0
+    lora_alpha: PositiveFloat | None = None
+    lora_targets: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("all-linear",)
 
 
 class RolloutSettings(_Frozen):
@@ -113,17 +121,23 @@ class LearnerGroupSettings(_Frozen):
     """Where and in which portions the update is computed.
 
     Attributes:
-        num_learners: 0 or 1: one learner, in the driver process.
-        num_cpus_per_learner: compute threads of the learner; null leaves torch's own choice.
+        num_learners: 0 or 1: one learner, in the driver process; more: Ray actors that share one
+            model (FSDP2), each with a share of the tokens.
+        num_cpus_per_learner: compute threads of a learner, and of an actor the CPUs that Ray
+            reserves; null leaves torch's own choice, and reserves 1.
         num_gpus_per_learner: 0 learns on the CPU, 1 on the GPU.
-        max_tokens_per_microbatch: tokens of one forward pass; bounds memory, not the result.
+        learner_timeout_s: a call to learner actors (start, update, weights, checkpoint) that takes
+            longer counts as hung and ends the run.
+        max_tokens_per_microbatch: tokens of one forward pass of a learner; bounds memory, not the
+            result.
         layout: ``packed`` (end to end, no padding) or ``rows`` (padded; works with any attention).
         gradient_checkpointing: recompute activations in the backward pass: less memory, slower.
     """
 
-    num_learners: Annotated[int, Field(ge=0, le=1)] = 0
+    num_learners: Count = 0
     num_cpus_per_learner: PositiveInt | None = None
     num_gpus_per_learner: Annotated[int, Field(ge=0, le=1)] = 0
+    learner_timeout_s: PositiveFloat = 1800.0
     max_tokens_per_microbatch: PositiveInt = 8192
     layout: Literal["rows", "packed"] = "packed"
     gradient_checkpointing: bool = False
@@ -264,6 +278,11 @@ class ReportingSettings(_Frozen):
         log_dir: parent folder of run folders.
         run_name: the run's folder; null: the configuration file's name, numbered if taken.
         tensorboard: write ``RUN/tensorboard``.
+        wandb_project: log to this project of Weights & Biases (needs the package ``wandb``);
+            null: not at all.
+        wandb_mode: ``online``, or ``offline``: files in ``RUN/wandb`` for ``wandb sync``.
+        trace_steps: the newest training steps that ``RUN/trace.json`` shows on a time line (for
+            ui.perfetto.dev or chrome://tracing); 0: no trace.
         store_rollouts: write every episode, tokens included, to ``RUN/rollouts.db``.
         checkpoint_interval: training steps between checkpoints; 0: only at the end and when
             interrupted.
@@ -273,6 +292,9 @@ class ReportingSettings(_Frozen):
     log_dir: str = "runs"
     run_name: str | None = None
     tensorboard: bool = True
+    wandb_project: str | None = None
+    wandb_mode: Literal["online", "offline"] = "online"
+    trace_steps: Count = 2
     store_rollouts: bool = True
     checkpoint_interval: Count = 10
     keep_checkpoints: PositiveInt | None = 3

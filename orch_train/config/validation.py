@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ def _cross_problems(settings: Settings) -> list[str]:
         problems.append("training.correction_mask needs training.correction to be switched on")
     if settings.model.reference is not None and training.kl_coeff == 0:
         problems.append("model.reference is only read with a training.kl_coeff above 0")
+    if settings.model.lora_alpha is not None and not settings.model.lora_rank:
+        problems.append("model.lora_alpha is only read with a model.lora_rank above 0")
     episodes = training.groups_per_batch * training.group_size
     if training.updates_per_batch > episodes:
         problems.append(
@@ -187,6 +190,11 @@ def _file_problems(settings: Settings) -> list[str]:
         problems += _reference_problems(settings.model.reference)
     if settings.environment.env == OUR_ENV:
         problems += _data_problems(settings)
+    if settings.reporting.wandb_project is not None and find_spec("wandb") is None:
+        problems.append(
+            "reporting.wandb_project: the package wandb is not installed: pip install wandb, or "
+            "set it to null"
+        )
     return problems
 
 

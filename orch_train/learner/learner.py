@@ -245,6 +245,9 @@ class Learner:
                     parameter.copy_(part(weights[name].to(parameter.dtype), parameter))
         restore_random_state(saved.rng)
 
+    def stop(self) -> None:
+        """Nothing is left behind; here so that one learner can stand for a group."""
+
     def _weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """The whole model on the CPU; empty on all ranks but the first."""
         return snapshot(

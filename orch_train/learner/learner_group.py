@@ -57,6 +57,7 @@ class LearnerGroup:
         settings: of every rank; ``max_tokens_per_microbatch`` is per rank.
         shape: see :class:`GroupShape`.
         reference: folder or id of the KL penalty's reference, held whole by every rank.
+        on_stop: called when the group has ended, at whatever end.
 
     Raises:
         OrchError: the ranks cannot be started, or the model does not suit.
@@ -68,10 +69,11 @@ class LearnerGroup:
         settings: LearnerSettings,
         shape: GroupShape,
         reference: str | None = None,
+        on_stop: Callable[[], None] | None = None,
     ) -> None:
         import ray
 
-        self._settings, self._shape = settings, shape
+        self._shape, self._on_stop = shape, on_stop
         self._num_updates = 0
         self._lost = ""
         check_resources(shape)
@@ -134,12 +136,18 @@ class LearnerGroup:
 
     def stop(self) -> None:
         """End all ranks; may be called twice."""
+        self._end("it was stopped")
+        closing, self._on_stop = self._on_stop, None
+        if closing is not None:
+            closing()
+
+    def _end(self, reason: str) -> None:
         import ray
 
         for rank in self._ranks:
             ray.kill(rank)
         self._ranks = []
-        self._lost = self._lost or "it was stopped"
+        self._lost = self._lost or reason
 
     def _everywhere(self, method: str, *arguments: Any) -> list[Any]:
         self._check_alive()
@@ -196,8 +204,8 @@ class LearnerGroup:
         return self._given_up(f"{rank} failed in {what!r}: {first[0]}")
 
     def _given_up(self, reason: str) -> OrchError:
-        self._lost = reason
-        self.stop()
+        # Ray itself stays until `stop`: runners may still need it.
+        self._end(reason)
         if not self._num_updates:
             return OrchError(f"the learner group ended: {reason}")
         return OrchError(

@@ -35,10 +35,10 @@ quickstart: $(READY) ## warm-start and train a tiny model, then print before and
 	@$(BIN)/python -m orch_train.quickstart --seed $(SEED)
 
 test: $(READY) ## the test suite (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not vllm"
 
 test-all: $(READY) ## the test suite with its long tier
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not vllm"
 
 vllm: $(VLLM)/.ready ## create .venv-vllm: the package with vLLM's CPU backend (about 3 GB)
 

@@ -8,9 +8,11 @@ new release that moved something gives one clear line instead of a stack trace i
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict
@@ -99,6 +101,8 @@ class VllmAdapter:
 
     def core_pids(self) -> list[int]:
         """Process ids of the engine's core processes."""
+        if self._llm is None:
+            return []
         manager = self._llm.engine_core.resources.engine_manager
         return [int(p.pid) for p in getattr(manager, "processes", ()) if p.pid is not None]
 
@@ -109,7 +113,7 @@ class VllmAdapter:
 
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingParams, request_id: str, salt: str
-    ) -> TokenOutput:
+    ) -> tuple[TokenOutput, int]:
         """Sample one message; cancelling aborts the request in the engine.
 
         Args:
@@ -117,6 +121,9 @@ class VllmAdapter:
             sampling: how.
             request_id: a name that no other running request has.
             salt: prompts share cached prefixes only under the same salt.
+
+        Returns:
+            The message, and how many prompt tokens were taken from the cache.
 
         Raises:
             EngineError: the request was aborted or came back without what it must have.
@@ -130,11 +137,11 @@ class VllmAdapter:
         async with aclosing(
             self._llm.generate(prompt, _sampling_params(sampling), request_id)
         ) as outputs:
-            async for final in outputs:
-                pass
+            async for output in outputs:
+                final = output
         if final is None or not final.outputs:
             raise EngineError(f"request {request_id!r}: vLLM ended it without an answer")
-        return _token_output(final, request_id)
+        return _token_output(final, request_id), int(final.num_cached_tokens or 0)
 
     async def abort(self, request_id: str) -> None:
         """End a request early; its `generate` raises."""
@@ -174,9 +181,15 @@ class VllmAdapter:
         """Drop all KV caches; running requests compute theirs again."""
         await self._llm.reset_prefix_cache(reset_running_requests=True)
 
+    def kill(self) -> None:
+        """End the engine's core at once, hung or not; its workers follow."""
+        for pid in self.core_pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def shutdown(self) -> None:
         """End the engine's processes."""
-        self._llm.shutdown(timeout=5.0)
+        self._llm.shutdown(timeout=1.0)
         self._llm = None  # its __del__ at the interpreter's end would fail, loudly
 
 
@@ -221,6 +234,13 @@ def _engine_arguments(settings: VllmSettings, on_cpu: bool) -> dict[str, Any]:
         "disable_log_stats": True,
         "trust_remote_code": False,
     }
+    if on_cpu:
+        # A prompt that is read in parts has its samples drawn back, and vLLM 0.32 dies of that
+        # when a request has a seed ("CPU Generator does not use offset").
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(2048, settings.max_model_len)
+        # Only whole blocks are cached, and vLLM's own choice (128) is longer than most messages.
+        arguments["block_size"] = 32
     gib = settings.kv_cache_gib or (1.0 if on_cpu else None)
     if gib is not None:
         arguments["kv_cache_memory_bytes"] = int(gib * 2**30)

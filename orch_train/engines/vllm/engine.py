@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,7 +47,7 @@ class VllmEngine:
     def __init__(self, settings: VllmSettings) -> None:
         self._settings = settings
         self._version = 0
-        self._syncs = 0
+        self._syncs = self._prompt_tokens = self._cached_tokens = 0
         self._numbers = itertools.count()
         self._active: dict[str, str] = {}
         self._writer = SharedWriter()
@@ -69,6 +69,14 @@ class VllmEngine:
     def version(self) -> int:
         """Version of the weights that are being served."""
         return self._version
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """``prompt_tokens`` of answered requests, and ``prefilled_tokens``: those not cached."""
+        return {
+            "prompt_tokens": self._prompt_tokens,
+            "prefilled_tokens": self._prompt_tokens - self._cached_tokens,
+        }
 
     @property
     def pids(self) -> list[int]:
@@ -93,9 +101,12 @@ class VllmEngine:
         salt = f"{self._version}.{self._syncs}"
         self._watch = self._watch or asyncio.ensure_future(self._watch_heartbeat())
         try:
-            return await self._or_failure(
+            output, cached = await self._or_failure(
                 self._adapter.generate(prompt_ids, sampling, name, salt), request_id
             )
+            self._prompt_tokens += len(prompt_ids)
+            self._cached_tokens += cached
+            return output
         finally:
             if self._active.get(request_id) == name:
                 del self._active[request_id]
@@ -211,7 +222,9 @@ class VllmEngine:
         if self._problem is not None:
             raise EngineError(self._problem)
 
-    async def _or_failure(self, answer: Any, request_id: str) -> TokenOutput:
+    async def _or_failure(
+        self, answer: Coroutine[Any, Any, tuple[TokenOutput, int]], request_id: str
+    ) -> tuple[TokenOutput, int]:
         """The answer, or the engine's failure if that comes first."""
         request = asyncio.ensure_future(answer)
         failure = asyncio.ensure_future(self._failed.wait())
@@ -219,8 +232,7 @@ class VllmEngine:
             await asyncio.wait((request, failure), return_when=asyncio.FIRST_COMPLETED)
             if not request.done():
                 raise EngineError(f"request {request_id!r}: {self._problem}")
-            output: TokenOutput = request.result()
-            return output
+            return request.result()
         except (EngineError, OrchError, asyncio.CancelledError):
             raise
         except Exception as problem:  # whatever vLLM raises is infrastructure
@@ -268,6 +280,8 @@ class VllmEngine:
         if self._problem is None:
             self._problem = problem
             self._failed.set()
+            if not self._closed:
+                self._adapter.kill()  # what is hung or half loaded holds memory for nothing
 
 
 def _first_line(problem: BaseException) -> str:

@@ -18,7 +18,9 @@ from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.token_trace import NO_VERSION
+from orch_train.tool_metrics import parse_failures, tool_counts
 from orch_train.trajectory import Group, Trajectory
+from orch_train.wandb_log import WandbLog
 
 Result = dict[str, Any]
 
@@ -69,9 +71,12 @@ def rollout_metrics(groups: Sequence[Group], sample_seconds: float) -> dict[str,
         "tokens_per_s": sum(actions) / sample_seconds if sample_seconds > 0 else 0.0,
         "stop": _shares(Counter(_stop_reason(t) for t in episodes), len(episodes)),
         "errors_per_episode": _shares(_error_counts(episodes), len(episodes)),
+        "tools": tool_counts([t.episode for t in episodes]),
+        "parse": parse_failures([t.episode for t in episodes]),
         "reward": component_means(episodes),
         "groups": zero_variance_counts(groups),
         "time": _phase_seconds(episodes),
+        **_environment_times(episodes),
     }
 
 
@@ -164,6 +169,22 @@ def _phase_seconds(episodes: Sequence[Trajectory]) -> dict[str, float]:
     return {phase: _mean([t.timings.get(phase, 0.0) for t in episodes]) for phase in phases}
 
 
+def _environment_times(episodes: Sequence[Trajectory]) -> dict[str, Any]:
+    """Seconds of one environment call (reset or step), and the share of an episode's time."""
+    env = math.fsum(t.timings.get("env", 0.0) for t in episodes)
+    generate = math.fsum(t.timings.get("generate", 0.0) for t in episodes)
+    steps = sorted(s for t in episodes for name, _, s in t.spans if name == "env")
+    share = {"env_latency_share": env / (env + generate)} if env + generate > 0 else {}
+    if not steps:
+        return share
+    return {**share, "env_step_s": {"p50": _quantile(steps, 0.5), "p99": _quantile(steps, 0.99)}}
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that is at least as large as this share of all (nearest rank)."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else 0.0
 
@@ -204,9 +225,11 @@ class MetricsWriter:
     Args:
         folder: the run's folder.
         tensorboard: also write ``tensorboard/``.
+        wandb: also log there; closed with the files.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool, wandb: WandbLog | None = None) -> None:
+        self._wandb = wandb
         self._folder = folder
         self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._board: Any = None
@@ -235,12 +258,16 @@ class MetricsWriter:
                 if math.isfinite(value):
                     self._board.add_scalar(name, value, step)
             self._board.flush()
+        if self._wandb is not None:
+            self._wandb.write({k: v for k, v in flatten(result).items() if math.isfinite(v)})
 
     def close(self) -> None:
         """Close the files."""
         self._file.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.close()
 
 
 def read_metrics(folder: Path) -> list[Result]:

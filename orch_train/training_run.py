@@ -1,6 +1,7 @@
 """One run in one folder: the loop around the algorithm that writes everything down.
 
     RUN/config.yaml  metrics.jsonl  tensorboard/  rollouts.db  checkpoints/step_N/  summary.json
+    RUN/trace.json: the newest steps on a time line
 
 The hard decision: the checkpoint is the truth. Resuming cuts results and rollouts back to it, so
 that after any crash each step stands in the folder exactly once.
@@ -29,6 +30,8 @@ from orch_train.rollout_store import RolloutStore
 from orch_train.run_folder import make_folder, new_folder, refuse_used, write_text
 from orch_train.runners.runner_group import SamplingStopped
 from orch_train.stop_signal import StopSignal
+from orch_train.trace import PhaseRecorder, TraceFile
+from orch_train.wandb_log import WandbLog
 
 if TYPE_CHECKING:
     from orch_train.algorithms.grpo import GRPO
@@ -91,16 +94,17 @@ class TrainingRun:
         if self._saved >= iterations:
             display.note(f"all {iterations} steps are done already")
             return self._outcome(interrupted=False)
-        algo = GRPO(self._config, checkpoint=self._checkpoint, observer=display)
+        recorder = PhaseRecorder(display)
+        algo = GRPO(self._config, checkpoint=self._checkpoint, observer=recorder)
         self._prepare_folder()
         # Ray installs a SIGTERM handler of its own when it starts: ours comes after.
         with algo, StopSignal(self._announce_stop) as stop:
             algo.stop_when(stop.requested)
-            writer = MetricsWriter(self._folder, tensorboard=self._reporting.tensorboard)
+            writer = self._open_writer()
             store = self._open_store()
             try:
                 with display:
-                    self._train(algo, writer, store, stop.requested)
+                    self._train(algo, writer, store, recorder, stop.requested)
             finally:
                 writer.close()
                 if store is not None:
@@ -117,9 +121,11 @@ class TrainingRun:
         algo: GRPO,
         writer: MetricsWriter,
         store: RolloutStore | None,
+        recorder: PhaseRecorder,
         stopped: Callable[[], bool],
     ) -> None:
-        interval = self._reporting.checkpoint_interval
+        interval, traced = self._reporting.checkpoint_interval, self._reporting.trace_steps
+        trace = TraceFile(self._folder / "trace.json", traced) if traced else None
         try:
             if algo.iteration == 0 and self._settings.evaluation.evaluation_at_start:
                 before = {"training_iteration": 0, "weights_seq_no": 0}
@@ -130,6 +136,9 @@ class TrainingRun:
                     store.add(algo.iteration, algo.last_batch.groups)
                 writer.write(result)
                 self._recorded = algo.iteration
+                phases = recorder.take()
+                if trace is not None and algo.last_batch is not None:
+                    trace.add(algo.iteration, phases, algo.last_batch.groups)
                 self._display.show(result)
                 if interval and algo.iteration % interval == 0:
                     self._save(algo)
@@ -170,6 +179,14 @@ class TrainingRun:
             self._display.note(f"{self._folder} has no checkpoint: starting from the first step")
         else:
             self._display.note(f"resuming {self._folder} after step {step}")
+
+    def _open_writer(self) -> MetricsWriter:
+        reporting, wandb = self._reporting, None
+        if reporting.wandb_project is not None:
+            wandb = WandbLog(
+                self._folder, reporting.wandb_project, reporting.wandb_mode, self._config.to_dict()
+            )
+        return MetricsWriter(self._folder, tensorboard=reporting.tensorboard, wandb=wandb)
 
     def _open_store(self) -> RolloutStore | None:
         if not self._reporting.store_rollouts:

@@ -21,6 +21,9 @@ class Trajectory:
         reward: total reward that the learner uses.
         success: the task's verdict (binary reward equals 1).
         timings: seconds by phase (``generate``, ``env``), for the time split.
+        spans: the same one by one, in order: phase, start in seconds since the epoch by the
+            worker's clock, and seconds; for the time line, not kept by stores.
+        worker: the process that played it, as ``host:pid``.
     """
 
     group: str
@@ -31,6 +34,8 @@ class Trajectory:
     reward: float
     success: bool
     timings: dict[str, float] = field(default_factory=dict)
+    spans: list[tuple[str, float, float]] = field(default_factory=list, compare=False)
+    worker: str = field(default="", compare=False)
 
 
 @dataclass(slots=True)

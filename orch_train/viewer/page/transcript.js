@@ -53,7 +53,7 @@ function callCard(call, result, account, reward, where) {
       el("span", { class: "where" }, `call ${where}`)),
     Object.keys(call.arguments || {}).length ? argumentTable(call.arguments, account) : null,
     account ? accountLine(account) : null,
-    el("div", { class: "result" }, longText(pretty(result), call.error ? "error" : "")));
+    el("div", { class: "result" }, longText(pretty(result), call.error ? "error" : "", 700)));
 }
 
 /** A JSON result with line breaks; whatever else it is, as it came. */
@@ -109,6 +109,13 @@ function goldTable(record, accounts) {
   }));
   return el("details", { class: "panel", open: true }, el("summary", {}, `Gold calls (${used.size} of ${number + 1} made)`),
     el("table", { class: "gold" }, rows));
+}
+
+/** The names of the tools that the task offers. */
+function toolPanel(record) {
+  const names = ((record && record.tools) || []).map((t) => (typeof t === "string" ? t : t.name));
+  return names.length ? el("details", { class: "panel" }, el("summary", {}, `Tools offered (${names.length})`),
+    names.map((name) => el("div", {}, el("code", {}, name)))) : null;
 }
 
 function focusTurn(number) {

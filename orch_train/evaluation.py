@@ -114,9 +114,10 @@ def evaluate_model(
     call_format: str = "hermes",
     dtype: str = "float32",
     max_concurrent: int = 32,
+    samples: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Play one episode per task with a model folder; no Ray.
+    """Play the tasks with a model folder; no Ray.
 
     Args:
         model: a model folder, a checkpoint of a run (its ``model/`` is taken), a bundled name.
@@ -130,10 +131,11 @@ def evaluate_model(
         call_format: how the model writes calls.
         dtype: what the model computes in: ``float32`` or ``bfloat16``.
         max_concurrent: episodes in flight.
+        samples: episodes per task; the first pass is the same for any number.
         progress: called with (done, in all).
 
     Returns:
-        The last ``info`` of each episode, in the order of the tasks.
+        The last ``info`` of each episode: all tasks in their order, then all of them again.
 
     Raises:
         OrchError: the model or a task is not usable.
@@ -145,26 +147,34 @@ def evaluate_model(
     limits = RolloutLimits(
         max_tokens_per_turn=max_tokens_per_turn, max_context=max_context, temperature=temperature
     )
-    base = stable_seed("evaluation", seed)
-    requests = [GroupRequest(f"eval:{task}", task, seed, base) for task in task_ids]
+    bases = [stable_seed("evaluation", seed)]
+    bases += [stable_seed("evaluation", seed, str(number)) for number in range(1, samples)]
     engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
     places = recorder.places(max_concurrent)
 
-    async def play() -> None:
+    infos: list[dict[str, Any]] = []
+
+    async def play(base: int) -> None:
+        requests = [GroupRequest(f"eval:{task}", task, seed, base) for task in task_ids]
         groups = run_groups(
             recorder.make, engine, chat, requests, limits=limits, max_concurrent=places
         )
-        done = 0
+        done = len(infos)
         async for _ in groups:
             done += 1
             if progress is not None:
-                progress(done, len(requests))
+                progress(done, samples * len(requests))
+
+    async def play_all() -> None:
+        for base in bases:
+            await play(base)
+            infos.extend(recorder.infos[task] for task in task_ids)
 
     try:
-        asyncio.run(play())
+        asyncio.run(play_all())
     finally:
         engine.close()
-    return [recorder.infos[task] for task in task_ids]
+    return infos
 
 
 def model_folder(path: str) -> str:

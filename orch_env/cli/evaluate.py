@@ -21,6 +21,7 @@ Examples:
   orch eval --benchmark complexfuncbench --tasks cfb.jsonl --cache booking.db --policy gold
   orch eval --tasks harbour/heldout --model runs/quickstart/checkpoints/step_40
   orch eval --tasks cfb.jsonl --cache booking.db --model PATH --limit 50 --out scores.jsonl
+  orch eval --tasks harbour/heldout --model PATH --temperature 1 --samples 8 --pass-at 1 --pass-at 8
 
 The benchmark's live API and its judge model are not used: responses are compared through the
 cache, and `decided_by` counts which rule decided how many calls. --policy FILE is JSON Lines, one
@@ -68,6 +69,20 @@ Report = Callable[[str, int, int], None]
     help="Sampling temperature of the model; 0 is greedy.",
 )
 @click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Episodes per task, for --pass-at; needs a temperature above 0.",
+)
+@click.option(
+    "--pass-at",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="K",
+    help="Chance that one of K episodes succeeds (at most --samples); may be repeated.",
+)
+@click.option(
     "--max-tokens-per-turn",
     type=click.IntRange(min=1),
     default=512,
@@ -106,6 +121,8 @@ def evaluate(
     max_turns: int,
     max_observation_chars: int | None,
     temperature: float,
+    samples: int,
+    pass_at: tuple[int, ...],
     max_tokens_per_turn: int,
     max_context: int,
     dtype: str,
@@ -116,6 +133,7 @@ def evaluate(
     """Score a model or a scripted policy on a benchmark: success, call and turn accuracy."""
     if (model is None) == (policy is None):
         raise OrchError("orch eval needs --model PATH or --policy NAME, one of them")
+    _check_samples(samples, pass_at, None if model is None else temperature)
     from orch_env.cli.progress import progress_bar
     from orch_env.evaluation import ComplexFuncBenchEnv, summarise
 
@@ -140,6 +158,7 @@ def evaluate(
                     chosen,
                     report,
                     temperature=temperature,
+                    samples=samples,
                     seed=seed,
                     max_tokens_per_turn=max_tokens_per_turn,
                     max_context=max_context,
@@ -148,12 +167,33 @@ def evaluate(
     finally:
         env.close()
     if out is not None:
-        _write_scores(out, chosen, infos)
-    result = summarise([info["score"] for info in infos], chosen)
+        _write_scores(out, [*chosen] * samples, infos)
+    result = summarise([info["score"] for info in infos], [*chosen] * samples)
+    result |= _rates(infos, chosen, samples, pass_at)
     if as_json:
         emit(result, as_json=True)
     else:
         _show(result, f"{benchmark}: {model or policy} on {tasks}")
+
+
+def _check_samples(samples: int, pass_at: Sequence[int], temperature: float | None) -> None:
+    if samples > 1 and not temperature:
+        raise OrchError("--samples above 1 needs --model and a --temperature above 0")
+    if pass_at and max(pass_at) > samples:
+        raise OrchError(f"--pass-at {max(pass_at)} needs --samples of at least as many")
+
+
+def _rates(
+    infos: Sequence[Mapping[str, Any]], tasks: Sequence[Task], samples: int, pass_at: Sequence[int]
+) -> dict[str, Any]:
+    """avg@n, and pass@k where it is asked for, with intervals."""
+    from orch_env.evaluation.pass_rates import Outcome, rates
+
+    passed = [bool(info["score"]["success"]) for info in infos]
+    count = len(tasks)
+    outcomes = [Outcome(samples, sum(passed[number::count])) for number in range(count)]
+    found = rates(outcomes, pass_at)
+    return {name: rate for name, rate in found.items() if name != "n"}
 
 
 def _show(result: Mapping[str, Any], title: str) -> None:
@@ -161,12 +201,17 @@ def _show(result: Mapping[str, Any], title: str) -> None:
     click.secho(title, bold=True)
     rows = [*result["by_domain"].items(), ("all", result)]
     width = max(len(name) for name, _ in rows)
-    click.echo(f"  {'domain':<{width}}  {'success':>7}  {'calls':>7}  {'turns':>7}  {'tasks':>5}")
+    click.echo(f"  {'domain':<{width}}  {'success':>7}  {'calls':>7}  {'turns':>7}  {'n':>5}")
     for name, rates in rows:
         shares = "  ".join(
             f"{rates[key]:>7.1%}" for key in ("success", "call_accuracy", "turn_accuracy")
         )
         click.echo(f"  {name:<{width}}  {shares}  {rates['n']:>5}")
+    for key, rate in result.items():
+        name, _, number = key.partition("_at_")
+        if number:
+            interval = f"{rate['low']:.1%} to {rate['high']:.1%}"
+            click.echo(f"  {name}@{number}: {rate['mean']:.1%}  (95%: {interval})")
     for key, what in (
         ("errors", "episodes failed by"),
         ("decided_by", "calls decided by"),

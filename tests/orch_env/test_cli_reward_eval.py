@@ -183,6 +183,15 @@ def test_eval_plays_a_file_of_actions(capsys: pytest.CaptureFixture[str], tmp_pa
     assert (result["call_accuracy"], result["errors"]) == (0.5, {"func_error": 1})
 
 
+def test_the_rate_of_a_policy_has_an_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--policy", "gold", "--limit", "20", "--pass-at", "1", "--json"]
+    code, out, _ = run(capsys, "eval", "--tasks", "harbour/heldout", *words)
+    found = json.loads(out)
+    assert code == 0 and found["avg_at_1"] == found["pass_at_1"]
+    # Wilson: all of 20 leaves 20 / (20 + 1.96^2).
+    assert found["avg_at_1"]["low"] == pytest.approx(0.838875, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -194,6 +203,9 @@ def test_eval_plays_a_file_of_actions(capsys: pytest.CaptureFixture[str], tmp_pa
         (["--policy", "gold", "--benchmark", "bfcl"], "complexfuncbench"),
         (["--policy", "gold", "--limit", "0"], "--limit"),
         (["--policy", "gold", "--split", "nowhere"], "nowhere"),
+        (["--policy", "gold", "--samples", "2"], "--temperature above 0"),
+        (["--model", "x", "--samples", "2"], "--temperature above 0"),
+        (["--policy", "gold", "--pass-at", "2"], "--samples of at least as many"),
     ],
 )
 def test_wrong_eval_options_are_one_line(

@@ -287,6 +287,38 @@ def test_how_many_episodes_run_together_changes_no_outcome(
     assert one == many
 
 
+def test_further_samples_leave_the_first_pass_alone_and_differ_from_it(
+    long_model: Path, benchmark: ComplexFuncBenchEnv, held_out: TaskIds
+) -> None:
+    assert held_out.held_out is not None
+    task_ids = held_out.held_out[:3]
+    seen: list[tuple[int, int]] = []
+    texts: list[str] = []
+
+    class Listening(ComplexFuncBenchEnv):
+        def step(self, action: Any) -> Any:
+            texts.append(str(action))
+            return super().step(action)
+
+    env = Listening(tasks="harbour/heldout")
+    once = _infos(long_model, env, task_ids, temperature=1.0, max_concurrent=1)
+    first, texts = texts[:], []
+    twice = _infos(
+        long_model,
+        env,
+        task_ids,
+        temperature=1.0,
+        max_concurrent=1,
+        samples=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert len(once) == 3 and twice[:3] == once
+    assert [info["task_id"] for info in twice] == [*task_ids, *task_ids]
+    assert seen == [(n, 6) for n in range(1, 7)]
+    assert texts[: len(first)] == first and texts[len(first) :] != first
+    env.close()
+
+
 def test_a_checkpoint_stands_for_its_model(tmp_path: Path, toy_model: Path) -> None:
     shutil.copytree(toy_model, tmp_path / "step_1" / "model")
     assert model_folder(str(tmp_path / "step_1")) == str(tmp_path / "step_1" / "model")

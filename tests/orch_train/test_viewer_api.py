@@ -149,13 +149,32 @@ def test_a_run_is_read_while_it_is_written(tmp_path: Path) -> None:
     store.close()
 
 
-def test_reading_leaves_no_trace_in_a_finished_run(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "done", 1)
-    before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+@pytest.mark.parametrize("live", [False, True])
+def test_a_run_is_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: bool) -> None:
+    folder = make_run(tmp_path / "run", 1)
+    store = RolloutStore(folder / "rollouts.db") if live else None
+    if store is not None:
+        store.add(2, step_groups(2))
+    before = {p: p.stat().st_mtime_ns for p in folder.iterdir() if p.suffix != ".db-shm"}
+    original, opened = sqlite3.connect, []
+
+    def trying(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        database = original(*args, **kwargs)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            database.execute("DELETE FROM rollouts")
+        opened.append({p.name for p in folder.iterdir()})
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", trying)
     api = ViewerApi([RunData(folder)])
     for name in ("runs", "rollouts", "tasks"):
         api.answer(name, {})
-    assert {p: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+    after = {p: p.stat().st_mtime_ns for p in folder.iterdir() if p.suffix != ".db-shm"}
+    assert after == before and opened
+    if store is None:  # not even the log's index is made beside a finished database
+        assert set().union(*opened) == {"config.yaml", "metrics.jsonl", "rollouts.db"}
+    else:
+        store.close()
 
 
 def test_results_that_a_resumed_run_cut_back_are_gone(tmp_path: Path) -> None:

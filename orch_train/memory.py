@@ -18,9 +18,18 @@ from orch_env.types import OrchError
 from orch_train.config import Settings
 
 _BYTES = {"float32": 4, "bfloat16": 2}
-_ACTIVATIONS_PER_LAYER = 16
-"""Values of hidden size that one layer keeps per token for the backward pass, MLP included."""
-_LIBRARIES = 500 << 20
+_HIDDEN_KEPT = 7
+_MLP_KEPT = 3
+"""Values of hidden size and of the MLP's size that one layer keeps per token for the backward
+pass: with these the estimate was within a fifth of the peaks that `benchmarks.learner_memory`
+measured."""
+_LOGITS_AT_ONCE = 1 << 26
+"""`orch_train.learner.logprobs.MAX_LOGITS`, here without importing torch."""
+_LOGITS_COPIES = 4
+"""Of a chunk of logits: itself, its gradient, and two on the way to entropy, in float32."""
+_GATHERED_LAYERS = 2
+"""Of a sharded model, layers that are whole at one time: one in use, one on its way."""
+_LIBRARIES = 600 << 20
 """Resident size of a process that has imported torch and transformers."""
 
 
@@ -32,8 +41,11 @@ class ModelShape:
     layers: int
     hidden: int
     vocabulary: int
+    intermediate: int
     kv_values: int
     """Keys and values per token, over all layers."""
+    matrices: tuple[tuple[str, int], ...]
+    """Of the body's linear layers: last part of the name, inputs and outputs added up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +53,22 @@ class MemoryEstimate:
     """Bytes by part.
 
     Attributes:
-        learner: parts of the driver process.
+        learner: parts of one learner; of several the first, which also writes checkpoints.
         runner: parts of one env runner.
         runners: number of runner processes; 0: the runner shares the driver's.
+        learners: number of learner processes; 1: the learner is the driver.
     """
 
     learner: dict[str, int]
     runner: dict[str, int]
     runners: int
+    learners: int = 1
 
     @property
     def total(self) -> int:
         """All processes together."""
-        return sum(self.learner.values()) + max(1, self.runners) * sum(self.runner.values())
+        learners = self.learners * sum(self.learner.values())
+        return learners + max(1, self.runners) * sum(self.runner.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -61,14 +76,16 @@ class MemoryEstimate:
             "learner": self.learner,
             "runner": self.runner,
             "num_env_runners": self.runners,
+            "num_learners": self.learners,
             "total": self.total,
         }
 
     def describe(self) -> str:
         """One line for a person."""
         runners = max(1, self.runners)
+        many = f"{self.learners} learners of" if self.learners > 1 else "learner"
         return (
-            f"about {_gib(self.total)}: learner {_gib(sum(self.learner.values()))} "
+            f"about {_gib(self.total)}: {many} {_gib(sum(self.learner.values()))} "
             f"({_parts(self.learner)}), {runners} runner{'s' * (runners > 1)} of "
             f"{_gib(sum(self.runner.values()))} ({_parts(self.runner)})"
         )
@@ -86,27 +103,77 @@ def estimate_memory(settings: Settings, folder: str) -> MemoryEstimate:
     """
     shape = read_shape(Path(folder))
     each = _BYTES[settings.model.dtype]
-    master = 0 if settings.model.dtype == "float32" else 4 * shape.parameters
-    tokens = settings.learners.max_tokens_per_microbatch
-    layers = 2 if settings.learners.gradient_checkpointing else shape.layers
-    learner = {
-        "weights": each * shape.parameters + master,
-        "gradients": 4 * shape.parameters,
-        "optimizer": 8 * shape.parameters,
-        # float32 whatever the dtype: in bfloat16, norms and softmax keep upcast copies.
-        "activations": 4 * _ACTIVATIONS_PER_LAYER * layers * shape.hidden * tokens,
-        # float32, with gradient; rarely more than half of the tokens are actions.
-        "logits": 2 * 4 * shape.vocabulary * tokens // 2,
-        "weights in transit": each * shape.parameters,
-        "libraries": _LIBRARIES,
-    }
     envs = settings.env_runners.num_envs_per_env_runner
     runner = {
         "weights": each * shape.parameters,
         "kv cache": each * shape.kv_values * envs * settings.rollouts.max_context,
         "libraries": _LIBRARIES if settings.env_runners.num_env_runners else 0,
     }
-    return MemoryEstimate(learner, runner, settings.env_runners.num_env_runners)
+    return MemoryEstimate(
+        _learner(settings, shape),
+        runner,
+        settings.env_runners.num_env_runners,
+        max(1, settings.learners.num_learners),
+    )
+
+
+def _learner(settings: Settings, shape: ModelShape) -> dict[str, int]:
+    """Parts of one learner at the peak of an update, and what handing weights out adds to it."""
+    each, size = _BYTES[settings.model.dtype], max(1, settings.learners.num_learners)
+    adapters = _adapters(settings, shape)
+    trained = adapters or shape.parameters
+    frozen = each * shape.parameters if adapters else 0
+    # Alone, a bfloat16 model has float32 masters beside its weights; shards are the masters.
+    live = each * trained if each < 4 and size == 1 else 0
+    parts = {
+        "weights": (frozen + 4 * trained) // size + live,
+        # A bfloat16 model's own gradients stand beside their float32 sum until they are added.
+        "gradients": 4 * trained // size + live,
+        "optimizer": 8 * trained // size,
+        "activations": _activations(settings, shape),
+        "logits": _logits(settings, shape),
+    }
+    if size > 1:
+        parts["gathered weights"] = _gathered(shape, each, 0 if adapters else 4)
+    if settings.training.kl_coeff > 0 and (settings.model.reference or not adapters):
+        parts["reference"] = each * shape.parameters
+    working = parts["gradients"] + parts["activations"] + parts["logits"]
+    # A checkpoint is written from whole float32 weights; the first of several learners also
+    # gathers the optimizer's state.
+    whole = 4 * shape.parameters + (8 * trained if size > 1 else 0)
+    parts["weights in transit"] = max(0, whole - working)
+    parts["libraries"] = _LIBRARIES
+    return parts
+
+
+def _adapters(settings: Settings, shape: ModelShape) -> int:
+    """Parameters of all LoRA adapters; 0 without LoRA."""
+    targets = settings.model.lora_targets
+    widths = (w for name, w in shape.matrices if targets == ("all-linear",) or name in targets)
+    return settings.model.lora_rank * sum(widths)
+
+
+def _activations(settings: Settings, shape: ModelShape) -> int:
+    tokens = settings.learners.max_tokens_per_microbatch
+    layer = _HIDDEN_KEPT * shape.hidden + _MLP_KEPT * shape.intermediate
+    if settings.learners.gradient_checkpointing:
+        values = shape.layers * shape.hidden + layer
+    else:
+        values = shape.layers * layer
+    return _BYTES[settings.model.dtype] * values * tokens
+
+
+def _logits(settings: Settings, shape: ModelShape) -> int:
+    """Rarely more than half of the tokens are actions."""
+    tokens = settings.learners.max_tokens_per_microbatch
+    return 4 * _LOGITS_COPIES * min(shape.vocabulary * tokens // 2, _LOGITS_AT_ONCE)
+
+
+def _gathered(shape: ModelShape, each: int, gradient: int) -> int:
+    """What a rank holds whole: the embedding (and its gradient), and a few layers."""
+    embedding = shape.vocabulary * shape.hidden
+    layer = (shape.parameters - embedding) // shape.layers
+    return (each + gradient) * (embedding + _GATHERED_LAYERS * layer)
 
 
 def read_shape(folder: Path) -> ModelShape:
@@ -130,7 +197,9 @@ def read_shape(folder: Path) -> ModelShape:
             layers=layers,
             hidden=hidden,
             vocabulary=int(config["vocab_size"]),
+            intermediate=int(config.get("intermediate_size") or 4 * hidden),
             kv_values=2 * layers * kv_heads * head_size,
+            matrices=tuple(matrix for file in files for matrix in _matrices(file)),
         )
     except (OSError, ValueError, KeyError, TypeError, struct.error) as problem:
         raise OrchError(
@@ -139,11 +208,26 @@ def read_shape(folder: Path) -> ModelShape:
 
 
 def _parameters(file: Path) -> int:
-    """Count the values of a safetensors file by its header: 8 bytes of length, then JSON."""
+    """Count the values of a safetensors file."""
+    return sum(prod(shape) for shape in _header(file).values())
+
+
+def _matrices(file: Path) -> list[tuple[str, int]]:
+    """The linear layers of a model's body: what LoRA can adapt."""
+    found = []
+    for name, shape in _header(file).items():
+        layer = name.removesuffix(".weight").rpartition(".")[2]
+        if len(shape) == 2 and "embed" not in layer and layer != "lm_head":
+            found.append((layer, sum(shape)))
+    return found
+
+
+def _header(file: Path) -> dict[str, list[int]]:
+    """Shapes by name, from a safetensors header: 8 bytes of length, then JSON."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))
-    return sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+    return {name: list(t["shape"]) for name, t in header.items() if name != "__metadata__"}
 
 
 def _gib(count: int) -> str:

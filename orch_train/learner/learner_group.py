@@ -77,7 +77,9 @@ class LearnerGroup:
         self._num_updates = 0
         self._lost = ""
         check_resources(shape)
-        actor = ray.remote(concurrency_groups={"watch": 1})(LearnerRank)
+        # Progress is asked for while an update runs, so it has a thread of its own.
+        threads: Any = {"concurrency_groups": {"watch": 1}}
+        actor: Any = ray.remote(**threads)(LearnerRank)
         model, reference = _seen_by_all(model), reference and _seen_by_all(reference)
         self._ranks = [
             actor.options(**options).remote(rank, shape.size, settings, model, reference)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from transformers import PreTrainedTokenizerBase
 
 from orch_train.learner.learner import Learner
@@ -42,7 +42,7 @@ class LearnerRank:
     ) -> None:
         self._rank, self._size = rank, size
         self._settings, self._model, self._reference = settings, model, reference
-        self._store: dist.Store | None = None
+        self._store: Any = None
         self._learner: Learner | None = None
         self._done = 0.0
 
@@ -50,15 +50,14 @@ class LearnerRank:
         """On the first rank: where the others find it, as (host, port)."""
         import ray
 
-        host = ray.util.get_node_ip_address()
-        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
-        self._store = store
-        return host, store.port
+        host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        return host, self._store.port
 
     def join(self, host: str, port: int, timeout_s: float) -> None:
         """Meet the other ranks, load the model and keep this rank's shard of it."""
         device = self._settings.device
-        store = self._store or dist.TCPStore(host, port, is_master=False)
+        store = self._store or TCPStore(host, port, is_master=False)
         join_group(store, self._rank, self._size, device, timeout_s)
         reference = None
         if self._reference is not None:

@@ -28,11 +28,11 @@ from orch_train.learner.ranks import PolicyForward
 Value = TypeVar("Value")
 
 
-def join_group(store: dist.Store, rank: int, size: int, device: str, timeout_s: float) -> None:
+def join_group(store: Any, rank: int, size: int, device: str, timeout_s: float) -> None:
     """Enter the process group; returns when all ranks have.
 
     Args:
-        store: where the ranks meet.
+        store: a `torch.distributed` store, where the ranks meet.
         rank: of this process.
         size: number of ranks.
         device: ``cpu`` (gloo) or ``cuda`` (NCCL; not run here for want of a GPU).
@@ -136,5 +136,5 @@ class _Forward:
 
 def _layers(model: PreTrainedModel) -> list[nn.Module]:
     """The longest list of modules in the body: its decoder layers."""
-    lists = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
+    lists = [list(m) for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
+    return max(lists, key=len, default=[])

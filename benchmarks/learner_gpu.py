@@ -1,0 +1,194 @@
+"""Learner throughput and MFU on one CUDA GPU: Qwen3-0.6B and 1.7B shapes, bf16, packed rows.
+
+    python -m benchmarks.learner_gpu --out benchmarks/results/learner_gpu.json
+
+Random weights, full fine-tuning, gradient checkpointing, AdamW with float32 master weights; each
+row is one `Learner.update` on one batch, after warm-up, timed between device synchronisations.
+`rl` learns from a quarter of the tokens, `sft` from all but each sequence's first. MFU is the
+operations of :mod:`benchmarks.model_flops` over time over the peak (``--peak-tflops``; 989 is the
+dense bfloat16 peak of an H100 or H200). Attention runs per sequence of a packed row with torch's
+causal kernel (:mod:`orch_train.learner.packed_attention`).
+
+Not run yet: this was written on machines without a GPU, and no result is committed. Without a
+CUDA device the script says so and ends; nothing is estimated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.model_flops import Shape, update_flops
+from benchmarks.report import machine, write_report
+from orch_env.types import Episode
+from orch_train.learner.learner import Learner
+from orch_train.learner.optimizer import OptimizerSettings
+from orch_train.learner.settings import LearnerSettings
+from orch_train.token_trace import TokenTrace
+from orch_train.trajectory import Group, Trajectory
+
+SHAPES = {
+    "qwen3-0.6b": Shape(28, 1024, 3072, 16, 8, 128, 151936),
+    "qwen3-1.7b": Shape(28, 2048, 6144, 16, 8, 128, 151936),
+}
+MODES = {"rl": 0.25, "sft": 1.0}
+"""Share of the tokens that are actions."""
+
+
+def main() -> int:
+    """Measure and print a table; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--tokens", nargs="+", type=int, default=[4096, 16384], metavar="N")
+    parser.add_argument("--mode", nargs="+", choices=list(MODES), default=list(MODES))
+    parser.add_argument("--updates", type=int, default=5, help="timed updates a row")
+    parser.add_argument("--rows-per-update", type=int, default=4, help="packed rows a batch")
+    parser.add_argument("--peak-tflops", type=float, default=989.0)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("learner_gpu: no CUDA device here; nothing was measured", file=sys.stderr)
+        return 2
+    rows = []
+    for name in given.model:
+        for tokens in given.tokens:
+            for mode in given.mode:
+                rows.append(measure(name, tokens, mode, given))
+                print(_line(rows[-1]), flush=True)
+    report = {
+        "what": "learner update on one GPU: tokens/s and MFU",
+        "flops": "model FLOPs as in benchmarks/model_flops.py; recomputation is not counted",
+        "peak_tflops": given.peak_tflops,
+        "gpu": torch.cuda.get_device_name(),
+        "rows": rows,
+        "machine": machine(),
+    }
+    if given.out:
+        write_report(given.out, report)
+    print(json.dumps({"rows": len(rows), "gpu": report["gpu"]}))
+    return 0
+
+
+def measure(name: str, tokens: int, mode: str, given: argparse.Namespace) -> dict[str, Any]:
+    """One row of the table."""
+    shape = SHAPES[name]
+    groups, lengths = make_groups(shape.vocabulary, tokens, given.rows_per_update, MODES[mode])
+    settings = LearnerSettings(
+        optimizer=OptimizerSettings(lr=1e-6),
+        max_tokens_per_microbatch=tokens,
+        layout="packed",
+        gradient_checkpointing=True,
+        dtype="bfloat16",
+        device="cuda",
+    )
+    learner = Learner(make_model(shape), settings)
+    for _ in range(2):
+        metrics = learner.update(groups)
+    torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(given.updates):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        learner.update(groups)
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    middle = statistics.median(seconds)
+    actions = int(metrics["num_action_tokens"])
+    rate = {
+        key: update_flops(shape, lengths, actions, full_head=full) / middle / given.peak_tflops
+        for key, full in (("mfu", False), ("mfu_full_head", True))
+    }
+    row = {
+        "model": name,
+        "shape": asdict(shape),
+        "row_tokens": tokens,
+        "mode": mode,
+        "tokens": sum(lengths),
+        "action_tokens": actions,
+        "fill": metrics["fill"],
+        "seconds": {"median": middle, "smallest": min(seconds), "largest": max(seconds)},
+        "tokens_per_s": sum(lengths) / middle,
+        **{key: value / 1e12 for key, value in rate.items()},
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
+    }
+    del learner
+    torch.cuda.empty_cache()
+    return row
+
+
+def make_model(shape: Shape) -> Any:
+    """A random model of this shape with tied embeddings, in float32."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_size,
+        max_position_embeddings=40960,
+        tie_word_embeddings=True,
+    )
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        return Qwen3ForCausalLM(config)
+
+
+def make_groups(
+    vocabulary: int, tokens: int, rows: int, action_share: float
+) -> tuple[list[Group], list[int]]:
+    """Sequences of a quarter to a whole row, actions and observations in turns of 256 tokens.
+
+    Returns:
+        The groups, and the tokens of each sequence that are computed.
+    """
+    rng = random.Random(0)
+    lengths: list[int] = []
+    for _ in range(rows):
+        room = tokens
+        while room >= tokens // 8:
+            lengths.append(min(room, rng.randint(tokens // 4, tokens)))
+            room -= lengths[-1]
+    trajectories = []
+    for member, length in enumerate(lengths):
+        trace = TokenTrace()
+        ids = [rng.randrange(3, vocabulary) for _ in range(length)]
+        start = 1
+        trace.append_context(ids[:1])
+        while start < length:
+            turn = min(256, length - start)
+            context = min(int(turn * (1 - action_share)), turn - 1)
+            trace.append_context(ids[start : start + context])
+            actions = ids[start + context : start + turn]
+            trace.append_action(actions, [-11.0] * len(actions), [0] * len(actions))
+            start += turn
+        reward = float(member % 2)
+        trajectories.append(
+            Trajectory("g", member, "t", Episode("t"), trace, reward, reward == 1.0)
+        )
+    return [Group("g", "t", 0, trajectories)], lengths
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"{row['model']:10} {row['mode']:3} rows of {row['row_tokens']:6} tokens: "
+        f"{row['tokens_per_s']:9,.0f} tokens/s   MFU {row['mfu']:.1%} "
+        f"(head on all tokens: {row['mfu_full_head']:.1%})   peak {row['peak_gib']:.1f} GiB"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,52 @@
+"""The formula behind MFU counts what torch counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.learner_gpu import make_groups
+from benchmarks.model_flops import Shape, update_flops
+from orch_train.learner.logprobs import action_logprobs
+from orch_train.learner.packing import TrainingSequence, make_microbatches
+from tests.orch_train.small_models import VOCABULARY, small_llama
+
+
+def test_the_formula_is_torchs_count_without_attention() -> None:
+    shape = Shape(2, 32, 64, 4, 2, 8, VOCABULARY)
+    groups, lengths = make_groups(VOCABULARY, 64, 2, 0.5)
+    sequences = [TrainingSequence.from_trace(t.trace) for t in groups[0].trajectories]
+    assert sum(map(len, sequences)) == sum(lengths)
+    model, counted = small_llama(), 0
+    for batch in make_microbatches(sequences, 64, layout="packed"):
+        with FlopCounterMode(display=False) as counter:
+            action_logprobs(model, batch, 1.0).logprobs_N.sum().backward()
+        by_kind = counter.get_flop_counts()["Global"]
+        counted += sum(n for kind, n in by_kind.items() if "attention" not in str(kind))
+    actions = sum(len(s.actions_N) for s in sequences)
+    body_and_head = update_flops(shape, lengths, actions) - _attention(shape, lengths)
+    assert counted == pytest.approx(body_and_head, rel=1e-6)
+
+
+def test_attention_counts_pairs_within_sequences() -> None:
+    shape = Shape(2, 32, 64, 4, 2, 8, VOCABULARY)
+    one, two = update_flops(shape, [100], 0), update_flops(shape, [50, 50], 0)
+    assert one - two == pytest.approx(_attention(shape, [100]) / 2)
+
+
+def test_a_machine_without_a_gpu_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    from benchmarks import learner_gpu
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["learner_gpu"])
+        assert learner_gpu.main() == 2
+    assert capsys.readouterr().err == "learner_gpu: no CUDA device here; nothing was measured\n"
+
+
+def _attention(shape: Shape, lengths: list[int]) -> float:
+    """Forward and backward, two products of 2 operations per pair, half of the square."""
+    pairs = sum(n * n for n in lengths) / 2
+    return 3 * 2 * 2 * shape.layers * shape.heads * shape.head_size * pairs

@@ -87,20 +87,36 @@ class RunnerPool:
         Runners that are just starting get them before their first group.
         """
         self._publish(weights, version)
-        sent = {slot.actor.set_weights.remote(self._parcel, version): slot for slot in self.healthy}
+        waiting = {
+            slot.actor.set_weights.remote(self._parcel, version): slot for slot in self.healthy
+        }
         timeout = self._faults.env_runner_restore_timeout_s
-        answered: list[Any] = []
-        if sent:
-            answered, _ = ray.wait(list(sent), num_returns=len(sent), timeout=timeout)
-        for ref, slot in sent.items():
-            if ref not in answered:
-                self.lose(slot, f"no answer to new weights within {timeout:g} s")
-                continue
-            try:
-                ray.get(ref, timeout=FETCH_TIMEOUT_S)
-                slot.sent_version, slot.heard_at = version, time.monotonic()
-            except (RayError, GetTimeoutError) as problem:
-                self.lose(slot, f"new weights failed: {cause(problem)}")
+        deadline = time.monotonic() + timeout
+        while waiting:
+            probes = {slot.probe[0]: slot for slot in waiting.values() if slot.probe}
+            ready, _ = ray.wait([*waiting, *probes], num_returns=1, timeout=POLL_S)
+            for ref in ready:
+                if ref in waiting:
+                    self._finish_sync(waiting.pop(ref), ref, version)
+                else:
+                    self._finish_probe(probes[ref])
+            now = time.monotonic()
+            for ref, slot in list(waiting.items()):
+                # A hung or frozen runner must not hold up all the others for that long.
+                if slot.state is SlotState.HEALTHY:
+                    self._watch(slot, now)
+                if slot.state is SlotState.HEALTHY and now >= deadline:
+                    self.lose(slot, f"no answer to new weights within {timeout:g} s")
+                if slot.state is not SlotState.HEALTHY:
+                    del waiting[ref]
+
+    def _finish_sync(self, slot: RunnerSlot, ref: Any, version: int) -> None:
+        try:
+            ray.get(ref, timeout=FETCH_TIMEOUT_S)
+        except (RayError, GetTimeoutError) as problem:
+            self.lose(slot, f"new weights failed: {cause(problem)}")
+        else:
+            slot.sent_version, slot.heard_at = version, time.monotonic()
 
     def tend(self) -> None:
         """Fill slots whose time has come; give up runners that are overdue."""
@@ -221,7 +237,8 @@ class RunnerPool:
         """Lose a runner whose oldest group, or whose answer to a ping, is overdue."""
         patience = self._faults.env_runner_health_probe_timeout_s
         sample_timeout = self._settings.env_runners.sample_timeout_s
-        if now - min(sent.at for sent in slot.tasks.values()) > sample_timeout:
+        oldest = min((sent.at for sent in slot.tasks.values()), default=now)
+        if now - oldest > sample_timeout:
             self.lose(slot, f"a group took more than {sample_timeout:g} s")
         elif slot.probe is not None:
             if now - slot.probe[1] > patience:

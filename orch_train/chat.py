@@ -33,6 +33,9 @@ class ChatRenderer:
         system_tools: ``auto`` puts the tools into the system message only if the template
             ignores ``tools=``; ``always`` and ``never`` decide by hand (``always`` is right when
             the template teaches another call syntax than ``call_format``).
+        stop_token_ids: more ids that end a message, as models name them in their generation
+            configuration (``load_stop_ids``); those that are no special tokens are left out,
+            because a configuration that was never set says 2.
         template_kwargs: further variables for the template, such as ``enable_thinking=False`` or
             a fixed ``date_string`` for templates that print today's date.
 
@@ -56,6 +59,7 @@ class ChatRenderer:
         call_format: CallFormat,
         *,
         system_tools: SystemTools = "auto",
+        stop_token_ids: Sequence[int] = (),
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if system_tools not in ("auto", "always", "never"):
@@ -64,7 +68,9 @@ class ChatRenderer:
         self._format = call_format
         self._probe = TemplateProbe(tokenizer, dict(template_kwargs or {}))
         stop_id = self._probe.stop_id
-        others = [tokenizer.eos_token_id]
+        added = tokenizer.added_tokens_decoder
+        others = [i for i in stop_token_ids if i in added and added[i].special]
+        others.insert(0, tokenizer.eos_token_id)
         self.stop_token_ids: tuple[int, ...] = tuple(
             dict.fromkeys([stop_id, *(i for i in others if isinstance(i, int))])
         )

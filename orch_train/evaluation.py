@@ -32,7 +32,7 @@ from orch_train.config import Settings
 from orch_train.engines import make_engine
 from orch_train.environments import TaskIds, env_config
 from orch_train.metrics import component_means
-from orch_train.model import load_tokenizer
+from orch_train.model import load_stop_ids, load_tokenizer
 from orch_train.progress import Observer
 from orch_train.runners.env_runner import SampleRequest
 from orch_train.runners.rollout import GroupRequest, RolloutEnv, RolloutLimits, run_groups
@@ -142,7 +142,9 @@ def evaluate_model(
         EngineError: the engine failed.
     """
     folder = model_folder(model)
-    chat = ChatRenderer(load_tokenizer(folder), get_format(call_format))
+    chat = ChatRenderer(
+        load_tokenizer(folder), get_format(call_format), stop_token_ids=load_stop_ids(folder)
+    )
     recorder = _Recorder(env)
     limits = RolloutLimits(
         max_tokens_per_turn=max_tokens_per_turn, max_context=max_context, temperature=temperature

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -121,6 +122,35 @@ def load_tokenizer(path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
         return tokenizer
 
     return _or_clear_error(load, f"tokenizer of {os.fspath(path)!r}")
+
+
+def load_stop_ids(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Ids that end a message according to the model's ``generation_config.json``.
+
+    Llama 3.1 ends a message that calls a tool with ``<|eom_id|>``, which only this file says.
+
+    Returns:
+        The ids; none without such a file.
+
+    Raises:
+        OrchError: no model there, or the file is damaged.
+    """
+    source = resolve_model(path)
+    local = Path(source).is_dir()
+    if local and not (Path(source) / "generation_config.json").is_file():
+        return ()
+
+    def load() -> GenerationConfig:
+        return GenerationConfig.from_pretrained(source, local_files_only=local)
+
+    if local:
+        found = _or_clear_error(load, f"generation_config.json of {os.fspath(path)!r}").eos_token_id
+    else:
+        try:
+            found = load().eos_token_id
+        except OSError:  # the hub says so when there is no such file
+            return ()
+    return tuple(found) if isinstance(found, list) else () if found is None else (int(found),)
 
 
 def save_model(

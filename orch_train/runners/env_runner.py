@@ -209,10 +209,11 @@ def make_chat(settings: Settings) -> ChatRenderer:
     """
     from orch_env.formats import get_format
     from orch_train.chat import ChatRenderer
-    from orch_train.model import load_tokenizer
+    from orch_train.model import load_stop_ids, load_tokenizer
 
     name = settings.environment.env_config.get("call_format", "hermes")
-    return ChatRenderer(load_tokenizer(settings.model.path), get_format(name))
+    path = settings.model.path
+    return ChatRenderer(load_tokenizer(path), get_format(name), stop_token_ids=load_stop_ids(path))
 
 
 def _make_engine(settings: Settings) -> RolloutEngine:

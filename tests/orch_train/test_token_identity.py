@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from orch_env.types import StopReason
+from orch_env.types import OrchError, StopReason
 from orch_train.chat import ChatRenderer
 from orch_train.engines.protocol import SamplingParams, TokenOutput
 from orch_train.engines.scripted import ScriptedEngine
@@ -130,13 +130,14 @@ def test_what_the_engine_is_sent_is_what_was_sampled_and_what_the_template_says(
     assert changed > len(seeds) / 4
 
 
-@families
+# The prompts of the silent one hold an empty thought that its history does not.
+@pytest.mark.parametrize(
+    "family", [f for f in FAMILIES.values() if not f.options], ids=lambda f: f.name
+)
 @conversations
 def test_the_stream_of_canonical_answers_is_the_rendering_of_the_whole_conversation(
     family: Family, seeds: range
 ) -> None:
-    if family.options:
-        pytest.skip("its prompts hold an empty thought that its history does not")
     chat, reference = renderer(family), Reference(family)
     for seed in (s for s in seeds if s % 3):  # every third one holds forged control tokens
         conversation = replace(random_conversation(family, seed), complete=True)
@@ -248,3 +249,33 @@ def test_the_unsampled_line_break_after_a_message_is_masked(name: str) -> None:
         "\n<|im_start|>user\n<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n"
         "</tool_response><|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+def test_a_message_may_end_by_another_stop_token_which_stays_in_the_stream() -> None:
+    family = FAMILIES["llama3"]
+    reference = Reference(family)
+    other, letter = reference.control["<|eom_id|>"], reference.tokenizer.encode("a")[0]
+    chat = ChatRenderer(reference.tokenizer, HERMES, stop_token_ids=[other, letter])
+    assert chat.stop_token_ids == (reference.control["<|eot_id|>"], other)
+    conversation = replace(random_conversation(family, 0), answers=["ok", "done"], complete=True)
+    observed = [[{"role": "tool", "content": "found"}]]
+    conversation = replace(conversation, observations=observed)
+    script = [[*reference.answer_ids("ok")[:-1], other], reference.answer_ids("done")]
+    recorder, env, trajectory = play(chat, ScriptedEngine(lambda _, t: script[t]), conversation)
+    check_stream(recorder, trajectory, reference.contexts(conversation))
+    assert env.heard == ["ok", "done"]
+    assert other in recorder.sent[1]
+
+
+def test_the_generation_configuration_names_more_stop_tokens(tmp_path: Any) -> None:
+    from orch_train.model import load_stop_ids
+
+    model = small_llama()
+    model.generation_config.eos_token_id = [5, 4]
+    model.save_pretrained(tmp_path)
+    assert load_stop_ids(tmp_path) == (5, 4)
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(OrchError, match="generation_config"):
+        load_stop_ids(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    assert load_stop_ids(tmp_path) == ()

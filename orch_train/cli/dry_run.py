@@ -90,11 +90,9 @@ def describe_batch(settings: Settings, tasks: int) -> dict[str, Any]:
     training = settings.training
     episodes = training.groups_per_batch * training.group_size
     updates = training.updates_per_batch
-    share, rest = divmod(episodes, updates)
     total = episodes * training.iterations
     epochs = training.iterations * training.groups_per_batch / max(1, tasks)
-    portion = f"{share} episodes each" if not rest else f"{share} or {share + 1} episodes each"
-    learned = f"{updates} optimizer steps of {portion}" if updates > 1 else "one optimizer step"
+    learned = f"{updates} optimizer steps on all of them" if updates > 1 else "one optimizer step"
     words = (
         f"a training step samples {training.groups_per_batch} tasks x {training.group_size} "
         f"episodes = {episodes} episodes and takes {learned}; {training.iterations} steps are "

@@ -28,9 +28,9 @@ def test_the_three_batch_numbers_are_said_in_episodes() -> None:
     assert found["episodes_in_all"] == 1280
     assert found["passes_over_the_tasks"] == 0.5
     assert "16 tasks x 8 episodes = 128 episodes" in found["words"]
-    assert "2 optimizer steps of 64 episodes each" in found["words"]
+    assert "2 optimizer steps on all of them" in found["words"]
     uneven = describe_batch(_training(groups_per_batch=1, group_size=8, updates_per_batch=3), 4)
-    assert "3 optimizer steps of 2 or 3 episodes each" in uneven["words"]
+    assert "3 optimizer steps on all of them" in uneven["words"]
 
 
 def test_an_evaluation_is_counted_in_episodes() -> None:

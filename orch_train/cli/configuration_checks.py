@@ -28,6 +28,8 @@ def required_packages(config: str, overrides: Sequence[str]) -> list[str]:
         return needed
     if settings.env_runners.num_env_runners > 0 or settings.learners.num_learners > 1:
         needed.append("ray")
+    if settings.model.lora_rank > 0:
+        needed.append("peft")
     if settings.rollouts.engine == "vllm":
         needed.append("vllm")
     if settings.reporting.tensorboard:

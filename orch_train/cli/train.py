@@ -100,6 +100,10 @@ def _report(outcome: RunOutcome, *, as_json: bool) -> None:
             "tensorboard": f"tensorboard --logdir {folder / 'tensorboard'}",
         }
         emit(shown, as_json=False, title="trained")
+        from orch_train.cli.evaluation_table import evaluation_table
+
+        for line in evaluation_table(outcome.result.get("evaluation", {})):
+            click.echo(f"  {line}")
     if outcome.interrupted:
         step = outcome.result.get("training_iteration", 0)
         click.echo(

@@ -17,6 +17,7 @@ from orch_env.formats import get_format
 from orch_env.policies import GoldPolicy
 from orch_env.types import OrchError, StopReason, Task
 from orch_train import GRPOConfig
+from orch_train.cli.evaluation_table import evaluation_table
 from orch_train.config import Settings
 from orch_train.environments import EnvFactory, TaskIds, check_data, prompt_lengths
 from orch_train.evaluation import (
@@ -201,6 +202,21 @@ def test_a_person_sees_the_interval_and_pass_at_k(held_out: TaskIds) -> None:
     line = evaluation_line(measured)
     assert "success 0.500 [" in line and "pass@2 1.000 [" in line and "pass@1" not in line
     assert line.endswith("n 6")
+
+
+def test_the_table_at_the_end_of_a_run_has_a_row_for_each_number_of_calls(
+    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+) -> None:
+    measured, _ = _evaluate(
+        {1.0: _gold}, held_out, benchmark, samples_per_task=2, pass_at=[1, 2], num_tasks=6
+    )
+    measured["by_gold_calls"]["3"] = measured["by_gold_calls"]["2"]
+    lines = evaluation_table(measured)
+    assert lines[0].split() == ["held", "out", "avg@2", "pass@2", "tasks"]
+    assert [line.split()[0] for line in lines[1:]] == ["all", "2", "3"]
+    assert "50.0% [" in lines[1] and "100.0% [" in lines[1] and lines[1].endswith(" 6")
+    assert len({len(line) for line in lines}) == 1, "columns line up"
+    assert evaluation_table({"success": 0.5}) == []
 
 
 def test_pass_at_k_needs_k_samples() -> None:

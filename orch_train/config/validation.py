@@ -116,6 +116,11 @@ def _cross_problems(settings: Settings) -> list[str]:
         problems.append(
             f"training.loss: no loss {training.loss!r} (there are: {', '.join(losses)})"
         )
+    elif settings.learners.num_learners > 1 and training.loss not in LOSSES:
+        problems.append(
+            f"training.loss: {training.loss!r} is registered in this process, learner actors do "
+            "not know it: set learners.num_learners to 0"
+        )
     total_updates = training.iterations * training.updates_per_batch
     if training.lr_schedule != "constant" and training.lr_warmup_updates >= total_updates:
         problems.append(

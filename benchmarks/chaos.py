@@ -237,7 +237,7 @@ def main() -> None:
     for problem in report["problems"]:
         print(f"WRONG: {problem}")
     if options.out is not None:
-        settings = {key: str(value) for key, value in vars(options).items()}
+        settings = {key: value for key, value in vars(options).items() if key != "out"}
         write_report(options.out, {"config": settings, "machine": machine(), "results": report})
     sys.exit(1 if report["problems"] else 0)
 

@@ -49,6 +49,10 @@ class SmallCluster:
         """Start one more node."""
         return self._cluster.add_node(num_cpus=self._cpus, object_store_memory=200 << 20)
 
+    def raylets(self) -> list[int]:
+        """Process ids of the nodes' raylets, which are the parents of all that runs on them."""
+        return [node.all_processes["raylet"][0].process.pid for node in self.nodes]
+
     def kill(self, index: int) -> None:
         """Kill a node and all that runs on it, without a word to anybody."""
         self._cluster.remove_node(self.nodes.pop(index), allow_graceful=False)

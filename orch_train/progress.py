@@ -315,6 +315,10 @@ def _panel_rows(
         ("time", time_split(result["timers"])),
         ("left", duration(_remaining(result, iterations))),
     ]
+    if stale := result.get("staleness"):
+        rows.insert(
+            3, ("staleness", f"{stale['mean']:.2f} weight versions, at most {stale['max']}")
+        )
     if faults["num_groups_reissued"] or faults["num_env_runner_restarts"]:
         restarts, again = faults["num_env_runner_restarts"], faults["num_groups_reissued"]
         rows.append(("faults", f"{restarts} runners restarted, {again} groups sampled again"))

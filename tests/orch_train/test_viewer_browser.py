@@ -77,6 +77,10 @@ def test_curves_and_the_time_split_are_drawn(browser: Browser, one: str) -> None
     for title in ("Reward", "Success", "Policy loss", "Entropy", "Tokens per second"):
         assert title in titles
     assert "Seconds per step" in titles and "Stop reasons" in titles
+    held_out = browser.run(
+        "document.querySelector('[data-title=\"Held out by domain\"]').innerText"
+    )
+    assert "ship" in held_out and "Held out: pass@k" not in titles
     label = browser.run(
         "document.querySelector('[data-title=\"Policy loss\"] svg').getAttribute('aria-label')"
     )

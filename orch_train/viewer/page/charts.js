@@ -172,7 +172,7 @@ function bars(layer, X, Y) {
 }
 
 function legend(spec, series) {
-  if (series.length < 2) return el("div", { class: "legend" });
+  if (series.length < 2 && !spec.match) return el("div", { class: "legend" });
   return el("div", { class: "legend" }, series.map((s) =>
     el("span", {}, el("i", { class: `swatch ${s.kind}${s.dash ? " dashed" : ""}` }), s.label)));
 }

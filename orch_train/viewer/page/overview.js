@@ -6,6 +6,9 @@ const CURVES = [
   { title: "Reward", names: { "env_runners/episode_return_mean": "mean" } },
   { title: "Success", names: { "env_runners/success": "sampled" }, fromZero: true },
   { title: "Held out: success", names: { "evaluation/success": "sampled", "evaluation/greedy/success": "greedy" }, fromZero: true },
+  { title: "Held out: pass@k", note: "and avg@n", match: /^evaluation\/(pass|avg)_at_\d+\/mean$/, part: 1, fromZero: true },
+  { title: "Held out by domain", note: "avg@n", match: /^evaluation\/by_domain\/[^/]+\/avg_at_\d+\/mean$/, part: 2, fromZero: true },
+  { title: "Held out by gold calls", note: "avg@n", match: /^evaluation\/by_gold_calls\/[^/]+\/avg_at_\d+\/mean$/, part: 2, fromZero: true },
   { title: "Policy loss", names: { [`${LEARNER}policy_loss`]: "loss" } },
   { title: "Entropy", note: "nats per token", names: { [`${LEARNER}entropy`]: "entropy" }, fromZero: true },
   { title: "Mismatch KL", note: "engine to learner, nats per token", names: { [`${LEARNER}mismatch_kl`]: "KL" } },
@@ -15,6 +18,7 @@ const CURVES = [
   { title: "Episode length", note: "turns, tool calls", names: { "env_runners/episode_len_mean": "turns", "env_runners/tool_calls_mean": "tool calls" }, fromZero: true },
   { title: "Tokens per episode", names: { "env_runners/action_tokens_mean": "written by the model" }, fromZero: true },
   { title: "Groups without spread", names: { "env_runners/groups/zero_variance_all_pass": "all pass", "env_runners/groups/zero_variance_all_fail": "all fail" }, fromZero: true },
+  { title: "Calls that never ran", note: "share of calls", match: /^env_runners\/parse\//, fromZero: true },
   { title: "Errors per episode", match: /^env_runners\/errors_per_episode\//, fromZero: true, absent: 0 },
   { title: "Reward components", match: /^env_runners\/reward\// },
 ];
@@ -107,7 +111,7 @@ function curveCards(plain) {
   return CURVES.map((curve) => {
     if (curve.names) return lineCard(plain, curve, curve.names);
     const found = [...new Set(plain.state.runs.flatMap((run) => run.metrics.filter((n) => curve.match.test(n))))].slice(0, 8);
-    const names = Object.fromEntries(found.map((n) => [n, n.split("/").at(-1).replaceAll("_", " ")]));
+    const names = Object.fromEntries(found.map((n) => [n, n.split("/").at(curve.part ?? -1).replaceAll("_", " ")]));
     if (plain.state.runs.length < 2 || found.length < 3) return lineCard(plain, curve, names);
     // Many metrics of two runs in one picture cannot be told apart: a picture each.
     return plain.state.runs.map((run, i) => lineCard(

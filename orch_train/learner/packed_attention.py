@@ -81,9 +81,9 @@ def packed_attention(
     outputs = [
         sdpa_attention_forward(module, q, k, v, _window_mask(q, window), **kwargs)[0]
         for q, k, v in zip(
-            query_BHTD.split(sizes, dim=2),
-            key_BHTD.split(sizes, dim=2),
-            value_BHTD.split(sizes, dim=2),
+            torch.split(query_BHTD, sizes, dim=2),
+            torch.split(key_BHTD, sizes, dim=2),
+            torch.split(value_BHTD, sizes, dim=2),
             strict=True,
         )
     ]

@@ -9,6 +9,7 @@ elsewhere cannot read a run through a name that it points at this machine (DNS r
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -67,7 +68,7 @@ class ViewServer:
         Handler.api, Handler.files = api, files
         Handler.hosts = frozenset({*_LOCAL, host}) if host in _LOCAL else None
         try:
-            self._server = _Server((host, port), Handler)
+            self._server = (_Server6 if ":" in host else _Server)((host, port), Handler)
         except (OSError, OverflowError) as problem:
             raise OrchError(f"cannot listen on {host}:{port}: {problem}") from problem
         shown = f"[{host}]" if ":" in host else host
@@ -96,6 +97,10 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that closed its connection is no news."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):

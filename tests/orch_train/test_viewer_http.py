@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from orch_env.cli.main import main
+from orch_env.types import OrchError
 from orch_train.viewer.run_data import RunData
 from orch_train.viewer.server import PAGE, SCRIPTS, ViewServer
 from tests.orch_train.viewer_runs import HOSTILE, HOSTILE_TASK, make_run
@@ -94,6 +95,16 @@ def test_a_foreign_name_is_refused(server: ViewServer) -> None:
         assert _ask(server, "/api/runs", Host=host)[0] == 403, host
     for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
         assert _ask(server, "/api/runs", Host=host)[0] == 200, host
+
+
+def test_the_other_loopback_address_will_do(run: Path) -> None:
+    try:
+        server = ViewServer([RunData(run)], host="::1")
+    except OrchError as problem:
+        pytest.skip(f"no IPv6 on this machine: {problem}")
+    server.start()
+    assert server.url.startswith("http://[::1]:") and _ask(server, "/api/runs")[0] == 200
+    server.stop()
 
 
 def test_head_answers_without_a_body(server: ViewServer) -> None:

@@ -161,7 +161,7 @@ function onKey(event) {
     o: () => go("overview"), s: () => go("tasks"), l: () => go("list"), c: () => go("config"),
     "[": () => state.actions.previous?.(), "]": () => state.actions.next?.(),
     t: () => state.actions.tokens?.(), g: () => state.actions.group?.(),
-    d: toggleTheme, "?": showKeys, Escape: () => history.back(),
+    d: toggleTheme, "?": showKeys, Escape: () => { if (currentRoute().view !== "overview") history.back(); },
   }[event.key];
   if (!act || (event.key === "Enter" && at < 0)) return;
   event.preventDefault();

@@ -18,7 +18,7 @@ const CURVES = [
   { title: "Episode length", note: "turns, tool calls", names: { "env_runners/episode_len_mean": "turns", "env_runners/tool_calls_mean": "tool calls" }, fromZero: true },
   { title: "Tokens per episode", names: { "env_runners/action_tokens_mean": "written by the model" }, fromZero: true },
   { title: "Groups without spread", names: { "env_runners/groups/zero_variance_all_pass": "all pass", "env_runners/groups/zero_variance_all_fail": "all fail" }, fromZero: true },
-  { title: "Calls that never ran", note: "share of calls", match: /^env_runners\/parse\//, fromZero: true },
+  { title: "Calls that never ran", note: "share of calls", match: /^env_runners\/parse\//, fromZero: true, sparse: true },
   { title: "Errors per episode", match: /^env_runners\/errors_per_episode\//, fromZero: true, absent: 0 },
   { title: "Reward components", match: /^env_runners\/reward\// },
 ];
@@ -102,7 +102,7 @@ function picker(plain) {
 }
 
 function lineCard(plain, curve, names) {
-  const series = seriesOf(plain, names, curve.absent ?? null);
+  const series = seriesOf(plain, names, curve.absent ?? null).filter((s) => !curve.sparse || s.y.some((v) => v));
   if (!series.length) return null;
   return chart({ ...curve, series, smoothing: plain.smoothing, xName: plain.x, xLabel: X_AXES[plain.x], onPick: picker(plain) });
 }

@@ -97,6 +97,7 @@ def _report(outcome: RunOutcome, *, as_json: bool) -> None:
             "success": sampled["success"],
             "run": str(folder),
             "checkpoint": str(outcome.checkpoint or "-"),
+            "view": f"orch view {folder}",
             "tensorboard": f"tensorboard --logdir {folder / 'tensorboard'}",
         }
         emit(shown, as_json=False, title="trained")

@@ -153,6 +153,12 @@ def test_runners_land_in_the_bundles_that_were_reserved_for_them(
         groups = ray.get([slot.actor.group.remote() for slot in pool.slots], timeout=60)
         assert groups[0] == groups[1]
         assert _free_in_bundles(groups[0], [0.0, 0.0]) == [0.0, 0.0], "each fills its own"
+        pool.lose(pool.slots[1], "the test took it away")
+        while len(pool.healthy) < 2:
+            pool.tend()
+            pool.wait()
+        assert ray.get(pool.slots[1].actor.group.remote(), timeout=60) == groups[0]
+        assert _free_in_bundles(groups[0], [0.0, 0.0]) == [0.0, 0.0], "and so does a replacement"
     finally:
         pool.stop()
     assert ray.util.placement_group_table()[groups[0]]["state"] == "REMOVED"

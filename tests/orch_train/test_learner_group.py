@@ -50,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def fresh_group(model: Path, chosen: LearnerSettings) -> Iterator[LearnerGroup]:
     """Two processes of its own: some ten seconds, most of them imports."""
-    shape = GroupShape(2, [{"num_cpus": 0.25}] * 2, 120.0, 60.0)
+    shape = GroupShape(2, [{"num_cpus": 0.25}] * 2, 240.0, 120.0)
     learners = LearnerGroup(str(model), chosen, shape)
     try:
         yield learners
@@ -227,6 +227,7 @@ def test_a_killed_rank_ends_the_group_with_one_clear_error(ray_local: None, mode
             learners.get_weights()
 
 
+@pytest.mark.long
 def test_a_rank_that_hangs_ends_the_group_in_time(ray_local: None, model: Path) -> None:
     import ray
 

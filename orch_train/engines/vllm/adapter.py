@@ -87,6 +87,10 @@ class VllmAdapter:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self.on_cpu = bool(current_platform.is_cpu())
+        if self.on_cpu and settings.tensor_parallel_size == 1:
+            # The one worker lives in the engine's core process instead of a third process, whose
+            # start would take as long again.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
             arguments = AsyncEngineArgs(**_engine_arguments(settings, self.on_cpu))
         except TypeError as problem:
@@ -167,10 +171,15 @@ class VllmAdapter:
 
     async def update_weights(self, manifest: Manifest, version: str) -> None:
         """One whole update; the engine must be paused."""
+        await self.update_weights_in_parts([manifest], version)
+
+    async def update_weights_in_parts(self, parts: Sequence[Manifest], version: str) -> None:
+        """One update whose weights come by several calls; together they are the whole model."""
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         await self._llm.start_weight_update()
-        await self._llm.update_weights(WeightTransferUpdateRequest(asdict(manifest)))
+        for part in parts:
+            await self._llm.update_weights(WeightTransferUpdateRequest(asdict(part)))
         await self._llm.finish_weight_update(weight_version=version)
 
     async def label(self, version: str) -> None:
@@ -204,10 +213,6 @@ def _set_environment(settings: VllmSettings) -> None:
     }
     if os.path.isdir(settings.model):
         defaults["HF_HUB_OFFLINE"] = "1"
-    if settings.tensor_parallel_size == 1:
-        # On a CPU: the one worker lives in the engine's core process instead of a third process,
-        # whose start would take as long again. Elsewhere it changes nothing for AsyncLLM.
-        defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     os.environ["OMP_NUM_THREADS"] = str(settings.num_threads)
@@ -236,7 +241,8 @@ def _engine_arguments(settings: VllmSettings, on_cpu: bool) -> dict[str, Any]:
     }
     if on_cpu:
         # A prompt that is read in parts has its samples drawn back, and vLLM 0.32 dies of that
-        # when a request has a seed ("CPU Generator does not use offset").
+        # when a request has a seed ("CPU Generator does not use offset"). Its warning that this
+        # is not supported officially is answered by the tests of log-probabilities.
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(2048, settings.max_model_len)
         # Only whole blocks are cached, and vLLM's own choice (128) is longer than most messages.

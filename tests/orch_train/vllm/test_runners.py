@@ -21,7 +21,7 @@ from orch_train.token_trace import NO_VERSION
 from tests.orch_train.toy_env import ENV_ID
 from tests.orch_train.vllm.conftest import save_small_model
 
-HANG_TIMEOUT_S = 4.0
+HANG_TIMEOUT_S = 20.0
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import threading
+import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +17,10 @@ import pytest
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
 from orch_train.checkpoint import read_sampled_ahead
-from orch_train.progress import SilentObserver
+from orch_train.progress import PlainDisplay, SilentObserver
+from orch_train.rollout_store import RolloutStore
 from orch_train.runners.runner_group import SamplingStopped
+from orch_train.training_run import TrainingRun
 from orch_train.trajectory import Group
 
 LETTERS = "abcdefghijkl"
@@ -102,36 +109,76 @@ def test_evaluation_goes_through_the_same_thread_on_the_current_weights(
     assert len(set(_ids(algo))) == 2
 
 
-def test_a_stopped_step_keeps_what_was_sampled(streamed: GRPOConfig, tmp_path: Path) -> None:
+def _finished(algo: GRPO) -> dict[str, Group]:
+    _, ahead = algo._sampling.frontier()
+    assert ahead is not None
+    return {group.id: group for group in ahead.finished}
+
+
+def test_a_stopped_step_keeps_what_was_sampled(
+    streamed: GRPOConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    held = threading.Event()
     with streamed.copy().build_algo() as algo:
-        first = algo.train() and _ids(algo)
-        while len(algo._sampling.frontier()[1].finished) < 2:  # type: ignore[union-attr]
-            threading.Event().wait(0.01)
+        poll = algo.runners.poll
+        monkeypatch.setattr(
+            algo.runners, "poll", lambda s: poll(s) if not held.is_set() else held.wait(0.01) and []
+        )
+        algo.train()
+        trained += _ids(algo)
+        held.set()  # nothing comes back any more
         algo.stop_when(lambda: True)
-        # A whole batch is there already; the one after it is what a stop can interrupt.
-        second = algo.train() and _ids(algo)
         with pytest.raises(SamplingStopped):
-            while True:
-                second += algo.train() and _ids(algo)
+            for _ in range(3):  # two batches may be there already
+                algo.train()
+                trained += _ids(algo)
+        held.clear()
+        while len(_finished(algo)) < 2:
+            time.sleep(0.01)
         algo.save_to_path(tmp_path / "half")
         step = algo.iteration
+        assert algo.between_steps
     kept = read_sampled_ahead(tmp_path / "half")
-    assert kept is not None and algo.between_steps
+    assert kept is not None
     finished = {group.id: group for group in kept.finished}
     with GRPO.from_checkpoint(tmp_path / "half") as again:
         assert again.iteration == step
-        rest = []
+        assert _finished(again).keys() == finished.keys()  # before anything was sampled
         for _ in range(6 - step):
             again.train()
-            rest += _ids(again)
+            trained += _ids(again)
             assert again.last_batch is not None
             for group in again.last_batch.groups:
                 if group.id in finished:  # these very episodes, and no new ones
                     old = finished[group.id].trajectories
                     assert [t.trace.ids for t in group.trajectories] == [t.trace.ids for t in old]
                     assert [t.reward for t in group.trajectories] == [t.reward for t in old]
-    assert finished.keys() <= set(rest)
-    assert sorted(first + second + rest) == sorted(f"0:letter-{c}" for c in LETTERS)
+    assert finished.keys() <= set(trained)
+    assert sorted(trained) == sorted(f"0:letter-{c}" for c in LETTERS)
+
+
+def test_ctrl_c_keeps_finished_groups_in_the_checkpoint_and_resume_trains_them(
+    streamed: GRPOConfig, tmp_path: Path
+) -> None:
+    class Interrupting(PlainDisplay):
+        def show(self, result: Mapping[str, Any]) -> None:
+            if result["training_iteration"] == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    config = streamed.reporting(checkpoint_interval=2)
+    folder = tmp_path / "run"
+    outcome = TrainingRun(config.copy(), folder, Interrupting(6, io.StringIO())).execute()
+    assert outcome.interrupted and outcome.checkpoint is not None
+    assert outcome.result["training_iteration"] == 2
+    ahead = read_sampled_ahead(outcome.checkpoint)
+    assert ahead is not None and len(ahead.requests) == 4
+    display = PlainDisplay(6, io.StringIO())
+    TrainingRun(config.copy(), folder, display, resume=True).execute()
+    store = RolloutStore(folder / "rollouts.db")
+    trained = Counter(t.group for _, t in store.trajectories())
+    store.close()
+    assert trained == dict.fromkeys((f"0:letter-{c}" for c in LETTERS), 4)
 
 
 def test_restoring_abandons_what_runs_and_takes_up_the_checkpoint(

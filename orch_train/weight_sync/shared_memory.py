@@ -128,7 +128,7 @@ def read(manifest: Manifest) -> Iterator[tuple[str, Tensor]]:
 
 def checksum(tensor: Tensor) -> int:
     """CRC-32 of a contiguous CPU tensor's bytes."""
-    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy())
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _tensor(memory: Any, kind: torch.dtype, shape: Any, offset: int) -> Tensor:

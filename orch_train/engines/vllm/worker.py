@@ -69,12 +69,12 @@ def _end_after(handle: int, runner: int) -> None:
 
 
 @dataclass
-class SharedInitInfo(WeightTransferInitInfo):
+class SharedInitInfo(WeightTransferInitInfo):  # type: ignore[misc]  # Any without vLLM
     """Nothing to agree on beforehand: each update carries its own manifest."""
 
 
 @dataclass
-class SharedUpdateInfo(WeightTransferUpdateInfo):
+class SharedUpdateInfo(WeightTransferUpdateInfo):  # type: ignore[misc]
     """A manifest, as plain data."""
 
     path: str
@@ -98,7 +98,7 @@ class SharedUpdateInfo(WeightTransferUpdateInfo):
         )
 
 
-class SharedMemoryEngine(WeightTransferEngine[SharedInitInfo, SharedUpdateInfo]):
+class SharedMemoryEngine(WeightTransferEngine[SharedInitInfo, SharedUpdateInfo]):  # type: ignore[misc]
     """Loads a whole model from one shared piece of memory, on a CPU or a GPU of the same machine.
 
     Only the CPU was ever run.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -210,3 +213,48 @@ def test_resources_that_others_hold_are_an_error_and_no_endless_wait(ray_local: 
             Reservation(layout, 0.5)
     finally:
         remove_placement_group(taken)
+
+
+_COLOCATED = """
+import ray
+from orch_train import GRPOConfig
+
+ray.init(
+    address="local", num_cpus=4, include_dashboard=False, log_to_driver=False,
+    _node_ip_address="127.0.0.1",
+)
+config = (
+    GRPOConfig()
+    .environment("tests.orch_train.toy_env:orch_test/Letters-v0", env_config={"tasks": "abcdef"})
+    .model("tiny")
+    .rollouts(max_tokens_per_turn=12, max_context=256)
+    .env_runners(
+        num_env_runners=2, num_cpus_per_env_runner=0.5, num_envs_per_env_runner=8,
+        placement="colocated",
+    )
+    .learners(num_learners=2, num_cpus_per_learner=1)
+    .training(groups_per_batch=2, group_size=4)
+    .reporting(tensorboard=False)
+)
+with config.build_algo() as algo:
+    (group,) = ray.util.placement_group_table().values()
+    result = algo.train()
+states = [group["state"] for group in ray.util.placement_group_table().values()]
+print("seen", group["bundles"], result["env_runners"]["num_episodes"], states)
+"""
+
+
+@pytest.mark.long
+def test_a_run_with_runners_and_sharded_learners_in_shared_bundles() -> None:
+    """In a process of its own, on a Ray that is told of four CPUs."""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", _COLOCATED],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        timeout=280,
+        check=True,
+    )
+    assert "seen {0: {'CPU': 1.5}, 1: {'CPU': 1.5}} 8 ['REMOVED']" in done.stdout

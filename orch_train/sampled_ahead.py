@@ -13,13 +13,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orch_env.types import OrchError
 from orch_train.rollout_store import RolloutStore
-from orch_train.runners.env_runner import SampleRequest
-from orch_train.runners.rollout import GroupRequest
 from orch_train.trajectory import Group
+
+if TYPE_CHECKING:
+    from orch_train.runners.env_runner import SampleRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,10 @@ class SampledAhead:
 
 
 def _request(given: Mapping[str, Any]) -> SampleRequest:
+    # Not above: the command line reads checkpoints' metadata before torch is imported.
+    from orch_train.runners.env_runner import SampleRequest
+    from orch_train.runners.rollout import GroupRequest
+
     return SampleRequest(**{**given, "group": GroupRequest(**given["group"])})
 
 

@@ -8,8 +8,9 @@ most of which contain a mistake, then GRPO on rewards alone.
 
 What is done so that the number is honest: GRPO ends by what it sees in *training* (mean success
 of the last three steps at least ``--enough``, or ``--iterations``), and only then are the held-out
-tasks measured, once, by sampling at the training temperature. The warm start ends at the first held-out
-success of at least 0.35, far below the gate; what it reached is written down. A seed passes if held-out success is at least 0.9.
+tasks measured, once, by sampling at the training temperature. The warm start ends at the first
+held-out success of at least 0.35, far below the gate; what it reached is written down. A seed
+passes if held-out success is at least 0.9.
 
     python -m benchmarks.learning_gate
     python -m benchmarks.learning_gate --seeds 0 --out /tmp/gate.json

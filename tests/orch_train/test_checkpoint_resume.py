@@ -138,6 +138,7 @@ def test_a_run_leaves_the_documented_files(toy_config: GRPOConfig, tmp_path: Pat
     assert {p.name for p in folder.iterdir()} == {
         "config.yaml",
         "metrics.jsonl",
+        "trace.json",
         "tensorboard",
         "rollouts.db",
         "checkpoints",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,34 +149,35 @@ def evaluate_model(
     limits = RolloutLimits(
         max_tokens_per_turn=max_tokens_per_turn, max_context=max_context, temperature=temperature
     )
-    bases = [stable_seed("evaluation", seed)]
-    bases += [stable_seed("evaluation", seed, str(number)) for number in range(1, samples)]
     engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
     places = recorder.places(max_concurrent)
 
-    infos: list[dict[str, Any]] = []
-
-    async def play(base: int) -> None:
-        requests = [GroupRequest(f"eval:{task}", task, seed, base) for task in task_ids]
-        groups = run_groups(
-            recorder.make, engine, chat, requests, limits=limits, max_concurrent=places
-        )
-        done = len(infos)
-        async for _ in groups:
-            done += 1
-            if progress is not None:
-                progress(done, samples * len(requests))
-
-    async def play_all() -> None:
-        for base in bases:
-            await play(base)
-            infos.extend(recorder.infos[task] for task in task_ids)
+    async def play() -> list[dict[str, Any]]:
+        infos: list[dict[str, Any]] = []
+        for requests in _passes(task_ids, seed, samples):
+            groups = run_groups(
+                recorder.make, engine, chat, requests, limits=limits, max_concurrent=places
+            )
+            done = len(infos)
+            async for _ in groups:
+                done += 1
+                if progress is not None:
+                    progress(done, samples * len(requests))
+            infos += [recorder.infos[task] for task in task_ids]
+        return infos
 
     try:
-        asyncio.run(play_all())
+        return asyncio.run(play())
     finally:
         engine.close()
-    return infos
+
+
+def _passes(task_ids: Sequence[str], seed: int, samples: int) -> Iterator[list[GroupRequest]]:
+    """One request per task and pass; passes differ in their sampling seed alone."""
+    for number in range(samples):
+        parts = ("evaluation", seed, str(number)) if number else ("evaluation", seed)
+        base = stable_seed(*parts)
+        yield [GroupRequest(f"eval:{task}", task, seed, base) for task in task_ids]
 
 
 def model_folder(path: str) -> str:

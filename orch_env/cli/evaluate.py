@@ -168,8 +168,8 @@ def evaluate(
         env.close()
     if out is not None:
         _write_scores(out, [*chosen] * samples, infos)
-    result = summarise([info["score"] for info in infos], [*chosen] * samples)
-    result |= _rates(infos, chosen, samples, pass_at)
+    scores = [info["score"] for info in infos]
+    result = summarise(scores, [*chosen] * samples) | _rates(infos, chosen, samples, pass_at)
     if as_json:
         emit(result, as_json=True)
     else:

@@ -132,8 +132,9 @@ def test_two_ranks_learn_what_one_process_learns(
     start = single.get_weights()
     learners = group(model, chosen)
     for seed in range(4 // chosen.updates_per_batch):
-        ours = single.update(random_groups(seed))
-        theirs = learners.update(random_groups(seed))
+        # Nine sequences: alone in their micro-batches, one rank must idle once.
+        ours = single.update(random_groups(seed, size=3))
+        theirs = learners.update(random_groups(seed, size=3))
     assert learners.num_updates == single.num_updates == 4
     assert gap(learners.get_weights(), single.get_weights()) < TOLERANCE
     assert gap(start, single.get_weights()) > 1e-3
@@ -142,6 +143,8 @@ def test_two_ranks_learn_what_one_process_learns(
     for key in ("num_action_tokens", "num_tokens_learnt", "num_trajectories"):
         assert theirs[key] == ours[key]
     assert theirs.keys() == ours.keys()
+    if chosen.max_tokens_per_microbatch == 1:
+        assert theirs["num_microbatches"] == ours["num_microbatches"] + 1 == 10
 
 
 def test_bfloat16_ranks_keep_float32_weights(group: MakeGroup, model: Path, tmp_path: Path) -> None:

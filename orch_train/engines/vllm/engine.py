@@ -93,12 +93,14 @@ class VllmEngine:
                 closed engine.
             OrchError: a temperature that vLLM does not sample at.
         """
-        self._check(prompt_ids, sampling, request_id)
-        await self._start()
-        name = f"{request_id}#{next(self._numbers)}"
-        self._active[request_id] = name
-        # Same version, other weights (a restored run) must not share a cache either.
-        salt = f"{self._version}.{self._syncs}"
+        # A sync that is going on ends first: what begins now reads no older cache.
+        async with self._one_at_a_time:
+            self._check(prompt_ids, sampling, request_id)
+            await self._start()
+            name = f"{request_id}#{next(self._numbers)}"
+            self._active[request_id] = name
+            # Same version, other weights (a restored run) must not share a cache either.
+            salt = f"{self._version}.{self._syncs}"
         self._watch = self._watch or asyncio.ensure_future(self._watch_heartbeat())
         try:
             output, cached = await self._or_failure(
@@ -188,14 +190,14 @@ class VllmEngine:
             await self._adapter.forget_cache()
 
     async def _start(self) -> None:
-        """What needs the event loop, once."""
+        """What needs the event loop, once; the caller holds the lock."""
         if self._ready:
             return
-        self._ready = True
         async with self._within(self._settings.start_timeout_s, "starting"):
             await self._adapter.end_with_this_process()
             await self._adapter.init_weight_transfer()
             await self._adapter.label(str(self._version))
+        self._ready = True
 
     def _check(self, prompt: Sequence[int], sampling: SamplingParams, request_id: str) -> None:
         self._check_usable()

@@ -21,8 +21,9 @@ from orch_train.config import GRPOConfig
 from orch_train.engines.protocol import SamplingParams, TokenOutput, Weights
 from orch_train.model import load_tokenizer
 from orch_train.progress import SilentObserver
+from orch_train.runners.env_pool import EnvPool
 from orch_train.runners.env_runner import SampleReply, SampleRequest
-from orch_train.runners.rollout import EnvPool, GroupRequest, RolloutLimits, run_group
+from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_group
 from orch_train.runners.runner_group import LocalRunnerGroup
 from orch_train.token_trace import TokenTrace
 from orch_train.trajectory import Group, Trajectory

@@ -47,6 +47,7 @@ class EnvRunnerArgs(TypedDict, total=False):
     placement: Literal["auto", "none", "separate", "colocated"]
     max_requests_in_flight_per_env_runner: int | None
     sample_timeout_s: float
+    env_step_timeout_s: float | None
     ray_address: str
 
 

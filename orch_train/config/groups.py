@@ -103,6 +103,10 @@ class EnvRunnerSettings(_Frozen):
             runner; null: enough to fill its environments, and one to spare.
         sample_timeout_s: a runner that has not brought a group back after this long counts as
             hung: it is replaced, and its groups are given out again.
+        env_step_timeout_s: null: environments answer on the runner's event loop, right for
+            recorded responses; a number: each has a thread of its own, so that slow tools wait
+            side by side, and a call that takes longer gives up its episode's group, which is
+            sampled again.
         ray_address: ``local`` starts Ray on this machine; else the address of a cluster.
     """
 
@@ -114,6 +118,7 @@ class EnvRunnerSettings(_Frozen):
     placement: Literal["auto", "none", "separate", "colocated"] = "auto"
     max_requests_in_flight_per_env_runner: PositiveInt | None = None
     sample_timeout_s: PositiveFloat = 1800.0
+    env_step_timeout_s: PositiveFloat | None = None
     ray_address: str = "local"
 
 

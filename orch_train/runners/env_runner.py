@@ -18,7 +18,8 @@ from orch_env.types import OrchError
 from orch_train.config import Settings
 from orch_train.engines.protocol import EngineError, RolloutEngine, Weights
 from orch_train.environments import EnvFactory
-from orch_train.runners.rollout import EnvPool, GroupRequest, RolloutLimits, run_group
+from orch_train.runners.env_pool import EnvPool
+from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_group
 from orch_train.trajectory import Group
 from orch_train.weight_sync.protocol import WeightTransport
 
@@ -103,9 +104,13 @@ class EnvRunner:
         )
         self._chat = make_chat(settings)
         self._engine = engine if engine is not None else _make_engine(settings)
-        size = runners.num_envs_per_env_runner
-        self._training_envs = EnvPool(EnvFactory(settings, held_out=False), size)
-        self._held_out_envs = EnvPool(EnvFactory(settings, held_out=True), size)
+        size, limit = runners.num_envs_per_env_runner, runners.env_step_timeout_s
+        self._training_envs = EnvPool(
+            EnvFactory(settings, held_out=False), size, step_timeout_s=limit
+        )
+        self._held_out_envs = EnvPool(
+            EnvFactory(settings, held_out=True), size, step_timeout_s=limit
+        )
 
     async def sample(self, request: SampleRequest) -> SampleReply:
         """Play one group to its end."""

@@ -21,8 +21,8 @@ import asyncio
 import hashlib
 import os
 import platform
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter, time
 from typing import Any, Protocol
@@ -30,6 +30,7 @@ from typing import Any, Protocol
 from orch_env.types import OrchError, StopReason
 from orch_train.chat import ChatRenderer
 from orch_train.engines.protocol import EngineError, RolloutEngine, SamplingParams, TokenOutput
+from orch_train.runners.env_pool import EnvCaller, EnvPool, on_the_loop
 from orch_train.token_trace import TokenTrace
 from orch_train.trajectory import Group, Trajectory
 
@@ -137,6 +138,7 @@ async def run_episode(
     group: str = "",
     member: int = 0,
     training_step: int = 0,
+    caller: EnvCaller = on_the_loop,
 ) -> Trajectory:
     """Play one episode to its end.
 
@@ -151,6 +153,7 @@ async def run_episode(
         group: id of the episode's group.
         member: index within the group.
         training_step: handed to environments that have a ``set_training_step``.
+        caller: runs the environment's calls.
 
     Returns:
         The scored trajectory; its reward is the sum of the step rewards, so that terminal and
@@ -159,17 +162,18 @@ async def run_episode(
 
     Raises:
         EngineError: the engine failed.
+        EnvTimeout: the environment did not answer in time; it must not be used again.
         Exception: whatever the environment raised; the episode must be discarded.
     """
     request_id = f"{group}/{member}"
-    run = _Run(env)
+    run = _Run(env, caller)
     try:
-        info = run.reset(task_id, env_seed, training_step)
+        info = await run.reset(task_id, env_seed, training_step)
         run.trace.append_context(chat.start(info["messages"], info.get("tools") or ()))
         while True:
             room = limits.max_context - len(run.trace)
             if room < limits.min_tokens_per_turn:
-                run.stop(StopReason.CONTEXT_OVERFLOW, "")
+                await run.stop(StopReason.CONTEXT_OVERFLOW, "")
                 break
             sampling = SamplingParams(
                 max_tokens=min(room, limits.max_tokens_per_turn),
@@ -183,47 +187,14 @@ async def run_episode(
             run.trace.append_action(output.token_ids, output.logprobs, output.versions)
             text = chat.decode(output.token_ids)
             if output.finish_reason == "length":
-                run.stop(StopReason.OUTPUT_TRUNCATED, text)
+                await run.stop(StopReason.OUTPUT_TRUNCATED, text)
                 break
-            if run.step(text):
+            if await run.step(text):
                 break
             run.trace.append_context(chat.observe(run.info["messages"]))
     finally:
         engine.release(request_id)
     return run.trajectory(task_id, group, member)
-
-
-class EnvPool:
-    """At most ``size`` environments, made when none is free, handed out in order of asking.
-
-    Args:
-        factory: makes an environment.
-        size: how many may be in use at the same time, at least 1.
-    """
-
-    def __init__(self, factory: Callable[[], RolloutEnv], size: int) -> None:
-        self._factory = factory
-        self._places = asyncio.Semaphore(size)
-        self._free: list[RolloutEnv] = []
-        self._all: list[RolloutEnv] = []
-
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[RolloutEnv]:
-        """Wait for an environment and hold it for the block."""
-        async with self._places:
-            if not self._free:
-                self._all.append(self._factory())
-                self._free.append(self._all[-1])
-            env = self._free.pop()
-            try:
-                yield env
-            finally:
-                self._free.append(env)
-
-    def close(self) -> None:
-        """Close every environment that was made."""
-        for env in self._all:
-            env.close()
 
 
 async def run_group(
@@ -244,9 +215,9 @@ async def run_group(
     """
 
     async def member_episode(member: int) -> Trajectory:
-        async with pool.use() as env:
+        async with pool.use() as held:
             return await run_episode(
-                env,
+                held.env,
                 engine,
                 chat,
                 task_id=request.task_id,
@@ -256,6 +227,7 @@ async def run_group(
                 group=request.id,
                 member=member,
                 training_step=request.training_step,
+                caller=held.caller,
             )
 
     trajectories = await _all_or_none([member_episode(m) for m in range(request.size)])
@@ -307,8 +279,9 @@ async def run_groups(
 class _Run:
     """The moving parts of one running episode."""
 
-    def __init__(self, env: RolloutEnv) -> None:
+    def __init__(self, env: RolloutEnv, caller: EnvCaller) -> None:
         self.env = env
+        self.caller = caller
         self.trace = TokenTrace()
         self.info: dict[str, Any] = {}
         self.reward = 0.0
@@ -324,25 +297,31 @@ class _Run:
         self.seconds[phase] += seconds
         self.spans.append((phase, start, seconds))
 
-    def reset(self, task_id: str, seed: int, training_step: int) -> dict[str, Any]:
-        with self.timed("env"):
+    async def reset(self, task_id: str, seed: int, training_step: int) -> dict[str, Any]:
+        def call() -> dict[str, Any]:
             set_step = getattr(self.env.unwrapped, "set_training_step", None)
             if set_step is not None:
                 set_step(training_step)
-            _, self.info = self.env.reset(seed=seed, options={"task_id": task_id})
+            _, info = self.env.reset(seed=seed, options={"task_id": task_id})
+            return info
+
+        with self.timed("env"):
+            self.info = await self.caller(call)
         return self.info
 
-    def step(self, text: str) -> bool:
+    async def step(self, text: str) -> bool:
         """Take a message; whether the episode is over."""
         with self.timed("env"):
-            _, reward, terminated, truncated, self.info = self.env.step(text)
+            answer = await self.caller(lambda: self.env.step(text))
+        _, reward, terminated, truncated, self.info = answer
         self.reward += float(reward)
         return bool(terminated or truncated)
 
-    def stop(self, reason: StopReason, action: str) -> None:
+    async def stop(self, reason: StopReason, action: str) -> None:
         """End the episode from outside; the environment scores what there is."""
         with self.timed("env"):
-            _, reward, _, _, self.info = self.env.unwrapped.stop(reason, action)
+            answer = await self.caller(lambda: self.env.unwrapped.stop(reason, action))
+        _, reward, _, _, self.info = answer
         self.reward += float(reward)
 
     def trajectory(self, task_id: str, group: str, member: int) -> Trajectory:

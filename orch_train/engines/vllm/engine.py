@@ -51,7 +51,6 @@ class VllmEngine:
         self._numbers = itertools.count()
         self._active: dict[str, str] = {}
         self._writer = SharedWriter()
-        self._manifest_names: frozenset[str] | None = None
         self._ready = self._paused = self._closed = False
         self._problem: str | None = None
         self._failed = asyncio.Event()
@@ -171,19 +170,12 @@ class VllmEngine:
         self._writer.close()
 
     async def _take(self, weights: Weights, version: int) -> None:
-        names = frozenset(weights)
-        if self._manifest_names not in (None, names):
-            changed = sorted(names ^ (self._manifest_names or frozenset()))
-            raise EngineError(
-                f"{len(changed)} names differ from those of the last sync: {changed[0]}"
-            )
         manifest = self._writer.write(
             weights,
             getattr(torch, self._settings.dtype),
             checksums=self._settings.check_weights,
         )
         await self._adapter.update_weights(manifest, str(version))
-        self._manifest_names = names
         self._version = version
         self._syncs += 1
         if self._settings.recompute_on_sync:

@@ -147,8 +147,9 @@ class SharedMemoryEngine(WeightTransferEngine[SharedInitInfo, SharedUpdateInfo])
     def _renew_tied_head(self) -> set[str]:
         """Pack a tied output layer again, and name its parameters.
 
-        It is the embedding under another name, so the reload never touches it; on a CPU it has a
-        packed copy of its own that would keep the old weights.
+        It is the embedding under another name, with a packed copy of its own on a CPU. Copies that
+        kept the old weights after a reload were met before; vLLM 0.32 was seen to renew a Llama's
+        by itself, so this is a guard, and costs one packing of that layer.
         """
         config = self.model_config.hf_config.get_text_config()
         head = getattr(self.model, "lm_head", None)

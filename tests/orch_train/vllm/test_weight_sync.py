@@ -31,6 +31,23 @@ def rollouts(served: Served, step: int) -> list[Group]:
     return [group_of(traces, rewards, f"g{step}")]
 
 
+@pytest.mark.parametrize("head_is_sent", [True, False])
+def test_a_tied_output_layer_is_renewed_under_whichever_name_it_comes(
+    tied: Served, head_is_sent: bool
+) -> None:
+    """On a CPU the output layer has a packed copy of its own, which must not stay behind."""
+    model = tied.model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(1.5)
+    weights = dict(model.state_dict())
+    if not head_is_sent:
+        del weights["lm_head.weight"]
+    tied.sync(weights)
+    out = tied.sample(PROMPTS[0])
+    wanted = learner_logprobs(model, PROMPTS[0], out.token_ids)
+    assert torch.tensor(out.logprobs) == pytest.approx(wanted, abs=1e-3)
+
+
 @pytest.mark.parametrize("embeddings", ["tied", "untied"])
 def test_engine_and_learner_agree_after_each_of_ten_updates(
     embeddings: str, request: pytest.FixtureRequest

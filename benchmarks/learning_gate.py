@@ -2,9 +2,9 @@
 
 The world is the quick start's training world with its shorter tasks (at most ``--max-calls`` gold
 calls); every fourth task is held out, and no text of a held-out query occurs among the others.
-Names of things are those of the same world (on names that training never saw see
-`quickstart_learning`). The model is the quick start's too: a short warm start on demonstrations
-most of which contain a mistake, then GRPO on rewards alone.
+Nearly every query names a thing of its own, so three of four held-out tasks name something that
+training never saw. The model is the quick start's too: a short warm start on demonstrations most
+of which contain a mistake, then GRPO on rewards alone.
 
 What is done so that the number is honest: GRPO ends by what it sees in *training* (mean success
 of the last three steps at least ``--enough``, or ``--iterations``), and only then are the held-out

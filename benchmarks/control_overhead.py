@@ -19,7 +19,7 @@ from orch_train.algorithms.task_order import TaskOrder
 from orch_train.chat import ChatRenderer
 from orch_train.config import GRPOConfig
 from orch_train.engines.protocol import SamplingParams, TokenOutput, Weights
-from orch_train.model import load_tokenizer
+from orch_train.model_files import load_tokenizer
 from orch_train.progress import SilentObserver
 from orch_train.runners.env_pool import EnvPool
 from orch_train.runners.env_runner import SampleReply, SampleRequest

@@ -16,9 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from orch_env.formats import get_format
 from orch_env.formats.protocol import CallFormat
 from orch_env.types import OrchError, ToolSpec
 from orch_train.chat_template import Message, TemplateProbe
+from orch_train.config import Settings
+from orch_train.model_files import load_stop_ids, load_tokenizer
 
 SystemTools = Literal["auto", "always", "never"]
 
@@ -194,6 +197,17 @@ class ChatRenderer:
             [{"role": "tool", "content": "one"}, {"role": "tool", "content": "two"}]
         )
         self._probe.check_prefix_preserving(chat, results, native)
+
+
+def make_chat(settings: Settings) -> ChatRenderer:
+    """The chat renderer of a configuration's tokenizer and call format.
+
+    Raises:
+        OrchError: no tokenizer there, or its template is not usable.
+    """
+    name = settings.environment.env_config.get("call_format", "hermes")
+    path = settings.model.path
+    return ChatRenderer(load_tokenizer(path), get_format(name), stop_token_ids=load_stop_ids(path))
 
 
 def _with_system_text(chat: Sequence[Message], text: str) -> list[Message]:

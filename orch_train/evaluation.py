@@ -32,7 +32,7 @@ from orch_train.config import Settings
 from orch_train.engines import make_engine
 from orch_train.environments import TaskIds, env_config
 from orch_train.metrics import component_means
-from orch_train.model import load_stop_ids, load_tokenizer
+from orch_train.model_files import load_stop_ids, load_tokenizer
 from orch_train.progress import Observer
 from orch_train.runners.env_runner import SampleRequest
 from orch_train.runners.rollout import GroupRequest, RolloutEnv, RolloutLimits, run_groups

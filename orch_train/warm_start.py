@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_env.cli.progress import progress_bar
 from orch_env.types import Task
+from orch_train.chat import make_chat
 from orch_train.config import GRPOConfig, Settings
 from orch_train.demonstrations import DemonstrationSet, make_demonstrations
 from orch_train.environments import EnvFactory, TaskIds
@@ -29,10 +30,10 @@ from orch_train.learner.optimizer import OptimizerSettings
 from orch_train.learner.training_mode import snapshot
 from orch_train.metrics import flatten, plain
 from orch_train.mistakes import CorruptionSettings, DemonstrationKind
-from orch_train.model import load_model, load_tokenizer
+from orch_train.model import load_model
+from orch_train.model_files import load_tokenizer
 from orch_train.progress import SilentObserver, duration
 from orch_train.run_folder import make_folder, write_text
-from orch_train.runners.env_runner import make_chat
 from orch_train.runners.runner_group import make_runner_group
 from orch_train.sft import SFTSettings, SFTStop, SFTTrainer
 from orch_train.stop_signal import StopSignal

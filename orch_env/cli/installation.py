@@ -169,6 +169,12 @@ def disk(folder: Path, needed: int, name: str = "disk") -> Check:
     return Check(name, good, False, f"{gib(free)} free at {there}", remedy)
 
 
+def may_have_gpus() -> bool:
+    """Whether a driver shows a GPU to this machine; if not, torch need not be asked."""
+    devices = Path("/dev")
+    return any(devices.glob("nvidia*")) or any((devices / d).exists() for d in ("dxg", "kfd"))
+
+
 def gib(count: float) -> str:
     """A size in bytes, for people."""
     return f"{count / 2**30:.1f} GiB"
@@ -224,9 +230,9 @@ def _within(version: str, wanted: str) -> bool:
 def _devices(torch_works: bool) -> Check:
     if not torch_works:
         return Check("devices", False, False, "unknown: torch is not usable", "see torch")
-    torch = importlib.import_module("torch")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count:
+    torch = importlib.import_module("torch") if may_have_gpus() else None
+    count = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
+    if torch is not None and count:
         names = ", ".join(
             f"{torch.cuda.get_device_name(i)} "
             f"({gib(torch.cuda.get_device_properties(i).total_memory)})"

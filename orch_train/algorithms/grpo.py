@@ -25,6 +25,7 @@ from orch_train.algorithms.make_learner import AnyLearner, make_learner
 from orch_train.algorithms.sampling import Sampling, SynchronousSampling
 from orch_train.algorithms.streamed_sampling import StreamedSampling
 from orch_train.algorithms.task_order import TaskOrder
+from orch_train.chat import make_chat
 from orch_train.checkpoint import (
     CheckpointMetadata,
     read_metadata,
@@ -37,9 +38,8 @@ from orch_train.environments import TaskIds, check_data, prompt_lengths, reward_
 from orch_train.evaluation import evaluate_policy, open_benchmark
 from orch_train.learner.alarms import alarms
 from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling
-from orch_train.model import load_tokenizer
+from orch_train.model_files import load_tokenizer
 from orch_train.progress import Observer, SilentObserver
-from orch_train.runners.env_runner import make_chat
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_runner_group
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from orch_env.cli.installation import may_have_gpus
 from orch_env.types import OrchError
 from orch_train.config import GRPOConfig, Settings
 from orch_train.environments import TaskIds
@@ -30,7 +31,7 @@ def dry_run(config: GRPOConfig, settings: Settings, tasks: TaskIds, *, as_json: 
     """
     template = check_template(settings)
     from orch_train.memory import estimate_memory
-    from orch_train.model import resolve_model
+    from orch_train.model_files import resolve_model
 
     folder = resolve_model(settings.model.path)
     memory = estimate_memory(settings, folder) if Path(folder).is_dir() else None
@@ -65,9 +66,9 @@ def check_template(settings: Settings) -> dict[str, Any]:
     Raises:
         OrchError: the template does not only append, or no prompt leaves room for an answer.
     """
+    from orch_train.chat import make_chat
     from orch_train.environments import prompt_lengths
-    from orch_train.model import load_tokenizer
-    from orch_train.runners.env_runner import make_chat
+    from orch_train.model_files import load_tokenizer
 
     chat = make_chat(settings)
     lengths = prompt_lengths(settings, chat)
@@ -161,10 +162,12 @@ def describe_placement(settings: Settings, machine: Resources) -> dict[str, Any]
 
 
 def this_machine() -> Resources:
-    """Cores and CUDA devices of this machine; torch is loaded by now, for the tokenizer."""
-    import torch
+    """Cores and CUDA devices of this machine; torch is loaded only where there may be some."""
+    gpus = 0
+    if may_have_gpus():
+        import torch
 
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return Resources(float(os.cpu_count() or 1), float(gpus))
 
 

@@ -78,7 +78,7 @@ def train(
 
 def _memory(settings: Any) -> str:
     from orch_train.memory import estimate_memory
-    from orch_train.model import resolve_model
+    from orch_train.model_files import resolve_model
 
     folder = resolve_model(settings.model.path)
     return estimate_memory(settings, folder).describe() if Path(folder).is_dir() else "unknown"

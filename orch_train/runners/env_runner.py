@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import traceback
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orch_env.types import OrchError
+from orch_train.chat import make_chat
 from orch_train.config import Settings
 from orch_train.engines.protocol import EngineError, RolloutEngine, Weights
 from orch_train.environments import EnvFactory
@@ -22,9 +23,6 @@ from orch_train.runners.env_pool import EnvPool
 from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_group
 from orch_train.trajectory import Group
 from orch_train.weight_sync.protocol import WeightTransport
-
-if TYPE_CHECKING:
-    from orch_train.chat import ChatRenderer
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,21 +202,6 @@ def limit_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
-
-
-def make_chat(settings: Settings) -> ChatRenderer:
-    """The chat renderer of a configuration's tokenizer and call format.
-
-    Raises:
-        OrchError: no tokenizer there, or its template is not usable.
-    """
-    from orch_env.formats import get_format
-    from orch_train.chat import ChatRenderer
-    from orch_train.model import load_stop_ids, load_tokenizer
-
-    name = settings.environment.env_config.get("call_format", "hermes")
-    path = settings.model.path
-    return ChatRenderer(load_tokenizer(path), get_format(name), stop_token_ids=load_stop_ids(path))
 
 
 def _make_engine(settings: Settings) -> RolloutEngine:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orch_env.cli.installation import may_have_gpus
 from orch_env.cli.main import main
 from orch_train import GRPOConfig
 from orch_train.cli.dry_run import describe_batch, describe_data, describe_placement
@@ -75,3 +78,24 @@ def test_everything_stands_in_one_object(
     assert "# batch: a training step samples 2 tasks x 4 episodes" in said
     assert "# placement: sampling in this process" in said
     assert not (tmp_path / "runs").exists()
+
+
+_LOADED = """
+import sys
+from orch_env.cli.main import main
+
+code = main(sys.argv[1:])
+heavy = ("torch", "ray", "vllm", "scipy.optimize", "transformers.modeling_utils")
+print(code, *[name for name in heavy if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(may_have_gpus(), reason="torch is asked for the GPUs of this machine")
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "configs/quickstart.yaml", "--dry-run"], ["--help"], ["train", "--help"]],
+)
+def test_what_only_looks_at_a_run_loads_no_torch_and_no_ray(arguments: list[str]) -> None:
+    command = [sys.executable, "-c", _LOADED, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr.split("\n")[-2] == "0", done.stderr

@@ -17,6 +17,7 @@ from orch_env.formats import get_format
 from orch_env.policies import GoldPolicy
 from orch_env.types import OrchError, StopReason, Task
 from orch_train import GRPOConfig
+from orch_train.chat import make_chat
 from orch_train.cli.evaluation_table import evaluation_table
 from orch_train.config import Settings
 from orch_train.environments import EnvFactory, TaskIds, check_data, prompt_lengths
@@ -28,7 +29,7 @@ from orch_train.evaluation import (
     open_benchmark,
 )
 from orch_train.progress import SilentObserver, evaluation_line
-from orch_train.runners.env_runner import SampleRequest, make_chat
+from orch_train.runners.env_runner import SampleRequest
 from orch_train.token_trace import TokenTrace
 from orch_train.trajectory import Group, Trajectory
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from orch_env.types import OrchError
 from orch_train.atomic_folder import written_whole
-from orch_train.model import load_model, load_tokenizer, save_model
+from orch_train.model import load_model, save_model
+from orch_train.model_files import _TOKENIZER_CLASSES, BUNDLED, load_tokenizer
 from tests.orch_train.small_models import byte_tokenizer, small_llama
 
 
@@ -78,3 +81,24 @@ def test_a_write_that_fails_leaves_the_old_folder_as_it_was(tmp_path: Path) -> N
     (tmp_path / "file").write_text("x")
     with pytest.raises(OrchError, match="in the way"), written_whole(tmp_path / "file"):
         pass
+
+
+def test_the_tokenizer_is_the_one_that_auto_tokenizer_loads(tmp_path: Path) -> None:
+    def compare(folder: Path) -> None:
+        ours, theirs = (
+            load_tokenizer(folder),
+            AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
+        )
+        assert type(ours) is type(theirs)
+        assert ours.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
+        assert ours.init_kwargs == theirs.init_kwargs
+        assert ours.chat_template == theirs.chat_template and ours.chat_template
+
+    compare(BUNDLED / "tiny")
+    config, tokens = tmp_path / "config.json", tmp_path / "tokenizer_config.json"
+    save_model(small_llama(), byte_tokenizer(), tmp_path)
+    for model, tokenizer in [*_TOKENIZER_CLASSES, ("llama", "GPT2Tokenizer")]:
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": model}))
+        named = {"tokenizer_class": tokenizer}
+        tokens.write_text(json.dumps(json.loads(tokens.read_text()) | named))
+        compare(tmp_path)

@@ -316,6 +316,6 @@ def test_a_function_that_raises_stops_the_run_and_is_not_tried_again(toy_model: 
 
 
 def encoder(model: Path) -> Callable[[str], Sequence[int]]:
-    from orch_train.model import load_tokenizer
+    from orch_train.model_files import load_tokenizer
 
     return ChatRenderer(load_tokenizer(str(model)), get_format("hermes")).encode_action

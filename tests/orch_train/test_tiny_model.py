@@ -16,7 +16,8 @@ from orch_env import load_tasks, open_cache
 from orch_env.formats.hermes import HermesFormat
 from orch_env.types import OrchError, Task, ToolCall
 from orch_train.chat import ChatRenderer
-from orch_train.model import BUNDLED, load_model, load_tokenizer
+from orch_train.model import load_model
+from orch_train.model_files import BUNDLED, load_tokenizer
 from orch_train.tiny_model.build import (
     Recipe,
     build,

@@ -268,7 +268,7 @@ def test_a_message_may_end_by_another_stop_token_which_stays_in_the_stream() -> 
 
 
 def test_the_generation_configuration_names_more_stop_tokens(tmp_path: Any) -> None:
-    from orch_train.model import load_stop_ids
+    from orch_train.model_files import load_stop_ids
 
     model = small_llama()
     model.generation_config.eos_token_id = [5, 4]

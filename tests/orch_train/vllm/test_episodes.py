@@ -16,7 +16,7 @@ from orch_env.formats import get_format
 from orch_env.policies import GoldPolicy
 from orch_train.chat import ChatRenderer
 from orch_train.engines.vllm import adapter
-from orch_train.model import load_tokenizer
+from orch_train.model_files import load_tokenizer
 from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_groups
 from orch_train.trajectory import Group
 from tests.orch_train.vllm.conftest import CONTEXT, Served, learner_logprobs

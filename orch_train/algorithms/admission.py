@@ -1,11 +1,12 @@
 """Which groups may be sampled ahead of the learner, and which of them the next batch takes.
 
-A pure state machine without I/O, threads or clocks. Two rules bound the staleness S of every
-trained group, counted in training steps from the one in which it was admitted:
+A pure state machine without I/O, threads or clocks. Two rules bound the staleness of every
+trained group, counted in training steps from the one in which it was admitted, to S + L:
 
 1. **Admission.** At most ``(S + 1) * B`` admitted groups are untrained at any time (B groups are
    a batch), so that over a run never more than ``(S + step + 1) * B`` are admitted. A group that
-   is admitted in step t has the *deadline* t + S: the last batch that may hold it.
+   is admitted in step t has the *deadline* t + S + L: the last batch that may hold it. L, by
+   default 0, lets a straggler come later without more groups being under way.
 2. **Batches.** Batch k takes the B finished groups with the earliest deadlines, and only if all
    the others can still meet theirs: for each d > k at most ``(d - k) * B`` groups with a deadline
    up to d remain. Otherwise it waits for a group that is due.
@@ -37,14 +38,21 @@ class AdmissionBook:
     Args:
         groups_per_batch: B, at least 1.
         max_staleness: S, at least 0.
+        straggler_steps: L, at least 0.
         step: training steps that are done.
         max_replaced: groups that may be replaced per batch, see `replace`.
     """
 
     def __init__(
-        self, *, groups_per_batch: int, max_staleness: int, step: int = 0, max_replaced: int = 0
+        self,
+        *,
+        groups_per_batch: int,
+        max_staleness: int,
+        straggler_steps: int = 0,
+        step: int = 0,
+        max_replaced: int = 0,
     ) -> None:
-        self._size, self._ahead = groups_per_batch, max_staleness
+        self._size, self._ahead, self._late = groups_per_batch, max_staleness, straggler_steps
         self._most_replaced = max_replaced
         self._entries: dict[str, _Entry] = {}
         self._training: tuple[str, ...] = ()
@@ -86,7 +94,7 @@ class AdmissionBook:
             raise ValueError(f"group {group!r} is admitted already")
         if len(self._entries) + len(self._training) >= (self._ahead + 1) * self._size:
             raise ValueError(f"group {group!r}: {self._ahead + 1} batches are admitted already")
-        self._entries[group] = _Entry(self._step + self._ahead)
+        self._entries[group] = _Entry(self._step + self._ahead + self._late)
         return self._entries[group].deadline
 
     def finish(self, group: str) -> None:

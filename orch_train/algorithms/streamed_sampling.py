@@ -86,6 +86,7 @@ class StreamedSampling:
         self._book = AdmissionBook(
             groups_per_batch=training.groups_per_batch,
             max_staleness=training.max_staleness,
+            straggler_steps=training.straggler_steps,
             step=step,
             max_replaced=resample * training.max_resample_rounds * training.groups_per_batch,
         )

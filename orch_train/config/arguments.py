@@ -89,6 +89,7 @@ class TrainingArgs(TypedDict, total=False):
     correction_mask: Sequence[float] | None
     credit: Literal["trajectory", "turn"]
     max_staleness: int
+    straggler_steps: int
     zero_variance: Literal["keep", "drop", "resample"]
     max_resample_rounds: int
 

@@ -186,6 +186,8 @@ class TrainingSettings(_Frozen):
         max_staleness: steps by which sampling may run ahead of the weights: 0 samples and learns in
             turn; from 1 on both go on at the same time, and no token that is learned from is
             older than this many weight versions.
+        straggler_steps: steps by which slow groups may exceed ``max_staleness`` instead of being
+            waited for. No more are sampled ahead for it, so the others stay as fresh; 0 waits.
         zero_variance: groups whose rewards are all equal: ``keep`` (advantage 0), ``drop``, or
             ``resample`` other tasks instead.
         max_resample_rounds: bound on those further rounds; then the batch stays smaller.
@@ -220,6 +222,7 @@ class TrainingSettings(_Frozen):
     ) = None
     credit: Literal["trajectory", "turn"] = "trajectory"
     max_staleness: Count = 0
+    straggler_steps: Count = 0
     zero_variance: Literal["keep", "drop", "resample"] = "keep"
     max_resample_rounds: Count = 2
 

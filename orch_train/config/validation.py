@@ -129,6 +129,8 @@ def _cross_problems(settings: Settings) -> list[str]:
         )
     if training.correction_mask is not None and training.correction == "none":
         problems.append("training.correction_mask needs training.correction to be switched on")
+    if training.straggler_steps and not training.max_staleness:
+        problems.append("training.straggler_steps needs a training.max_staleness above 0")
     if settings.model.reference is not None and training.kl_coeff == 0:
         problems.append("model.reference is only read with a training.kl_coeff above 0")
     if settings.model.lora_alpha is not None and not settings.model.lora_rank:

@@ -17,13 +17,21 @@ from orch_train.algorithms.admission import AdmissionBook
 class _Run:
     """A run of the book by a random schedule, with the claims checked at every move."""
 
-    def __init__(self, seed: int, size: int, ahead: int, steps: int) -> None:
+    def __init__(self, seed: int, size: int, ahead: int, steps: int, late: int) -> None:
         self.rng = random.Random(seed)
-        self.size, self.ahead, self.steps = size, ahead, steps
-        self.book = AdmissionBook(groups_per_batch=size, max_staleness=ahead)
+        self.size, self.ahead, self.steps, self.late = size, ahead, steps, late
+        self.book = self.fresh_book(step=0)
         self.admitted: dict[str, int] = {}
         self.trained: dict[str, int] = {}
         self.learning = False
+
+    def fresh_book(self, step: int) -> AdmissionBook:
+        return AdmissionBook(
+            groups_per_batch=self.size,
+            max_staleness=self.ahead,
+            straggler_steps=self.late,
+            step=step,
+        )
 
     def admit(self) -> None:
         if self.book.step == self.steps:
@@ -42,7 +50,7 @@ class _Run:
         for name in batch:
             assert name not in self.trained
             self.trained[name] = self.book.step
-            assert 0 <= self.book.step - self.admitted[name] <= self.ahead
+            assert 0 <= self.book.step - self.admitted[name] <= self.ahead + self.late
         self.learning = True
         return True
 
@@ -61,9 +69,7 @@ class _Run:
         elif choice == 3 and not self.learning:
             # The process dies; whoever comes after goes on with what was written down.
             state, step = self.book.state(), self.book.step
-            self.book = AdmissionBook(
-                groups_per_batch=self.size, max_staleness=self.ahead, step=step
-            )
+            self.book = self.fresh_book(step)
             self.book.restore(state)
 
     def finish_all(self) -> None:
@@ -79,11 +85,17 @@ class _Run:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, 10**9), st.integers(1, 4), st.integers(0, 4), st.integers(1, 8))
+@given(
+    st.integers(0, 10**9),
+    st.integers(1, 4),
+    st.integers(0, 4),
+    st.integers(1, 8),
+    st.integers(0, 3),
+)
 def test_every_group_is_trained_once_and_in_time_whatever_happens(
-    seed: int, size: int, ahead: int, steps: int
+    seed: int, size: int, ahead: int, steps: int, late: int
 ) -> None:
-    run = _Run(seed, size, ahead, steps)
+    run = _Run(seed, size, ahead, steps, late)
     run.admit()
     for _ in range(200):
         run.move()
@@ -134,6 +146,21 @@ def test_two_slow_groups_with_one_deadline_are_not_both_put_off_to_it() -> None:
     assert book.take() is None
     book.finish("slow 2")
     assert book.take() == ("slow 2",)
+
+
+def test_a_straggler_may_come_later_and_no_more_are_under_way_for_it() -> None:
+    book = AdmissionBook(groups_per_batch=1, max_staleness=1, straggler_steps=1)
+    assert book.admit("slow") == 2
+    for step in range(2):
+        assert book.admit(f"fast {step}") == step + 2 and book.room(10) == 0
+        book.finish(f"fast {step}")
+        assert book.take() == (f"fast {step}",)
+        book.advance()
+    book.admit("fast 2")
+    book.finish("fast 2")
+    assert book.take() is None
+    book.finish("slow")
+    assert book.take() == ("slow",)
 
 
 def test_nothing_is_sampled_beyond_the_last_step() -> None:

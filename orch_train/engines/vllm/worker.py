@@ -2,10 +2,8 @@
 
 vLLM imports this module in each worker, since the engine names `WorkerExtension` as its
 ``worker_extension_cls``; the import registers the transfer engine ``orch_shm``. It follows the
-same lifecycle as vLLM's own NCCL and IPC engines (init, start, update, finish), so that what is
-tested on a CPU is what runs elsewhere. The hard decision: weights go through vLLM's layer-wise
-reload and never straight into the served tensors, which are packed for the CPU's kernels or
-post-processed for the GPU's.
+same lifecycle as vLLM's own NCCL and IPC engines (init, start, update, finish). The hard decision: how
+weights travel is all that is here; what becomes of them is `ServedWeights`', for any transport.
 """
 
 from __future__ import annotations
@@ -24,11 +22,8 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
-from vllm.model_executor.model_loader.reload import (
-    finalize_layerwise_reload,
-    initialize_layerwise_reload,
-)
 
+from orch_train.engines.vllm.served_weights import ServedWeights
 from orch_train.weight_sync.shared_memory import Manifest, read
 
 BACKEND = "orch_shm"
@@ -111,10 +106,9 @@ class SharedMemoryEngine(WeightTransferEngine[SharedInitInfo, SharedUpdateInfo])
         """Nothing to set up."""
 
     def start_weight_update(self) -> None:
-        """Prepare every layer for being loaded again."""
-        self._loaded: set[str] = set()
-        initialize_layerwise_reload(self.model)
-        self._wanted = {name for name, _ in self.model.named_parameters()}
+        """Prepare the model for new weights."""
+        self._served = ServedWeights(self.model, self.model_config)
+        self._served.begin()
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         """Load all weights; does without the base class's call on an accelerator that is absent."""
@@ -123,40 +117,19 @@ class SharedMemoryEngine(WeightTransferEngine[SharedInitInfo, SharedUpdateInfo])
             torch.accelerator.synchronize()
 
     def receive_weights(self, update_info: SharedUpdateInfo) -> None:
-        """Hand the mapped tensors to the model's own loader."""
-        loaded = self.model.load_weights(read(update_info.manifest()))
-        self._loaded |= set(loaded or ())
+        """Hand the mapped tensors to the served model."""
+        self._served.apply(read(update_info.manifest()))
 
     def finish_weight_update(self) -> None:
-        """Post-process what was loaded.
+        """Complete the update.
 
         Raises:
             RuntimeError: a parameter got no weights.
         """
-        finalize_layerwise_reload(self.model, self.model_config)
-        tied = self._renew_tied_head()
-        missing = sorted(self._wanted - self._loaded - tied)
-        if missing:
-            raise RuntimeError(
-                f"{len(missing)} parameters got no new weights, the first is {missing[0]}"
-            )
+        self._served.finish()
 
     def shutdown(self) -> None:
         """Nothing is held."""
-
-    def _renew_tied_head(self) -> set[str]:
-        """Pack a tied output layer again, and name its parameters.
-
-        It is the embedding under another name, with a packed copy of its own on a CPU. Copies that
-        kept the old weights after a reload were met before; vLLM 0.32 was seen to renew a Llama's
-        by itself, so this is a guard, and costs one packing of that layer.
-        """
-        config = self.model_config.hf_config.get_text_config()
-        head = getattr(self.model, "lm_head", None)
-        if head is None or not getattr(config, "tie_word_embeddings", False):
-            return set()
-        head.quant_method.process_weights_after_loading(head)
-        return {f"lm_head.{name}" for name, _ in head.named_parameters()}
 
 
 if BACKEND not in WeightTransferEngineFactory._registry:

@@ -2,8 +2,8 @@
 
 vLLM imports this module in each worker, since the engine names `WorkerExtension` as its
 ``worker_extension_cls``; the import registers the transfer engine ``orch_shm``. It follows the
-same lifecycle as vLLM's own NCCL and IPC engines (init, start, update, finish). The hard decision: how
-weights travel is all that is here; what becomes of them is `ServedWeights`', for any transport.
+same lifecycle as vLLM's own NCCL and IPC engines (init, start, update, finish). The hard decision:
+only the way of the weights is here; what becomes of them is up to `ServedWeights`, for any way.
 """
 
 from __future__ import annotations
@@ -99,15 +99,16 @@ class SharedMemoryEngine(WeightTransferEngine[SharedInitInfo, SharedUpdateInfo])
     Only the CPU was ever run.
     """
 
+    supports_draft_weight_update = False
     init_info_cls = SharedInitInfo
     update_info_cls = SharedUpdateInfo
 
     def init_transfer_engine(self, init_info: SharedInitInfo) -> None:
-        """Nothing to set up."""
+        """Set up what survives from one update to the next."""
+        self._served = ServedWeights(self.model, self.model_config)
 
     def start_weight_update(self) -> None:
         """Prepare the model for new weights."""
-        self._served = ServedWeights(self.model, self.model_config)
         self._served.begin()
 
     def update_weights(self, update_info: dict[str, Any]) -> None:

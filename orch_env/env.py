@@ -182,6 +182,20 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         """The current episode so far; carries the reward once it has ended."""
         return self._current().episode(self._payout.breakdown)
 
+    @property
+    def tool_seconds(self) -> list[tuple[str, float]]:
+        """Each call of the episode that reached a tool: its name and the seconds it took."""
+        return list(self._current().tool_seconds)
+
+    @property
+    def running_tool(self) -> str | None:
+        """The tool that is being called now, for whoever waits for it in another thread."""
+        running = self._running
+        if running is None or running.running_tool is None:
+            return None
+        offered = {t["function"]["name"] for t in json.loads(self._tools_of(running.task))}
+        return running.running_tool if running.running_tool in offered else None
+
     def set_training_step(self, step: int) -> None:
         """Say how far training is, for rewards whose weights follow a schedule.
 

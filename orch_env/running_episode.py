@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 from orch_env.backends.protocol import Session
@@ -84,6 +85,9 @@ class RunningEpisode:
         turns: what happened so far.
         final: the closing answer, ``None`` before there is one.
         stop_reason: why it ended, ``None`` while it runs.
+        tool_seconds: each call that reached a tool: its name and how long it took. Measured, so
+            no part of the record or of its state.
+        running_tool: name of the tool that is being called now.
     """
 
     def __init__(
@@ -100,6 +104,8 @@ class RunningEpisode:
         self._followups_used = 0
         self._tool_calls = 0
         self._failed_in_a_row = 0
+        self.tool_seconds: list[tuple[str, float]] = []
+        self.running_tool: str | None = None
 
     def step(self, action: str) -> list[JsonObject]:
         """Take one assistant message; return the chat messages that answer it.
@@ -115,7 +121,7 @@ class RunningEpisode:
             result = self._refusal(call, problem, position)
             if result is None:
                 self._tool_calls += 1
-                result = self._session.call(call)
+                result = self._call(call)
             elif result.error is ErrorType.LIMIT and position < self._limits.max_calls_per_turn:
                 refused = True
             results.append(result)
@@ -196,6 +202,15 @@ class RunningEpisode:
     def close(self) -> None:
         """Free the session; may be called twice."""
         self._session.close()
+
+    def _call(self, call: ToolCall) -> ToolResult:
+        self.running_tool, started = call.name, perf_counter()
+        result = self._session.call(call)
+        # A call that hangs or raises leaves the tool's name for whoever asks what it was.
+        if result.error not in (ErrorType.UNKNOWN_TOOL, ErrorType.INVALID_ARGUMENTS):
+            self.tool_seconds.append((call.name, perf_counter() - started))
+        self.running_tool = None
+        return result
 
     def _append(self, turn: Turn) -> None:
         self.turns.append(turn)

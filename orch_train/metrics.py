@@ -14,13 +14,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orch_env.types import OrchError
+from orch_train.engine_metrics import engine_metrics, paused_seconds
 from orch_train.token_trace import NO_VERSION
-from orch_train.tool_metrics import parse_failures, tool_counts
+from orch_train.tool_metrics import parse_failures, quantile, tool_counts, tool_times
 from orch_train.trajectory import Group, Trajectory
 from orch_train.wandb_log import WandbLog
+
+if TYPE_CHECKING:
+    from orch_train.engines.protocol import Weights
 
 Result = dict[str, Any]
 
@@ -71,13 +75,30 @@ def rollout_metrics(groups: Sequence[Group], sample_seconds: float) -> dict[str,
         "tokens_per_s": sum(actions) / sample_seconds if sample_seconds > 0 else 0.0,
         "stop": _shares(Counter(_stop_reason(t) for t in episodes), len(episodes)),
         "errors_per_episode": _shares(_error_counts(episodes), len(episodes)),
-        "tools": tool_counts([t.episode for t in episodes]),
+        "tools": tool_times(groups, tool_counts([t.episode for t in episodes])),
         "parse": parse_failures([t.episode for t in episodes]),
         "reward": component_means(episodes),
         "groups": zero_variance_counts(groups),
         "time": _phase_seconds(episodes),
+        "engine": engine_metrics(groups),
         **_environment_times(episodes),
     }
+
+
+def sync_metrics(
+    weights: Weights | None, seconds: float, groups: Sequence[Group]
+) -> dict[str, float]:
+    """``sync/*``: handing the step's weights to the runners.
+
+    Args:
+        weights: what was handed over; ``None`` if nothing was.
+        seconds: wall clock until every runner served them.
+        groups: of the step; their engines tell how long the sync *before* them kept them.
+    """
+    if weights is None:
+        return paused_seconds(groups)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    return {"seconds": seconds, "bytes": size, **paused_seconds(groups)}
 
 
 def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
@@ -177,12 +198,7 @@ def _environment_times(episodes: Sequence[Trajectory]) -> dict[str, Any]:
     share = {"env_latency_share": env / (env + generate)} if env + generate > 0 else {}
     if not steps:
         return share
-    return {**share, "env_step_s": {"p50": _quantile(steps, 0.5), "p99": _quantile(steps, 0.99)}}
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that is at least as large as this share of all (nearest rank)."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+    return {**share, "env_step_s": {"p50": quantile(steps, 0.5), "p99": quantile(steps, 0.99)}}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,11 +8,13 @@ what a model wrote, so that an invented tool name cannot make a metric (nor a th
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orch_env.types import Episode, ErrorType, ToolCall
+from orch_train.trajectory import Group
 
 MOST_TOOLS = 50
 """Tools with counters of their own, the most used ones; the others are added up as ``others``."""
@@ -53,6 +55,42 @@ def tool_counts(episodes: Sequence[Episode]) -> dict[str, dict[str, int]]:
             "fail": sum(failed[name] for name in rest),
         }
     return counts
+
+
+def tool_times(
+    groups: Sequence[Group], counts: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """``tools/NAME/{p50_s, p95_s, timeout}`` beside the counters.
+
+    Args:
+        groups: what was sampled.
+        counts: see `tool_counts`; tools without a counter of their own come under ``others``.
+
+    Returns:
+        The counters with ``p50_s`` and ``p95_s``, seconds of the calls that returned (where the
+        environment tells them), and ``timeout``: calls that did not return within
+        ``env_runners.env_step_timeout_s`` (where there were any). Their groups are sampled again,
+        so these calls are in no other number.
+    """
+    seconds: dict[str, list[float]] = {}
+    timeouts: Counter[str] = Counter()
+    for group in groups:
+        for name, took in (each for t in group.trajectories for each in t.tool_seconds):
+            seconds.setdefault(name if name in counts else "others", []).append(took)
+        timeouts.update(group.tool_timeouts)
+    found = {name: dict(counters) for name, counters in counts.items()}
+    for name, values in seconds.items():
+        values.sort()
+        times = {"p50_s": quantile(values, 0.5), "p95_s": quantile(values, 0.95)}
+        found.setdefault(name, {}).update(times)
+    for name, number in timeouts.items():
+        found.setdefault(name, {})["timeout"] = number
+    return found
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that is at least as large as this share of all (nearest rank)."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def parse_failures(episodes: Sequence[Episode]) -> dict[str, float]:

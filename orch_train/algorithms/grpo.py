@@ -37,7 +37,7 @@ from orch_train.config import GRPOConfig
 from orch_train.environments import TaskIds, check_data, prompt_lengths, reward_weights
 from orch_train.evaluation import evaluate_policy, open_benchmark
 from orch_train.learner.alarms import alarms
-from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling
+from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling, sync_metrics
 from orch_train.model_files import load_tokenizer
 from orch_train.progress import Observer, SilentObserver
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_runner_group
@@ -88,6 +88,7 @@ class GRPO:
         self._iteration = self._version = 0
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
         self._between_steps = True
+        self._synced: dict[str, float] = {}
         self.last_batch: SampledBatch | None = None
         with contextlib.ExitStack() as undo:
             undo.callback(self.learner.stop)
@@ -118,7 +119,9 @@ class GRPO:
             weights = None
             if learned["num_optimizer_steps"] > 0:
                 self._version, weights = self._version + 1, self.learner.get_weights()
+            started = time.perf_counter()
             sampling.step_done(weights, self._version)
+        self._synced = sync_metrics(weights, time.perf_counter() - started, batch.groups)
         return batch, learned
 
     def train(self) -> Result:
@@ -153,6 +156,7 @@ class GRPO:
             **self._count(sampled),
             "env_runners": sampled,
             "learners": {"default_policy": learned},
+            "sync": self._synced,
             "fault_tolerance": dict(self.runners.fault_counts()),
             **batch.metrics,
         }

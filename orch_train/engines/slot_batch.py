@@ -40,6 +40,8 @@ class SlotBatch:
         version: label of the weights, written on every token.
         prompt_tokens: tokens of all prompts seen so far.
         prefilled_tokens: those of them that had to be read; the rest was cached or shared.
+        steps: decoding steps so far.
+        row_steps: messages that were sampled in each of them, added up.
     """
 
     def __init__(self, model: Any, *, max_slots: int, prefill_tokens: int = 8192) -> None:
@@ -50,6 +52,8 @@ class SlotBatch:
         self.version = 0
         self.prompt_tokens = 0
         self.prefilled_tokens = 0
+        self.steps = 0
+        self.row_steps = 0
         positions = model.config.get_text_config().max_position_embeddings
         self._cache = SlotCache(max_slots, int(positions))
         self._prefill_tokens = prefill_tokens
@@ -87,9 +91,12 @@ class SlotBatch:
         if not slots:
             return []
         state = _DecodeState(slots, self.device)
+        running = sum(row is not None for row in state.rows)
         self._cache.reserve(len(self.table.slots), state.width + state.steps - 1)
         for step in range(state.steps):
             logits = self._decode_logits(state, step)
+            self.steps += 1
+            self.row_steps += running
             if state.take(*draw(logits, state.temperatures, state.numbers[step])):
                 break
             if interrupted():

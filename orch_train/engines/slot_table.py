@@ -123,6 +123,11 @@ class SlotTable:
         """Slots that sample a message."""
         return [s for s in self.slots[: self.active] if s.row is not None]
 
+    @property
+    def held(self) -> int:
+        """Slots that belong to a conversation, whether it samples or waits."""
+        return sum(slot.owner is not None for slot in self.slots)
+
     def holds(self, request_id: str) -> bool:
         """Whether a conversation has a slot."""
         return any(s.owner == request_id for s in self.slots)

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -98,6 +99,7 @@ class TorchEngine:
         self._waiting: dict[str, _Request] = {}
         self._running: dict[str, _Request] = {}
         self._again: list[Row] = []
+        self._counts = dict.fromkeys(("waiting", "kv_usage", "syncs", "paused_s"), 0.0)
         self._released: deque[str] = deque()
         self._driver: asyncio.Task[None] | None = None
         self._sleeper: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
@@ -109,8 +111,15 @@ class TorchEngine:
 
     @property
     def stats(self) -> dict[str, float]:
-        """``prompt_tokens``, ``prefilled_tokens`` (not cached or shared) and ``cache_bytes``."""
+        """Counters as in `engine_metrics.COUNTERS`, and ``cache_bytes``, what the cache takes now.
+
+        A conversation holds its slot between its messages too: ``kv_usage`` is the share of slots
+        that are held.
+        """
         return {
+            **self._counts,
+            "steps": self._batch.steps,
+            "running": self._batch.row_steps,
             "prompt_tokens": self._batch.prompt_tokens,
             "prefilled_tokens": self._batch.prefilled_tokens,
             "cache_bytes": self._batch.cache_bytes,
@@ -161,9 +170,12 @@ class TorchEngine:
         with self._between_steps():
             if self._closed:
                 raise EngineError("the torch engine is closed")
+            started = perf_counter()
             load_weights(self._batch.model, weights)
             self._batch.version = version
             self._again += self._batch.forget()
+            self._counts["syncs"] += 1
+            self._counts["paused_s"] += perf_counter() - started
 
     async def pause(self) -> None:
         """Stop sampling; returns when the last step has ended."""
@@ -293,7 +305,12 @@ class TorchEngine:
         self._batch.admit([*(r for r in again if r.request_id not in gone), *admitted])
         if self._paused:
             return []
-        return self._batch.decode(lambda: self._knock or self._control.locked())
+        before = self._batch.steps
+        done = self._batch.decode(lambda: self._knock or self._control.locked())
+        steps = self._batch.steps - before
+        self._counts["waiting"] += steps * len(self._waiting)
+        self._counts["kv_usage"] += steps * self._batch.table.held / self._max_batch
+        return done
 
     @contextmanager
     def _between_steps(self) -> Iterator[None]:

@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from orch_train.trajectory import NO_TOOL
 
 if TYPE_CHECKING:
     from orch_train.runners.rollout import RolloutEnv
@@ -163,6 +166,7 @@ class EnvPool:
         self._places = asyncio.Semaphore(size)
         self._free: list[HeldEnv] = []
         self._all: list[HeldEnv] = []
+        self._timeouts: Counter[str] = Counter()
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[HeldEnv]:
@@ -177,12 +181,21 @@ class EnvPool:
             held = self._free.pop()
             try:
                 yield held
+            except EnvTimeout:
+                tool = getattr(held.env.unwrapped, "running_tool", None)
+                self._timeouts[tool or NO_TOOL] += 1
+                raise
             finally:
                 if held.idle:
                     self._free.append(held)
                 else:
                     self._all.remove(held)
                     held.close()
+
+    def take_timeouts(self) -> dict[str, int]:
+        """Timeouts since this was last asked, by the tool that ran."""
+        taken, self._timeouts = self._timeouts, Counter()
+        return dict(taken)
 
     def close(self) -> None:
         """Close every environment that was made."""

@@ -17,6 +17,7 @@ from typing import Any
 from orch_env.types import OrchError
 from orch_train.chat import make_chat
 from orch_train.config import Settings
+from orch_train.engine_metrics import EngineReader
 from orch_train.engines.protocol import EngineError, RolloutEngine, Weights
 from orch_train.environments import EnvFactory
 from orch_train.runners.env_pool import EnvPool
@@ -102,6 +103,7 @@ class EnvRunner:
         )
         self._chat = make_chat(settings)
         self._engine = engine if engine is not None else _make_engine(settings)
+        self._reader = EngineReader(self._engine)
         size, limit = runners.num_envs_per_env_runner, runners.env_step_timeout_s
         self._training_envs = EnvPool(
             EnvFactory(settings, held_out=False), size, step_timeout_s=limit
@@ -122,6 +124,8 @@ class EnvRunner:
             return SampleReply(failure=_told(problem, self._index), engine_failed=True)
         except Exception as problem:  # what is left is infrastructure too: told, never raised
             return SampleReply(failure=_told(problem, self._index))
+        group.engine = self._reader.since_last()
+        group.tool_timeouts = pool.take_timeouts()
         return SampleReply(group=group)
 
     async def serve(self, weights: Weights, version: int) -> int:

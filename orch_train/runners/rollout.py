@@ -42,7 +42,8 @@ class RolloutEnv(Protocol):
     def unwrapped(self) -> Any:
         """The environment itself, with ``stop(reason, action)`` and ``episode``.
 
-        If it has a ``set_training_step(step)``, that is called before each reset.
+        If it has a ``set_training_step(step)``, that is called before each reset. It may tell
+        ``tool_seconds``, the (tool, seconds) of the episode's calls, and the ``running_tool``.
         """
         ...
 
@@ -336,6 +337,7 @@ class _Run:
             timings=dict(self.seconds),
             spans=self.spans,
             worker=f"{platform.node()}:{os.getpid()}",
+            tool_seconds=list(getattr(self.env.unwrapped, "tool_seconds", ())),
         )
 
 

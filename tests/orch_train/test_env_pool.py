@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import pytest
 
 from orch_env.formats import get_format
@@ -81,6 +82,8 @@ def test_a_step_that_never_returns_costs_its_group_and_its_environment(chat: Cha
     pool = EnvPool(Env, 2, step_timeout_s=0.5)
     with pytest.raises(EnvTimeout, match=r"0\.5 s \(env_runners\.env_step_timeout_s\)"):
         play(chat, pool, 2)
+    assert pool.take_timeouts() == {"environment": 1}
+    assert pool.take_timeouts() == {}
     assert len(play(chat, pool, 2, "again")) == 2
     assert Env.stuck is not None and Env.stuck not in {held.env for held in pool._all}
     assert Env.stuck not in Env.closed  # it is in use in its thread: closing it there must wait
@@ -88,6 +91,34 @@ def test_a_step_that_never_returns_costs_its_group_and_its_environment(chat: Cha
     wait_until(lambda: Env.stuck in Env.closed)
     pool.close()
     wait_until(lambda: len(Env.closed) == 3)
+
+
+def test_a_tool_that_hangs_is_named(chat: ChatRenderer) -> None:
+    """With the bundled world itself: its server hangs in one tool."""
+    release = threading.Event()
+    env: Any = gym.make("orch_env/ToolOrchestration-v0", tasks="harbour").unwrapped
+    task = env.tasks[0]
+    tool = env.reset(options={"task_id": task.id})[1]["tools"][0]["function"]["name"]
+    call = f'<tool_call>\n{{"name": "{tool}", "arguments": {{}}}}\n</tool_call>'
+
+    class Hanging:
+        unwrapped = env
+        reset, close = env.reset, env.close
+
+        @staticmethod
+        def step(action: str) -> Any:
+            env._running._session.call = lambda call: release.wait()
+            return env.step(action)
+
+    answer = [*chat.encode_action(call)]
+    engine = ScriptedEngine(lambda request, turn: answer)
+    pool = EnvPool(Hanging, 1, step_timeout_s=0.5)
+    request = GroupRequest("g", task.id, 0, 0, 1)
+    with pytest.raises(EnvTimeout):
+        asyncio.run(run_group(pool, engine, chat, request, limits=RolloutLimits()))
+    assert pool.take_timeouts() == {tool: 1}
+    release.set()
+    pool.close()
 
 
 def wait_until(true: Callable[[], bool]) -> None:

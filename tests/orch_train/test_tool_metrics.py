@@ -10,7 +10,13 @@ import pytest
 from orch_env.backends.validation import ArgumentChecker
 from orch_env.types import Episode, ErrorType, ToolCall, ToolSpec, Turn
 from orch_train.metrics import rollout_metrics
-from orch_train.tool_metrics import MOST_TOOLS, PARSE_CLASSES, parse_failures, tool_counts
+from orch_train.tool_metrics import (
+    MOST_TOOLS,
+    PARSE_CLASSES,
+    parse_failures,
+    tool_counts,
+    tool_times,
+)
 from orch_train.trajectory import Group
 from tests.orch_train.viewer_runs import step_groups, trajectory
 
@@ -53,6 +59,21 @@ def test_a_name_that_the_model_made_up_is_no_metric() -> None:
         _episode(("nope/../x", ErrorType.UNKNOWN_TOOL, "{}"), ("", ErrorType.MALFORMED_CALL, ""))
     ]
     assert tool_counts(episodes) == {}
+
+
+def test_times_of_tools_stand_beside_their_counters() -> None:
+    first, second = step_groups(1)
+    first.trajectories[0].tool_seconds = [("find", 0.1), ("find", 0.4), ("rare", 2.0)]
+    second.trajectories[2].tool_seconds = [("find", 0.2)]
+    second.tool_timeouts = {"find": 2, "slow": 1}
+    counts = {"find": {"calls": 4, "fail": 1}, "book": {"calls": 1, "fail": 1}}
+    assert tool_times([first, second], counts) == {
+        "find": {"calls": 4, "fail": 1, "p50_s": 0.2, "p95_s": 0.4, "timeout": 2},
+        "book": {"calls": 1, "fail": 1},
+        "others": {"p50_s": 2.0, "p95_s": 2.0},
+        "slow": {"timeout": 1},
+    }
+    assert set(counts["find"]) == {"calls", "fail"}
 
 
 def test_rare_tools_are_added_up() -> None:

@@ -68,11 +68,46 @@ def check_version(version: str) -> str:
     return version
 
 
+class StepCounts:
+    """A stat logger of vLLM's that adds up what its scheduler says after each step.
+
+    Attributes:
+        counts: ``steps``, ``running``, ``waiting`` and ``kv_usage``, see `engine_metrics.COUNTERS`.
+    """
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(("steps", "running", "waiting", "kv_usage"), 0.0)
+
+    def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+        """Take up one step."""
+        if scheduler_stats is None:
+            return
+        waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
+        self.counts["steps"] += 1
+        self.counts["running"] += scheduler_stats.num_running_reqs
+        self.counts["waiting"] += waiting
+        self.counts["kv_usage"] += scheduler_stats.kv_cache_usage
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to say."""
+
+    def log(self) -> None:
+        """Nothing to say."""
+
+    def record_sleep_state(self, *_: Any, **__: Any) -> None:
+        """Engines of a run never sleep."""
+
+
 class VllmAdapter:
     """An ``AsyncLLM`` in the calls that a rollout engine needs.
 
     Args:
         settings: the engine's settings.
+
+    Attributes:
+        vocabulary: number of token ids.
+        on_cpu: whether vLLM runs on the CPU.
+        steps: what its scheduler counts.
 
     Raises:
         OrchError: vLLM is missing or of another version, or an argument is not one of its own.
@@ -95,7 +130,9 @@ class VllmAdapter:
             arguments = AsyncEngineArgs(**_engine_arguments(settings, self.on_cpu))
         except TypeError as problem:
             raise OrchError(f"rollouts.engine_config.engine_args: {problem}") from problem
-        self._llm: Any = AsyncLLM.from_engine_args(arguments)
+        self.steps = StepCounts()
+        loggers: list[Any] = [lambda config, index: self.steps]
+        self._llm: Any = AsyncLLM.from_engine_args(arguments, stat_loggers=loggers)
         self.vocabulary = int(self._llm.model_config.get_vocab_size())
 
     async def end_with_this_process(self) -> list[int]:

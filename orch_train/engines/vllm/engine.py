@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -21,7 +23,9 @@ from orch_env.types import OrchError
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput, Weights
 from orch_train.engines.vllm.adapter import VllmAdapter
 from orch_train.engines.vllm.settings import VllmSettings
-from orch_train.weight_sync.shared_memory import SharedWriter
+from orch_train.weight_sync.shared_memory import Manifest, SharedWriter
+
+_logger = logging.getLogger(__name__)
 
 
 class VllmEngine:
@@ -48,6 +52,7 @@ class VllmEngine:
         self._settings = settings
         self._version = 0
         self._syncs = self._prompt_tokens = self._cached_tokens = 0
+        self._paused_s = 0.0
         self._numbers = itertools.count()
         self._active: dict[str, str] = {}
         self._writer = SharedWriter()
@@ -71,8 +76,11 @@ class VllmEngine:
 
     @property
     def stats(self) -> dict[str, float]:
-        """``prompt_tokens`` of answered requests, and ``prefilled_tokens``: those not cached."""
+        """Counters as in `engine_metrics.COUNTERS`; prompts count once they are answered."""
         return {
+            **self._adapter.steps.counts,
+            "syncs": self._syncs,
+            "paused_s": self._paused_s,
             "prompt_tokens": self._prompt_tokens,
             "prefilled_tokens": self._prompt_tokens - self._cached_tokens,
         }
@@ -136,10 +144,12 @@ class VllmEngine:
             self._check_usable()
             async with self._within(self._settings.sync_timeout_s, "a weight sync"):
                 await self._start()
+                started = perf_counter()
                 await self._adapter.pause()
                 await self._take(weights, version)
                 if not self._paused:
                     await self._adapter.resume()
+                self._paused_s += perf_counter() - started
 
     async def pause(self) -> None:
         """Stop sampling; waiting requests stay frozen until :meth:`resume`."""
@@ -169,17 +179,27 @@ class VllmEngine:
         self._adapter.shutdown()
         self._writer.close()
 
-    async def _take(self, weights: Weights, version: int) -> None:
-        manifest = self._writer.write(
-            weights,
-            getattr(torch, self._settings.dtype),
-            checksums=self._settings.check_weights,
-        )
+    async def _take(self, manifest: Manifest, version: int) -> None:
         await self._adapter.update_weights(manifest, str(version))
         self._version = version
+        if not self._syncs:
+            await self._tell_how_weights_go()
         self._syncs += 1
         if self._settings.recompute_on_sync:
             await self._adapter.forget_cache()
+
+    async def _tell_how_weights_go(self) -> None:
+        how = await self._adapter.weight_summary()
+        if how["reloaded"] is None:
+            _logger.info("every weight sync goes through vLLM's reload of the whole model")
+        elif how["reloaded"]:
+            _logger.warning(
+                "%d modules take weights directly, %d go through vLLM's reload, which is slower: "
+                "%s, ...",
+                how["direct"],
+                len(how["reloaded"]),
+                ", ".join(how["reloaded"][:3]),
+            )
 
     async def _start(self) -> None:
         """What needs the event loop, once; the caller holds the lock."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -23,9 +22,7 @@ from orch_env.types import OrchError
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput, Weights
 from orch_train.engines.vllm.adapter import VllmAdapter
 from orch_train.engines.vllm.settings import VllmSettings
-from orch_train.weight_sync.shared_memory import Manifest, SharedWriter
-
-_logger = logging.getLogger(__name__)
+from orch_train.weight_sync.shared_memory import SharedWriter
 
 
 class VllmEngine:
@@ -179,27 +176,17 @@ class VllmEngine:
         self._adapter.shutdown()
         self._writer.close()
 
-    async def _take(self, manifest: Manifest, version: int) -> None:
+    async def _take(self, weights: Weights, version: int) -> None:
+        manifest = self._writer.write(
+            weights,
+            getattr(torch, self._settings.dtype),
+            checksums=self._settings.check_weights,
+        )
         await self._adapter.update_weights(manifest, str(version))
         self._version = version
-        if not self._syncs:
-            await self._tell_how_weights_go()
         self._syncs += 1
         if self._settings.recompute_on_sync:
             await self._adapter.forget_cache()
-
-    async def _tell_how_weights_go(self) -> None:
-        how = await self._adapter.weight_summary()
-        if how["reloaded"] is None:
-            _logger.info("every weight sync goes through vLLM's reload of the whole model")
-        elif how["reloaded"]:
-            _logger.warning(
-                "%d modules take weights directly, %d go through vLLM's reload, which is slower: "
-                "%s, ...",
-                how["direct"],
-                len(how["reloaded"]),
-                ", ".join(how["reloaded"][:3]),
-            )
 
     async def _start(self) -> None:
         """What needs the event loop, once; the caller holds the lock."""

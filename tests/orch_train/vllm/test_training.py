@@ -9,18 +9,24 @@ import pytest
 from orch_train.config import GRPOConfig
 from orch_train.token_trace import NO_VERSION
 from tests.orch_train.toy_env import ENV_ID
+from tests.orch_train.vllm.conftest import save_small_model
 
 STEPS = 3
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small_model(tmp_path_factory.mktemp("training") / "model", tied=False)
+
+
 @pytest.mark.parametrize("staleness", [0, 1])
 def test_each_step_trains_on_what_vllm_sampled_and_syncs(
-    staleness: int, ray_local: None, untied_model: Path
+    staleness: int, ray_local: None, model: Path
 ) -> None:
     config = (
         GRPOConfig()
         .environment(ENV_ID, env_config={"tasks": "abcdef", "turns": 2})
-        .model(str(untied_model))
+        .model(str(model))
         .rollouts(
             engine="vllm",
             engine_config={"kv_cache_gib": 0.25, "check_weights": True},

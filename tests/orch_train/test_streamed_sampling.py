@@ -122,9 +122,11 @@ def test_a_stopped_step_keeps_what_was_sampled(
     held = threading.Event()
     with streamed.copy().build_algo() as algo:
         poll = algo.runners.poll
-        monkeypatch.setattr(
-            algo.runners, "poll", lambda s: poll(s) if not held.is_set() else held.wait(0.01) and []
-        )
+
+        def hold_back(timeout: float) -> list[Group]:
+            return [] if held.is_set() else poll(timeout)
+
+        monkeypatch.setattr(algo.runners, "poll", hold_back)
         algo.train()
         trained += _ids(algo)
         held.set()  # nothing comes back any more

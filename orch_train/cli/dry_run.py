@@ -134,6 +134,11 @@ def describe_placement(settings: Settings, machine: Resources) -> dict[str, Any]
         sampled = f"{_count(demand.runners, 'env runner')} of {demand.runner}, {envs} episodes each"
     else:
         sampled = f"sampling in this process, {envs} episodes at a time"
+        if runners.env_step_timeout_s is None:
+            sampled += (
+                " (a tool that never returns would stop the run: there is no runner to replace; "
+                "set env_runners.env_step_timeout_s)"
+            )
     if demand.learners:
         learned = f"{demand.learners} learners of {demand.learner}, the model is sharded over them"
     else:

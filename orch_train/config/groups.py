@@ -90,7 +90,8 @@ class EnvRunnerSettings(_Frozen):
     """The rollout workers.
 
     Attributes:
-        num_env_runners: Ray actors that sample; 0 runs the same code in this process, without Ray.
+        num_env_runners: Ray actors that sample; 0 runs the same code in this process, without Ray;
+            a tool that never returns then stops the run, unless ``env_step_timeout_s`` is set.
         num_envs_per_env_runner: episodes that one runner keeps in flight.
         num_cpus_per_env_runner: CPUs that Ray reserves for a runner; also its compute threads.
         num_gpus_per_env_runner: GPUs that Ray reserves for a runner; a fraction shares one.

@@ -57,7 +57,10 @@ class EngineError(Exception):
 
 
 class RolloutEngine(Protocol):
-    """An inference engine that serves one policy."""
+    """An inference engine that serves one policy.
+
+    It may have a property ``stats``, a mapping of counters: see `engine_metrics.COUNTERS`.
+    """
 
     @property
     def version(self) -> int:

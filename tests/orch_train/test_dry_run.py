@@ -58,8 +58,15 @@ def test_a_large_configuration_can_be_looked_at_on_a_small_machine() -> None:
 
 
 def test_without_runners_there_is_no_ray() -> None:
-    words = describe_placement(GRPOConfig().env_runners(num_env_runners=0).settings, ONE_NODE)
-    assert "in this process" in words["words"] and words["words"].endswith("no Ray")
+    config = GRPOConfig().env_runners(num_env_runners=0)
+    words = describe_placement(config.settings, ONE_NODE)["words"]
+    assert "in this process" in words and words.endswith("no Ray")
+    assert "a tool that never returns would stop the run" in words
+    for safe in (
+        config.env_runners(env_step_timeout_s=30),
+        GRPOConfig().env_runners(num_env_runners=1),
+    ):
+        assert "never returns" not in describe_placement(safe.settings, ONE_NODE)["words"]
 
 
 def test_everything_stands_in_one_object(

@@ -34,13 +34,16 @@ from orch_train.checkpoint import (
     write_checkpoint,
 )
 from orch_train.config import GRPOConfig
+from orch_train.config.weight_sync import weight_sync
 from orch_train.environments import TaskIds, check_data, prompt_lengths, reward_weights
 from orch_train.evaluation import evaluate_policy, open_benchmark
 from orch_train.learner.alarms import alarms
+from orch_train.learner.learner import Learner
 from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling, sync_metrics
 from orch_train.model_files import load_tokenizer
 from orch_train.progress import Observer, SilentObserver
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_runner_group
+from orch_train.weight_sync.protocol import WeightSender
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +98,7 @@ class GRPO:
             if source is not None:
                 self._restore(source)
             self.runners: RunnerGroup = make_runner_group(
-                self.settings, self.learner.get_weights(), self._version
+                self.settings, self.learner.get_weights(), self._version, self._sender()
             )
             undo.callback(self.runners.stop)
             self._sampling = self._make_sampling(source)
@@ -299,6 +302,12 @@ class GRPO:
         self._iteration = self._initial.training_iteration
         self._version = self._initial.weights_seq_no
         self._lifetime.update(self._initial.lifetime)
+
+    def _sender(self) -> WeightSender | None:
+        """The learner actor that has the weights; a learner in this process needs none."""
+        if weight_sync(self.settings) == "host" or isinstance(self.learner, Learner):
+            return None
+        return self.learner.sender()
 
     def _make_sampling(self, source: Path | None) -> Sampling:
         """Batches from the first task on, or from where a checkpoint stands."""

@@ -45,6 +45,7 @@ class EnvRunnerArgs(TypedDict, total=False):
     num_gpus_per_env_runner: float
     tensor_parallel_size: int
     placement: Literal["auto", "none", "separate", "colocated"]
+    weight_sync: Literal["auto", "host", "collective"]
     max_requests_in_flight_per_env_runner: int | None
     sample_timeout_s: float
     env_step_timeout_s: float | None

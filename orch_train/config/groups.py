@@ -100,6 +100,10 @@ class EnvRunnerSettings(_Frozen):
         placement: ``separate`` reserves a place for every runner and learner, ``colocated`` puts
             runner i and learner i on one GPU, ``none`` leaves it to Ray; ``auto``: ``none``
             without GPUs, else ``separate`` where it fits, else ``colocated``.
+        weight_sync: ``host`` hands new weights over in host memory (Ray's object store);
+            ``collective`` broadcasts them from the learner to all runners at once (NCCL on GPUs,
+            gloo on CPUs; ``torch`` and ``vllm`` engines); ``auto``: ``collective`` where learner
+            actors and runners have whole GPUs of their own, else ``host``.
         max_requests_in_flight_per_env_runner: groups (of ``training.group_size``) queued at one
             runner; null: enough to fill its environments, and one to spare.
         sample_timeout_s: a runner that has not brought a group back after this long counts as
@@ -117,6 +121,7 @@ class EnvRunnerSettings(_Frozen):
     num_gpus_per_env_runner: Amount = 0.0
     tensor_parallel_size: PositiveInt = 1
     placement: Literal["auto", "none", "separate", "colocated"] = "auto"
+    weight_sync: Literal["auto", "host", "collective"] = "auto"
     max_requests_in_flight_per_env_runner: PositiveInt | None = None
     sample_timeout_s: PositiveFloat = 1800.0
     env_step_timeout_s: PositiveFloat | None = None

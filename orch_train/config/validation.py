@@ -20,6 +20,7 @@ from orch_env.tasks import BUNDLED, bundled
 from orch_env.types import OrchError
 from orch_train.config.groups import Settings
 from orch_train.config.reading import nearest
+from orch_train.config.weight_sync import obstacle
 
 OUR_ENV = "orch_env/ToolOrchestration-v0"
 LOSSES = ("grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo")
@@ -150,6 +151,8 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"env_runners.tensor_parallel_size ({parallel}) needs as many GPUs per runner: set "
             f"env_runners.num_gpus_per_env_runner to {parallel} (got {gpus:g})"
         )
+    if settings.env_runners.weight_sync == "collective" and (reason := obstacle(settings)):
+        problems.append(f"env_runners.weight_sync=collective: {reason}; or set it to host")
     measured = evaluation.evaluation_interval > 0 or evaluation.evaluation_at_start
     if measured and evaluation.tasks is None and evaluation.split is None:
         problems.append(

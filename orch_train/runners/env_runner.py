@@ -9,6 +9,7 @@ infrastructure (repeat elsewhere). Neither ever becomes a reward.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import traceback
 from dataclasses import dataclass, replace
@@ -23,7 +24,9 @@ from orch_train.environments import EnvFactory
 from orch_train.runners.env_pool import EnvPool
 from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_group
 from orch_train.trajectory import Group
-from orch_train.weight_sync.protocol import WeightTransport
+from orch_train.weight_sync.collective import TransferError
+from orch_train.weight_sync.delivery import Mailbox
+from orch_train.weight_sync.protocol import Delivery, WeightTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,17 @@ class StartReply:
     pid: int
     failure: str | None = None
     user_error: OrchError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeReply:
+    """How a collective transfer ended for one runner.
+
+    Attributes:
+        failure: why the weights did not arrive; the runner is sound and serves what it served.
+    """
+
+    failure: str | None = None
 
 
 class EnvRunner:
@@ -133,6 +147,17 @@ class EnvRunner:
         await self._engine.sync(weights, version)
         return self._engine.version
 
+    async def take(self, mailbox: Mailbox, delivery: Delivery, version: int) -> int:
+        """Receive weights with all other runners, then serve them; returns the version.
+
+        They are complete before the engine sees any. Episodes go on meanwhile.
+
+        Raises:
+            TransferError: they did not all arrive; the engine serves what it served.
+            EngineError: the engine did not take them and is of no further use.
+        """
+        return await self.serve(await asyncio.to_thread(mailbox.take, delivery), version)
+
     def stop(self) -> None:
         """Close the environments and the engine."""
         self._training_envs.close()
@@ -152,6 +177,7 @@ class EnvRunnerActor:
     def __init__(self, settings: Settings, index: int, transport: WeightTransport) -> None:
         self._settings, self._index, self._transport = settings, index, transport
         self._runner: EnvRunner | None = None
+        self._mailbox = Mailbox()
 
     def build(self) -> EnvRunner:
         """Make the runner; separate so that tests can put another engine in."""
@@ -177,6 +203,15 @@ class EnvRunnerActor:
     async def set_weights(self, parcel: Any, version: int) -> int:
         """Serve a published version; returns it."""
         return await self._started().serve(self._transport.receive(parcel), version)
+
+    async def take_weights(self, delivery: Delivery, version: int) -> TakeReply:
+        """Take part in a collective transfer and serve the version that it brings."""
+        runner = self._started()
+        try:
+            await runner.take(self._mailbox, delivery, version)
+        except TransferError as problem:
+            return TakeReply(failure=str(problem))
+        return TakeReply()
 
     def ping(self) -> int:
         """A sign of life: the process id. Runs on a thread of its own."""

@@ -29,6 +29,7 @@ from orch_train.runners.runner_group import (
 from orch_train.runners.runner_pool import FETCH_TIMEOUT_S, RunnerPool, cause
 from orch_train.runners.runner_slot import RunnerSlot, Sent
 from orch_train.trajectory import Group
+from orch_train.weight_sync.protocol import WeightSender
 
 WAKE_S = 0.02
 """Longest time until a `poll` notices that it was woken."""
@@ -42,6 +43,7 @@ class RayRunnerGroup:
         weights: served from the start.
         version: their version.
         actor_class: the actors' body.
+        sender: see `RunnerPool`.
 
     Raises:
         OrchError: Ray lacks resources, or a runner cannot start.
@@ -54,12 +56,13 @@ class RayRunnerGroup:
         version: int,
         *,
         actor_class: type[EnvRunnerActor] = EnvRunnerActor,
+        sender: WeightSender | None = None,
     ) -> None:
         self._settings = settings
         attempts = settings.fault_tolerance.max_group_attempts
         self._ledger: GroupLedger[SampleRequest] = GroupLedger(max_attempts=attempts)
         self._woken = threading.Event()
-        self._pool = RunnerPool(settings, weights, version, self._runner_lost, actor_class)
+        self._pool = RunnerPool(settings, weights, version, self._runner_lost, actor_class, sender)
 
     def sample(
         self,

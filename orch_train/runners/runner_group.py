@@ -16,11 +16,13 @@ from typing import Any, Protocol
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
+from orch_train.config.weight_sync import weight_sync
 from orch_train.engines.protocol import Weights
 from orch_train.runners.env_runner import EnvRunner, SampleReply, SampleRequest
 from orch_train.runners.ledger import GroupLedger, Ticket
 from orch_train.trajectory import Group
 from orch_train.weight_sync.object_store import InProcessTransport
+from orch_train.weight_sync.protocol import WeightSender
 
 OnGroup = Callable[[Group], None]
 ShouldStop = Callable[[], bool]
@@ -114,8 +116,17 @@ class RunnerGroup(GroupSource, Protocol):
         ...
 
 
-def make_runner_group(settings: Settings, weights: Weights, version: int) -> RunnerGroup:
+def make_runner_group(
+    settings: Settings, weights: Weights, version: int, sender: WeightSender | None = None
+) -> RunnerGroup:
     """Start the runners of a configuration with these weights.
+
+    Args:
+        settings: the whole configuration.
+        weights: served from the start.
+        version: their version.
+        sender: has the learner's later weights, for ``env_runners.weight_sync: collective``;
+            ``None``: whoever calls `RunnerGroup.sync_weights` does.
 
     Raises:
         OrchError: a runner cannot start.
@@ -124,7 +135,11 @@ def make_runner_group(settings: Settings, weights: Weights, version: int) -> Run
         return LocalRunnerGroup(EnvRunner(settings), settings, weights, version)
     from orch_train.runners.ray_runner_group import RayRunnerGroup
 
-    return RayRunnerGroup(settings, weights, version)
+    if weight_sync(settings) == "host":
+        return RayRunnerGroup(settings, weights, version)
+    from orch_train.weight_sync.delivery import ThreadSender
+
+    return RayRunnerGroup(settings, weights, version, sender=sender or ThreadSender())
 
 
 def episodes_in_flight(settings: Settings, size: int) -> int:

@@ -18,20 +18,24 @@ from ray.exceptions import GetTimeoutError, RayError
 from orch_env.types import OrchError
 from orch_train.config import Settings
 from orch_train.engines.protocol import Weights
-from orch_train.runners.env_runner import EnvRunnerActor, StartReply
+from orch_train.runners.collective_sync import CollectiveSync
+from orch_train.runners.env_runner import EnvRunnerActor, StartReply, TakeReply
 from orch_train.runners.placement_group import Reservation
 from orch_train.runners.ray_start import start_ray
 from orch_train.runners.runner_slot import RunnerSlot, SlotState
 from orch_train.weight_sync.object_store import ObjectStoreTransport
-from orch_train.weight_sync.protocol import WeightTransport
+from orch_train.weight_sync.protocol import WeightSender, WeightTransport
 
 POLL_S = 0.2
 FETCH_TIMEOUT_S = 60.0
 _FIRST_STARTS = 2
 """Times that a slot may fail while the pool first fills; later ones are bounded by the settings."""
+_BLAMELESS_ROUNDS = 3
+"""Collective transfers of one sync that may fail without a runner being lost."""
 _HEALTH = "health"
 
 OnLost = Callable[[int, str], None]
+OnAnswer = Callable[[RunnerSlot, Any], None]
 
 
 class RunnerPool:
@@ -43,6 +47,8 @@ class RunnerPool:
         version: their version.
         on_lost: called with a slot's index and the reason whenever its runner is given up.
         actor_class: the actors' body.
+        sender: sends weights by collective transfers, from the first sync on; ``None``: all go
+            through Ray's object store.
 
     Raises:
         OrchError: Ray lacks resources, or a runner cannot start.
@@ -55,6 +61,7 @@ class RunnerPool:
         version: int,
         on_lost: OnLost,
         actor_class: type[EnvRunnerActor] = EnvRunnerActor,
+        sender: WeightSender | None = None,
     ) -> None:
         self._settings = settings
         self._faults = settings.fault_tolerance
@@ -62,6 +69,9 @@ class RunnerPool:
         self._ray = start_ray(settings.env_runners)
         self._places = self._reserve()
         self._transport: WeightTransport = ObjectStoreTransport()
+        self._packed: Any = None
+        self._weights: Weights = {}
+        self._collective = None if sender is None else self._make_collective(sender)
         self._actor_class = _as_actor(actor_class, settings)
         self.slots = [RunnerSlot(i) for i in range(settings.env_runners.num_env_runners)]
         self.restarts = 0
@@ -85,11 +95,50 @@ class RunnerPool:
         """Serve these weights on every healthy runner; one that does not take them is replaced.
 
         Runners that are just starting get them before their first group.
+
+        Raises:
+            OrchError: no runner is left, or collective transfers fail and no runner is to blame.
         """
         self._publish(weights, version)
-        waiting = {
+        if self._collective is not None:
+            self._broadcast(self._collective, weights, version)
+            return
+        calls = {
             slot.actor.set_weights.remote(self._parcel, version): slot for slot in self.healthy
         }
+        self._settle(calls, lambda slot, ref: self._finish_sync(slot, ref, version))
+
+    def _broadcast(self, collective: CollectiveSync, weights: Weights, version: int) -> None:
+        """Transfers until every runner that was healthy has the version, or is replaced.
+
+        A transfer fails for all when one runner is lost in it; those that are sound and have not
+        got the version take part in the next.
+        """
+        missing = {slot.index: slot.actor for slot in self.healthy}
+        blameless, reason = 0, ""
+
+        def finish(slot: RunnerSlot, ref: Any) -> None:
+            reply = self._finish_sync(slot, ref, version)
+            if isinstance(reply, TakeReply) and reply.failure is None:
+                del missing[slot.index]
+
+        while slots := [s for s in self.healthy if missing.get(s.index) is s.actor]:
+            if blameless == _BLAMELESS_ROUNDS:
+                raise OrchError(
+                    f"env_runners.weight_sync=collective: {blameless} transfers failed although "
+                    f"every runner is alive, the last one because: {reason}; try host"
+                )
+            deliveries = collective.begin([slot.actor for slot in slots], weights)
+            calls = {
+                slot.actor.take_weights.remote(delivery, version): slot
+                for slot, delivery in zip(slots, deliveries, strict=True)
+            }
+            self._settle(calls, finish)
+            reason = collective.end() or "a runner's engine did not take part"
+            blameless += all(slot.state is SlotState.HEALTHY for slot in slots)
+
+    def _settle(self, waiting: dict[Any, RunnerSlot], finish: OnAnswer) -> None:
+        """Wait for the answers of one sync; who is overdue meanwhile is lost."""
         timeout = self._faults.env_runner_restore_timeout_s
         deadline = time.monotonic() + timeout
         while waiting:
@@ -97,7 +146,7 @@ class RunnerPool:
             ready, _ = ray.wait([*waiting, *probes], num_returns=1, timeout=POLL_S)
             for ref in ready:
                 if ref in waiting:
-                    self._finish_sync(waiting.pop(ref), ref, version)
+                    finish(waiting.pop(ref), ref)
                 else:
                     self._finish_probe(probes[ref])
             now = time.monotonic()
@@ -110,13 +159,16 @@ class RunnerPool:
                 if slot.state is not SlotState.HEALTHY:
                     del waiting[ref]
 
-    def _finish_sync(self, slot: RunnerSlot, ref: Any, version: int) -> None:
+    def _finish_sync(self, slot: RunnerSlot, ref: Any, version: int) -> Any:
         try:
-            ray.get(ref, timeout=FETCH_TIMEOUT_S)
+            reply: TakeReply | int = ray.get(ref, timeout=FETCH_TIMEOUT_S)
         except (RayError, GetTimeoutError) as problem:
             self.lose(slot, f"new weights failed: {cause(problem)}")
-        else:
-            slot.sent_version, slot.heard_at = version, time.monotonic()
+            return None
+        slot.heard_at = time.monotonic()
+        if not isinstance(reply, TakeReply) or reply.failure is None:
+            slot.sent_version = version
+        return reply
 
     def tend(self) -> None:
         """Fill slots whose time has come; give up runners that are overdue."""
@@ -173,6 +225,8 @@ class RunnerPool:
         actor = slot.lost(time.monotonic(), delay, again=again)
         if actor is not None:
             ray.kill(actor)
+        if self._collective is not None:
+            self._collective.abort(f"runner {slot.index} was lost: {why}")
         self._on_lost(slot.index, f"runner {slot.index}: {why}")
         if all(s.state is SlotState.GONE for s in self.slots):
             raise OrchError(
@@ -191,7 +245,7 @@ class RunnerPool:
             ray.wait(goodbyes, num_returns=len(goodbyes), timeout=5.0)
             for actor in actors:
                 ray.kill(actor)
-        self._parcel = None
+        self._packed, self._weights = None, {}
         self._places.close()
         self._ray.close()
 
@@ -203,8 +257,26 @@ class RunnerPool:
             raise
 
     def _publish(self, weights: Weights, version: int) -> None:
-        self._parcel = self._transport.publish(weights)
         self._version = version
+        if self._collective is None:
+            self._packed = self._transport.publish(weights)
+        else:
+            # Only a runner that starts later needs a parcel.
+            self._packed, self._weights = None, weights
+
+    @property
+    def _parcel(self) -> Any:
+        if self._packed is None:
+            self._packed = self._transport.publish(self._weights)
+        return self._packed
+
+    def _make_collective(self, sender: WeightSender) -> CollectiveSync:
+        runners = self._settings.env_runners
+        ranks = runners.tensor_parallel_size if self._settings.rollouts.engine == "vllm" else 1
+        # Half: when a transfer is too long, who is silent is known before all are overdue.
+        limit = self._faults.env_runner_restore_timeout_s / 2
+        host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        return CollectiveSync(sender, host, ranks, limit)
 
     def _start(self, slot: RunnerSlot) -> None:
         place = self._actor_class.options(**self._places.runner_options(slot.index))

@@ -73,14 +73,14 @@ class Piece(NamedTuple):
         tensor: number of the tensor in the manifest.
         start: its first byte, within the tensor.
         place: its first byte, within the bucket.
-        count: bytes; 0 for an empty tensor.
+        length: bytes; 0 for an empty tensor.
         last: whether they complete the tensor.
     """
 
     tensor: int
     start: int
     place: int
-    count: int
+    length: int
     last: bool
 
 

@@ -16,7 +16,7 @@ step: its group is given up and the next transfer needs a new one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -120,8 +120,8 @@ class CollectiveSender:
                 buffer = rank.buffer(bucket, manifest)
                 for piece in bucket:
                     flat = _bytes(weights[manifest.names[piece.tensor]].detach())
-                    part = flat[piece.start : piece.start + piece.count]
-                    buffer[piece.place : piece.place + piece.count].copy_(part)
+                    part = flat[piece.start : piece.start + piece.length]
+                    buffer[piece.place : piece.place + piece.length].copy_(part)
                 rank.broadcast(buffer)
             rank.wait([f"{serial}/done/{r}" for r in receivers], "did not finish")
 
@@ -167,7 +167,7 @@ class CollectiveReceiver:
             rank.wait([f"{serial}/go"], "did not begin")
             rank.join()
 
-    def tensors(self, manifest: Manifest, serial: int) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self, manifest: Manifest, serial: int) -> Generator[tuple[str, Tensor], None, None]:
         """Names and tensors as they become complete, after `accept`; further names come last.
 
         A consumer that does not take all of them fails the transfer for every rank.
@@ -189,8 +189,8 @@ class CollectiveReceiver:
                         kind = getattr(torch, manifest.dtypes[piece.tensor])
                         shape = manifest.shapes[piece.tensor]
                         current = torch.empty(shape, dtype=kind, device=rank.device)
-                    part = buffer[piece.place : piece.place + piece.count]
-                    _bytes(current)[piece.start : piece.start + piece.count].copy_(part)
+                    part = buffer[piece.place : piece.place + piece.length]
+                    _bytes(current)[piece.start : piece.start + piece.length].copy_(part)
                     if piece.last:
                         if name in tied:
                             kept[name] = current
@@ -246,15 +246,15 @@ class _Rank:
         if self.meeting.backend == "nccl":
             # Never run: there was no GPU. All else is the same as under gloo.
             torch.cuda.set_device(self.device)
-            nccl: Any = dist.ProcessGroupNCCL  # type: ignore[attr-defined]
+            nccl: Any = dist.ProcessGroupNCCL
             self._group = nccl(store, self._number, size, limit)
         else:
-            gloo: Any = dist.ProcessGroupGloo  # type: ignore[attr-defined]
+            gloo: Any = dist.ProcessGroupGloo
             self._group = gloo(store, self._number, size, limit)
 
     def buffer(self, bucket: list[Piece], manifest: Manifest) -> Tensor:
         """Memory for a bucket; the same for all of a transfer."""
-        size = bucket[-1].place + bucket[-1].count
+        size = bucket[-1].place + bucket[-1].length
         if self._memory.numel() < size or self._memory.device != self.device:
             self._memory = torch.empty(size, dtype=torch.uint8, device=self.device)
         return self._memory[:size]
@@ -262,7 +262,7 @@ class _Rank:
     def broadcast(self, buffer: Tensor) -> None:
         if not buffer.numel():
             return
-        options = dist.BroadcastOptions()  # type: ignore[attr-defined]
+        options = dist.BroadcastOptions()
         options.rootRank = options.rootTensor = 0
         work = self._group.broadcast([buffer], options)
         # Not `work.wait(limit)`: under NCCL that only makes the stream wait, without a limit.

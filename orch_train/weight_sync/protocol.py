@@ -1,19 +1,25 @@
 """How weights travel from the learner to the engines, behind one small seam.
 
-`publish` runs where the learner is and returns a *parcel*, small or by reference, that any number
-of runners may receive; `receive` runs where an engine is and turns it back into tensors. NCCL,
-CUDA IPC and shared-memory transports plug in here; the version always travels beside the parcel.
+Two ways. By *parcel*: `WeightTransport.publish` runs where the learner is and returns something
+small or by reference that any number of runners may receive, whenever they come. By *delivery*: a
+`WeightSender` and all runners of one group take part at the same time (`collective`). The version
+always travels beside either. The hard decision: a runner that starts gets a parcel in both cases,
+so that a start waits for nobody.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from orch_train.engines.protocol import Weights
+from orch_train.weight_sync.buckets import Manifest
+from orch_train.weight_sync.collective import Meeting
 
 
 class WeightTransport(Protocol):
-    """One way of moving weights."""
+    """One way of moving weights by parcel."""
 
     def publish(self, weights: Weights) -> Any:
         """Make the weights available; called once per version, whatever the number of runners."""
@@ -21,4 +27,46 @@ class WeightTransport(Protocol):
 
     def receive(self, parcel: Any) -> Weights:
         """Turn what arrived at a runner back into tensors."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One runner's part in one collective transfer; plain data.
+
+    Attributes:
+        meeting: where the processes of the group meet.
+        manifest: what is sent.
+        serial: number of the transfer within the group.
+        rank: the runner's rank, its first one if its engine has several workers.
+    """
+
+    meeting: Meeting
+    manifest: Manifest
+    serial: int
+    rank: int
+
+
+class WeightSender(Protocol):
+    """Rank 0 of a collective transfer, wherever the learner's weights are."""
+
+    @property
+    def backend(self) -> Literal["gloo", "nccl"]:
+        """What moves its tensors."""
+        ...
+
+    def send(
+        self, weights: Weights, manifest: Manifest, meeting: Meeting, serial: int
+    ) -> Future[str | None]:
+        """Begin to send; the future says why not every rank got it, ``None`` if every one did.
+
+        Args:
+            weights: the learner's newest.
+            manifest: of these weights.
+            meeting: where the processes meet.
+            serial: number of the transfer within the group.
+
+        Raises:
+            OrchError: these are not the weights that the sender has.
+        """
         ...

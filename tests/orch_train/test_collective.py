@@ -163,8 +163,8 @@ def test_buckets_are_bounded_and_hold_every_byte_once(
         place = 0
         for piece in bucket:
             assert piece.place == place
-            place += piece.count
-            stream += [(piece.tensor, piece.start + i) for i in range(piece.count)]
+            place += piece.length
+            stream += [(piece.tensor, piece.start + i) for i in range(piece.length)]
         assert place <= bucket_bytes
         assert place == bucket_bytes or number == len(cut) - 1
     sizes = [t.numel() * t.element_size() for t in sent.values()]

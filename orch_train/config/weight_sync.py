@@ -1,0 +1,47 @@
+"""Which way the weights take to the runners, and why not another.
+
+The hard decision: `collective` is only for processes that have whole devices of their own. Ranks
+that share a GPU cannot be in one NCCL group, and a learner in the driver has no GPU that Ray keeps
+free of runners.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from orch_train.config.groups import Settings
+
+
+def weight_sync(settings: Settings) -> Literal["host", "collective"]:
+    """What ``env_runners.weight_sync`` comes to; ``auto`` is ``collective`` on GPUs only."""
+    wanted = settings.env_runners.weight_sync
+    if wanted != "auto":
+        return wanted
+    on_gpus = settings.env_runners.num_gpus_per_env_runner > 0
+    placed = settings.env_runners.placement in ("auto", "separate")
+    engine = settings.rollouts.engine in ("torch", "vllm")
+    own = on_gpus and placed and engine and not obstacle(settings)
+    return "collective" if own else "host"
+
+
+def obstacle(settings: Settings) -> str:
+    """Why the weights cannot go by ``collective``; empty if they can."""
+    runners, learners = settings.env_runners, settings.learners
+    gpus = runners.num_gpus_per_env_runner
+    if runners.num_env_runners == 0:
+        return "it needs runners in processes of their own: env_runners.num_env_runners is 0"
+    if runners.placement == "colocated":
+        return "runner and learner share a device under env_runners.placement=colocated"
+    if gpus != int(gpus):
+        return (
+            "each runner needs whole GPUs of its own: env_runners.num_gpus_per_env_runner is "
+            f"{gpus:g}"
+        )
+    if bool(gpus) != bool(learners.num_gpus_per_learner):
+        return "learners and runners must both be on GPUs, or both on CPUs"
+    if gpus and learners.num_learners < 2:
+        return (
+            "a learner in the driver process has no GPU that Ray reserves for it: set "
+            "learners.num_learners to 2 or more"
+        )
+    return ""

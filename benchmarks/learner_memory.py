@@ -141,18 +141,20 @@ def _learn(
 
     from orch_train.algorithms.learner_settings import learner_settings
     from orch_train.learner.learner import Learner
+    from orch_train.learner.ranks import OneProcess, Ranks
     from orch_train.learner.reference import FrozenReference
-    from orch_train.learner.sharding import ShardedRanks, join_group
+    from orch_train.learner.sharding import ShardedRanks, join_group, read_by_first
     from orch_train.model import load_model
 
     settings = _config(Path(folder), name, case).settings
     chosen = replace(learner_settings(settings), num_threads=1)
-    ranks = None
+    ranks: Ranks = OneProcess()
     if size > 1:
         join_group(dist.FileStore(meeting, size), rank, size, "cpu", 600.0)
         ranks = ShardedRanks("cpu")
     reference = FrozenReference(lambda: load_model(folder, chosen.dtype))
-    learner = Learner(load_model(folder), chosen, reference if chosen.kl_coeff else None, ranks)
+    model = read_by_first(folder, ranks)
+    learner = Learner(model, chosen, reference if chosen.kl_coeff else None, ranks)
     torch.manual_seed(1)
     groups = _batch(SHAPES[name]["vocab_size"], BUDGET[name] * size)
     for _ in range(2):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
 from orch_train.atomic_folder import written_whole
@@ -69,6 +69,42 @@ def load_model(
             f"model {os.fspath(path)!r} lacks {len(missing)} tensors, the first is {missing[0]!r}"
         )
     torch.nn.Module.to(model, torch.device(device))
+    torch.nn.Module.eval(model)
+    return model
+
+
+def load_outline(
+    path: str | os.PathLike[str], dtype: str = "float32", *, attention: str = "sdpa"
+) -> PreTrainedModel:
+    """Build a model's modules without its weights, from ``config.json`` alone.
+
+    Args:
+        path: as for :func:`load_model`.
+        dtype: likewise.
+        attention: likewise.
+
+    Returns:
+        The model in evaluation mode on torch's device ``meta``: shapes and names, no values.
+
+    Raises:
+        OrchError: nothing there, or not a causal language model.
+    """
+    source = resolve_model(path)
+
+    def build() -> PreTrainedModel:
+        config = AutoConfig.from_pretrained(
+            source, local_files_only=Path(source).is_dir(), trust_remote_code=False
+        )
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config,
+                dtype=DTYPES[dtype],
+                attn_implementation=attention,
+                trust_remote_code=False,
+            )
+        return model
+
+    model = or_clear_error(build, f"model {os.fspath(path)!r}")
     torch.nn.Module.eval(model)
     return model
 

@@ -8,7 +8,7 @@ the order of packing changes the gradient.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -28,6 +28,7 @@ from orch_train.learner.packing import Microbatch
 from orch_train.learner.ranks import OneProcess, Ranks
 from orch_train.learner.reference import AdapterFreeReference, ReferencePolicy
 from orch_train.learner.saved_state import (
+    SavedOutline,
     SavedState,
     random_state,
     read_state,
@@ -76,7 +77,8 @@ class Learner:
         self._ranks = ranks or OneProcess()
         if settings.lora:
             add_adapters(model, settings.lora)
-        check_head(model)
+        if self._ranks.rank == 0:
+            check_head(model)
         prepare_for_training(model, gradient_checkpointing=settings.gradient_checkpointing)
         self._policy = self._ranks.place(model, settings.device, DTYPES[settings.dtype])
         if settings.lora and reference is None:
@@ -190,8 +192,7 @@ class Learner:
             OrchError: the folder cannot be written.
         """
         weights, adapter = self._weights(torch.float32), self._adapter_weights()
-        whole = self._ranks.whole
-        optimizer = {k: whole(v).cpu() for k, v in self._optimizer.tensors().items()}
+        optimizer = self._on_first_rank(self._optimizer.tensors())
         if self._ranks.rank:
             return
         with written_whole(folder) as partial:
@@ -229,21 +230,33 @@ class Learner:
         Raises:
             OrchError: the folder is missing, damaged, or of another model.
         """
-        saved = read_state(folder)
-        adapters = LoraSettings.from_dict(saved.settings.get("lora"))
-        if adapters != self.settings.lora:
-            raise OrchError(
-                f"saved learner {str(folder)!r} was trained with {adapters or 'no LoRA'}, the "
-                f"settings ask for {self.settings.lora or 'none'}: leave model.lora_* as they were"
-            )
-        weights = {**load_model(Path(folder) / "model", "float32").state_dict(), **saved.adapter}
+        weights: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor | None] = {}
+
+        def read() -> SavedOutline:
+            """On the first rank alone; what it returns is small and goes to all."""
+            saved = read_state(folder)
+            adapters = LoraSettings.from_dict(saved.settings.get("lora"))
+            if adapters != self.settings.lora:
+                raise OrchError(
+                    f"saved learner {str(folder)!r} was trained with {adapters or 'no LoRA'}, the "
+                    f"settings ask for {self.settings.lora or 'none'}: leave model.lora_* as they "
+                    "were"
+                )
+            weights.update(load_model(Path(folder) / "model", "float32").state_dict())
+            weights.update(saved.adapter)
+            self._optimizer.check_fits(weights, saved.optimizer)
+            tensors.update(saved.optimizer)
+            return SavedOutline.of(saved)
+
+        outline = self._ranks.lead(read)
         part = self._ranks.part
-        self._optimizer.restore(weights, saved.optimizer, saved.counters, part)
+        self._optimizer.restore(weights, {**outline.optimizer, **tensors}, outline.counters, part)
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 if not parameter.requires_grad:
-                    parameter.copy_(part(weights[name].to(parameter.dtype), parameter))
-        restore_random_state(saved.rng)
+                    parameter.copy_(part(weights.get(name), parameter))
+        restore_random_state(outline.rng)
 
     def stop(self) -> None:
         """Nothing is left behind; here so that one learner can stand for a group."""
@@ -261,11 +274,22 @@ class Learner:
     def _adapter_weights(self) -> dict[str, Tensor]:
         """A and B in float32, and the base weights they are added to; empty without LoRA."""
         masters = self._optimizer.master_weights()
-        return {
-            name: self._ranks.whole(masters.get(name, p).detach()).cpu()
-            for name, p in self.model.named_parameters()
-            if self.settings.lora and (p.requires_grad or ".base_layer." in name)
-        }
+        return self._on_first_rank(
+            {
+                name: masters.get(name, p).detach()
+                for name, p in self.model.named_parameters()
+                if self.settings.lora and (p.requires_grad or ".base_layer." in name)
+            }
+        )
+
+    def _on_first_rank(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The full tensors on the CPU; the other ranks drop each at once and get nothing."""
+        kept: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            whole = self._ranks.whole(tensor)
+            if self._ranks.rank == 0:
+                kept[name] = whole.cpu()
+        return kept
 
     def _write_model(
         self,

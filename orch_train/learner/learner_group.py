@@ -52,8 +52,8 @@ class LearnerGroup:
     """N learner ranks with the methods of :class:`~.learner.Learner`; Ray must be running.
 
     Args:
-        model: folder or id of the model, readable by every rank; each loads it whole and keeps
-            its shard.
+        model: folder or id of the model, readable by every rank; the first loads it and sends
+            the others their shards.
         settings: of every rank; ``max_tokens_per_microbatch`` is per rank.
         shape: see :class:`GroupShape`.
         reference: folder or id of the KL penalty's reference, held whole by every rank.

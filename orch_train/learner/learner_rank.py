@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from orch_train.learner.learner import Learner
 from orch_train.learner.reference import FrozenReference
 from orch_train.learner.settings import LearnerSettings
-from orch_train.learner.sharding import ShardedRanks, join_group
+from orch_train.learner.sharding import ShardedRanks, join_group, read_by_first
 from orch_train.model import load_model
 from orch_train.trajectory import Group
 from orch_train.weight_sync.object_store import pack
@@ -32,7 +32,7 @@ class LearnerRank:
         rank: of this process, from 0.
         size: number of ranks.
         settings: of the learner; the same on every rank.
-        model: the model's folder or id, readable by every rank.
+        model: the model's folder or id; every rank reads its configuration, the first its weights.
         reference: the same of a KL penalty's reference; ``None``: there is none, or with LoRA the
             model without its adapters.
     """
@@ -55,7 +55,7 @@ class LearnerRank:
         return host, self._store.port
 
     def join(self, host: str, port: int, timeout_s: float) -> None:
-        """Meet the other ranks, load the model and keep this rank's shard of it."""
+        """Meet the other ranks and take this rank's shard of the model that the first one reads."""
         device = self._settings.device
         store = self._store or TCPStore(host, port, is_master=False)
         join_group(store, self._rank, self._size, device, timeout_s)
@@ -64,9 +64,8 @@ class LearnerRank:
             # Every rank holds the reference whole: it has no gradient and no optimizer state.
             folder, dtype = self._reference, self._settings.dtype
             reference = FrozenReference(lambda: load_model(folder, dtype, device))
-        self._learner = Learner(
-            load_model(self._model), self._settings, reference, ShardedRanks(device)
-        )
+        ranks = ShardedRanks(device)
+        self._learner = Learner(read_by_first(self._model, ranks), self._settings, reference, ranks)
 
     def update(self, groups: Sequence[Group]) -> dict[str, float]:
         """`Learner.update`; metrics are those of the whole group."""

@@ -194,21 +194,12 @@ class MasterAdamW:
             "bad_in_a_row": self._bad_in_a_row,
         }
 
-    @torch.no_grad()
-    def restore(
-        self,
-        weights: Mapping[str, Tensor],
-        tensors: Mapping[str, Tensor],
-        counters: Mapping[str, int],
-        part: Callable[[Tensor, Tensor], Tensor] | None = None,
-    ) -> None:
-        """Go back to a saved state.
+    def check_fits(self, weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+        """Compare a saved state with the model, before :meth:`restore`.
 
         Args:
             weights: float32 master weights, at least under the names of :meth:`master_weights`.
             tensors: from :meth:`tensors`.
-            counters: from :meth:`counters`.
-            part: turns a full tensor into the shard that is laid out like its second argument.
 
         Raises:
             OrchError: the state belongs to another model.
@@ -219,13 +210,36 @@ class MasterAdamW:
         unknown = {key.partition("/")[2] for key in tensors} - set(self._master)
         if unknown:
             raise OrchError(f"the saved optimizer knows a parameter {min(unknown)!r} that is new")
-        for name, master in self._master.items():
-            master.copy_(part(weights[name], master) if part else weights[name])
+
+    @torch.no_grad()
+    def restore(
+        self,
+        weights: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor | None],
+        counters: Mapping[str, int],
+        part: Callable[[Tensor | None, Tensor], Tensor],
+    ) -> None:
+        """Go back to a saved state that :meth:`check_fits`.
+
+        Args:
+            weights: as checked; of several ranks only the first has them.
+            tensors: as checked; of several ranks only the first has more than the scalars, the
+                others have ``None`` in their place.
+            counters: from :meth:`counters`.
+            part: see :meth:`.ranks.Ranks.part`.
+        """
+
+        def own(value: Tensor | None, master: Tensor) -> Tensor:
             # torch keeps the step counter on the CPU or beside the parameter, as it likes it.
-            state = {k: tensors[f"{k}/{name}"] for k in _STATE if f"{k}/{name}" in tensors}
+            whole = value is not None and not value.ndim
+            return (value.to(master.device) if whole else part(value, master)).clone()
+
+        for name, master in self._master.items():
+            master.copy_(part(weights.get(name), master))
             self._adamw.state[master] = {
-                k: (part(v, master) if part and v.ndim else v.to(master.device)).clone()
-                for k, v in state.items()
+                key: own(tensors[f"{key}/{name}"], master)
+                for key in _STATE
+                if f"{key}/{name}" in tensors
             }
         self._publish()
         self.num_updates = counters["num_updates"]

@@ -9,6 +9,7 @@ forward pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -44,19 +45,31 @@ class Ranks(Protocol):
     size: int
 
     def place(self, model: PreTrainedModel, device: str, dtype: torch.dtype) -> PolicyForward:
-        """Move a model in best precision to the device, sharded if there are several ranks."""
+        """Move a model in best precision to the device, sharded if there are several ranks.
+
+        Only the first rank's model needs values; the others' may be on torch's device ``meta``.
+        """
         ...
 
     def gather(self, value: Value) -> list[Value]:
         """The plain-data values of all ranks, in rank order."""
         ...
 
-    def whole(self, tensor: Tensor) -> Tensor:
-        """The full tensor of which this rank holds a shard."""
+    def lead(self, read: Callable[[], Value]) -> Value:
+        """The plain data that the first rank reads; an `OrchError` of it is raised by all."""
         ...
 
-    def part(self, tensor: Tensor, like: Tensor) -> Tensor:
-        """This rank's shard of a full tensor, laid out like another one."""
+    def whole(self, tensor: Tensor) -> Tensor:
+        """The full tensor of which this rank holds a shard; best dropped at once."""
+        ...
+
+    def part(self, tensor: Tensor | None, like: Tensor) -> Tensor:
+        """This rank's shard of a full tensor, with the layout and type of another one.
+
+        Args:
+            tensor: the full tensor on the first rank, ``None`` on the others.
+            like: has the same shape.
+        """
         ...
 
 
@@ -75,10 +88,15 @@ class OneProcess:
         """The value itself."""
         return [value]
 
+    def lead(self, read: Callable[[], Value]) -> Value:
+        """What is read."""
+        return read()
+
     def whole(self, tensor: Tensor) -> Tensor:
         """The tensor itself."""
         return tensor
 
-    def part(self, tensor: Tensor, like: Tensor) -> Tensor:
-        """The tensor itself, on the other one's device."""
-        return tensor.to(like.device)
+    def part(self, tensor: Tensor | None, like: Tensor) -> Tensor:
+        """The tensor itself, on the other one's device and in its type."""
+        assert tensor is not None
+        return tensor.to(like.device, like.dtype)

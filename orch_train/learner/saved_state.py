@@ -49,6 +49,27 @@ class SavedState:
     adapter: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class SavedOutline:
+    """What every rank needs to know of a saved state that the first one has read.
+
+    Attributes:
+        counters: of the optimizer.
+        optimizer: the optimizer's scalars; ``None`` in place of larger tensors.
+        rng: torch's random states by device.
+    """
+
+    counters: Mapping[str, int]
+    optimizer: Mapping[str, Tensor | None]
+    rng: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, saved: SavedState) -> SavedOutline:
+        """The outline of a state."""
+        scalars = {key: None if value.ndim else value for key, value in saved.optimizer.items()}
+        return cls(saved.counters, scalars, saved.rng)
+
+
 def write_state(folder: Path, state: SavedState) -> None:
     """Write everything but the model into an existing folder."""
     tensors = {"optimizer": state.optimizer, "rng": state.rng}

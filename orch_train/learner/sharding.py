@@ -10,6 +10,7 @@ On GPUs the same code runs over NCCL; that was not run for want of a GPU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,9 +22,12 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
+from orch_env.types import OrchError
 from orch_train.learner.logprobs import ActionLogprobs, action_logprobs
+from orch_train.learner.model_broadcast import BroadcastModel, broadcast
 from orch_train.learner.packing import Microbatch
-from orch_train.learner.ranks import PolicyForward
+from orch_train.learner.ranks import PolicyForward, Ranks
+from orch_train.model import load_model, load_outline
 
 Value = TypeVar("Value")
 
@@ -47,6 +51,11 @@ def join_group(store: Any, rank: int, size: int, device: str, timeout_s: float) 
     )
 
 
+def read_by_first(model: str, ranks: Ranks) -> PreTrainedModel:
+    """The model with its weights on the first rank, and an outline of it on the others."""
+    return load_outline(model) if ranks.rank else load_model(model)
+
+
 class ShardedRanks:
     """`Ranks` of a process group that was joined.
 
@@ -60,15 +69,13 @@ class ShardedRanks:
         self._mesh: DeviceMesh = init_device_mesh(device, (self.size,))
 
     def place(self, model: PreTrainedModel, device: str, dtype: torch.dtype) -> PolicyForward:
-        """Shard a model that every rank holds whole: one unit a layer, one for the rest.
+        """Shard a model that the first rank has read: one unit a layer, one for the rest.
 
         Weights that are not trained are sharded in the computing type: nothing of them is to be
         kept that a cast would lose.
         """
-        for parameter in model.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
-        nn.Module.to(model, torch.device(device))
+        arriving = BroadcastModel(model, device, dtype)
+        arriving.bring_buffers(model)
         policy = MixedPrecisionPolicy(
             param_dtype=None if dtype == torch.float32 else dtype,
             reduce_dtype=torch.float32,
@@ -76,9 +83,10 @@ class ShardedRanks:
             cast_forward_inputs=False,
         )
         root = _Root(model)
-        for layer in _layers(model):
-            fully_shard(layer, mesh=self._mesh, mp_policy=policy)
-        fully_shard(root, mesh=self._mesh, mp_policy=policy)
+        for unit in [*_layers(model), root]:
+            # Whole here until it is sharded in the next line; the rest is still to come.
+            arriving.bring(unit.parameters())
+            fully_shard(unit, mesh=self._mesh, mp_policy=policy)
         for module in root.modules():
             if isinstance(module, FSDPModule):
                 # The loss is divided by counts over all ranks, so gradients add up.
@@ -92,6 +100,20 @@ class ShardedRanks:
         dist.all_gather_object(values, value)
         return values
 
+    def lead(self, read: Callable[[], Value]) -> Value:
+        """What the first rank reads, sent to all; an `OrchError` of it is raised by all."""
+        answer: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                answer[0] = read()
+            except OrchError as problem:
+                answer[1] = str(problem)
+        dist.broadcast_object_list(answer, src=0)
+        if answer[1] is not None:
+            raise OrchError(answer[1])
+        value: Value = answer[0]
+        return value
+
     def whole(self, tensor: Tensor) -> Tensor:
         """The full tensor of which this rank holds a shard."""
         if not isinstance(tensor, DTensor):
@@ -99,14 +121,17 @@ class ShardedRanks:
         full: Tensor = tensor.full_tensor()
         return full
 
-    def part(self, tensor: Tensor, like: Tensor) -> Tensor:
-        """This rank's shard of a full tensor that all ranks have."""
+    def part(self, tensor: Tensor | None, like: Tensor) -> Tensor:
+        """This rank's shard of a full tensor that the first rank has."""
+        if tensor is None:
+            full = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        else:
+            full = tensor.to(like.device, like.dtype).contiguous()
+        broadcast(full)
         if not isinstance(like, DTensor):
-            return tensor.to(like.device)
-        # No source rank: every one cuts its own slice, nothing travels.
-        return distribute_tensor(
-            tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None
-        )
+            return full
+        # No source rank: every one cuts its own slice, nothing travels any more.
+        return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
 
 
 class _Root(nn.Module):

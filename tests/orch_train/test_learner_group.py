@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from orch_env.types import OrchError
 from orch_train.learner.dealing import deal, share_of
@@ -22,7 +23,7 @@ from orch_train.learner.lora import LoraSettings
 from orch_train.learner.optimizer import OptimizerSettings
 from orch_train.learner.packing import TrainingSequence
 from orch_train.learner.settings import LearnerSettings
-from orch_train.learner.sharding import ShardedRanks
+from orch_train.learner.sharding import ShardedRanks, read_by_first
 from orch_train.model import load_model
 from tests.orch_train.small_models import random_groups, small_llama
 
@@ -72,7 +73,8 @@ def group(two_processes: LearnerGroup) -> MakeGroup:
         import ray
 
         def again(rank: Any) -> None:
-            rank._learner = Learner(load_model(model), chosen, None, ShardedRanks("cpu"))
+            ranks = ShardedRanks("cpu")
+            rank._learner = Learner(read_by_first(str(model), ranks), chosen, None, ranks)
 
         ray.get([rank.__ray_call__.remote(again) for rank in two_processes._ranks])
         two_processes._num_updates = 0
@@ -214,6 +216,173 @@ def test_a_tied_head_travels_once_and_arrives_under_both_names(
     weights = learners.get_weights()
     shared = weights["lm_head.weight"].data_ptr()
     assert shared == weights["model.embed_tokens.weight"].data_ptr()
+
+
+class ReadOnce:
+    """Run on a rank: from the second on, reading any weights is an error until it is undone."""
+
+    def __init__(self, forbidden: bool) -> None:
+        self.forbidden = forbidden
+
+    def __call__(self, rank: Any) -> None:
+        import orch_train.learner.learner as learner
+        import orch_train.learner.saved_state as saved_state
+        import orch_train.learner.sharding as sharding
+
+        def refused(*_: Any, **__: Any) -> None:
+            raise AssertionError("only the first rank reads weights")
+
+        if rank._rank:
+            for module in (learner, sharding):
+                module.load_model = refused if self.forbidden else load_model  # type: ignore
+            saved_state.load_file = refused if self.forbidden else load_file  # type: ignore
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora": LORA}], ids=["full", "lora"])
+def test_only_the_first_rank_reads_weights_and_buffers_are_right_everywhere(
+    group: MakeGroup,
+    two_processes: LearnerGroup,
+    model: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+) -> None:
+    import ray
+
+    chosen = settings(**changes)
+    single = alone(model, chosen)
+    single.update(random_groups(0))
+    single.save(tmp_path / "saved")
+    ranks = two_processes._ranks
+    ray.get([rank.__ray_call__.remote(ReadOnce(True)) for rank in ranks])
+    try:
+        learners = group(model, chosen)
+        assert gap(learners.get_weights(), alone(model, chosen).get_weights()) == 0.0
+        learners.load(tmp_path / "saved")
+    finally:
+        ray.get([rank.__ray_call__.remote(ReadOnce(False)) for rank in ranks])
+    assert gap(learners.get_weights(), single.get_weights()) == 0.0
+    expected = dict(single.model.named_buffers())
+    assert any(name.endswith("inv_freq") for name in expected)
+    for rank in ranks:
+        call = rank.__ray_call__.remote(lambda self: dict(self.learner.model.named_buffers()))
+        buffers = ray.get(call)
+        assert buffers.keys() == expected.keys()
+        assert all(torch.equal(buffers[name], value) for name, value in expected.items())
+
+
+def test_heads_that_differ_in_the_file_stay_two_on_every_rank(
+    group: MakeGroup, tmp_path: Path
+) -> None:
+    """The configuration ties them, the file does not, and transformers believes the file."""
+    untied = small_llama(tied=False)
+    untied.config.tie_word_embeddings = True
+    untied.config.save_pretrained(tmp_path)
+    weights = {name: w.clone() for name, w in untied.state_dict().items()}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    chosen = settings()
+    single, learners = alone(tmp_path, chosen), group(tmp_path, chosen)
+    single.update(random_groups(0))
+    learners.update(random_groups(0))
+    end = learners.get_weights()
+    assert gap(end, single.get_weights()) < TOLERANCE
+    assert not torch.equal(end["lm_head.weight"], end["model.embed_tokens.weight"])
+
+
+def test_ranks_that_find_different_models_say_so(
+    two_processes: LearnerGroup, model: Path, tmp_path: Path
+) -> None:
+    import ray
+
+    small_llama(kv_heads=4).save_pretrained(tmp_path)
+
+    def begin(rank: Any) -> None:
+        ranks = ShardedRanks("cpu")
+        own = read_by_first(str(tmp_path if rank._rank else model), ranks)
+        Learner(own, settings(), None, ranks)
+
+    for rank in [rank.__ray_call__.remote(begin) for rank in two_processes._ranks]:
+        with pytest.raises(OrchError, match=r"rank 1 disagrees .*k_proj.*same model folder"):
+            ray.get(rank)
+
+
+class MostAtOnce:
+    """Run on a rank: the largest sum of full tensors that were alive at one time, in bytes."""
+
+    def __init__(self, method: str, *arguments: Any) -> None:
+        self.method, self.arguments = method, arguments
+
+    def __call__(self, rank: Any) -> int:
+        ranks = rank.learner._ranks
+        gather, alive, most = ranks.whole, [], [0]
+
+        def whole(tensor: torch.Tensor) -> torch.Tensor:
+            full: torch.Tensor = gather(tensor)
+            alive.append(weakref.ref(full))
+            there = [known for ref in alive if (known := ref()) is not None]
+            most[0] = max(most[0], sum(known.nbytes for known in there))
+            return full
+
+        ranks.whole = whole
+        try:
+            getattr(rank, self.method)(*self.arguments)
+        finally:
+            del ranks.whole
+        return most[0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora": LORA}], ids=["full", "lora"])
+def test_only_the_first_rank_gathers_the_model_or_the_optimizer(
+    group: MakeGroup, model: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    import ray
+
+    learners = group(model, settings(**changes))
+    learners.update(random_groups(0))
+    largest = max(w.nbytes for w in load_model(model).state_dict().values())
+    for call in (
+        MostAtOnce("get_weights"),
+        MostAtOnce("save", str(tmp_path / "saved"), None),
+        MostAtOnce("save_model", str(tmp_path / "model"), None),
+    ):
+        most = ray.get([rank.__ray_call__.remote(call) for rank in learners._ranks])
+        # One tensor, the one that is just being dropped, and scalars.
+        assert 0 < most[1] <= 2.1 * largest, call.method
+
+
+def test_the_gradient_is_clipped_by_its_norm_over_all_shards(
+    group: MakeGroup, model: Path, tmp_path: Path
+) -> None:
+    """Adam forgets the scale of a gradient, so the moments are looked at: they keep it."""
+    optimizer = OptimizerSettings(lr=1e-3, grad_clip=0.05)
+    chosen = replace(settings(), optimizer=optimizer)
+    single, learners = alone(model, chosen), group(model, chosen)
+    for learner, name in ((single, "one"), (learners, "two")):
+        metrics = learner.update(random_groups(0, size=3))
+        assert metrics["grad_norm"] > 3 * optimizer.grad_clip
+        learner.save(tmp_path / name)
+    one, two = (load_file(tmp_path / name / "optimizer.safetensors") for name in ("one", "two"))
+    first = {key: value for key, value in two.items() if key.startswith("exp_avg/")}
+    norm = sum(float(value.double().square().sum()) for value in first.values()) ** 0.5
+    assert norm == pytest.approx((1 - optimizer.betas[0]) * optimizer.grad_clip, rel=1e-4)
+    # The shards are uneven, and so are their norms: neither alone is the bound.
+    halves = [
+        sum(float(h.square().sum()) for h in half) ** 0.5
+        for half in zip(*(value.chunk(2) for value in first.values()), strict=True)
+    ]
+    assert all(half < 0.95 * norm for half in halves)
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-9)
+
+
+def test_a_folder_that_is_no_checkpoint_leaves_the_group_as_it_was(
+    group: MakeGroup, model: Path, tmp_path: Path
+) -> None:
+    learners = group(model, settings())
+    before = learners.get_weights()
+    with pytest.raises(OrchError, match="no saved learner"):
+        learners.load(tmp_path / "gone")
+    assert gap(learners.get_weights(), before) == 0.0
+    learners.update(random_groups(0))
 
 
 def test_a_killed_rank_ends_the_group_with_one_clear_error(ray_local: None, model: Path) -> None:

@@ -97,8 +97,9 @@ def sync_metrics(
     """
     if weights is None:
         return paused_seconds(groups)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
-    return {"seconds": seconds, "bytes": size, **paused_seconds(groups)}
+    # Tied tensors are one piece of memory.
+    pieces = {t.data_ptr(): t.numel() * t.element_size() for t in weights.values()}
+    return {"seconds": seconds, "bytes": sum(pieces.values()), **paused_seconds(groups)}
 
 
 def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:

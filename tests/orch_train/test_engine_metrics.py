@@ -66,6 +66,7 @@ def test_what_no_engine_told_is_left_out() -> None:
 
 def test_a_sync_is_counted_in_bytes() -> None:
     weights = {"a": torch.zeros(3, 2), "b": torch.zeros(5, dtype=torch.bfloat16)}
+    weights["tied_to_a"] = weights["a"]
     assert sync_metrics(weights, 0.5, [_group(syncs=1, paused_s=0.125)]) == {
         "seconds": 0.5,
         "bytes": 34,
@@ -102,7 +103,10 @@ def test_the_torch_engine_counts_its_steps_and_syncs() -> None:
 def test_a_training_step_tells_of_its_engine_and_its_sync(toy_config: GRPOConfig) -> None:
     with toy_config.build_algo() as algo:
         results = [algo.train() for _ in range(2)]
-        size = sum(t.numel() * t.element_size() for t in algo.learner.get_weights().values())
+        weights = algo.learner.get_weights()
+    size = sum(
+        t.numel() * t.element_size() for t in {t.data_ptr(): t for t in weights.values()}.values()
+    )
     for result in results:
         flat = flatten(result)
         engine = {k: v for k, v in flat.items() if k.startswith("env_runners/engine/")}

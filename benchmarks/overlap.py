@@ -317,11 +317,15 @@ def main() -> None:
         config = {**asdict(shape), "repeats": options.repeats}
         results = [{**asdict(row), "holds": row.holds} for row in found]
         write_report(options.out, {"config": config, "machine": machine(), "results": results})
-    if options.check and any(not _with_slack(row) for row in found):
+    if options.check and any(not within_slack(row) for row in found):
         sys.exit(1)
 
 
-def _with_slack(row: Row) -> bool:
+def within_slack(row: Row) -> bool:
+    """Whether a figure is near enough to what is asked for, on a machine that does other things.
+
+    Near enough is still more than a sampler reaches that never overlaps with the learner.
+    """
     return row.median >= 0.7 * row.hold if row.at_least else row.median <= 2.5 * row.hold
 
 

@@ -97,8 +97,9 @@ class GRPO:
             undo.callback(self.learner.stop)
             if source is not None:
                 self._restore(source)
+            sender = self._sender()  # first: from then on, what is gathered can be sent
             self.runners: RunnerGroup = make_runner_group(
-                self.settings, self.learner.get_weights(), self._version, self._sender()
+                self.settings, self.learner.get_weights(), self._version, sender
             )
             undo.callback(self.runners.stop)
             self._sampling = self._make_sampling(source)

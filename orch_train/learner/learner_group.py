@@ -11,18 +11,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
+from orch_train.engines.protocol import Weights
 from orch_train.learner.learner import Progress
 from orch_train.learner.learner_rank import LearnerRank
 from orch_train.learner.settings import LearnerSettings
 from orch_train.trajectory import Group
+from orch_train.weight_sync.buckets import Manifest
+from orch_train.weight_sync.collective import Meeting
 from orch_train.weight_sync.object_store import unpack
 
 _LOOK_S = 0.5
@@ -74,11 +78,14 @@ class LearnerGroup:
         import ray
 
         self._shape, self._on_stop = shape, on_stop
+        self._device = settings.device
         self._num_updates = 0
         self._lost = ""
+        self._gathered: Weights = {}
         check_resources(shape)
-        # Progress is asked for while an update runs, so it has a thread of its own.
-        threads: Any = {"concurrency_groups": {"watch": 1}}
+        # Progress is asked for while an update runs, so it has a thread of its own; a transfer of
+        # weights must not keep the rank from its next update.
+        threads: Any = {"concurrency_groups": {"watch": 1, "transfer": 1}}
         actor: Any = ray.remote(**threads)(LearnerRank)
         model, reference = _seen_by_all(model), reference and _seen_by_all(reference)
         self._ranks = [
@@ -90,6 +97,16 @@ class LearnerGroup:
         host, port = self._results(first, "start", timeout)[0]
         joining = [r.join.remote(host, port, shape.call_timeout_s) for r in self._ranks]
         self._results(joining, "start", timeout)
+
+    @property
+    def device(self) -> str:
+        """Where its ranks compute: ``cpu`` or ``cuda``."""
+        return self._device
+
+    @property
+    def gathered(self) -> Weights:
+        """What `get_weights` gave last."""
+        return self._gathered
 
     @property
     def num_updates(self) -> int:
@@ -118,7 +135,22 @@ class LearnerGroup:
         """See `Learner.get_weights`; the tensors are mapped memory and must only be read."""
         packed, again = self._everywhere("get_weights")[0]
         weights = unpack(packed)
-        return {**weights, **{name: weights[known] for name, known in again.items()}}
+        gathered = {**weights, **{name: weights[known] for name, known in again.items()}}
+        self._gathered = gathered
+        return gathered
+
+    def sender(self) -> RankSender:
+        """Rank 0, as the sender of collective transfers; from now on it keeps what it gathers."""
+        self._check_alive()
+        self._results([self._ranks[0].keep_gathered.remote()], "keep_gathered")
+        return RankSender(self)
+
+    def send(self, manifest: Manifest, meeting: Meeting, serial: int) -> Future[str | None]:
+        """Have rank 0 send what it gathered last."""
+        self._check_alive()
+        call = self._ranks[0].send_gathered.options(concurrency_group="transfer")
+        sending: Future[str | None] = call.remote(manifest, meeting, serial).future()
+        return sending
 
     def save(
         self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
@@ -214,6 +246,32 @@ class LearnerGroup:
             f"the learner group ended after {self._num_updates} updates: {reason}; "
             "go on from the newest checkpoint with --resume"
         )
+
+
+class RankSender:
+    """`WeightSender` on rank 0 of a learner group, which gathered the weights.
+
+    What is gathered lies in host memory; on a GPU each bucket is copied there to be sent.
+    """
+
+    def __init__(self, group: LearnerGroup) -> None:
+        self._group = group
+
+    @property
+    def backend(self) -> Literal["gloo", "nccl"]:
+        """See `WeightSender.backend`."""
+        return "nccl" if self._group.device == "cuda" else "gloo"
+
+    def send(
+        self, weights: Weights, manifest: Manifest, meeting: Meeting, serial: int
+    ) -> Future[str | None]:
+        """See `WeightSender.send`."""
+        if weights is not self._group.gathered:
+            raise OrchError(
+                "env_runners.weight_sync=collective: only what LearnerGroup.get_weights gave last "
+                "can be sent"
+            )
+        return self._group.send(manifest, meeting, serial)
 
 
 class _Look:

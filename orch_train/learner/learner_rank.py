@@ -13,12 +13,16 @@ from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from transformers import PreTrainedTokenizerBase
 
+from orch_train.engines.protocol import Weights
 from orch_train.learner.learner import Learner
 from orch_train.learner.reference import FrozenReference
 from orch_train.learner.settings import LearnerSettings
 from orch_train.learner.sharding import ShardedRanks, join_group, read_by_first
 from orch_train.model import load_model
 from orch_train.trajectory import Group
+from orch_train.weight_sync.buckets import Manifest
+from orch_train.weight_sync.collective import Meeting
+from orch_train.weight_sync.delivery import Sender
 from orch_train.weight_sync.object_store import pack
 
 Parcel = tuple[dict[str, Any], dict[str, str]]
@@ -45,6 +49,9 @@ class LearnerRank:
         self._store: Any = None
         self._learner: Learner | None = None
         self._done = 0.0
+        self._keeps = False
+        self._gathered: Weights = {}
+        self._sender: Sender | None = None
 
     def open_store(self) -> tuple[str, int]:
         """On the first rank: where the others find it, as (host, port)."""
@@ -90,7 +97,19 @@ class LearnerRank:
                 own[name] = tensor
             else:
                 again[name] = known
+        if self._keeps:
+            self._gathered = weights
         return pack(own), again
+
+    def keep_gathered(self) -> None:
+        """From now on `get_weights` keeps what it gathered, for `send_gathered`."""
+        self._keeps = True
+
+    def send_gathered(self, manifest: Manifest, meeting: Meeting, serial: int) -> str | None:
+        """Be rank 0 of a collective transfer of what was gathered last; see `Sender.send`."""
+        if self._sender is None:
+            self._sender = Sender(meeting.backend)
+        return self._sender.send(self._gathered, manifest, meeting, serial)
 
     def save(self, folder: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
         """`Learner.save`; the first rank writes."""

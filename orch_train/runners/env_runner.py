@@ -18,6 +18,7 @@ from typing import Any
 from orch_env.types import OrchError
 from orch_train.chat import make_chat
 from orch_train.config import Settings
+from orch_train.config.weight_sync import weight_sync
 from orch_train.engine_metrics import EngineReader
 from orch_train.engines.protocol import EngineError, RolloutEngine, Weights
 from orch_train.environments import EnvFactory
@@ -26,7 +27,7 @@ from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_group
 from orch_train.trajectory import Group
 from orch_train.weight_sync.collective import TransferError
 from orch_train.weight_sync.delivery import Mailbox
-from orch_train.weight_sync.protocol import Delivery, WeightTransport
+from orch_train.weight_sync.protocol import Delivery, TakesDeliveries, WeightTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +151,15 @@ class EnvRunner:
     async def take(self, mailbox: Mailbox, delivery: Delivery, version: int) -> int:
         """Receive weights with all other runners, then serve them; returns the version.
 
-        They are complete before the engine sees any. Episodes go on meanwhile.
+        They are complete before an engine of this process sees any. Episodes go on meanwhile.
 
         Raises:
             TransferError: they did not all arrive; the engine serves what it served.
             EngineError: the engine did not take them and is of no further use.
         """
+        if isinstance(self._engine, TakesDeliveries):
+            await self._engine.take(delivery, version)
+            return self._engine.version
         return await self.serve(await asyncio.to_thread(mailbox.take, delivery), version)
 
     def stop(self) -> None:
@@ -261,6 +265,7 @@ def _make_engine(settings: Settings) -> RolloutEngine:
         options.setdefault("max_num_seqs", runners.num_envs_per_env_runner)
         options.setdefault("max_model_len", settings.rollouts.max_context)
         options.setdefault("tensor_parallel_size", runners.tensor_parallel_size)
+        options.setdefault("collective", weight_sync(settings) == "collective")
         options.setdefault("num_threads", max(1, int(runners.num_cpus_per_env_runner)))
         options["dtype"] = settings.model.dtype
         options["model"] = settings.model.path

@@ -30,6 +30,8 @@ from orch_train.weight_sync.buckets import Manifest, Piece, buckets
 _ABORT = "abort"
 _POLL_S = (0.0002, 0.01)
 """Between two looks: the first pause, and the longest to which it grows."""
+_GRACE_S = 1.0
+"""Receivers wait this much longer, so that they hear from the sender who is missing."""
 
 
 class TransferError(Exception):
@@ -218,7 +220,8 @@ class _Rank:
 
     def transfer(self) -> _Transfer:
         """The extent of one transfer, or of a part of it."""
-        self._deadline = time.monotonic() + self.meeting.timeout_s
+        grace = _GRACE_S if self._number else 0.0
+        self._deadline = time.monotonic() + self.meeting.timeout_s + grace
         return _Transfer(self)
 
     def post(self, key: str, text: str) -> None:

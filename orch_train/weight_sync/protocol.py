@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from orch_train.engines.protocol import Weights
 from orch_train.weight_sync.buckets import Manifest
@@ -45,6 +45,20 @@ class Delivery:
     manifest: Manifest
     serial: int
     rank: int
+
+
+@runtime_checkable
+class TakesDeliveries(Protocol):
+    """A `RolloutEngine` whose own workers receive; others get what their runner received."""
+
+    async def take(self, delivery: Delivery, version: int) -> None:
+        """Receive and serve new weights.
+
+        Raises:
+            TransferError: the transfer did not begin; the engine serves what it served.
+            EngineError: any other failure; the engine is of no further use then.
+        """
+        ...
 
 
 class WeightSender(Protocol):

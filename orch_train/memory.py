@@ -53,7 +53,8 @@ class MemoryEstimate:
     """Bytes by part.
 
     Attributes:
-        learner: parts of one learner; of several the first, which also writes checkpoints.
+        learner: parts of one learner; of several the first, which alone reads and writes whole
+            weights and checkpoints.
         runner: parts of one env runner.
         runners: number of runner processes; 0: the runner shares the driver's.
         learners: number of learner processes; 1: the learner is the driver.
@@ -67,8 +68,9 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """All processes together."""
-        learners = self.learners * sum(self.learner.values())
-        return learners + max(1, self.runners) * sum(self.runner.values())
+        first = sum(self.learner.values())
+        others = (self.learners - 1) * (first - self.learner["weights in transit"])
+        return first + others + max(1, self.runners) * sum(self.runner.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -83,7 +85,7 @@ class MemoryEstimate:
     def describe(self) -> str:
         """One line for a person."""
         runners = max(1, self.runners)
-        many = f"{self.learners} learners of" if self.learners > 1 else "learner"
+        many = f"{self.learners} learners, the first of" if self.learners > 1 else "learner"
         return (
             f"about {_gib(self.total)}: {many} {_gib(sum(self.learner.values()))} "
             f"({_parts(self.learner)}), {runners} runner{'s' * (runners > 1)} of "
@@ -139,7 +141,7 @@ def _learner(settings: Settings, shape: ModelShape) -> dict[str, int]:
         parts["reference"] = each * shape.parameters
     working = parts["gradients"] + parts["activations"] + parts["logits"]
     # A checkpoint is written from whole float32 weights; the first of several learners also
-    # gathers the optimizer's state.
+    # gathers the optimizer's state. The model that it reads and sends at the start is less.
     whole = 4 * shape.parameters + (8 * trained if size > 1 else 0)
     parts["weights in transit"] = max(0, whole - working)
     parts["libraries"] = _LIBRARIES

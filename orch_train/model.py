@@ -96,7 +96,7 @@ def load_outline(
             source, local_files_only=Path(source).is_dir(), trust_remote_code=False
         )
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 config,
                 dtype=DTYPES[dtype],
                 attn_implementation=attention,

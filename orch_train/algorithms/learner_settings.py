@@ -42,6 +42,7 @@ def learner_settings(settings: Settings) -> LearnerSettings:
         correction_mask=training.correction_mask,
         credit=training.credit,
         zero_variance="keep" if training.zero_variance == "keep" else "drop",
+        mask_truncated=training.mask_truncated,
         gradient_checkpointing=learners.gradient_checkpointing,
         dtype=settings.model.dtype,
         device="cuda" if learners.num_gpus_per_learner else "cpu",

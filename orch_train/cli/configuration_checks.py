@@ -127,15 +127,20 @@ def _placement(settings: Settings) -> Check:
     if found["fits_here"] is False or learner_gpus > machine.gpus:
         remedy = "use another machine, or lower the GPUs of learners and env_runners"
         return Check("placement", False, True, f"this machine: {machine}; {found['words']}", remedy)
-    if settings.env_runners.num_env_runners and not _enough_cpus(settings, machine.cpus):
-        remedy = "lower env_runners.num_env_runners or num_cpus_per_env_runner"
-        return Check("placement", False, True, f"this machine: {machine}; {found['words']}", remedy)
+    wanted = _cpus_of_actors(settings)
+    if wanted > machine.cpus:
+        remedy = "lower env_runners.num_env_runners, learners.num_learners or the CPUs of each"
+        detail = f"this machine: {machine}; the actors need {wanted:g} CPU; {found['words']}"
+        return Check("placement", False, True, detail, remedy)
     return Check("placement", True, True, found["words"])
 
 
-def _enough_cpus(settings: Settings, cpus: float) -> bool:
-    runners = settings.env_runners
-    return runners.num_env_runners * runners.num_cpus_per_env_runner <= cpus
+def _cpus_of_actors(settings: Settings) -> float:
+    """CPUs that Ray must have at once: of all runners and of learners that are actors."""
+    from orch_train.placement import Demand
+
+    demand = Demand.of(settings)
+    return demand.runners * demand.runner.cpus + demand.learners * demand.learner.cpus
 
 
 def _checkpoints(settings: Settings) -> Check:

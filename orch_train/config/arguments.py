@@ -93,6 +93,7 @@ class TrainingArgs(TypedDict, total=False):
     straggler_steps: int
     zero_variance: Literal["keep", "drop", "resample"]
     max_resample_rounds: int
+    mask_truncated: bool
 
 
 class EvaluationArgs(TypedDict, total=False):

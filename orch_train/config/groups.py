@@ -197,6 +197,8 @@ class TrainingSettings(_Frozen):
         zero_variance: groups whose rewards are all equal: ``keep`` (advantage 0), ``drop``, or
             ``resample`` other tasks instead.
         max_resample_rounds: bound on those further rounds; then the batch stays smaller.
+        mask_truncated: episodes that the context or the length of a message cut off are compared
+            within their group as ever, but none of their own tokens is learned from.
     """
 
     iterations: PositiveInt = 100
@@ -231,6 +233,7 @@ class TrainingSettings(_Frozen):
     straggler_steps: Count = 0
     zero_variance: Literal["keep", "drop", "resample"] = "keep"
     max_resample_rounds: Count = 2
+    mask_truncated: bool = False
 
 
 class EvaluationSettings(_Frozen):

@@ -231,8 +231,9 @@ class MasterAdamW:
 
         def own(value: Tensor | None, master: Tensor) -> Tensor:
             # torch keeps the step counter on the CPU or beside the parameter, as it likes it.
-            whole = value is not None and not value.ndim
-            return (value.to(master.device) if whole else part(value, master)).clone()
+            if value is not None and not value.ndim:
+                return value.to(master.device).clone()
+            return part(value, master).clone()
 
         for name, master in self._master.items():
             master.copy_(part(weights.get(name), master))

@@ -47,6 +47,8 @@ class LearnerSettings:
             message, see :mod:`orch_train.learner.credit`.
         zero_variance: groups whose rewards are all equal. ``keep``: their tokens count in the
             loss's denominator; ``drop``: they do not. No forward pass is spent on either.
+        mask_truncated: none of the tokens of an episode that a token limit cut off is learnt from,
+            see :mod:`orch_train.learner.batch`.
         gradient_checkpointing: recompute activations in the backward pass.
         dtype: what the model computes in; ``bfloat16`` keeps float32 master weights.
         device: torch device.
@@ -74,6 +76,7 @@ class LearnerSettings:
     correction_mask: tuple[float, float] | None = None
     credit: Literal["trajectory", "turn"] = "trajectory"
     zero_variance: Literal["keep", "drop"] = "keep"
+    mask_truncated: bool = False
     gradient_checkpointing: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "cpu"

@@ -13,7 +13,8 @@ import pytest
 from orch_env.cli import installation
 from orch_env.cli.main import main
 from orch_train import GRPOConfig
-from orch_train.cli import configuration_checks
+from orch_train.cli import configuration_checks, dry_run
+from orch_train.placement import Resources
 
 
 @pytest.fixture
@@ -112,6 +113,33 @@ def test_a_broken_configuration_is_a_failed_check(
     code, checks = _doctor(capsys, config_file, override)
     assert code == 1 and not checks[check]["ok"]
     assert piece in checks[check]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cpus"),
+    [
+        (["learners.num_learners=5"], 5),
+        (["learners.num_learners=2", "learners.num_cpus_per_learner=3"], 6),
+        (["learners.num_learners=2", "env_runners.num_env_runners=3"], 5),
+        (["learners.num_learners=2", "env_runners.num_env_runners=2"], None),
+        (["learners.num_learners=1", "env_runners.num_env_runners=4"], None),
+    ],
+)
+def test_learner_actors_and_runners_need_their_cpus_together(
+    quick: None,
+    config_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    cpus: int | None,
+) -> None:
+    monkeypatch.setattr(dry_run, "this_machine", lambda: Resources(4.0))
+    code, checks = _doctor(capsys, config_file, *overrides)
+    found = checks["placement"]
+    assert (code, found["ok"]) == ((0, True) if cpus is None else (1, False))
+    if cpus is not None:
+        assert f"the actors need {cpus} CPU" in found["detail"]
+        assert "learners.num_learners" in found["remedy"]
 
 
 @pytest.mark.parametrize("text", ["training: [", "- a list\n", "\x00", ""])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from orch_env.types import OrchError
+from orch_env.types import Episode, OrchError, StopReason
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs
 from orch_train.learner.optimizer import OptimizerSettings
@@ -268,6 +268,49 @@ def test_dropping_uniform_groups_takes_their_tokens_out_of_the_denominator() -> 
     for name, value in alone.items():
         assert torch.equal(dropped[name], value)
         torch.testing.assert_close(kept[name], value * (mine / all_tokens), atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["dapo", "grpo"])
+def test_masked_episodes_are_compared_but_none_of_their_tokens_counts(loss: str) -> None:
+    """What is left is the gradient of the others, as if the cut one had not said a word."""
+    rng = random.Random(3)
+    traces = [random_trace(rng) for _ in range(4)]
+    # The one to be cut is above the mean: below it the clip alone could silence it.
+    rewards = [0.0, 1.0, 0.25, 0.5]
+
+    def ended(*reasons: StopReason, silent: int | None = None) -> list[Group]:
+        said = [random_trace(rng, turns=0) if i == silent else t for i, t in enumerate(traces)]
+        group = group_of(said, rewards)
+        for trajectory, reason in zip(group.trajectories, reasons, strict=True):
+            trajectory.episode = Episode("task", stop_reason=reason)
+        return [group]
+
+    done, late = StopReason.ANSWERED, StopReason.MAX_TURNS
+    others = gradient(ended(done, done, late, done, silent=1), loss=loss)
+    # A mean over episodes still counts four of them.
+    share = 1.0 if loss == "dapo" else 3 / 4
+    for cut in (StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED):
+        masked = gradient(ended(done, cut, late, done), loss=loss, mask_truncated=True)
+        for name, value in others.items():
+            torch.testing.assert_close(masked[name], value * share, atol=1e-7, rtol=1e-5)
+    kept = gradient(ended(done, cut, late, done), loss=loss)
+    assert any(float((kept[n] - masked[n]).abs().max()) > 1e-3 for n in kept)
+
+
+def test_masked_episodes_are_counted_and_a_batch_of_them_takes_no_step() -> None:
+    rng = random.Random(4)
+    group = group_of([random_trace(rng) for _ in range(3)], [0.0, 1.0, 1.0])
+    group.trajectories[1].episode = Episode("task", stop_reason=StopReason.CONTEXT_OVERFLOW)
+    tokens = sum(group.trajectories[member].trace.num_actions for member in (0, 2))
+    learner = Learner(small_llama(), settings(mask_truncated=True, entropy_coeff=0.1))
+    metrics = learner.update([group])
+    assert metrics["num_trajectories_masked"] == 1 and metrics["num_action_tokens"] == tokens
+    assert metrics["num_trajectories_learnt"] == 2 and metrics["num_trajectories"] == 3
+    plain = Learner(small_llama(), settings()).update([group])
+    assert plain["num_trajectories_masked"] == 0 and plain["num_trajectories_learnt"] == 3
+    for trajectory in group.trajectories:
+        trajectory.episode = Episode("task", stop_reason=StopReason.OUTPUT_TRUNCATED)
+    assert learner.update([group])["num_optimizer_steps"] == 0
 
 
 def test_a_trajectory_without_a_single_action_still_counts_in_its_group() -> None:

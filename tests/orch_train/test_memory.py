@@ -46,8 +46,15 @@ def test_several_learners_share_weights_gradients_and_moments(model: Path) -> No
         assert two.learner[part] == pytest.approx(one.learner[part] / 2, abs=1)
     assert two.learner["gathered weights"] > 0 and "gathered weights" not in one.learner
     assert two.learner["activations"] == one.learner["activations"]
-    assert two.to_dict()["num_learners"] == 2 and "2 learners of" in two.describe()
-    assert two.total == 2 * sum(two.learner.values()) + sum(two.runner.values())
+    assert two.to_dict()["num_learners"] == 2 and "2 learners, the first" in two.describe()
+
+
+def test_whole_weights_are_on_the_first_of_several_learners_alone(model: Path) -> None:
+    """With micro-batches so small that whole weights are what is largest."""
+    four = estimate(model, learners={"num_learners": 4, "max_tokens_per_microbatch": 1})
+    whole, parts = four.learner["weights in transit"], sum(four.learner.values())
+    assert whole > 4 * read_shape(model).parameters
+    assert four.total == parts + 3 * (parts - whole) + sum(four.runner.values())
 
 
 def test_a_reference_costs_a_model_except_with_adapters(model: Path) -> None:

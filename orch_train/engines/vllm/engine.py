@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -24,7 +25,9 @@ from orch_train.engines.vllm.adapter import VllmAdapter
 from orch_train.engines.vllm.settings import VllmSettings
 from orch_train.weight_sync.collective import TransferError
 from orch_train.weight_sync.protocol import Delivery
-from orch_train.weight_sync.shared_memory import SharedWriter
+from orch_train.weight_sync.shared_memory import Manifest, SharedWriter
+
+_logger = logging.getLogger(__name__)
 
 
 class VllmEngine:
@@ -143,9 +146,16 @@ class VllmEngine:
             self._check_usable()
             async with self._within(self._settings.sync_timeout_s, "a weight sync"):
                 await self._start()
+                # The worker reads only during an update, and the last one is over: what it reads
+                # is never half written, and the engine goes on sampling meanwhile.
+                manifest = self._writer.write(
+                    weights,
+                    getattr(torch, self._settings.dtype),
+                    checksums=self._settings.check_weights,
+                )
                 started = perf_counter()
                 await self._adapter.pause()
-                await self._take(weights, version)
+                await self._take(manifest, version)
                 if not self._paused:
                     await self._adapter.resume()
                 self._paused_s += perf_counter() - started
@@ -201,20 +211,30 @@ class VllmEngine:
         self._adapter.shutdown()
         self._writer.close()
 
-    async def _take(self, weights: Weights, version: int) -> None:
-        manifest = self._writer.write(
-            weights,
-            getattr(torch, self._settings.dtype),
-            checksums=self._settings.check_weights,
-        )
+    async def _take(self, manifest: Manifest, version: int) -> None:
         await self._adapter.update_weights(manifest, str(version))
         await self._serves(version)
 
     async def _serves(self, version: int) -> None:
         self._version = version
+        if not self._syncs:
+            await self._tell_how_weights_go()
         self._syncs += 1
         if self._settings.recompute_on_sync:
             await self._adapter.forget_cache()
+
+    async def _tell_how_weights_go(self) -> None:
+        how = await self._adapter.weight_summary()
+        if how["reloaded"] is None:
+            _logger.info("every weight sync goes through vLLM's reload of the whole model")
+        elif how["reloaded"]:
+            _logger.warning(
+                "%d modules take weights directly, %d go through vLLM's reload, which is slower: "
+                "%s, ...",
+                how["direct"],
+                len(how["reloaded"]),
+                ", ".join(how["reloaded"][:3]),
+            )
 
     async def _start(self) -> None:
         """What needs the event loop, once; the caller holds the lock."""

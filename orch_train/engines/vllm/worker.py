@@ -24,7 +24,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
 from orch_train.engines.vllm.served_weights import ServedWeights
-from orch_train.weight_sync.shared_memory import Manifest, read
+from orch_train.weight_sync.shared_memory import Manifest, SharedReader
 
 BACKEND = "orch_shm"
 
@@ -51,6 +51,11 @@ class WorkerExtension:
             target=_end_after, args=(handle, runner), name="orch-runner-watch", daemon=True
         ).start()
         return os.getpid()
+
+    def orch_weight_summary(self) -> dict[str, Any]:
+        """How the next weight update goes; see `ServedWeights.summary`."""
+        summary: dict[str, Any] = self.weight_transfer_engine.summary  # type: ignore[attr-defined]
+        return summary
 
 
 def _end_after(handle: int, runner: int) -> None:
@@ -103,9 +108,18 @@ class SharedMemoryEngine(WeightTransferEngine[SharedInitInfo, SharedUpdateInfo])
     init_info_cls = SharedInitInfo
     update_info_cls = SharedUpdateInfo
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._reader = SharedReader()
+
     def init_transfer_engine(self, init_info: SharedInitInfo) -> None:
         """Set up what survives from one update to the next."""
         self._served = ServedWeights(self.model, self.model_config)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How the next update goes."""
+        return self._served.summary
 
     def start_weight_update(self) -> None:
         """Prepare the model for new weights."""
@@ -119,18 +133,19 @@ class SharedMemoryEngine(WeightTransferEngine[SharedInitInfo, SharedUpdateInfo])
 
     def receive_weights(self, update_info: SharedUpdateInfo) -> None:
         """Hand the mapped tensors to the served model."""
-        self._served.apply(read(update_info.manifest()))
+        self._served.apply(self._reader.read(update_info.manifest()))
 
     def finish_weight_update(self) -> None:
         """Complete the update.
 
         Raises:
-            RuntimeError: a parameter got no weights.
+            RuntimeError: see `ServedWeights.finish`.
         """
         self._served.finish()
 
     def shutdown(self) -> None:
-        """Nothing is held."""
+        """Let go of the shared memory."""
+        self._reader.close()
 
 
 if BACKEND not in WeightTransferEngineFactory._registry:

@@ -22,7 +22,6 @@ def test_every_call_of_the_adapter_exists_with_its_arguments() -> None:
         "from_engine_args": {"engine_args"},
         "generate": {"prompt", "sampling_params", "request_id"},
         "abort": {"request_id"},
-        "pause_generation": {"mode", "clear_cache"},
         "resume_generation": set(),
         "init_weight_transfer_engine": {"request"},
         "start_weight_update": set(),
@@ -37,6 +36,10 @@ def test_every_call_of_the_adapter_exists_with_its_arguments() -> None:
     for name, arguments in calls.items():
         there = set(inspect.signature(getattr(AsyncLLM, name)).parameters)
         assert arguments <= there, f"AsyncLLM.{name} lacks {arguments - there}"
+    from vllm.v1.engine.core_client import AsyncMPClient
+
+    pause = inspect.signature(AsyncMPClient.pause_scheduler_async).parameters
+    assert {"mode", "clear_cache"} <= set(pause)
 
 
 def test_engine_arguments_and_answers_have_the_fields_that_are_used() -> None:

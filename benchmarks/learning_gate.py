@@ -1,19 +1,20 @@
 """C16: does a small model learn a small tool world to success 0.9, on two cores, in minutes?
 
-The world is the quick start's training world with its shorter tasks (at most ``--max-calls`` gold
-calls); every fourth task is held out, and no text of a held-out query occurs among the others.
-Nearly every query names a thing of its own, so three of four held-out tasks name something that
-training never saw. The model is the quick start's too: a short warm start on demonstrations most
-of which contain a mistake, then GRPO on rewards alone.
+The world is five tools of the harbour (`learning_world`), made anew from each seed; held-out tasks
+name ships that training never names. The model is the quick start's: it can copy and knows no
+task. A warm start of a fixed number of steps shows it demonstrations most of which contain a
+mistake in the plan (stopping early, the wrong tool, a call twice; what is copied is copied right);
+then GRPO sees rewards alone.
 
-What is done so that the number is honest: GRPO ends by what it sees in *training* (mean success
-of the last three steps at least ``--enough``, or ``--iterations``), and only then are the held-out
-tasks measured, once, by sampling at the training temperature. The warm start ends at the first
-held-out success of at least 0.35, far below the gate; what it reached is written down. A seed
-passes if held-out success is at least 0.9.
+What is done so that the number is honest: nothing is chosen by the held-out tasks. Warm start and
+GRPO have fixed lengths; settings are tried on the validation tasks of worlds of other seeds (from
+100 on). The held-out tasks are measured twice, right before GRPO and right after it, with the same
+dice. A seed passes if success, sampled at the training temperature, is at least 0.9 after and at
+most 0.7 before.
 
     python -m benchmarks.learning_gate
-    python -m benchmarks.learning_gate --seeds 0 --out /tmp/gate.json
+    python -m benchmarks.learning_gate --seeds 100 --split validation --out /tmp/gate.json
+    python -m benchmarks.learning_gate --seeds 100 --lr 1e-12 --out /tmp/frozen.json   # must fail
 """
 
 from __future__ import annotations
@@ -22,45 +23,41 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.learning_world import make_world
 from benchmarks.report import machine, write_report
-from orch_env import Task, load_tasks, save_tasks
 from orch_train.config import GRPOConfig
 from orch_train.environments import check_data
 from orch_train.quickstart import CONFIG
 
 RESULTS = Path("benchmarks/results")
-WORLD = Path("orch_env/data/harbour")
 GATE = 0.9
-LAST_STEPS = 3
-WARM = (0.35, 0.7)
-"""The warm start ends at the first held-out success from here on."""
+LEARNT_ALREADY = 0.7
+"""A warm start above this leaves GRPO too little to prove."""
+SIZES = {"train": 2000, "validation": 120, "heldout": 240}
 
 
 def main() -> int:
     """Run every seed, print, write; exit code 1 if one of them misses the gate."""
     options = _arguments()
     rows = [_run(seed, options) for seed in options.seeds]
+    figures = {name: [_figures(row)[name] for row in rows] for name in _figures(rows[0])}
     report = {
         "benchmark": "learning_gate",
         "config": {
             "gate": GATE,
-            "max_calls": options.max_calls,
-            "enough": options.enough,
-            "iterations": options.iterations,
-            "training": _config(options, 0, options.runs).to_dict(),
+            "before_at_most": LEARNT_ALREADY,
+            "tasks": SIZES,
+            "measured_split": options.split,
+            "training": _config(options, 0, {}).to_dict(),
         },
         "machine": machine(),
-        "median": {
-            name: statistics.median(row[name] for row in rows)
-            for name in ("success", "greedy_success", "seconds")
-        },
-        "spread": {
-            name: [min(row[name] for row in rows), max(row[name] for row in rows)]
-            for name in ("success", "seconds")
-        },
+        "median": {name: statistics.median(values) for name, values in figures.items()},
+        "spread": {name: [min(values), max(values)] for name, values in figures.items()},
         "passed": all(row["passed"] for row in rows),
         "seeds": rows,
     }
@@ -72,69 +69,70 @@ def main() -> int:
 def _run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     from orch_train.warm_start import run_warm_start
 
+    clock = _Clock()
     folder = options.runs / f"seed-{seed}"
-    config = _config(options, seed, folder)
-    settings = config.validate()
-    tasks = check_data(settings)
-    started = time.perf_counter()
-    warm = run_warm_start(config, settings, tasks, folder / "sft")
-    if warm.interrupted:
-        raise KeyboardInterrupt
-    warmed = time.perf_counter()
-    training = GRPOConfig().from_dict(config.to_dict()).model(str(warm.model))
+    with clock.part("world"):
+        world = make_world(seed, folder / "world", SIZES)
+        config = _config(options, seed, world)
+        settings = config.validate()
+        tasks = check_data(settings)
+    with clock.part("warm_start"):
+        warm = run_warm_start(config, settings, tasks, folder / "sft")
+        if warm.interrupted:
+            raise KeyboardInterrupt
     curve: list[float] = []
-    with training.build_algo() as algo:
-        while len(curve) < options.iterations:
-            curve.append(algo.train()["env_runners"]["success"])
-            print(f"seed {seed}, step {len(curve)}: {curve[-1]:.2f}", file=sys.stderr, flush=True)
-            if statistics.mean(curve[-LAST_STEPS:]) >= options.enough and len(curve) >= LAST_STEPS:
-                break
-        measured = algo.evaluate()
-    ended = time.perf_counter()
+    with GRPOConfig().from_dict(config.to_dict()).model(str(warm.model)).build_algo() as algo:
+        with clock.part("measuring"):
+            before = algo.evaluate()
+        with clock.part("grpo"):
+            while len(curve) < options.iterations:
+                curve.append(algo.train()["env_runners"]["success"])
+                print(f"seed {seed}, step {len(curve)}: {curve[-1]:.2f}", file=sys.stderr)
+        with clock.part("measuring"):
+            after = algo.evaluate()
     row = {
         "seed": seed,
-        "success": measured["success"],
-        "greedy_success": measured["greedy"]["success"],
-        "held_out_tasks": measured["n"],
-        "passed": measured["success"] >= GATE,
-        "warm_start_success": warm.summary["evaluations"][-1]["success"],
+        "passed": after["success"] >= GATE and before["success"] <= LEARNT_ALREADY,
+        "tasks": after["n"],
+        "before": _measures(before),
+        "after": _measures(after),
         "steps": len(curve),
         "training_success": curve,
-        "seconds": ended - started,
-        "seconds_warm_start": warmed - started,
+        "seconds": clock.seconds,
+        "cpu_seconds": clock.cpu_seconds,
     }
+    parts = ", ".join(
+        f"{name} {seconds:.0f} s (CPU {clock.cpu_seconds[name]:.0f} s)"
+        for name, seconds in clock.seconds.items()
+    )
     print(
-        f"seed {seed}: held-out success {row['success']:.3f} sampled, {row['greedy_success']:.3f} "
-        f"greedy, of {row['held_out_tasks']} tasks; {row['warm_start_success']:.3f} after the warm "
-        f"start; {row['steps']} steps, {row['seconds']:.0f} s in all",
+        f"seed {seed}, {row['tasks']} {options.split} tasks: success {before['success']:.3f} -> "
+        f"{after['success']:.3f} sampled, {before['greedy']['success']:.3f} -> "
+        f"{after['greedy']['success']:.3f} greedy, in {len(curve)} steps; {parts}",
         flush=True,
     )
     return row
 
 
-def _config(options: argparse.Namespace, seed: int, folder: Path) -> GRPOConfig:
-    """The quick start's configuration on the shorter tasks."""
-    short = [
-        t for t in load_tasks(WORLD / "tasks-train.jsonl.gz") if _calls(t) <= options.max_calls
-    ]
-    held_out = short[::4]
-    queries = {_query(task) for task in held_out}
-    parts = {"train": [t for t in short if _query(t) not in queries], "heldout": held_out}
-    files = {name: folder / f"tasks-{name}.jsonl.gz" for name in parts}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, tasks in parts.items():
-        save_tasks(tasks, files[name])
+def _config(options: argparse.Namespace, seed: int, world: dict[str, str]) -> GRPOConfig:
+    """The quick start's configuration on this world, with fixed lengths and a falling rate."""
     config = GRPOConfig().from_yaml(CONFIG)
-    world = dict(config.to_dict()["environment"]["env_config"])
-    world.pop("split", None)
-    world |= {"tasks": str(files["train"]), "cache": str(WORLD / "cache.db")}
     return (
-        config.environment(env_config=world)
-        .training(iterations=options.iterations)
-        .sft(target_success=WARM)
+        config.environment(env_config={**world, "split": "train", "max_turns": 6})
+        .env_runners(num_env_runners=options.env_runners, num_envs_per_env_runner=128)
+        .training(iterations=options.iterations, lr=options.lr, lr_schedule="cosine")
+        .sft(
+            corruption=0.7,
+            mistakes=("stopped_early", "wrong_tool", "repeated_call"),
+            copies=1,
+            max_steps=options.warm_start_steps,
+            max_seconds=None,
+            eval_every=0,
+            target_success=None,
+        )
         .evaluation(
-            tasks=str(files["heldout"]),
-            split=None,
+            tasks=world.get("tasks", ""),
+            split=options.split,
             evaluation_at_start=False,
             evaluation_interval=0,
         )
@@ -143,12 +141,43 @@ def _config(options: argparse.Namespace, seed: int, folder: Path) -> GRPOConfig:
     )
 
 
-def _calls(task: Task) -> int:
-    return sum(len(step) for step in task.gold)
+class _Clock:
+    """Wall and CPU seconds of this process by part; CPU says more on a machine that is shared."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a part."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - wall
+        self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + time.process_time() - cpu
 
 
-def _query(task: Task) -> str:
-    return "\n".join(str(m.get("content")) for m in task.messages)
+def _figures(row: dict[str, Any]) -> dict[str, float]:
+    """What is summarised over the seeds."""
+    return {
+        "success_before": row["before"]["success"],
+        "success": row["after"]["success"],
+        "greedy_before": row["before"]["greedy_success"],
+        "greedy": row["after"]["greedy_success"],
+        "seconds": sum(row["seconds"].values()),
+        "cpu_seconds": sum(row["cpu_seconds"].values()),
+    }
+
+
+def _measures(measured: dict[str, Any]) -> dict[str, Any]:
+    # A domain's own "success" is the benchmark scorer's, which asks for more than the task does.
+    kinds = {name: found["avg_at_1"]["mean"] for name, found in measured["by_domain"].items()}
+    return {
+        "success": measured["success"],
+        "greedy_success": measured["greedy"]["success"],
+        "reward_mean": measured["reward_mean"],
+        "success_by_kind": kinds,
+    }
 
 
 def _arguments() -> argparse.Namespace:
@@ -156,9 +185,13 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--max-calls", type=int, default=3, help="gold calls of a task, at most")
-    parser.add_argument("--enough", type=float, default=0.95, help="training success that ends it")
-    parser.add_argument("--iterations", type=int, default=60, help="training steps, at most")
+    parser.add_argument("--split", choices=("heldout", "validation"), default="heldout")
+    parser.add_argument("--warm-start-steps", type=int, default=200)
+    parser.add_argument("--iterations", type=int, default=40, help="training steps")
+    parser.add_argument("--lr", type=float, default=3e-4, help="of GRPO; falls as a cosine")
+    parser.add_argument(
+        "--env-runners", type=int, default=0, help="Ray actors that sample; 0: this process does"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/learning_gate"))
     parser.add_argument("--out", type=Path, default=RESULTS / "learning_gate.json")
     return parser.parse_args()

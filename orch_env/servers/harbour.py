@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from orch_env.servers.arguments import Pattern
 from orch_env.servers.errors import NotFound, ToolRefusal
@@ -125,6 +125,8 @@ class Harbour(Server):
 
     name = "harbour"
     epoch = "2025-03-03"
+    num_ships: ClassVar[int] = NUM_SHIPS
+    """A subclass may say another number; up to 10,000, as many as there are ids."""
 
     ships: Table[Ship]
     berths: Table[Berth]
@@ -145,7 +147,7 @@ class Harbour(Server):
         """
         names = _names(random)
         ids = {prefix: _ids(random, prefix) for prefix in "SBRCLAP"}
-        for _ in range(NUM_SHIPS):
+        for _ in range(self.num_ships):
             ship, berth, crane, cargo, permit, agent = (next(ids[p]) for p in "SBRCLA")
             self.ships[ship] = Ship(ship, next(names), berth, cargo, agent)
             self.berths[berth] = Berth(berth, crane)

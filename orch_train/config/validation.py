@@ -101,7 +101,7 @@ def _cross_problems(settings: Settings) -> list[str]:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as problem:
             problems.append(f"{where}: must be plain JSON data ({problem})")
-    rollouts, training, evaluation = settings.rollouts, settings.training, settings.evaluation
+    rollouts = settings.rollouts
     if rollouts.max_tokens_per_turn >= rollouts.max_context:
         problems.append(
             f"rollouts.max_tokens_per_turn ({rollouts.max_tokens_per_turn}) must be below "
@@ -112,6 +112,18 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"rollouts.engine: no engine {rollouts.engine!r} (there are: {', '.join(ENGINES)}, "
             "or package.module:factory)"
         )
+    return (
+        problems
+        + _training_problems(settings)
+        + _runner_problems(settings)
+        + _evaluation_problems(settings)
+        + _sft_problems(settings)
+    )
+
+
+def _training_problems(settings: Settings) -> list[str]:
+    problems = []
+    training = settings.training
     losses = _losses()
     if training.loss not in losses:
         problems.append(
@@ -142,17 +154,26 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"training.updates_per_batch ({training.updates_per_batch}) exceeds the batch's "
             f"{episodes} episodes"
         )
-    parallel, gpus = (
-        settings.env_runners.tensor_parallel_size,
-        settings.env_runners.num_gpus_per_env_runner,
-    )
+    return problems
+
+
+def _runner_problems(settings: Settings) -> list[str]:
+    problems = []
+    runners = settings.env_runners
+    parallel, gpus = runners.tensor_parallel_size, runners.num_gpus_per_env_runner
     if parallel > 1 and gpus != parallel:
         problems.append(
             f"env_runners.tensor_parallel_size ({parallel}) needs as many GPUs per runner: set "
             f"env_runners.num_gpus_per_env_runner to {parallel} (got {gpus:g})"
         )
-    if settings.env_runners.weight_sync == "collective" and (reason := obstacle(settings)):
+    if runners.weight_sync == "collective" and (reason := obstacle(settings)):
         problems.append(f"env_runners.weight_sync=collective: {reason}; or set it to host")
+    return problems
+
+
+def _evaluation_problems(settings: Settings) -> list[str]:
+    problems = []
+    evaluation = settings.evaluation
     measured = evaluation.evaluation_interval > 0 or evaluation.evaluation_at_start
     if measured and evaluation.tasks is None and evaluation.split is None:
         problems.append(
@@ -163,7 +184,7 @@ def _cross_problems(settings: Settings) -> list[str]:
             f"evaluation.pass_at: pass@{max(evaluation.pass_at)} needs evaluation.samples_per_task "
             f"of at least as many, got {evaluation.samples_per_task}"
         )
-    return problems + _sft_problems(settings)
+    return problems
 
 
 def _sft_problems(settings: Settings) -> list[str]:

@@ -1,9 +1,10 @@
 """C11: seconds of a vLLM weight sync over seconds of copying the same bytes, and its parts.
 
 One engine on this machine takes new weights again and again, as a runner does: copy into shared
-memory, freeze, update, go on. The first sync, through vLLM's reload, is not counted. `memcpy` copies the same tensors, of the type in which they travel,
-into memory that exists already. `per tensor` sends every tensor by a call of its own. Held: at
-most 3 x memcpy + 15 ms, and the single call at least 5 x faster than calls per tensor.
+memory, freeze, update, go on. The first sync, through vLLM's reload, is not counted. `memcpy`
+copies the same tensors, of the type in which they travel, into memory that exists already. `per
+tensor` sends every tensor by a call of its own. Held: at most 3 x memcpy + 15 ms, and the single
+call at least 5 x faster than calls per tensor.
 
     make vllm && .venv-vllm/bin/python -m benchmarks.weight_sync
     .venv-vllm/bin/python -m benchmarks.weight_sync --model models/smollm2-135m-instruct \

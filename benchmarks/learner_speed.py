@@ -329,7 +329,9 @@ def main(given: list[str] | None = None) -> dict[str, Any]:
         else:
             print(f"{name:32s} " + ", ".join(f"{k} {v:.3f}" for k, v in value.items()))
     if options.out:
-        config = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+        config = {
+            k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k != "out"
+        }
         report = {"benchmark": f"learner_{options.comparison}", "config": config}
         write_report(options.out, {**report, "machine": machine(), **result})
     return result

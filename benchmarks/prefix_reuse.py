@@ -61,7 +61,9 @@ def main() -> None:
         measured = asyncio.run(_measure(model, options))
     report = {
         "benchmark": "prefix_reuse",
-        "config": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+        "config": {
+            k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k != "out"
+        },
         "machine": machine(),
         "vllm": installed_version(),
         **measured,

@@ -95,7 +95,11 @@ def main() -> None:
     if options.out:
         report = {
             "benchmark": "reward_speed",
-            "config": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+            "config": {
+                k: str(v) if isinstance(v, Path) else v
+                for k, v in vars(options).items()
+                if k != "out"
+            },
             "machine": machine(),
             "sources": {"paper": cases_from, "graduated": groups_from},
             "rows": [asdict(row) for row in rows],

@@ -81,7 +81,11 @@ def main() -> None:
     if options.out:
         report = {
             "benchmark": "torch_engine",
-            "config": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+            "config": {
+                k: str(v) if isinstance(v, Path) else v
+                for k, v in vars(options).items()
+                if k != "out"
+            },
             "parameters": sum(p.numel() for p in model.parameters()),
             "machine": machine(),
             "prompt_tokens_reused": reused,

@@ -63,7 +63,9 @@ def main() -> None:
         report = asyncio.run(_measure(model, options))
     report = {
         "benchmark": "weight_sync",
-        "config": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+        "config": {
+            k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k != "out"
+        },
         "machine": machine(),
         "vllm": installed_version(),
         **report,

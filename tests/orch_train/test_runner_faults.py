@@ -128,10 +128,13 @@ def test_a_runner_killed_in_the_middle_of_a_step_loses_no_group(runners: Runners
     victim = runners.pool.slots[0].pid
     assert victim is not None
     seen: list[str] = []
+    sent = 0  # to the victim; it may be killed before it has begun with all of them
 
     def on_group(group: Any) -> None:
+        nonlocal sent
         seen.append(group.id)
         if len(seen) == 1:
+            sent = len(runners.pool.slots[0].tasks)
             hold.unlink()
             os.kill(victim, signal.SIGKILL)
 
@@ -142,8 +145,8 @@ def test_a_runner_killed_in_the_middle_of_a_step_loses_no_group(runners: Runners
     assert all(len(g.trajectories) == 2 and g.rewards == [0.0, 1.0] for g in groups)
     held = {g for g, _, pid, _ in _attempts(runners.folder) if int(pid) == victim}
     again = {g for g, _, pid, _ in _attempts(runners.folder) if int(pid) != victim}
-    assert held and held <= again
-    assert runners.counted("num_groups_reissued") == len(held)
+    assert held <= again
+    assert runners.counted("num_groups_reissued") == sent >= max(1, len(held))
     assert runners.counted("num_env_runner_restarts") == 1
 
 

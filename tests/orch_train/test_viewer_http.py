@@ -178,6 +178,8 @@ def test_the_command_prints_one_object_serves_and_ends_on_ctrl_c(run: Path) -> N
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        # A shell starts its background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     told = json.loads(process.stdout.readline())

@@ -216,12 +216,7 @@ class RolloutReader:
         Raises:
             RolloutsUnreadable: no usable database.
         """
-        with self._open() as database:
-            rows = database.execute(
-                f"SELECT {_LISTED}, episode FROM rollouts "
-                "WHERE iteration = ? AND group_id = ? ORDER BY member",
-                (step, group),
-            ).fetchall()
+        rows = self._group(f"{_LISTED}, episode", step, group)
         return [{**_listed(row), "episode": self._json(row, "episode")} for row in rows]
 
     def rewards(self, step: int, group: str) -> list[dict[str, Any]]:
@@ -230,13 +225,15 @@ class RolloutReader:
         Raises:
             RolloutsUnreadable: no usable database.
         """
+        return [_listed(row) for row in self._group(_LISTED, step, group)]
+
+    def _group(self, columns: str, step: int, group: str) -> list[Any]:
         with self._open() as database:
-            rows = database.execute(
-                f"SELECT {_LISTED} FROM rollouts "
+            return database.execute(
+                f"SELECT {columns} FROM rollouts "
                 "WHERE iteration = ? AND group_id = ? ORDER BY member",
                 (step, group),
             ).fetchall()
-        return [_listed(row) for row in rows]
 
     def newest_group(self, task: str) -> tuple[int, str] | None:
         """Step and id of the last group of a task.

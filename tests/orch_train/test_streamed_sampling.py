@@ -59,6 +59,16 @@ def test_every_task_is_trained_once_and_no_token_is_too_old(
     assert set(seen.values()) == {1} and len(seen) == len(LETTERS)
 
 
+def test_stragglers_may_come_as_many_steps_later_as_configured(streamed: GRPOConfig) -> None:
+    with streamed.training(straggler_steps=2).build_algo() as algo:
+        algo.train()
+        _, ahead = algo._sampling.frontier()
+        assert ahead is not None
+        # Admitted in step 0 or 1, one batch ahead of the learner, and two more to come late.
+        assert {group["deadline"] for group in ahead.book["groups"]} <= {0 + 1 + 2, 1 + 1 + 2}
+        assert ahead.book["groups"]
+
+
 def test_groups_are_sampled_while_the_learner_learns(streamed: GRPOConfig) -> None:
     sampled = threading.Event()
 

@@ -171,6 +171,24 @@ def test_a_layer_of_an_unknown_kind_goes_on_with_the_reload(models: Models) -> N
         assert torch.allclose(served, wanted, atol=1e-4)
 
 
+class Deriving(UnquantizedLinearMethod):  # type: ignore[misc]
+    """Serves the weight as it is, beside something that is computed from it."""
+
+    def process_weights_after_loading(self, layer: Any) -> None:
+        layer.total = layer.weight.data.sum()
+
+
+def test_a_layer_that_derives_something_else_goes_on_with_the_reload(models: Models) -> None:
+    model = models.load("untied")
+    norm = model.model.norm
+    norm.quant_method = Deriving()
+    update = models.served(model)
+    for seed in range(3):
+        weights = models.weights("untied", seed)
+        assert update(weights).summary["reloaded"] == ["model.norm"]
+        assert torch.equal(norm.total, weights["model.norm.weight"].sum())
+
+
 def test_a_loader_that_does_more_than_copy_goes_on_with_the_reload(models: Models) -> None:
     model = models.load("untied")
     norm = model.model.norm

@@ -34,10 +34,10 @@ from pathlib import Path
 
 from benchmarks.report import machine, write_report
 from orch_env import Episode, GoldCall, Task, ToolCall, Turn, make_reward, open_cache
-from orch_env.rewards.graduated.gold_view import forget_views
-from orch_env.rewards.graduated.visibility import INDEXES
-from orch_env.rewards.paper import PaperReward
-from orch_env.rewards.paper.cases import ReferenceCase
+from orch_env.rewards.presets.graduated.gold_view import forget_views
+from orch_env.rewards.presets.graduated.visibility import INDEXES
+from orch_env.rewards.presets.paper import PaperReward
+from orch_env.rewards.presets.paper.cases import ReferenceCase
 from orch_env.types import ErrorType, Provenance, ValueRef
 
 CALLS, MEMBERS = 5, 8

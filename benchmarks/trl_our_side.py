@@ -17,7 +17,7 @@ import torch
 from gymnasium.envs.registration import register, registry
 
 from benchmarks.trl_task import LETTERS, Job, prompt, reward, write_steps
-from orch_env.spaces import TextSpace
+from orch_env.env.spaces import TextSpace
 from orch_env.types import Episode, RewardBreakdown, StopReason, Turn
 from orch_train.config import GRPOConfig
 

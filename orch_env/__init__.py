@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from orch_env.cache import open_cache
     from orch_env.env import ToolOrchestrationEnv
     from orch_env.rewards import make_reward
-    from orch_env.tasks import load_tasks, save_tasks
+    from orch_env.tasks.files import load_tasks, save_tasks
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "load_tasks": "orch_env.tasks",
-    "save_tasks": "orch_env.tasks",
+    "load_tasks": "orch_env.tasks.files",
+    "save_tasks": "orch_env.tasks.files",
     "open_cache": "orch_env.cache",
     "make_reward": "orch_env.rewards",
     "ToolOrchestrationEnv": "orch_env.env",
@@ -57,7 +57,7 @@ def _register() -> None:
         register(
             id="orch_env/ToolOrchestration-v0",
             entry_point="orch_env.env:ToolOrchestrationEnv",
-            vector_entry_point="orch_env.vector_env:ToolOrchestrationVectorEnv",
+            vector_entry_point="orch_env.env.vector:ToolOrchestrationVectorEnv",
         )
 
 

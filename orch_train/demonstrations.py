@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from orch_env.formats import get_format
-from orch_env.policies import GoldPolicy
+from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, Task
 from orch_train.chat import ChatRenderer
 from orch_train.mistakes import CorruptionSettings, DemonstrationKind, Mistakes

@@ -2,8 +2,8 @@
 
 Every exploit plays each task once; all rewards score that same episode, as the environment would
 in training. The hard decision: an exploit counts on a task only where its episode *is* worse than
-gold there (see :mod:`orch_env.audit.wrongs`). Gold played backwards on a task whose calls do not
-depend on one another is a fair trajectory, and no reward is blamed for paying it.
+gold there (see :mod:`orch_env.audit.shortfalls`). Gold played backwards on a task whose calls do
+not depend on one another is a fair trajectory, and no reward is blamed for paying it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from orch_env.audit.exploits import EXPLOITS, GOLD, HONEST_HALF, Exploit, Kind
 from orch_env.audit.from_gold import DUPLICATES, budget_of
 from orch_env.audit.plans import Plan
 from orch_env.audit.report import AttackReport, Played
-from orch_env.audit.wrongs import wrongs_of
+from orch_env.audit.shortfalls import wrongs_of
 from orch_env.backends.protocol import ToolBackend
 from orch_env.env import ToolOrchestrationEnv
+from orch_env.env.episode_machine import Limits
 from orch_env.formats import get_format
-from orch_env.replay import turns_of_gold
+from orch_env.replay.play import turns_of_gold
 from orch_env.rewards.protocol import Reward
-from orch_env.running_episode import Limits
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 
 Progress = Callable[[str, int, int], None]

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orch_env.audit.filling import (
+from orch_env.audit.argument_guesses import (
     arguments_by_schema,
     arguments_of_descriptions,
     arguments_of_text,
 )
 from orch_env.audit.plans import Message, Plan
-from orch_env.policies import CLOSING
+from orch_env.replay.policies import CLOSING
 from orch_env.types import Task, ToolCall, ToolSpec, error_of_text
 from orch_env.types.json import JsonObject
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from orch_env.audit.exploits import GOLD, HONEST_HALF, Exploit, Kind
 from orch_env.audit.from_gold import BUDGET
-from orch_env.audit.wrongs import Wrongs
+from orch_env.audit.shortfalls import Wrongs
 from orch_env.types.json import JsonObject
 
 MOST_WITHOUT_KNOWLEDGE = 0.35

@@ -20,7 +20,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from orch_env.backends.validation import ArgumentChecker
+from orch_env.backends.arguments import ArgumentChecker
 from orch_env.cache import ResponseCache
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
 from orch_env.types.json import JsonObject

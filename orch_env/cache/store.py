@@ -24,7 +24,7 @@ from orch_env.cache.catalogue import Catalogue
 from orch_env.cache.header import SCHEMA_VERSION, check_file
 from orch_env.cache.payload import CachedResponse, decode
 from orch_env.cache.reader import FileReader, Reader
-from orch_env.tasks import bundled
+from orch_env.tasks.files import bundled
 from orch_env.types import GoldCall, OrchError, Task, ToolSpec
 from orch_env.types.json import JsonObject
 from orch_env.values import call_key, canonical_text

@@ -225,7 +225,7 @@ def _play(
     env: ComplexFuncBenchEnv, tasks: Sequence[Task], policy: str, seed: int, report: Report
 ) -> list[Mapping[str, Any]]:
     """The last ``info`` of one episode per task."""
-    from orch_env.policies import make_policy
+    from orch_env.replay.policies import make_policy
 
     player = make_policy(policy, seed=seed)
     infos: list[Mapping[str, Any]] = []
@@ -265,7 +265,7 @@ def _evaluate_model(
 
 
 def _write_scores(path: Path, tasks: Sequence[Task], infos: Sequence[Mapping[str, Any]]) -> None:
-    from orch_env.tasks import write_lines
+    from orch_env.tasks.files import write_lines
 
     write_lines(
         (

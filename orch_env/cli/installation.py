@@ -270,7 +270,7 @@ def _browser() -> Check:
 
 def _bundled_world() -> Check:
     from orch_env.cache import open_cache
-    from orch_env.tasks import bundled, load_tasks
+    from orch_env.tasks.files import bundled, load_tasks
     from orch_env.types import OrchError
 
     path = bundled("harbour", "cache")

@@ -111,13 +111,13 @@ def _play(
     max_observation_chars: int | None,
     as_json: bool,
 ) -> int:
-    from orch_env.cli.reward.asked import reward_spec
+    from orch_env.cli.reward.options import reward_spec
     from orch_env.env import ToolOrchestrationEnv
     from orch_env.episodes import write_episodes
-    from orch_env.policies import make_policy
-    from orch_env.replay import replay as play
-    from orch_env.replay import summarise, turns_of_gold
-    from orch_env.sources import load_split
+    from orch_env.replay.play import replay as play
+    from orch_env.replay.play import summarise, turns_of_gold
+    from orch_env.replay.policies import make_policy
+    from orch_env.tasks.selection import load_split
 
     chosen: Sequence[Task] = load_split(tasks, split)[:limit]
     if not chosen:
@@ -155,8 +155,8 @@ def _play(
 
 def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) -> int:
     from orch_env.episodes import read_episodes
-    from orch_env.tasks import load_tasks
-    from orch_env.verification import Divergence, Verifier
+    from orch_env.replay.verify import Divergence, Verifier
+    from orch_env.tasks.files import load_tasks
 
     stored = read_episodes(episodes, check=False)
     named = None if tasks is None else {task.id: task for task in load_tasks(tasks)}
@@ -167,7 +167,7 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
         opened = open_cache(cache)
         verifier = Verifier(ReplayBackend(opened), opened, named)
     else:
-        from orch_env.sources import make_backend
+        from orch_env.backends.open import make_backend
 
         at_hand = list(named.values()) if named else [e.task for e in stored if e.task is not None]
         verifier = Verifier(make_backend(tasks or episodes, None, at_hand), None, named)

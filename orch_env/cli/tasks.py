@@ -57,7 +57,7 @@ def import_(
     from orch_env.cache import open_cache
     from orch_env.cli.progress import progress_bar
     from orch_env.importers import TASK_FORMATS, import_tasks, read_source, read_tools
-    from orch_env.tasks import save_tasks
+    from orch_env.tasks.files import save_tasks
 
     if not Path(out).resolve().parent.is_dir():
         raise OrchError(f"folder of --out {out!r} does not exist")
@@ -115,10 +115,10 @@ def validate(
     to equal values, optional calls that nothing needs and that may be left out, the form of answers
     and final states, and gold replayed to that state, to success and to reward 1.
     """
+    from orch_env.backends.open import make_backend
     from orch_env.cli.progress import progress_bar
     from orch_env.importers.validation import validate_tasks
-    from orch_env.sources import make_backend
-    from orch_env.tasks import load_tasks
+    from orch_env.tasks.files import load_tasks
 
     loaded = load_tasks(file)
     backend = make_backend(file, cache, loaded)
@@ -156,8 +156,8 @@ def split(
     Tasks that make an identical call stay together. An environment takes one side by
     `split="train"` or `split="heldout"`.
     """
-    from orch_env.splits import linked_groups, split_tasks
-    from orch_env.tasks import load_tasks, save_tasks
+    from orch_env.tasks.files import load_tasks, save_tasks
+    from orch_env.tasks.splits import linked_groups, split_tasks
 
     loaded = load_tasks(file)
     there = sorted({str(task.metadata.get("domain")) for task in loaded})
@@ -177,7 +177,7 @@ def split(
 @json_option
 def stats(file: str, as_json: bool) -> None:
     """Count what FILE holds: tasks, calls, tools, domains, sizes, and where values come from."""
-    from orch_env.tasks import load_tasks
+    from orch_env.tasks.files import load_tasks
 
     emit(_stats(load_tasks(file)), as_json=as_json, title=file)
 
@@ -196,7 +196,7 @@ def show(first: str, second: str | None, file: str | None, as_json: bool) -> Non
 
     ID and FILE may stand in either order.
     """
-    from orch_env.tasks import load_tasks
+    from orch_env.tasks.files import load_tasks
 
     task_id, path = _id_and_file(first, second, file)
     loaded = load_tasks(path)
@@ -220,7 +220,7 @@ def _id_and_file(first: str, second: str | None, file: str | None) -> tuple[str,
         return first, file
     if second is None:
         raise OrchError("name the task and its file: orch tasks show ID FILE")
-    from orch_env.tasks import bundled
+    from orch_env.tasks.files import bundled
 
     def is_file(text: str) -> bool:
         return Path(text).is_file() or bundled(text, "tasks") is not None

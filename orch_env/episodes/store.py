@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orch_env.tasks import read_lines, write_lines
+from orch_env.tasks.files import read_lines, write_lines
 from orch_env.types import Episode, OrchError, Task
 from orch_env.types.json import JsonObject
 

@@ -1,6 +1,6 @@
 """Benchmarks as environments, and the numbers that they report."""
 
-from orch_env.evaluation.complexfuncbench import ComplexFuncBenchEnv
-from orch_env.evaluation.summary import summarise
+from orch_env.evaluation.complexfuncbench.environment import ComplexFuncBenchEnv
+from orch_env.evaluation.complexfuncbench.summary import summarise
 
 __all__ = ["ComplexFuncBenchEnv", "summarise"]

@@ -22,7 +22,7 @@ from orch_env.importers.recording import (
     response_text,
 )
 from orch_env.importers.schemas import tool_name, tool_spec
-from orch_env.tasks import read_lines
+from orch_env.tasks.files import read_lines
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.json import Json, JsonObject
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from orch_env.tasks import read_lines
+from orch_env.tasks.files import read_lines
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.json import Json, JsonObject
 

@@ -16,14 +16,14 @@ from dataclasses import replace
 from orch_env.backends.protocol import ToolBackend
 from orch_env.cache import ResponseCache
 from orch_env.env import ToolOrchestrationEnv
+from orch_env.env.episode_machine import Limits, shown_results
 from orch_env.formats import get_format
 from orch_env.importers.goal_checks import check_final_state, check_goals
 from orch_env.importers.recording import parse_response
-from orch_env.policies import GoldPolicy
 from orch_env.provenance.evidence import pieces_of
-from orch_env.replay import replay, turns_of_gold
-from orch_env.rewards.graduated.text_index import TextIndex
-from orch_env.running_episode import Limits, shown_results
+from orch_env.replay.play import replay, turns_of_gold
+from orch_env.replay.policies import GoldPolicy
+from orch_env.rewards.presets.graduated.text_index import TextIndex
 from orch_env.types import OrchError, Provenance, Task, ToolCall, ValueRef
 from orch_env.types.json import Json, JsonObject, resolve
 from orch_env.values import values_equal

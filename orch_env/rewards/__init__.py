@@ -1,7 +1,7 @@
 """Rewards: pure functions of (task, episode). See ``make_reward``."""
 
-from orch_env.rewards.configuration import make_reward
-from orch_env.rewards.presets import PRESETS, Preset
+from orch_env.rewards.build.configuration import make_reward
+from orch_env.rewards.presets.catalogue import PRESETS, Preset
 from orch_env.rewards.protocol import Reward
 
 __all__ = ["PRESETS", "Preset", "Reward", "make_reward"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 
-from orch_env.servers.errors import InvalidArguments, NotFound, ToolRefusal
-from orch_env.servers.server import Access, Server, Tool, World, read, write
-from orch_env.servers.session import ServerSession
-from orch_env.servers.table import Table
+from orch_env.servers.framework.errors import InvalidArguments, NotFound, ToolRefusal
+from orch_env.servers.framework.server import Access, Server, Tool, World, read, write
+from orch_env.servers.framework.session import ServerSession
+from orch_env.servers.framework.table import Table
 from orch_env.types import OrchError
 
 # name -> module:class; a server is imported when a task asks for it.
-SERVERS = {"harbour": "orch_env.servers.harbour:Harbour"}
+SERVERS = {"harbour": "orch_env.servers.domains.harbour:Harbour"}
 
 
 def server_type(name: str) -> type[Server]:

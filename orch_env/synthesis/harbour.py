@@ -21,11 +21,11 @@ from typing import cast
 import click
 
 from orch_env.cache import ResponseCache, open_cache
-from orch_env.servers.harbour import Harbour
-from orch_env.servers.session import ServerSession
+from orch_env.servers.domains.harbour import Harbour
+from orch_env.servers.framework.session import ServerSession
 from orch_env.synthesis.harbour_workflows import WORKFLOWS
 from orch_env.synthesis.workflow import Workflow, run_workflow, shape_of
-from orch_env.tasks import save_tasks
+from orch_env.tasks.files import save_tasks
 from orch_env.types import Task, ToolResult
 from orch_env.types.json import JsonObject
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orch_env.tasks import BUNDLED, bundled
+from orch_env.tasks.files import BUNDLED, bundled
 from orch_env.types import OrchError
 from orch_train.config.groups import Settings
 from orch_train.config.reading import nearest

@@ -21,7 +21,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from orch_env.cli.main import exit_code
-from orch_env.servers.harbour import Harbour
+from orch_env.servers.domains.harbour import Harbour
 from orch_env.synthesis.harbour_workflows import WORKFLOWS
 from orch_env.types import OrchError
 from orch_train.atomic_folder import written_whole

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from orch_env.servers.harbour import CONSONANTS, VOWELS
+from orch_env.servers.domains.harbour import CONSONANTS, VOWELS
 from orch_train.tiny_model.vocabulary import (
     CALL_ARGUMENTS,
     CALL_END,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from orch_env.servers.harbour import CONSONANTS, VOWELS
+from orch_env.servers.domains.harbour import CONSONANTS, VOWELS
 from orch_env.synthesis.workflow import Workflow
 from orch_env.types import ToolSpec
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from orch_env.tasks import bundled, load_tasks
+from orch_env.tasks.files import bundled, load_tasks
 from orch_env.types import OrchError, Task
 from orch_train.viewer.metrics_tail import STEP, MetricsTail
 from orch_train.viewer.rollout_queries import RolloutReader, RolloutsUnreadable

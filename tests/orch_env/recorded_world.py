@@ -9,7 +9,7 @@ from typing import Any
 
 from orch_env.cache import open_cache
 from orch_env.env import ToolOrchestrationEnv
-from orch_env.tasks import save_tasks
+from orch_env.tasks.files import save_tasks
 from orch_env.types import GoldCall, Provenance, Task, ToolCall, ToolSpec, ValueRef
 
 SEARCH = ToolSpec(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orch_env.rewards.account import explain
-from orch_env.rewards.alignment import MAX_WORK, holds_sets
-from orch_env.rewards.arguments import (
+from orch_env.rewards.credit.explanation import explain
+from orch_env.rewards.matching.alignment import MAX_WORK, holds_sets
+from orch_env.rewards.matching.arguments import (
     EQUAL,
     MISSING,
     TYPE,
@@ -21,7 +21,7 @@ from orch_env.rewards.arguments import (
     compare_arguments,
     compare_calls,
 )
-from orch_env.rewards.made_calls import MadeCall
+from orch_env.rewards.matching.calls import MadeCall
 from orch_env.types.json import leaves
 from orch_env.values import SchemaRules, values_equal
 

@@ -13,8 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, RewardBreakdown, ToolCall, Turn, make_reward
-from orch_env.rewards.attribution import GRAIN, attributed, split
-from orch_env.rewards.graduated.verbosity import marginal_costs, verbosity_cost
+from orch_env.rewards.credit.attribution import GRAIN, attributed, split
+from orch_env.rewards.presets.graduated.verbosity import marginal_costs, verbosity_cost
 from orch_env.types import CallAccount, ErrorType
 from tests.orch_env.any_episode import any_world, episodes_of
 from tests.orch_env.reward_world import World, make_world

@@ -16,7 +16,7 @@ import pytest
 
 from orch_env.cache import open_cache
 from orch_env.cli.main import main
-from orch_env.tasks import load_tasks, save_tasks
+from orch_env.tasks.files import load_tasks, save_tasks
 from orch_env.types import GoldCall, Provenance, Task, ValueRef
 from tests.orch_env.importer_samples import conversation, lines, reference_task
 

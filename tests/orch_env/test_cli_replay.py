@@ -11,7 +11,7 @@ import pytest
 
 from orch_env.cli.main import main
 from orch_env.episodes import StoredEpisode, read_episodes, write_episodes
-from orch_env.tasks import load_tasks, save_tasks
+from orch_env.tasks.files import load_tasks, save_tasks
 from orch_env.types import GoldCall, StopReason
 from tests.orch_env.recorded_world import BROKEN, WEATHER_11, ZURICH, build
 

@@ -228,7 +228,7 @@ def scores(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[list[dict[s
 def test_score_takes_tool_schemas_from_the_cache_that_it_is_given(
     capsys: pytest.CaptureFixture[str], episodes: Path
 ) -> None:
-    from orch_env.tasks import bundled
+    from orch_env.tasks.files import bundled
 
     bare, note = scores(capsys, "--reward", "prove", str(episodes))
     assert "give --cache DB" in note

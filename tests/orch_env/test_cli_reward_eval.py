@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orch_env.cli.main import main
-from orch_env.tasks import load_tasks
+from orch_env.tasks.files import load_tasks
 
 CASE = {
     "id": "one",

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from orch_env import GoldCall, OrchError, StopReason, Task, ToolCall, ToolSpec, save_tasks
 from orch_env.cache import open_cache
 from orch_env.evaluation import ComplexFuncBenchEnv, summarise
-from orch_env.evaluation.scorer import GENERIC_FEEDBACK
+from orch_env.evaluation.complexfuncbench.scorer import GENERIC_FEEDBACK
 from orch_env.formats import get_format
-from orch_env.policies import make_policy
+from orch_env.replay.policies import make_policy
 
 FIND = ToolCall("Search_Hotel_Destination", {"query": "Oslo"})
 HOTELS = ToolCall("Search_Hotels", {"dest_id": 8, "search_type": "city"})

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from orch_env import GoldCall, OrchError, Task, ToolCall, ToolSpec
-from orch_env.evaluation.decisions import Decision, ExactValues
-from orch_env.evaluation.expectation import Expectation, golden_calls
-from orch_env.evaluation.scorer import GENERIC_FEEDBACK, EpisodeScorer, FormatError
-from orch_env.evaluation.similarity import pair_up
-from orch_env.evaluation.summary import summarise
+from orch_env.evaluation.complexfuncbench.decisions import Decision, ExactValues
+from orch_env.evaluation.complexfuncbench.expectation import Expectation, golden_calls
+from orch_env.evaluation.complexfuncbench.scorer import GENERIC_FEEDBACK, EpisodeScorer, FormatError
+from orch_env.evaluation.complexfuncbench.similarity import pair_up
+from orch_env.evaluation.complexfuncbench.summary import summarise
 from orch_env.types import ErrorType, Provenance, ValueRef
 
 LOOKUP = ("Search_Hotel_Destination", {"query": "Oslo"})

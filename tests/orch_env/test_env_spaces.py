@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from orch_env.spaces import TextSpace
+from orch_env.env.spaces import TextSpace
 from orch_env.types import OrchError
 from tests.orch_env.recorded_world import BROKEN, WEATHER_7, ZURICH, build
 

@@ -17,12 +17,12 @@ from orch_env.env import ToolOrchestrationEnv
 from orch_env.episodes import StoredEpisode, read_episodes, write_episodes
 from orch_env.episodes.view import episode_html, episode_text
 from orch_env.formats import get_format
+from orch_env.replay.verify import Verifier
 from orch_env.rewards.outcome.state_diff import diff_states
 from orch_env.servers import Server, ServerSession, Table, write
-from orch_env.servers.harbour import Harbour
+from orch_env.servers.domains.harbour import Harbour
 from orch_env.types import Episode, StopReason, Task, ToolCall
 from orch_env.types.json import JsonObject
-from orch_env.verification import Verifier
 from tests.orch_env.recorded_world import build
 
 HARBOUR = Task("t", ({"role": "user", "content": "?"},), servers=("harbour",), seed=0)

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from orch_env import Episode, GoldCall, Task, ToolCall, make_reward
-from orch_env.rewards.arguments import EQUAL, compare_calls
-from orch_env.rewards.graduated.matching import assign
-from orch_env.rewards.graduated.text_index import TextIndex
-from orch_env.rewards.made_calls import MadeCall
+from orch_env.rewards.matching.arguments import EQUAL, compare_calls
+from orch_env.rewards.matching.calls import MadeCall
 from orch_env.rewards.outcome import AnswerRule, read_outcome
+from orch_env.rewards.presets.graduated.matching import assign
+from orch_env.rewards.presets.graduated.text_index import TextIndex
 from orch_env.types import ErrorType
 from orch_env.types.json import Json, leaves, resolve
 from orch_env.values import canonical_text_by_schema, values_equal

@@ -11,10 +11,10 @@ import pytest
 from orch_env import Task, load_tasks, open_cache
 from orch_env.backends.local import LocalBackend
 from orch_env.formats.hermes import HermesFormat
-from orch_env.servers.harbour import Harbour
+from orch_env.servers.domains.harbour import Harbour
 from orch_env.synthesis.harbour import build
 from orch_env.synthesis.harbour_workflows import WORKFLOWS
-from orch_env.tasks import bundled, read_lines
+from orch_env.tasks.files import bundled, read_lines
 from orch_env.types import ErrorType, Provenance, ToolCall
 from orch_env.types.json import resolve
 

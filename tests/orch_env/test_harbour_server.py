@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orch_env.servers import Access, ServerSession
-from orch_env.servers.harbour import Harbour
+from orch_env.servers.domains.harbour import Harbour
 from orch_env.types import ErrorType
 from orch_env.types.json import JsonObject
 

@@ -15,7 +15,7 @@ from orch_env.cache import open_cache
 from orch_env.importers import ImportResult, detect, import_tasks, read_source, read_tools, store
 from orch_env.importers.complexfuncbench import stated_today
 from orch_env.importers.schemas import tool_name, tool_spec
-from orch_env.tasks import load_tasks, read_lines, save_tasks
+from orch_env.tasks.files import load_tasks, read_lines, save_tasks
 from orch_env.types import OrchError, Task, ToolSpec
 from orch_env.types.json import resolve
 from orch_env.values import values_equal

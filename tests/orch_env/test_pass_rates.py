@@ -20,7 +20,7 @@ from orch_env.evaluation.pass_rates import (
     rates_by,
     wilson,
 )
-from orch_env.tasks import load_tasks
+from orch_env.tasks.files import load_tasks
 from orch_env.types import OrchError
 
 counts = st.integers(1, 9).flatmap(

@@ -9,8 +9,8 @@ import pytest
 
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.episodes import digest_of
-from orch_env.policies import CLOSING, Policy, make_policy
-from orch_env.replay import replay, turns_of_gold
+from orch_env.replay.play import replay, turns_of_gold
+from orch_env.replay.policies import CLOSING, Policy, make_policy
 from orch_env.types import Episode, OrchError
 from tests.orch_env.recorded_world import WEATHER_7, ZURICH, build
 

@@ -16,8 +16,9 @@ from orch_env import Episode, GoldCall, OrchError, Task, ToolCall, Turn, make_re
 from orch_env.audit import attack
 from orch_env.audit.audit import audit
 from orch_env.audit.scoring import Scores, centred, correlation, groups_of
+from orch_env.backends.open import make_backend
 from orch_env.rewards.protocol import Reward
-from orch_env.sources import load_split, make_backend
+from orch_env.tasks.selection import load_split
 from orch_env.types import RewardBreakdown
 
 TASK = Task("t", ({"role": "user", "content": "?"},), ("find",), ((GoldCall("find", {"q": "a"}),),))

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, Task, ToolCall, ToolOrchestrationEnv, Turn, make_reward
 from orch_env.formats import get_format
-from orch_env.rewards.paper import PaperReward
-from orch_env.rewards.paper.completion import episode_of_completion
-from orch_env.rewards.presets import PRESETS
+from orch_env.rewards.presets.catalogue import PRESETS
+from orch_env.rewards.presets.paper import PaperReward
+from orch_env.rewards.presets.paper.completion import episode_of_completion
 from orch_env.types import ErrorType, OrchError, RewardBreakdown
 from tests.orch_env.property_tiers import hold
 from tests.orch_env.reward_world import World, make_world, output_of

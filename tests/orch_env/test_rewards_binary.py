@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, Task, ToolCall, ToolSpec, Turn, make_reward
-from orch_env.rewards.binary import COMPONENTS
+from orch_env.rewards.presets.binary import COMPONENTS
 from orch_env.types import ErrorType
 from tests.orch_env.corruptions import Damage, spoilt_turns
 from tests.orch_env.reward_world import World, make_world

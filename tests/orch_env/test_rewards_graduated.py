@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, load_tasks, make_reward
-from orch_env.rewards.graduated.verbosity import verbosity_cost
+from orch_env.rewards.presets.graduated.verbosity import verbosity_cost
 from orch_env.types import ErrorType, Provenance, ValueRef
 from tests.orch_env.corruptions import damages_of, spoilt_turns
 from tests.orch_env.reward_world import World, make_world, output_of
@@ -315,7 +315,7 @@ def test_gold_of_the_reference_cases_scores_one(shared_data: Path) -> None:
 
 def test_gold_of_the_bundled_world_scores_one_in_the_environment() -> None:
     from orch_env import ToolOrchestrationEnv
-    from orch_env.policies import make_policy
+    from orch_env.replay.policies import make_policy
 
     tasks = load_tasks("harbour/heldout")[::8]
     env, policy = ToolOrchestrationEnv("harbour", split="heldout"), make_policy("gold")

@@ -18,7 +18,7 @@ import pytest
 from orch_env.cli.main import main
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.rewards import PRESETS, make_reward
-from orch_env.tasks import load_tasks
+from orch_env.tasks.files import load_tasks
 from orch_env.types import OrchError
 from tests.orch_env.recorded_world import build
 

@@ -19,7 +19,7 @@ from orch_env.formats import get_format
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
 from orch_env.rewards.outcome.state_diff import COLLATERAL, MISSING, WRONG
 from orch_env.servers import ServerSession
-from orch_env.servers.harbour import Harbour
+from orch_env.servers.domains.harbour import Harbour
 from orch_env.types.json import Json
 
 WORLD = ServerSession(Harbour, 0).server

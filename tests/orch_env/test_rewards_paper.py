@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from orch_env import Episode, OrchError, ToolCall, Turn, make_reward
-from orch_env.rewards.paper import PaperReward
-from orch_env.rewards.paper.bfcl_check import accepts
-from orch_env.rewards.paper.cases import ReferenceCase
-from orch_env.rewards.paper.completion import episode_of_completion, read_completion
-from orch_env.rewards.paper.reward import matched_steps
-from orch_env.rewards.weights import Weights
+from orch_env.rewards.presets.paper import PaperReward
+from orch_env.rewards.presets.paper.bfcl_check import accepts
+from orch_env.rewards.presets.paper.cases import ReferenceCase
+from orch_env.rewards.presets.paper.completion import episode_of_completion, read_completion
+from orch_env.rewards.presets.paper.reward import matched_steps
+from orch_env.rewards.presets.weights import Weights
 
 SUCCESS = {"status": True, "data": 1}
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, make_reward
-from orch_env.rewards.prove import COMPONENTS
+from orch_env.rewards.presets.prove import COMPONENTS
 from orch_env.types import ErrorType, OrchError, Provenance, RewardBreakdown, ToolSpec, ValueRef
 from tests.orch_env.reward_world import World
 from tests.orch_env.reward_worlds import worlds

@@ -14,12 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env.env import ToolOrchestrationEnv
+from orch_env.env.vector import ToolOrchestrationVectorEnv
 from orch_env.formats import get_format
-from orch_env.policies import GoldPolicy
+from orch_env.replay.policies import GoldPolicy
 from orch_env.rewards import make_reward
-from orch_env.rewards.schedule import Schedule, ScheduledReward, breakpoints, scheduled_weights
+from orch_env.rewards.build.schedule import (
+    Schedule,
+    ScheduledReward,
+    breakpoints,
+    scheduled_weights,
+)
 from orch_env.types import GoldCall, OrchError
-from orch_env.vector_env import ToolOrchestrationVectorEnv
 from tests.orch_env.reward_world import World, make_world, output_of
 
 FROM_ATOMIC_TO_ORCHESTRATION = {

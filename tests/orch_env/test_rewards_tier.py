@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, make_reward
-from orch_env.rewards.tier import COMPONENTS
+from orch_env.rewards.presets.tier import COMPONENTS
 from orch_env.types import ErrorType, OrchError, RewardBreakdown, ToolSpec
 from orch_env.types.json import Json
 from tests.orch_env.reward_world import World

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orch_env import Task, ToolCall, Turn
-from orch_env.rewards.made_calls import made_calls
-from orch_env.rewards.schema_check import CallFaults, Candidates, schema_faults, type_fits
+from orch_env.rewards.matching.calls import made_calls
+from orch_env.rewards.presets.schema_check import CallFaults, Candidates, schema_faults, type_fits
 from orch_env.types import Episode, ErrorType, ToolSpec
 
 VALUES: dict[str, Any] = {

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env.servers import NotFound, Server, ServerSession, Table, ToolRefusal, read, write
-from orch_env.servers.arguments import Pattern, Range, problem_with, schema_of
-from orch_env.servers.records import from_json, to_json
+from orch_env.servers.framework.arguments import Pattern, Range, problem_with, schema_of
+from orch_env.servers.framework.records import from_json, to_json
 from orch_env.types import ErrorType, OrchError
 from orch_env.types.json import JsonObject
 

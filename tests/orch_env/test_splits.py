@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orch_env.cli.main import main
-from orch_env.splits import linked_groups, split_tasks
-from orch_env.tasks import load_tasks
+from orch_env.tasks.files import load_tasks
+from orch_env.tasks.splits import linked_groups, split_tasks
 from orch_env.types import GoldCall, OrchError, Task
 from orch_env.values import call_key
 

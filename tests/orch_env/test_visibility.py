@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, ToolCall, Turn
-from orch_env.rewards.graduated.gold_view import MAX_VIEWS, forget_views, gold_view
-from orch_env.rewards.graduated.text_index import IndexCache, TextIndex
-from orch_env.rewards.graduated.visibility import Visibility
-from orch_env.rewards.made_calls import MadeCall
+from orch_env.rewards.matching.calls import MadeCall
+from orch_env.rewards.presets.graduated.gold_view import MAX_VIEWS, forget_views, gold_view
+from orch_env.rewards.presets.graduated.text_index import IndexCache, TextIndex
+from orch_env.rewards.presets.graduated.visibility import Visibility
 from orch_env.types import ErrorType, GoldCall, Task
 
 CALL = ToolCall("find")

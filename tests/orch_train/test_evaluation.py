@@ -14,7 +14,7 @@ import pytest
 import orch_env  # noqa: F401 - registers the environment
 from orch_env.evaluation import ComplexFuncBenchEnv
 from orch_env.formats import get_format
-from orch_env.policies import GoldPolicy
+from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, StopReason, Task
 from orch_train import GRPOConfig
 from orch_train.chat import make_chat

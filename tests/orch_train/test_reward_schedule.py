@@ -14,7 +14,7 @@ from gymnasium.envs.registration import register, registry
 from orch_env.cli.main import main
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
-from orch_env.policies import GoldPolicy
+from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, Task
 from orch_train import GRPO, GRPOConfig
 from orch_train.algorithms.batch_sampler import BatchSampler

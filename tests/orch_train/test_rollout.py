@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
-from orch_env.policies import GoldPolicy
+from orch_env.replay.policies import GoldPolicy
 from orch_env.types import ErrorType, OrchError, StopReason, Task
 from orch_train.chat import ChatRenderer
 from orch_train.engines.protocol import EngineError, RolloutEngine, SamplingParams, TokenOutput

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orch_env.backends.validation import ArgumentChecker
+from orch_env.backends.arguments import ArgumentChecker
 from orch_env.types import Episode, ErrorType, ToolCall, ToolSpec, Turn
 from orch_train.metrics import rollout_metrics
 from orch_train.tool_metrics import (

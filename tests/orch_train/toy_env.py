@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import register, registry
 
-from orch_env.spaces import TextSpace
+from orch_env.env.spaces import TextSpace
 from orch_env.types import Episode, OrchError, RewardBreakdown, StopReason, Turn
 
 ENV_ID = "tests.orch_train.toy_env:orch_test/Letters-v0"

@@ -70,9 +70,10 @@ def attack(
     """
     from orch_env.audit import attack as run_attack
     from orch_env.audit import figures
+    from orch_env.backends.open import make_backend
     from orch_env.cli.progress import progress_bar
-    from orch_env.cli.reward.asked import rewards_asked
-    from orch_env.sources import load_split, make_backend
+    from orch_env.cli.reward.options import rewards_asked
+    from orch_env.tasks.selection import load_split
 
     if figure is not None:
         figures.require_matplotlib()
@@ -96,7 +97,7 @@ def attack(
 
 
 def _write(report: AttackReport, path: Path) -> None:
-    from orch_env.tasks import write_lines
+    from orch_env.tasks.files import write_lines
 
     text = json.dumps(report.to_dict(), indent=1, ensure_ascii=True, allow_nan=False)
     write_lines([text], path)

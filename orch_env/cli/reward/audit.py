@@ -58,7 +58,7 @@ def audit(file: Path, word: str, tasks: str | None, cache: str | None, as_json: 
     suite moves it. Warnings say in words what could hurt training.
     """
     from orch_env.audit.audit import audit as run_audit
-    from orch_env.cli.reward.asked import ALL, TaskFinder, played_episodes, rewards_asked
+    from orch_env.cli.reward.options import ALL, TaskFinder, played_episodes, rewards_asked
 
     if word == ALL:
         raise OrchError("orch reward audit looks at one reward; `compare` takes several")
@@ -83,8 +83,9 @@ def audit(file: Path, word: str, tasks: str | None, cache: str | None, as_json: 
 
 def _attacked(tasks: str, cache: str | None, label: str, reward: Reward) -> AttackReport:
     from orch_env.audit import attack
+    from orch_env.backends.open import make_backend
     from orch_env.cli.progress import progress_bar
-    from orch_env.sources import load_split, make_backend
+    from orch_env.tasks.selection import load_split
 
     loaded = load_split(tasks)
     backend = make_backend(tasks, cache, loaded)

@@ -1,7 +1,7 @@
 """``orch reward list`` and ``orch reward show``: what rewards there are, and what they are made of.
 
 The hard decision: nothing is written here about any reward; all of it is read from the catalogue
-(:mod:`orch_env.rewards.presets`), which tests hold against what the rewards really report.
+(:mod:`orch_env.rewards.presets.catalogue`), which tests hold against what the rewards report.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def show(name: str, as_json: bool) -> None:
       orch reward show graduated --json
     """
     from orch_env.rewards import PRESETS
-    from orch_env.rewards.presets import nearest
+    from orch_env.rewards.presets.catalogue import nearest
 
     known = [*PRESETS, "mix"]
     if name not in known:
@@ -124,7 +124,7 @@ def _whole(name: str, preset: Preset) -> dict[str, Any]:
 
 
 def _mix() -> dict[str, Any]:
-    from orch_env.rewards.mix import EXAMPLE
+    from orch_env.rewards.build.mix import EXAMPLE
 
     scheduled = {**EXAMPLE["components"], "my_rewards:politeness": [[0, 0.2], [100, 0.0]]}
     return {

@@ -54,7 +54,7 @@ def compare(
     """Score the same episodes with several rewards, and show how alike they rank them."""
     from orch_env.audit import figures
     from orch_env.audit.compare import compare as run_compare
-    from orch_env.cli.reward.asked import TaskFinder, played_episodes, rewards_asked
+    from orch_env.cli.reward.options import TaskFinder, played_episodes, rewards_asked
 
     if figure is not None:
         figures.require_matplotlib()

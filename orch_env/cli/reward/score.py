@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orch_env.cli.output import say
-from orch_env.cli.reward.asked import TaskFinder, reward_spec
+from orch_env.cli.reward.options import TaskFinder, reward_spec
 from orch_env.types import OrchError, RewardBreakdown
 
 if TYPE_CHECKING:
-    from orch_env.rewards.paper.cases import ReferenceCase
+    from orch_env.rewards.presets.paper.cases import ReferenceCase
     from orch_env.rewards.protocol import Reward
 
 
@@ -71,7 +71,7 @@ def score(
       orch reward score --reward graduated --weights '{"atomic": 1, "orchestration": 0}' \
           --tasks harbour episodes.jsonl
     """
-    from orch_env.tasks import read_records
+    from orch_env.tasks.files import read_records
 
     finder = TaskFinder(tasks_file, cache)
     scorer = LineScorer(reward_spec(name, weights), finder)
@@ -113,7 +113,7 @@ class LineScorer:
         Raises:
             OrchError: it has neither layout, or its task is not known.
         """
-        from orch_env.rewards.paper.cases import ReferenceCase
+        from orch_env.rewards.presets.paper.cases import ReferenceCase
 
         if ReferenceCase.is_one(data):
             case = ReferenceCase.from_dict(data)
@@ -135,8 +135,8 @@ class LineScorer:
         )
 
     def _score_case(self, case: ReferenceCase) -> RewardBreakdown:
-        from orch_env.rewards.paper import PaperReward
-        from orch_env.rewards.paper.completion import episode_of_completion
+        from orch_env.rewards.presets.paper import PaperReward
+        from orch_env.rewards.presets.paper.completion import episode_of_completion
 
         reward = self._reward_for(case)
         if isinstance(reward, PaperReward):

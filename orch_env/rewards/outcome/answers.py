@@ -15,8 +15,8 @@ from enum import StrEnum
 from numbers import Real
 from typing import Any
 
+from orch_env.rewards.build.user_function import load_function, told
 from orch_env.rewards.outcome.answer_text import item_sets, normalised, numbers_in
-from orch_env.rewards.user_function import load_function, told
 from orch_env.types import OrchError, Task
 from orch_env.types.json import Json
 from orch_env.values import values_equal

@@ -13,7 +13,7 @@ import pytest
 
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
-from orch_env.policies import GoldPolicy
+from orch_env.replay.policies import GoldPolicy
 from orch_train.chat import ChatRenderer
 from orch_train.engines.vllm import adapter
 from orch_train.model_files import load_tokenizer

@@ -1,0 +1,47 @@
+"""From plain names and paths to a backend that answers the tasks' calls.
+
+A recording wins over a server: where a cache is named (or bundled with the data set) calls are
+answered from it; tasks that name servers run on those only when there is no cache.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from orch_env.backends.protocol import ToolBackend
+from orch_env.tasks.files import bundled
+from orch_env.types import OrchError, Task
+
+
+def make_backend(
+    tasks: str | os.PathLike[str], cache: str | os.PathLike[str] | None, loaded: Sequence[Task]
+) -> ToolBackend:
+    """Open what answers the calls of these tasks.
+
+    Args:
+        tasks: the path or name that the tasks were loaded from.
+        cache: path or URL of a response cache, ``None`` for the bundled one or the tasks' servers.
+        loaded: the tasks.
+
+    Raises:
+        OrchError: the cache is missing or damaged, or nothing could answer.
+    """
+    name = os.fspath(tasks)
+    source = cache
+    if source is None and not Path(name).exists():
+        source = bundled(name, "cache")
+    if source is not None:
+        from orch_env.backends.replay import ReplayBackend
+        from orch_env.cache import open_cache
+
+        return ReplayBackend(open_cache(source))
+    if loaded and all(task.servers for task in loaded):
+        from orch_env.backends.local import LocalBackend
+
+        return LocalBackend()
+    raise OrchError(
+        f"nothing answers the tool calls of {name!r}: give a response cache (cache=...); only "
+        "tasks that all name servers run without one"
+    )

@@ -1,0 +1,179 @@
+"""What the subcommands of ``orch reward`` share: rewards as the user names them, and their tasks.
+
+The hard decision: an episode's task is never completed from what its own line names. Whole tool
+specs come from a catalogue that the user names; without one, rewards see what the line holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orch_env.types import OrchError, Task
+
+if TYPE_CHECKING:
+    from orch_env.backends.protocol import ToolBackend
+    from orch_env.episodes import StoredEpisode
+    from orch_env.rewards.protocol import Reward
+    from orch_env.types import Episode
+
+ALL = "all"
+
+
+def reward_spec(text: str, weights: str | None = None) -> dict[str, Any]:
+    """A reward's configuration from the command line's words.
+
+    Args:
+        text: a name, or a JSON object ``{name, options}``.
+        weights: JSON object of weights, ``None`` if the user gave none.
+
+    Raises:
+        OrchError: what looks like JSON is none.
+    """
+    spec: dict[str, Any] = {"name": text}
+    if text.lstrip().startswith("{"):
+        spec = json_object(text, "--reward")
+    if weights is not None:
+        spec["weights"] = json_object(weights, "--weights")
+    return spec
+
+
+def json_object(text: str, option: str) -> dict[str, Any]:
+    """Read an option's JSON object.
+
+    Raises:
+        OrchError: it is none.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise OrchError(f"{option} is not JSON ({problem}): {text!r}") from problem
+    if not isinstance(value, dict):
+        raise OrchError(f"{option} must be a JSON object, got {text!r}")
+    return value
+
+
+def rewards_asked(words: Iterable[str]) -> dict[str, Reward]:
+    """Label -> reward, for every ``--reward`` in order; ``all`` stands for every preset.
+
+    A reward that is written as JSON is labelled with its name, and with a number behind it where
+    the name was used before.
+
+    Raises:
+        OrchError: an unknown reward or a bad option, or the same reward twice.
+    """
+    from orch_env.rewards import PRESETS, make_reward
+
+    asked: dict[str, Reward] = {}
+    written: set[str] = set()
+    for word in words:
+        for text in PRESETS if word == ALL else (word,):
+            if text in written:
+                raise OrchError(f"--reward {text} is given twice")
+            written.add(text)
+            spec = reward_spec(text)
+            made = make_reward(spec)
+            label = str(spec["name"])
+            number = 2
+            while label in asked:
+                label, number = f"{spec['name']} {number}", number + 1
+            asked[label] = made
+    return asked
+
+
+class TaskFinder:
+    """Finds the task of a stored episode, with whole tool specs where a catalogue is at hand.
+
+    Args:
+        tasks: a task file or bundled data set that takes the place of the lines' own tasks.
+        cache: the response cache whose catalogue has the tools; a bundled data set has its own.
+
+    Raises:
+        OrchError: a file is missing or damaged.
+    """
+
+    def __init__(self, tasks: str | None, cache: str | None) -> None:
+        from orch_env.tasks.files import load_tasks
+
+        self._tasks: Mapping[str, Task] | None = (
+            None if tasks is None else {task.id: task for task in load_tasks(tasks)}
+        )
+        self._catalogue = _catalogue(tasks, cache)
+        self._names_only = False
+
+    @property
+    def note(self) -> str | None:
+        """What a person should know about the tasks found so far, one line."""
+        if not self._names_only:
+            return None
+        return (
+            "the tasks name their tools without schemas, so rewards see none and may score "
+            "otherwise than the environment did: give --cache DB, or --tasks with bundled data"
+        )
+
+    def task_of(self, stored: StoredEpisode) -> Task:
+        """The task as ``--tasks`` has it, else as the line itself does.
+
+        Raises:
+            OrchError: neither has it, or the catalogue does not have one of its tools.
+        """
+        task = self._named(stored)
+        if not any(isinstance(tool, str) for tool in task.tools):
+            return task
+        if self._catalogue is None:
+            self._names_only = True
+            return task
+        return task.with_tools(self._catalogue.tools(task))
+
+    def _named(self, stored: StoredEpisode) -> Task:
+        task_id = stored.episode.task_id
+        if self._tasks is None:
+            if stored.task is None:
+                raise OrchError("this episode does not hold its task: name it with --tasks FILE")
+            return stored.task
+        task = self._tasks.get(task_id)
+        if task is None:
+            raise OrchError(f"task {task_id!r} is not among the {len(self._tasks)} tasks")
+        return task
+
+
+def _catalogue(tasks: str | None, cache: str | None) -> ToolBackend | None:
+    from orch_env.tasks.files import bundled
+
+    source: str | Path | None = cache
+    if source is None and tasks is not None and not Path(tasks).exists():
+        source = bundled(tasks, "cache")
+    if source is None:
+        return None
+    from orch_env.backends.replay import ReplayBackend
+    from orch_env.cache import open_cache
+
+    return ReplayBackend(open_cache(source))
+
+
+def played_episodes(file: Path, finder: TaskFinder) -> list[tuple[Task, Episode]]:
+    """The episodes of a file with their tasks.
+
+    Raises:
+        OrchError: the file is missing, a line is no episode, or its task is not known; the message
+            has the line.
+    """
+    from orch_env.episodes import StoredEpisode
+    from orch_env.tasks.files import read_records
+
+    played: list[tuple[Task, Episode]] = []
+    for number, data in read_records(file):
+        try:
+            if "turns" not in data:
+                raise OrchError("this is no stored episode {task_id, turns, ...}")
+            stored = StoredEpisode.from_dict(data)
+            if not stored.intact:
+                raise OrchError(
+                    f"episode of task {stored.episode.task_id!r} was changed after it was stored"
+                )
+            played.append((finder.task_of(stored), stored.episode))
+        except OrchError as problem:
+            raise OrchError(f"{file}: line {number}: {problem}") from problem
+    return played

@@ -1,0 +1,1 @@
+"""Scripted policies, playing them over tasks, and checking that stored episodes happen again."""

@@ -1,0 +1,216 @@
+"""Scripted policies: what stands in for a model in tests, baselines and data checks.
+
+A policy hears a task and then turns observations into actions, like a model would. The hard
+decision: a policy of this module is a pure function of (task, seed, what it saw), so that every
+replay of it can be verified.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from orch_env.formats import CallFormat, get_format
+from orch_env.tasks.files import read_lines
+from orch_env.types import OrchError, Task, ToolCall
+from orch_env.types.json import Json
+
+CLOSING = "Done: this is everything you asked for."
+"""What the policies answer with where a task has no gold answer."""
+
+NAMES = ("gold", "noop", "random")
+
+
+class Policy(Protocol):
+    """Plays one episode at a time."""
+
+    def start(self, task: Task) -> None:
+        """A new episode of this task begins."""
+        ...
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """The next assistant message, after what ``reset`` or ``step`` returned."""
+        ...
+
+
+class GoldPolicy:
+    """Makes the gold calls, one message per step, then answers each user turn."""
+
+    def __init__(self, call_format: CallFormat) -> None:
+        self._format = call_format
+        self._actions: list[str] = []
+
+    def start(self, task: Task) -> None:
+        """Write down the messages of this task, the last one first."""
+        steps = [
+            self._format.render_calls([ToolCall(c.name, c.arguments) for c in step])
+            for step in task.gold
+            if step
+        ]
+        answers = [CLOSING] * len(task.followups) + [_answer_text(task.answer)]
+        self._actions = [*steps, *answers][::-1]
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """The next gold message."""
+        return self._actions.pop() if self._actions else CLOSING
+
+
+class NoopPolicy:
+    """Answers at once, without a call."""
+
+    def start(self, task: Task) -> None:
+        """Nothing to prepare."""
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """The closing sentence."""
+        return CLOSING
+
+
+class RandomPolicy:
+    """Calls offered tools at random, with arguments that fit their schemas.
+
+    Strings are taken from the schema's ``enum``, or from words and values seen so far, so that
+    some calls succeed; after each message the policy answers with probability 1/4.
+
+    Args:
+        call_format: how to write calls.
+        seed: with the task's id it determines everything.
+    """
+
+    def __init__(self, call_format: CallFormat, seed: int = 0) -> None:
+        self._format = call_format
+        self._seed = seed
+        self._random = random.Random(seed)
+        self._tools: list[dict[str, Any]] = []
+        self._seen: list[str] = []
+
+    def start(self, task: Task) -> None:
+        """Forget the last episode."""
+        # A str seed goes through SHA-512, so that it is the same on every machine.
+        self._random = random.Random(f"{self._seed}\x1f{task.id}")
+        self._tools = []
+        self._seen = []
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """One to three random calls, or the closing sentence."""
+        self._tools = [tool["function"] for tool in info.get("tools", ())] or self._tools
+        found = re.findall(r'"([^"\\\n]{1,60})"|(\w[\w.-]{0,59})', observation[:20_000])
+        self._seen = [*self._seen, *(quoted or word for quoted, word in found)][-5_000:]
+        started = "tools" not in info
+        if not self._tools or (started and self._random.random() < 0.25):
+            return CLOSING
+        picked = self._random.choices(self._tools, k=self._random.choice((1, 1, 2, 3)))
+        return self._format.render_calls(
+            [ToolCall(tool["name"], self._arguments(tool["parameters"])) for tool in picked]
+        )
+
+    def _arguments(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        required = set(schema.get("required") or ())
+        return {
+            name: self._value(part, depth=0)
+            for name, part in (schema.get("properties") or {}).items()
+            if name in required or self._random.random() < 0.3
+        }
+
+    def _value(self, schema: Any, depth: int) -> Json:
+        if not isinstance(schema, Mapping) or depth > 8:
+            return None
+        if isinstance(schema.get("enum"), Sequence) and schema["enum"]:
+            return self._random.choice(schema["enum"])
+        kind = schema.get("type", "string")
+        if isinstance(kind, list):
+            kind = self._random.choice(kind) if kind else "string"
+        if kind == "integer":
+            return self._random.randint(0, 9)
+        if kind in ("number", "float"):
+            return self._random.randint(0, 90) / 10
+        if kind == "boolean":
+            return self._random.random() < 0.5
+        if kind == "array":
+            count = self._random.randint(1, 2)
+            return [self._value(schema.get("items") or {}, depth + 1) for _ in range(count)]
+        if kind in ("object", "dict"):
+            parts = schema.get("properties") or {}
+            return {name: self._value(part, depth + 1) for name, part in parts.items()}
+        return self._random.choice(self._seen) if self._seen else ""
+
+
+class FilePolicy:
+    """Plays back written actions; when a task's actions run out, or it has none, answers.
+
+    Args:
+        path: JSON Lines of ``{task_id, actions: [text, ...]}``, plain or gzipped.
+
+    Raises:
+        OrchError: the file is missing, or a line is not of that form.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._actions: dict[str, list[str]] = {}
+        self._left: list[str] = []
+        for number, line in enumerate(read_lines(Path(path)), start=1):
+            if not line.strip():
+                continue
+            where = f"{os.fspath(path)}: line {number}"
+            try:
+                data = json.loads(line)
+            except (ValueError, RecursionError) as problem:
+                raise OrchError(f"{where} is not JSON ({problem})") from problem
+            task_id = data.get("task_id") if isinstance(data, dict) else None
+            actions = data.get("actions") if isinstance(data, dict) else None
+            if (
+                not isinstance(task_id, str)
+                or not isinstance(actions, list)
+                or not all(isinstance(a, str) for a in actions)
+            ):
+                raise OrchError(f'{where} must be {{"task_id": text, "actions": [text, ...]}}')
+            if task_id in self._actions:
+                raise OrchError(f"{where}: task {task_id!r} has actions on an earlier line")
+            self._actions[task_id] = actions
+
+    def start(self, task: Task) -> None:
+        """Find the task's actions."""
+        self._left = self._actions.get(task.id, [])[::-1]
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """The next written action."""
+        return self._left.pop() if self._left else CLOSING
+
+
+def make_policy(
+    name_or_path: str | os.PathLike[str], *, call_format: str = "hermes", seed: int = 0
+) -> Policy:
+    """Build a policy.
+
+    Args:
+        name_or_path: ``gold``, ``noop``, ``random``, or the path of a file of actions.
+        call_format: how the policy writes its calls.
+        seed: seed of the random policy.
+
+    Raises:
+        OrchError: neither a name nor a file, or the file is broken.
+    """
+    name = os.fspath(name_or_path)
+    written = get_format(call_format)
+    if name == "gold":
+        return GoldPolicy(written)
+    if name == "noop":
+        return NoopPolicy()
+    if name == "random":
+        return RandomPolicy(written, seed)
+    if not Path(name).exists():
+        raise OrchError(
+            f"policy {name!r} is none of {', '.join(NAMES)} and no such file of actions exists"
+        )
+    return FilePolicy(name)
+
+
+def _answer_text(answer: Json) -> str:
+    if answer is None:
+        return CLOSING
+    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)

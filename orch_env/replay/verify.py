@@ -1,0 +1,218 @@
+"""Do stored episodes still happen the same way? Re-run their actions and compare every byte.
+
+Where the task is at hand (stored with the episode, or given) the whole episode is run again:
+calls, results, observations, end. Without it, what can be checked is checked: each action still
+reads as the stored calls, each successful call has the stored text among its recordings, each
+failed one shows an error of the documented shape, and the observation is made of these results.
+
+An episode that was stored with the state it left must leave the same one; one stored without it
+(by tools that hold none, or before states were stored) is not asked for it.
+
+The hard decision: the stored digest is compared last, so that a change is reported at the turn
+where it shows; a change that no re-run can show (blanks in an action, say) is reported without
+a turn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from orch_env.backends.protocol import ToolBackend
+from orch_env.env.episode_machine import Limits, RunningEpisode, shown_results
+from orch_env.episodes import StoredEpisode
+from orch_env.formats import CallFormat, get_format
+from orch_env.types import ErrorType, OrchError, StopReason, Task, Turn, error_of_text
+from orch_env.types.json import Json, JsonObject
+
+if TYPE_CHECKING:
+    from orch_env.cache import ResponseCache
+
+_EXTERNAL = (StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED, StopReason.INFRASTRUCTURE)
+_WINDOW = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first difference found.
+
+    Attributes:
+        task_id: the episode's task.
+        turn: index of the turn, ``None`` if it shows in no single turn.
+        expected: what the file says (texts: the part around the first difference).
+        got: what happened now.
+    """
+
+    task_id: str
+    turn: int | None
+    expected: Json
+    got: Json
+
+    def to_dict(self) -> JsonObject:
+        """The JSON form of INTERFACE."""
+        return {
+            "task_id": self.task_id,
+            "turn": self.turn,
+            "expected": self.expected,
+            "got": self.got,
+        }
+
+
+class Verifier:
+    """Checks episodes one by one.
+
+    Args:
+        backend: what answered, or should answer, the calls.
+        cache: the cache behind it, for episodes without a task; ``None`` if there is none.
+        tasks: tasks by id that take the place of those stored with the episodes.
+
+    Raises:
+        OrchError: (from :meth:`check`) the episode cannot be checked with what is at hand.
+    """
+
+    def __init__(
+        self,
+        backend: ToolBackend,
+        cache: ResponseCache | None = None,
+        tasks: Mapping[str, Task] | None = None,
+    ) -> None:
+        self._backend = backend
+        self._cache = cache
+        self._tasks = tasks
+
+    def check(self, stored: StoredEpisode) -> Divergence | None:
+        """Compare one episode with what happens now; ``None`` if nothing differs."""
+        episode = stored.episode
+        task = stored.task
+        if self._tasks is not None:
+            task = self._tasks.get(episode.task_id)
+            if task is None:
+                raise OrchError(f"the tasks file has no task {episode.task_id!r}")
+        call_format, limits = _settings(stored)
+        if task is not None:
+            found = self._run_again(stored, task, call_format, limits)
+        else:
+            found = self._look_up(stored, call_format, limits)
+        if found is None and not stored.intact:
+            found = Divergence(episode.task_id, None, stored.digest, episode.digest)
+        return found
+
+    def _run_again(
+        self, stored: StoredEpisode, task: Task, call_format: CallFormat, limits: Limits
+    ) -> Divergence | None:
+        episode = stored.episode
+        seed = episode.seed or 0
+        running = RunningEpisode(
+            task, self._backend.open(task, seed=seed), call_format, limits, seed
+        )
+        try:
+            for index, expected in enumerate(episode.turns):
+                if running.stop_reason is not None:
+                    return Divergence(
+                        task.id, index, expected.action, f"ended: {running.stop_reason.value}"
+                    )
+                last = index == len(episode.turns) - 1
+                if last and episode.stop_reason in _EXTERNAL and not expected.observation:
+                    running.stop(episode.stop_reason, expected.action)
+                else:
+                    running.step(expected.action)
+                difference = _difference(expected, running.turns[-1])
+                if difference is not None:
+                    return Divergence(task.id, index, *difference)
+            if running.stop_reason is None and episode.stop_reason in _EXTERNAL:
+                running.stop(episode.stop_reason)
+            state = running.episode().state
+        finally:
+            running.close()
+        end = {"final": episode.final, "stop_reason": episode.stop_reason}
+        now = {"final": running.final, "stop_reason": running.stop_reason}
+        if end != now:
+            return Divergence(task.id, len(episode.turns) - 1, end, now)
+        if episode.state is not None and _plain(episode.state) != _plain(state):
+            return Divergence(task.id, None, *windows(_plain(episode.state), _plain(state)))
+        return None
+
+    def _look_up(
+        self, stored: StoredEpisode, call_format: CallFormat, limits: Limits
+    ) -> Divergence | None:
+        episode = stored.episode
+        if self._cache is None:
+            raise OrchError(
+                f"episode of task {episode.task_id!r} is stored without its task: give a cache "
+                "(--cache) or the tasks (--tasks)"
+            )
+        for index, turn in enumerate(episode.turns):
+            difference = self._turn_difference(turn, call_format, limits)
+            if difference is not None:
+                return Divergence(episode.task_id, index, *difference)
+        if episode.state is not None:  # a cache holds no state
+            return Divergence(episode.task_id, None, _plain(episode.state)[:_WINDOW], None)
+        return None
+
+    def _turn_difference(
+        self, turn: Turn, call_format: CallFormat, limits: Limits
+    ) -> tuple[Json, Json] | None:
+        read = call_format.parse(turn.action).calls
+        stored_calls = [[c.name, c.arguments] for c in turn.calls]
+        made = [[c.name, c.arguments] for c in read]
+        if made != stored_calls or len(turn.results) != len(turn.calls):
+            return stored_calls, made
+        assert self._cache is not None
+        for call, text in zip(turn.calls, turn.results, strict=True):
+            if call.error not in (None, ErrorType.TOOL_ERROR):
+                if error_of_text(text) is not call.error:
+                    return call.error.value, text[:_WINDOW]
+                continue
+            recorded = [r.text for r in self._cache.variants(call.name, call.arguments)]
+            if text not in recorded:
+                now = recorded[0] if recorded else f"no recording of {call.name}"
+                return windows(text, now)
+        if turn.calls and turn.observation:
+            observation = call_format.render_results(shown_results(turn.results, limits))
+            if observation != turn.observation:
+                return windows(turn.observation, observation)
+        return None
+
+
+def verify(verifier: Verifier, episodes: Iterable[StoredEpisode]) -> Divergence | None:
+    """The first divergence among episodes, ``None`` if all happen again as stored."""
+    return next((d for e in episodes if (d := verifier.check(e)) is not None), None)
+
+
+def _settings(stored: StoredEpisode) -> tuple[CallFormat, Limits]:
+    settings = stored.settings
+    known = {f.name for f in fields(Limits)}
+    limits = Limits(**{k: v for k, v in settings.items() if k in known})
+    return get_format(str(settings.get("call_format", "hermes"))), limits
+
+
+def _difference(expected: Turn, got: Turn) -> tuple[Json, Json] | None:
+    """The first part in which two turns differ, calls first."""
+    for old_call, new_call in zip(expected.calls, got.calls, strict=False):
+        if _plain(old_call.to_dict()) != _plain(new_call.to_dict()):
+            return old_call.to_dict(), new_call.to_dict()
+    if len(expected.calls) != len(got.calls):
+        return f"{len(expected.calls)} calls", f"{len(got.calls)} calls"
+    if len(expected.results) != len(got.results):
+        return f"{len(expected.results)} results", f"{len(got.results)} results"
+    for old, new in zip(expected.results, got.results, strict=True):
+        if old != new:
+            return windows(old, new)
+    if expected.observation != got.observation:
+        return windows(expected.observation, got.observation)
+    return None
+
+
+def _plain(value: Json) -> str:
+    # 1, 1.0 and true compare equal in Python; their JSON texts do not.
+    return json.dumps(value, sort_keys=True)
+
+
+def windows(old: str, new: str) -> tuple[str, str]:
+    """Two texts cut to the neighbourhood of their first difference."""
+    shorter = min(len(old), len(new))
+    at = next((i for i in range(shorter) if old[i] != new[i]), shorter)
+    start = max(0, at - _WINDOW // 2)
+    return old[start : at + _WINDOW], new[start : at + _WINDOW]

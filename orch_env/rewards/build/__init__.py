@@ -1,0 +1,1 @@
+"""From a configuration to a reward: presets, mixes, schedules, functions of a user."""

@@ -1,0 +1,126 @@
+"""Rewards of the user's own: ``module:function``, a function (task, episode) -> number.
+
+The hard decision: a failure of such a function is nobody's score. Whatever it raises, and any
+result that is no finite number, becomes an ``OrchError`` that names the function; a training run
+stops there instead of learning from a made-up 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+from orch_env.rewards.build.user_function import load_function, told
+from orch_env.rewards.credit.prefixes import attribute_by_prefix
+from orch_env.types import Episode, OrchError, RewardBreakdown, Task
+
+LARGEST = 1e12
+"""Numbers beyond this, of either sign, are refused: sums of them could overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalReward:
+    """A function of the user's as a reward.
+
+    The function gets the task and the episode, and the options as keyword arguments. It returns
+    a finite number, or a whole :class:`RewardBreakdown`. It should be pure: the same episode is
+    scored at every step where rewards are dense, and again when it is stored and audited.
+
+    Attributes:
+        path: ``module:function``, which is also its name.
+        function: the function itself.
+        options: keyword arguments.
+        attribute: split the total over the turns by scoring every prefix of the episode, see
+            :func:`~orch_env.rewards.credit.prefixes.attribute_by_prefix`.
+    """
+
+    path: str
+    function: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    attribute: bool = False
+
+    @classmethod
+    def load(
+        cls, path: str, options: Mapping[str, Any] | None = None, *, attribute: bool = False
+    ) -> ExternalReward:
+        """Import the function.
+
+        Args:
+            path: ``module:function``; the module is looked for on Python's path.
+            options: keyword arguments for every call.
+            attribute: see the class.
+
+        Raises:
+            OrchError: the path is malformed, the module or the function is not there, the module
+                fails on import, or the function does not take (task, episode, **options).
+        """
+        options = dict(options or {})
+        function = load_function(path, options, takes=("task", "episode"))
+        return cls(path, function, options, attribute)
+
+    @property
+    def name(self) -> str:
+        """``module:function``."""
+        return self.path
+
+    def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
+        """Score an episode.
+
+        Raises:
+            OrchError: the function raised, or returned no finite number.
+        """
+        breakdown = self.score(task, episode)
+        if self.attribute and breakdown.turns is None:
+            return attribute_by_prefix(self.score, task, episode, breakdown)
+        return breakdown
+
+    def score(self, task: Task, episode: Episode) -> RewardBreakdown:
+        """The function's result, not split over turns unless it did that itself."""
+        try:
+            value = self.function(task, episode, **self.options)
+        except Exception as problem:
+            raise OrchError(
+                f"reward {self.path!r} failed on an episode of task {task.id!r} "
+                f"({told(problem)}); it must score whatever a model does"
+            ) from problem
+        if isinstance(value, RewardBreakdown):
+            return self._checked(value, task, episode)
+        return RewardBreakdown(self._number(value, "", task))
+
+    def _checked(self, value: RewardBreakdown, task: Task, episode: Episode) -> RewardBreakdown:
+        total = self._number(value.total, " as its total", task)
+        parts = {
+            str(key): self._number(part, f" as its component {key!r}", task)
+            for key, part in value.components.items()
+        }
+        if value.turns is not None:
+            shares = [self._number(share, " as a turn's share", task) for share in value.turns]
+            whole = self._number(value.base, " as its base", task) + math.fsum(shares)
+            if len(shares) != len(episode.turns) or not math.isclose(
+                whole, total, rel_tol=1e-6, abs_tol=1e-6
+            ):
+                raise OrchError(
+                    f"reward {self.path!r}, task {task.id!r}: base and {len(shares)} shares sum "
+                    f"to {whole:g}; they must sum to the total {total:g}, one share for each of "
+                    f"{len(episode.turns)} turns"
+                )
+        return RewardBreakdown(total, parts, value.calls, value.turns, value.base)
+
+    def _number(self, value: Any, what: str, task: Task) -> float:
+        # Real covers NumPy's scalars; True and False are 1 and 0.
+        try:
+            number = float(value) if isinstance(value, Real) else math.nan
+        except OverflowError:
+            number = math.inf
+        if not abs(number) <= LARGEST:
+            shown = repr(value)
+            shown = shown if len(shown) <= 80 else shown[:77] + "..."
+            raise OrchError(
+                f"reward {self.path!r} returned {shown}{what} for an episode of task "
+                f"{task.id!r}; it must return a finite number (or a RewardBreakdown) within "
+                f"{LARGEST:g}"
+            )
+        return number

@@ -1,0 +1,1 @@
+"""Who earned what: totals split over turns and calls, and why in a sentence."""

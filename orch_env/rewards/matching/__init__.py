@@ -1,0 +1,1 @@
+"""Model calls held against gold calls: identity, arguments, items of sets."""

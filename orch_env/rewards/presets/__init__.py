@@ -1,0 +1,1 @@
+"""The published rewards and ours, each by name."""

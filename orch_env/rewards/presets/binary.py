@@ -1,0 +1,172 @@
+"""``binary``: 1 if everything the task asks was done, else 0. The baseline of the papers.
+
+What decides:
+
+- the final state, where gold changes one and the tools hold state: everything that gold changes
+  has gold's value, and nothing else was changed. A task that says that gold changes nothing asks
+  for no state, but still that nothing is changed;
+- the closing answer, where the task gives one;
+- the calls, where neither does, or where a final state is asked for that the tools do not hold:
+  every required gold call was made with equal arguments and ran, each by a model call of its own.
+
+Extra calls, order and data flow do not matter, except that a task without gold calls asks for none
+to be made. The hard decision: a collateral change fails the task even though extra calls do not. A
+call too many is clumsy; another customer's booking cancelled is not what was asked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orch_env.rewards.credit.attribution import attributed
+from orch_env.rewards.matching.calls import MadeCall, ToolRules, made_calls, readable
+from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
+from orch_env.rewards.outcome.state_diff import records_of
+from orch_env.rewards.protocol import Component
+from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
+
+COMPONENTS = (
+    Component("matched", 0.0, 1.0, "share of required gold calls made exactly, one to one"),
+    Component(
+        "state",
+        0.0,
+        1.0,
+        "everything that gold changes has gold's value in the end; only where gold changes state",
+    ),
+    Component(
+        "collateral",
+        0.0,
+        1.0,
+        "something that gold leaves alone was changed; only where the task gives a final state",
+    ),
+    Component("answer", 0.0, 1.0, "closing answer equal to gold's; only where gold has one"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryReward:
+    """Success or not.
+
+    Attributes:
+        answers: how a closing answer is held against gold's.
+    """
+
+    answers: AnswerRule = field(default_factory=AnswerRule)
+
+    @property
+    def name(self) -> str:
+        """The preset's name."""
+        return "binary"
+
+    def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
+        """Score a finished or running episode; the total is 0.0 or 1.0.
+
+        Attribution: a total of 1 is split equally over what decided. The answer's share belongs to
+        the last turn, that of calls or state equally to the calls that equal required gold calls
+        (to the last turn where there is none). Where doing nothing earns 1, calls that spoil it
+        share the loss.
+        """
+        rules = ToolRules(task)
+        made = made_calls(
+            episode,
+            [rules.identity(c.name, c.arguments) if readable(c) else None for c in episode.calls],
+        )
+        taken = _exact_matches(task, rules, made)
+        required = {i for i, call in enumerate(task.gold_calls) if not call.optional}
+        matched = [position for position, number in taken.items() if number in required]
+        calls_done = len(matched) == len(required) and (bool(task.gold_calls) or not made)
+        outcome = read_outcome(task, episode, self.answers)
+        parts = {"matched": len(matched) / len(required) if required else 1.0}
+        done = [] if outcome.answer is None else [outcome.answer == 1.0]
+        if outcome.state is not None:
+            done.append(outcome.state == 1.0)
+        elif _calls_decide(task, episode):
+            done.append(calls_done)
+        total = float(all(done) and not outcome.collateral)
+        parts.update(_outcome_parts(task, episode, outcome))
+        idle = not required and outcome.answer is None and outcome.state is None
+        answered = 1.0 / len(done) if outcome.answer is not None else 0.0
+        credits = _credits(total - idle, answered, matched, len(made))
+        return attributed(
+            total,
+            parts,
+            _accounts(made, taken),
+            credits,
+            turns=len(episode.turns),
+            base=float(idle),
+        )
+
+
+def _calls_decide(task: Task, episode: Episode) -> bool:
+    """Whether calls stand for the task: nothing else is asked for, or a state nobody can see."""
+    unseen = episode.state is None and bool(records_of(task.final_state))
+    return task.answer is None or unseen
+
+
+def _outcome_parts(task: Task, episode: Episode, outcome: Outcome) -> Mapping[str, float]:
+    parts: dict[str, float] = {}
+    if outcome.state is not None:
+        parts["state"] = outcome.state
+    if task.final_state is not None and episode.state is not None:
+        parts["collateral"] = float(outcome.collateral)
+    if outcome.answer is not None:
+        parts["answer"] = outcome.answer
+    return parts
+
+
+def _credits(due: float, answered: float, matched: Sequence[int], calls: int) -> list[float]:
+    """What each call adds to the total; what they leave of it goes to the last turn.
+
+    Args:
+        due: the total less what doing nothing earns: 1, 0 or -1.
+        answered: share of a total of 1 that is the answer's.
+        matched: positions of the calls that equal required gold calls.
+        calls: number of calls.
+    """
+    credits = [0.0] * calls
+    if due > 0:
+        for position in matched:
+            credits[position] = (due - answered) / len(matched)
+    elif due < 0:
+        credits = [due / calls] * calls if calls else []
+    return credits
+
+
+def _exact_matches(task: Task, rules: ToolRules, made: Sequence[MadeCall]) -> dict[int, int]:
+    """Position of a model call that ran -> number of the gold call it equals, one to one."""
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for number, call in enumerate(task.gold_calls):
+        waiting[rules.identity(call.name, call.arguments)].append(number)
+    for numbers in waiting.values():
+        # Required gold calls take the first model calls.
+        numbers.sort(key=lambda n: (task.gold_calls[n].optional, n))
+    taken: dict[int, int] = {}
+    for made_call in made:
+        if made_call.ok and made_call.key is not None and waiting.get(made_call.key):
+            taken[made_call.position] = waiting[made_call.key].pop(0)
+    return taken
+
+
+def _accounts(made: Sequence[MadeCall], taken: dict[int, int]) -> tuple[CallAccount, ...]:
+    accounts: list[CallAccount] = []
+    for call in made:
+        number = taken.get(call.position)
+        if number is not None:
+            why = f"Equals gold call {number}."
+        elif call.error is not None:
+            why = f"It failed ({call.error.value})."
+        else:
+            why = "Equals no gold call that is still open."
+        accounts.append(
+            CallAccount(
+                turn=call.turn,
+                index=call.index,
+                gold=number,
+                atomic=float(number is not None),
+                orchestration=float(number is not None),
+                why=why,
+            )
+        )
+    return tuple(accounts)

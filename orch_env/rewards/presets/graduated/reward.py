@@ -1,0 +1,254 @@
+"""``graduated``: the default reward. Partial credit per call, with gold as the unique maximum.
+
+For a model call c and a gold call g of the same name, over the union U of their argument leaves::
+
+    T = share of U with compatible type      V = share of U with equal value
+    F = share of g's dependencies satisfied  ok = 1 if c returned no error
+    atomic        = 0.1 + 0.2 T + 0.5 V + 0.2 ok
+    orchestration = F V ok
+    s = w_atomic * atomic + w_orchestration * orchestration
+
+``S`` is the largest sum of ``s`` over one-to-one pairs with the required gold calls, divided by
+their number; calls that are neither paired nor optional cost a little within a budget and much
+beyond it. ``total = max(0, S (1 - cost))``, rounded to a multiple of 2^-40 so that differences of
+totals (dense rewards) add up exactly. Range 0..1.
+
+Attribution: a call that stands for a required gold call earns its ``s`` in the total's units; the
+k-th needless call, by position, bears ``cost(k) - cost(k - 1)`` of the whole, up to all of it; the
+answer belongs to the last turn; the state to the calls that stand for gold calls and ran, in equal
+parts. A collateral change makes all of these smaller alike, because nothing says whose it was.
+
+The hard decision: dependencies multiply with the *right value* (``F V ok``), so an order that
+merely looks right earns nothing, and the data flow is judged by what the model had seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orch_env.rewards.credit.attribution import GRAIN, split
+from orch_env.rewards.credit.explanation import explain
+from orch_env.rewards.matching.calls import MadeCall, made_calls, readable
+from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
+from orch_env.rewards.presets.graduated.achievement import Achievement, achieved
+from orch_env.rewards.presets.graduated.gold_view import GoldView, gold_view
+from orch_env.rewards.presets.graduated.matching import assign
+from orch_env.rewards.presets.graduated.pairing import Pair, pair_calls
+from orch_env.rewards.presets.graduated.verbosity import marginal_costs, verbosity_cost
+from orch_env.rewards.presets.weights import Weights
+from orch_env.rewards.protocol import Component
+from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
+
+COMPONENTS = (
+    Component("atomic", 0.0, 1.0, "mean over required gold calls of 0.1 + 0.2 T + 0.5 V + 0.2 ok"),
+    Component("orchestration", 0.0, 1.0, "mean over required gold calls of F V ok"),
+    Component("matched", 0.0, 1.0, "share of required gold calls that have a call"),
+    Component("extra_calls", 0.0, math.inf, "x: calls neither assigned nor optional"),
+    Component(
+        "cost",
+        0.0,
+        math.inf,
+        "0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b)), b = ceil(n/2); "
+        "1 - 0.5^x without gold calls",
+    ),
+    Component("failed_calls", 0.0, math.inf, "calls that returned an error"),
+    Component("state", 0.0, 1.0, "final state equal to gold's; only where gold changes state"),
+    Component("answer", 0.0, 1.0, "closing answer equal to gold's; only where gold has one"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GraduatedReward:
+    """The graduated reward.
+
+    Its ``components``, beside the total: ``atomic`` and ``orchestration`` (means over the required
+    gold calls of what their calls earned, 0..1), ``matched`` (share of required gold calls that
+    have a call at all), ``extra_calls``, ``cost`` (the share that those take away),
+    ``failed_calls``; ``answer`` and ``state`` (0..1) where they count.
+
+    Attributes:
+        weights: of the two halves of a call's score; they sum to at most 1 (to 1 for a maximum
+            of 1).
+        answer: weight of the closing answer beside one gold call, where the task has an answer.
+        state: weight of the final state likewise.
+        answers: how a closing answer is held against gold's.
+    """
+
+    weights: Weights = field(default_factory=Weights)
+    answer: float = 1.0
+    state: float = 1.0
+    answers: AnswerRule = field(default_factory=AnswerRule)
+
+    @property
+    def name(self) -> str:
+        """The preset's name."""
+        return "graduated"
+
+    def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
+        """Score a finished or running episode of ``task``; the total lies in 0..1."""
+        gold = gold_view(task)
+        readings = [gold.read(call) if readable(call) else None for call in episode.calls]
+        made = made_calls(episode, [None if r is None else r.key for r in readings])
+        pairs = pair_calls(gold, episode, made, readings, self.weights)
+        scores = [
+            {g: pair.score for g, pair in row.items() if not gold.calls[g].optional}
+            for row in pairs
+        ]
+        assigned = assign(made, scores, gold.held, gold.spare)
+        optional = free_optional_calls(gold, made, pairs, assigned)
+        matched = [pairs[position][number] for position, number in assigned.items()]
+        outcome = read_outcome(task, episode, self.answers)
+        whole = achieved(
+            [pair.score for pair in matched],
+            required=len(gold.required),
+            gold_calls=len(gold.calls),
+            outcome=outcome,
+            state_weight=self.state,
+            answer_weight=self.answer,
+        )
+        extra = len(made) - len(assigned) - len(optional)
+        cost = verbosity_cost(extra, len(gold.calls))
+        total = round(max(0.0, whole.value * (1.0 - cost)) * GRAIN) / GRAIN
+        credits, closing = _credits(gold, made, pairs, assigned, optional, whole)
+        shares = split(
+            total,
+            credits,
+            [call.turn for call in made],
+            turns=len(episode.turns),
+            base=whole.idle,
+            own={len(episode.turns) - 1: closing},
+        )
+        return RewardBreakdown(
+            total=total,
+            components=_components(len(gold.required), made, matched, outcome, extra, cost),
+            calls=_accounts(gold, made, pairs, {**assigned, **optional}, shares.calls),
+            turns=shares.turns,
+            base=shares.base,
+        )
+
+
+def free_optional_calls(
+    gold: GoldView,
+    made: Sequence[MadeCall],
+    pairs: Sequence[Mapping[int, Pair]],
+    assigned: Mapping[int, int],
+) -> dict[int, int]:
+    """Unassigned model calls that do what an optional gold call does: position -> gold number.
+
+    Equal arguments are not enough: a call that failed, or that carries a value that could not have
+    been seen, is as needless as any other, else gold would not be the only maximum.
+    """
+    free = {key: list(numbers) for key, numbers in gold.optional.items()}
+    taken: dict[int, int] = {}
+    if not free:
+        return taken
+    for call in made:
+        if call.position in assigned or call.key is None or not call.ok:
+            continue
+        row = pairs[call.position]
+        for number in free.get(call.key, ()):
+            if not row[number].broken:
+                taken[call.position] = number
+                free[call.key].remove(number)
+                break
+    return taken
+
+
+def _components(
+    required: int,
+    made: Sequence[MadeCall],
+    matched: Sequence[Pair],
+    outcome: Outcome,
+    extra: int,
+    cost: float,
+) -> dict[str, float]:
+    parts: dict[str, float] = {
+        "atomic": sum(p.atomic for p in matched) / required if required else 1.0,
+        "orchestration": sum(p.orchestration for p in matched) / required if required else 1.0,
+        "matched": len(matched) / required if required else 1.0,
+    }
+    if outcome.state is not None:
+        parts["state"] = outcome.state
+    if outcome.answer is not None:
+        parts["answer"] = outcome.answer
+    parts["extra_calls"] = float(extra)
+    parts["cost"] = cost
+    parts["failed_calls"] = float(sum(call.error is not None for call in made))
+    return parts
+
+
+def _credits(
+    gold: GoldView,
+    made: Sequence[MadeCall],
+    pairs: Sequence[Mapping[int, Pair]],
+    assigned: Mapping[int, int],
+    optional: Mapping[int, int],
+    whole: Achievement,
+) -> tuple[list[float], float]:
+    """What each call adds to the total, and what the last turn adds beside its calls."""
+    needless = len(made) - len(assigned) - len(optional)
+    costs = iter(marginal_costs(needless, len(gold.calls)))
+    ran = sum(made[position].ok for position in assigned)
+    state = whole.factor * whole.state
+    credits: list[float] = []
+    for call in made:
+        number = assigned.get(call.position)
+        if number is not None:
+            credit = whole.factor * whole.per_score * pairs[call.position][number].score
+            credits.append(credit + state / ran if call.ok else credit)
+        elif call.position in optional:
+            credits.append(0.0)
+        else:
+            credits.append(-whole.value * next(costs))
+    # A collateral change takes from what doing nothing earns, too.
+    closing = whole.factor * whole.answer + (whole.factor - 1.0) * whole.idle
+    return credits, closing if ran else closing + state
+
+
+def _accounts(
+    gold: GoldView,
+    made: Sequence[MadeCall],
+    pairs: Sequence[Mapping[int, Pair]],
+    taken: Mapping[int, int],
+    credits: Sequence[float],
+) -> tuple[CallAccount, ...]:
+    seen: dict[str, int] = {}
+    accounts: list[CallAccount] = []
+    for call, credit in zip(made, credits, strict=True):
+        number = taken.get(call.position)
+        pair = None if number is None else pairs[call.position].get(number)
+        status = pair.comparison.leaves if pair else _NOTHING
+        spare = gold.optional.get(call.key or "", ()) if number is None else ()
+        optional = bool(spare) if number is None else gold.calls[number].optional
+        held = pairs[call.position][spare[0]] if spare else pair
+        faulty = pair is not None and pair.comparison.values < 1.0
+        why = explain(
+            call,
+            gold=number,
+            optional=optional,
+            arguments=status if faulty else _NOTHING,
+            broken=held.broken if held else (),
+            repeat_of=None if call.key is None else seen.get(call.key),
+            name_in_gold=call.name in gold.by_name,
+            reasons=pair.comparison.reasons if pair and faulty else None,
+        )
+        accounts.append(
+            CallAccount(
+                call.turn,
+                call.index,
+                number,
+                pair.atomic if pair else 0.0,
+                pair.orchestration if pair else 0.0,
+                dict(status),
+                why,
+                credit,
+            )
+        )
+        if call.key is not None:
+            seen.setdefault(call.key, call.turn)
+    return tuple(accounts)
+
+
+_NOTHING: Mapping[str, str] = {}

@@ -1,0 +1,237 @@
+"""What a call gets wrong against its tool's declaration: name, parameters, JSON types.
+
+Rewards count these faults; they do not run the tool's full schema. The hard decision: the unit is
+the *top-level property*. A missing, unknown or wrongly typed one is one fault, however much is
+nested in it, and only its JSON type is looked at (``enum``, ``pattern`` and the like are the
+environment's to refuse). Types are JSON's, strictly: an integer is a number, ``2.0`` is an
+integer, a boolean is neither, and ``"2"`` is a string.
+
+Where a task only *names* a tool there is no schema, and the environment's word counts: a call
+refused as ``invalid_arguments`` has one fault of parameters and one of types (the error says that
+there is one, not which), any other call has none. Where a task lists no tools at all, a name
+is a candidate unless the environment answered ``unknown_tool``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orch_env.rewards.matching.calls import MadeCall
+from orch_env.types import ErrorType, Task, ToolSpec
+from orch_env.types.json import Json, JsonObject, resolve
+from orch_env.values import SchemaRules, canonical_text_by_schema
+
+_HOPS = 16
+"""Local references and combinators followed before a schema counts as saying nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallFaults:
+    """What one call gets wrong.
+
+    Attributes:
+        unreadable: it could not be read as a call; nothing else is known then.
+        stranger: its name is not among the candidate tools; no schema to hold it against then.
+        missing: required parameters that it lacks.
+        unknown: parameters that the tool does not take.
+        mistyped: parameters whose value has a wrong JSON type.
+        refused: judged without a schema, and the environment refused the arguments.
+    """
+
+    unreadable: bool = False
+    stranger: bool = False
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    mistyped: tuple[str, ...] = ()
+    refused: bool = False
+
+    @property
+    def named(self) -> bool:
+        """Whether the name is among the candidate tools."""
+        return not self.unreadable and not self.stranger
+
+    @property
+    def callable(self) -> bool:
+        """Whether the tool exists and all required parameters are there with compatible types."""
+        return self.named and not (self.missing or self.mistyped or self.refused)
+
+    @property
+    def parameters(self) -> int:
+        """Number of missing and unknown parameters."""
+        return len(self.missing) + len(self.unknown) + self.refused
+
+    @property
+    def types(self) -> int:
+        """Number of parameters with a wrong JSON type."""
+        return len(self.mistyped) + self.refused
+
+    def __str__(self) -> str:
+        """The faults as a clause for a person; empty where there are none."""
+        if self.unreadable:
+            return "could not be read as a call"
+        if self.stranger:
+            return "no candidate tool has this name"
+        parts = [
+            f"{words}: {_names(names)}"
+            for words, names in (
+                ("missing", self.missing),
+                ("unknown", self.unknown),
+                ("of a wrong type", self.mistyped),
+            )
+            if names
+        ]
+        if self.refused:
+            parts.append("the environment refused its arguments")
+        return "; ".join(parts)
+
+
+class Candidates:
+    """The tools that a task offers, by every name that reaches them.
+
+    Args:
+        task: the task; whole specs bring schemas and aliases.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._specs: dict[str, ToolSpec] = {}
+        for tool in task.tools:
+            if isinstance(tool, ToolSpec):
+                for alias in tool.aliases:
+                    self._specs.setdefault(alias, tool)
+        named = {tool.name: tool for tool in task.tools if isinstance(tool, ToolSpec)}
+        self._specs.update(named)
+        self._bare = {tool for tool in task.tools if isinstance(tool, str)}
+        self._any = not task.tools
+
+    def resolve(self, name: str) -> str:
+        """The tool's own name for one of its aliases; any other name as it is."""
+        spec = self._spec(name)
+        return name if spec is None else spec.name
+
+    def parameters(self, name: str) -> JsonObject | None:
+        """The schema of the tool that a name reaches, ``None`` where the task brings none."""
+        spec = self._spec(name)
+        return None if spec is None else spec.parameters
+
+    def identity(self, name: str, arguments: JsonObject) -> str:
+        """Canonical text of a call; equal texts are the same call, by the tool's schema."""
+        rules = SchemaRules.of(self.parameters(name))
+        return f"{self.resolve(name)} {canonical_text_by_schema(arguments, rules)}"
+
+    def faults(self, call: MadeCall) -> CallFaults:
+        """What a call gets wrong."""
+        if call.malformed:
+            return CallFaults(unreadable=True)
+        spec = self._spec(call.name)
+        if spec is not None:
+            return schema_faults(spec.parameters, call.arguments)
+        known = call.name in self._bare or (self._any and call.error is not ErrorType.UNKNOWN_TOOL)
+        if not known:
+            return CallFaults(stranger=True)
+        return CallFaults(refused=call.error is ErrorType.INVALID_ARGUMENTS)
+
+    def _spec(self, name: str) -> ToolSpec | None:
+        return None if name in self._bare else self._specs.get(name)
+
+
+def schema_faults(parameters: JsonObject, arguments: JsonObject) -> CallFaults:
+    """Hold arguments against a tool's JSON Schema.
+
+    An argument that the schema does not name is unknown unless the schema allows additional ones
+    in so many words (``additionalProperties`` or ``patternProperties``).
+
+    Args:
+        parameters: JSON Schema of type ``object``.
+        arguments: what the call brings.
+    """
+    properties = parameters.get("properties")
+    known: Mapping[str, Json] = properties if isinstance(properties, Mapping) else {}
+    required = parameters.get("required")
+    wanted = required if isinstance(required, list | tuple) else ()
+    extra = parameters.get("additionalProperties", False)
+    open_ended = bool(extra) or "patternProperties" in parameters
+    rules = {name: known.get(name, extra) for name in arguments}
+    return CallFaults(
+        missing=tuple(str(name) for name in wanted if name not in arguments),
+        unknown=() if open_ended else tuple(n for n in arguments if n not in known),
+        mistyped=tuple(
+            name
+            for name, rule in rules.items()
+            if isinstance(rule, Mapping) and not type_fits(arguments[name], rule, parameters)
+        ),
+    )
+
+
+def type_fits(value: Json, schema: Json, root: JsonObject | None = None) -> bool:
+    """Whether a value has a JSON type that a property's schema allows.
+
+    ``type`` may be a name or a list; ``nullable`` adds null; without a type ``anyOf``, ``oneOf``,
+    ``allOf``, a local ``$ref`` and the types of ``enum`` and ``const`` values are asked; a schema
+    that says nothing of types allows all.
+
+    Args:
+        value: any JSON value.
+        schema: the property's schema.
+        root: the whole schema, for references into it.
+    """
+    return _fits(value, schema, root or {}, _HOPS)
+
+
+def _fits(value: Json, schema: Json, root: JsonObject, hops: int) -> bool:
+    if not isinstance(schema, Mapping) or hops == 0:
+        return True
+    if value is None and schema.get("nullable") is True:
+        return True
+    kinds = schema.get("type")
+    if isinstance(kinds, str):
+        return _is(value, kinds)
+    if isinstance(kinds, list | tuple):
+        return any(_is(value, kind) for kind in kinds)
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        try:
+            target = resolve(root, reference[1:])
+        except KeyError:
+            return True
+        return _fits(value, target, root, hops - 1)
+    for combinator in ("anyOf", "oneOf"):
+        branches = schema.get(combinator)
+        if isinstance(branches, list) and branches:
+            return any(_fits(value, branch, root, hops - 1) for branch in branches)
+    branches = schema.get("allOf")
+    if isinstance(branches, list):
+        return all(_fits(value, branch, root, hops - 1) for branch in branches)
+    allowed = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(allowed, list) and allowed:
+        return any(_is(value, _kind(item)) for item in allowed)
+    return True
+
+
+def _is(value: Json, kind: Json) -> bool:
+    made = _kind(value)
+    if kind == "number":
+        return made in ("integer", "number")
+    return made == kind or kind not in _KINDS
+
+
+_KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+
+def _kind(value: Json) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "integer" if value.is_integer() else "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list | tuple) else "object"
+
+
+def _names(names: tuple[str, ...], shown: int = 3) -> str:
+    text = ", ".join(name[:40] for name in names[:shown])
+    return text if len(names) <= shown else f"{text} and {len(names) - shown} more"

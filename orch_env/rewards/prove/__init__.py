@@ -1,5 +1,0 @@
-"""``prove``: validity, coverage in order, and a call budget."""
-
-from orch_env.rewards.prove.reward import COMPONENTS, ProveReward, ProveWeights
-
-__all__ = ["COMPONENTS", "ProveReward", "ProveWeights"]

@@ -1,0 +1,1 @@
+"""The servers themselves, one module a domain."""

@@ -1,0 +1,1 @@
+"""What all servers are written on: tools from methods, tables, sessions."""

@@ -1,0 +1,172 @@
+"""What a domain module builds on: a server is a class, its tables are its state, its methods tools.
+
+A domain module declares records, tables and tools, and says how a seeded world is populated:
+
+    class Library(Server):
+        name = "library"
+        books: Table[Book]
+
+        def populate(self, random: Random) -> None: ...
+
+        @read
+        def find_book(self, title: str) -> JsonObject: ...
+
+        @write
+        def lend_book(self, book: BookId) -> JsonObject: ...
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+
+from orch_env.servers.framework.arguments import schema_of
+from orch_env.servers.framework.records import check_record, to_json
+from orch_env.servers.framework.table import Lock, Table
+from orch_env.types import ToolSpec
+from orch_env.types.json import Json
+
+Method = TypeVar("Method", bound=Callable[..., Json])
+
+
+class Access(StrEnum):
+    """What a tool may do to the state."""
+
+    READ = "read"
+    """Looks only; the state hash is the same afterwards."""
+    WRITE = "write"
+    """Changes the state when it succeeds, and changes nothing when it fails."""
+
+
+def read(method: Method) -> Method:
+    """Declare a method as a tool that only looks."""
+    method.__dict__["access"] = Access.READ
+    return method
+
+
+def write(method: Method) -> Method:
+    """Declare a method as a tool that changes the state."""
+    method.__dict__["access"] = Access.WRITE
+    return method
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool of a server: what the model sees of it, and whether it may write."""
+
+    spec: ToolSpec
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The state that all sessions of one (server, seed) start from.
+
+    Attributes:
+        tables: table name -> id -> record.
+        digest: hex digest of everything in it.
+    """
+
+    tables: Mapping[str, Mapping[str, Any]]
+    digest: str
+
+
+class Server:
+    """Base of all servers. An instance is the state of one session.
+
+    Attributes:
+        name: the server's name in tasks and in the registry.
+        epoch: the world's date, ISO 8601, where the task sets none.
+        tools: tool name -> tool, collected from the methods, in order of definition.
+        seed: the seed of this session's world.
+        today: this session's date, ISO 8601; servers never ask the machine's clock.
+    """
+
+    name: ClassVar[str]
+    epoch: ClassVar[str] = "2025-01-01"
+    tools: ClassVar[Mapping[str, Tool]]
+    _records: ClassVar[Mapping[str, type[Any]]]
+
+    def __init_subclass__(cls) -> None:
+        tools: dict[str, Tool] = {}
+        for name, method in vars(cls).items():
+            access = getattr(method, "access", None)
+            if isinstance(access, Access):
+                description, parameters = schema_of(method)
+                tools[name] = Tool(ToolSpec(name, description, parameters), access)
+        cls.tools = tools
+        cls._records = {
+            name: get_args(hint)[0]
+            for name, hint in get_type_hints(cls).items()
+            if get_origin(hint) is Table
+        }
+        for record in cls._records.values():
+            check_record(record)
+
+    def __init__(
+        self,
+        tables: Mapping[str, Mapping[str, Any]],
+        lock: Lock,
+        *,
+        seed: int,
+        today: str | None = None,
+    ) -> None:
+        """Open a view on ``tables``; sessions and :meth:`world` call this, nobody else."""
+        self.seed = seed
+        self.today = today or self.epoch
+        self.tables: tuple[Table[Any], ...] = tuple(
+            Table(record.__name__.lower(), record, tables.get(name, {}), lock, key=name)
+            for name, record in self._records.items()
+        )
+        for name, table in zip(self._records, self.tables, strict=True):
+            setattr(self, name, table)
+
+    def populate(self, random: Random) -> None:
+        """Fill the tables of a new world.
+
+        Args:
+            random: seeded by (server name, world seed); the only source of chance.
+        """
+        raise TypeError(f"server {type(self).__name__} does not define populate()")
+
+    @classmethod
+    @functools.lru_cache(maxsize=64)
+    def world(cls, seed: int) -> World:
+        """The world of a seed: the same everywhere, built once a process."""
+        server = cls({}, Lock(writable=True), seed=seed)
+        server.populate(Random(f"{cls.name}/{seed}"))
+        tables = {
+            name: {key: table[key] for key in table.changes()}
+            for name, table in zip(cls._records, server.tables, strict=True)
+        }
+        plain = {
+            name: {key: to_json(record) for key, record in records.items()}
+            for name, records in tables.items()
+        }
+        text = json.dumps([cls.name, plain], sort_keys=True)
+        return World(tables, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+
+    def new_id(self, prefix: str, *causes: str, taken: Table[Any]) -> str:
+        """An id for a new record: ``prefix`` and four digits that cannot be guessed.
+
+        It follows from the seed and the causes alone, so that the same call gets the same id
+        wherever it stands in a trajectory.
+
+        Args:
+            prefix: such as ``"K-"``.
+            causes: what brought the record about, ids as a rule.
+            taken: the table it will be put into; its ids are passed over.
+        """
+        for attempt in range(10_000):
+            text = json.dumps([self.name, self.seed, prefix, causes, attempt])
+            number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+            found = f"{prefix}{number % 10_000:04d}"
+            if found not in taken:
+                return found
+        raise RuntimeError(f"no id is left for prefix {prefix!r}")

@@ -1,0 +1,5 @@
+"""Task files and bundled data sets, and which of their tasks are meant."""
+
+from orch_env.tasks.files import bundled, load_tasks, save_tasks
+
+__all__ = ["bundled", "load_tasks", "save_tasks"]

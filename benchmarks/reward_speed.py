@@ -34,10 +34,9 @@ from pathlib import Path
 
 from benchmarks.report import machine, write_report
 from orch_env import Episode, GoldCall, Task, ToolCall, Turn, make_reward, open_cache
-from orch_env.rewards.presets.graduated.gold_view import forget_views
-from orch_env.rewards.presets.graduated.visibility import INDEXES
 from orch_env.rewards.presets.paper import PaperReward
 from orch_env.rewards.presets.paper.cases import ReferenceCase
+from orch_env.tasks.resolved import ResolvedTask
 from orch_env.types import ErrorType, Provenance, ValueRef
 
 CALLS, MEMBERS = 5, 8
@@ -145,16 +144,22 @@ def _score(members: Sequence[Scored]) -> None:
 
 
 def _new(groups: Sequence[Sequence[Scored]]) -> None:
+    """Each group on a task that was never scored before."""
     for group in groups:
-        forget_views()
-        _score(group)
+        task = _prepared(group[0][0])
+        _score([(task, episode) for _, episode in group])
 
 
 def _cold(groups: Sequence[Sequence[Scored]]) -> None:
-    for group in groups:
-        forget_views()
-        INDEXES.clear()
-        _score(group[:1])
+    """Gold of each group, task and results never seen before."""
+    for (task, gold), *_ in groups:
+        turns = tuple(Turn.of(t.action, t.calls, t.results, t.observation) for t in gold.turns)
+        _score([(_prepared(task), replace(gold, turns=turns))])
+
+
+def _prepared(task: Task) -> ResolvedTask:
+    """The task as a backend hands it to a reward, nothing derived from it yet."""
+    return ResolvedTask.of(task, ())
 
 
 def _paper_cases(data: Path) -> tuple[list[ReferenceCase], str]:
@@ -184,7 +189,7 @@ def _groups(data: Path) -> tuple[list[list[Scored]], str]:
     rng = random.Random(0)
     groups = [
         [(task, gold), *((task, _changed(gold, rng)) for _ in range(MEMBERS - 1))]
-        for task, gold in golds
+        for task, gold in ((_prepared(task), gold) for task, gold in golds)
     ]
     return groups, f"{len(groups)} {source} of {CALLS} calls in groups of {MEMBERS}"
 
@@ -204,8 +209,10 @@ def _booking(source: Path) -> list[Scored]:
             for step in task.gold:
                 texts = [cache.get(c.name, c.arguments, task=task.id) for c in step]
                 results = tuple("" if text is None else text.text for text in texts)
-                turns.append(Turn("", tuple(ToolCall(c.name, c.arguments) for c in step), results))
-            turns.append(Turn("done"))
+                turns.append(
+                    Turn.of("", tuple(ToolCall(c.name, c.arguments) for c in step), results)
+                )
+            turns.append(Turn.of("done"))
             found.append((task, Episode(task.id, turns=tuple(turns), final="done")))
     return found
 
@@ -233,7 +240,7 @@ def _changed(gold: Episode, rng: random.Random) -> Episode:
             if kind == 3:
                 arguments[key] = f"other {rng.randrange(10**6)}"
             turn[at] = (ToolCall(call.name, arguments), result)
-    made = tuple(Turn("", tuple(c for c, _ in t), tuple(r for _, r in t)) for t in turns)
+    made = tuple(Turn.of("", tuple(c for c, _ in t), tuple(r for _, r in t)) for t in turns)
     return replace(gold, turns=made)
 
 
@@ -253,9 +260,9 @@ def _chain(calls: int, tools: int, *, wrong: bool = False) -> Scored:
         result = json.dumps(
             {"status": True, "id": f"id-{n}", "data": [{"name": f"hotel {n}"}] * 20}
         )
-        turns.append(Turn("", (ToolCall(name, made),), (result,)))
+        turns.append(Turn.of("", (ToolCall(name, made),), (result,)))
     task = Task("generated", ({"role": "user", "content": "Plan a trip."},), (), tuple(gold))
-    return task, Episode("generated", turns=(*turns, Turn("done")), final="done")
+    return task, Episode("generated", turns=(*turns, Turn.of("done")), final="done")
 
 
 def _growth(tools: int, repeats: int) -> dict[str, float]:
@@ -282,7 +289,7 @@ def _many(repeats: int) -> float:
         ToolCall("tool_0", {"city": f"city {n}", "from": f"id-{n % 12}"}) for n in range(MANY_CALLS)
     ]
     turns = tuple(
-        Turn("", tuple(calls[at : at + 4]), ('{"id": "id-1"}',) * 4)
+        Turn.of("", tuple(calls[at : at + 4]), ('{"id": "id-1"}',) * 4)
         for at in range(0, MANY_CALLS, 4)
     )
     scored = (task, Episode("generated", turns=turns))

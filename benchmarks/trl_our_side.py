@@ -60,7 +60,7 @@ class LettersEnv(gym.Env[str, str]):
         self.episode = Episode(
             self._letter,
             self._seed,
-            (Turn(action=action),),
+            (Turn.of(action=action),),
             stop_reason=reason,
             reward=RewardBreakdown(score, {"digits": score}),
         )

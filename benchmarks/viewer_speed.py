@@ -80,7 +80,9 @@ def _row(rng: random.Random, step: int, group: int, member: int) -> dict[str, An
     episode = Episode(
         task,
         1,
-        tuple(Turn("<tool_call>...</tool_call>", (call,), (result,), result) for _ in range(turns)),
+        tuple(
+            Turn.of("<tool_call>...</tool_call>", (call,), (result,), result) for _ in range(turns)
+        ),
         stop_reason=StopReason.ANSWERED if reward > 0.2 else StopReason.MAX_TURNS,
         reward=RewardBreakdown(
             reward, {"matched": reward}, tuple(CallAccount(t, 0, t) for t in range(turns))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orch_env.types import (
     Episode,
     ErrorType,
+    Exchange,
     GoldCall,
     OrchError,
     Provenance,
@@ -66,6 +67,7 @@ _register()
 __all__ = [
     "Episode",
     "ErrorType",
+    "Exchange",
     "GoldCall",
     "OrchError",
     "Provenance",

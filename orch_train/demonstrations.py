@@ -9,12 +9,13 @@ log-probabilities are 0, the demonstrator being certain, and its weight version 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from orch_env.formats import get_format
+from orch_env.replay.play import play
 from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, Task
 from orch_train.chat import ChatRenderer
@@ -164,6 +165,36 @@ def _check_request(tasks: Sequence[Task], copies: int, max_tokens: int | None) -
         )
 
 
+class _Demonstrator:
+    """Plays a corrupted plan and keeps its tokens."""
+
+    def __init__(
+        self, chat: ChatRenderer, mistakes: Mistakes, policy: GoldPolicy, rng: Random
+    ) -> None:
+        self.trace = TokenTrace()
+        self.kind: DemonstrationKind | None = None
+        self._chat, self._mistakes, self._policy, self._rng = chat, mistakes, policy, rng
+        self._task: Task | None = None
+
+    def start(self, task: Task) -> None:
+        """The plan is made when the tools are known."""
+        self._task = task
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """The next message of the plan."""
+        if self._task is not None:
+            self.kind, planned = self._mistakes.corrupt(self._task, info["tools"], self._rng)
+            self._policy.start(planned)
+            self._task = None
+            self.trace.append_context(self._chat.start(info["messages"], info["tools"]))
+        else:
+            self.trace.append_context(self._chat.observe(info["messages"]))
+        action = self._policy.act(observation, info)
+        ids = self._chat.encode_action(action)
+        self.trace.append_action(ids, [0.0] * len(ids), [NO_VERSION] * len(ids))
+        return action
+
+
 def _demonstrate(
     env: RolloutEnv,
     chat: ChatRenderer,
@@ -173,16 +204,7 @@ def _demonstrate(
     rng: Random,
 ) -> Demonstration:
     """Play one plan to its end."""
-    observation, info = env.reset(seed=rng.getrandbits(31), options={"task_id": task.id})
-    kind, planned = mistakes.corrupt(task, info["tools"], rng)
-    policy.start(planned)
-    trace = TokenTrace()
-    trace.append_context(chat.start(info["messages"], info["tools"]))
-    while True:
-        action = policy.act(observation, info)
-        ids = chat.encode_action(action)
-        trace.append_action(ids, [0.0] * len(ids), [NO_VERSION] * len(ids))
-        observation, _, terminated, truncated, info = env.step(action)
-        if terminated or truncated:
-            return Demonstration(task.id, trace, kind, bool(info["success"]))
-        trace.append_context(chat.observe(info["messages"]))
+    player = _Demonstrator(chat, mistakes, policy, rng)
+    info = play(env, player, task, seed=rng.getrandbits(31))
+    assert player.kind is not None
+    return Demonstration(task.id, player.trace, player.kind, bool(info["success"]))

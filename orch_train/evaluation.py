@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from orch_env.evaluation import ComplexFuncBenchEnv, summarise
+from orch_env.evaluation import complexfuncbench, summarise
+from orch_env.evaluation.complexfuncbench.suite import BenchmarkBackend
 from orch_env.evaluation.pass_rates import (
     Outcome,
     Stratum,
@@ -25,7 +27,7 @@ from orch_env.evaluation.pass_rates import (
     rates_by,
 )
 from orch_env.formats import get_format
-from orch_env.types import OrchError, StopReason
+from orch_env.types import OrchError, StopReason, Task
 from orch_train.algorithms.task_order import stable_seed
 from orch_train.chat import ChatRenderer
 from orch_train.config import Settings
@@ -44,15 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OUR_ENV = "orch_env/ToolOrchestration-v0"
-_STOPPED_FROM_OUTSIDE = (StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED)
-_BENCHMARK_ARGUMENTS = (
-    "tasks",
-    "cache",
-    "split",
-    "call_format",
-    "max_turns",
-    "max_observation_chars",
-)
+_BENCHMARK_ARGUMENTS = ("tasks", "cache", "split")
 
 
 def evaluate_policy(
@@ -60,7 +54,7 @@ def evaluate_policy(
     runners: GroupSource,
     task_ids: Sequence[str],
     *,
-    benchmark: ComplexFuncBenchEnv | None,
+    benchmark: Benchmark | None,
     observer: Observer,
     should_stop: Callable[[], bool],
     training_step: int = 0,
@@ -188,7 +182,28 @@ def model_folder(path: str) -> str:
     return path
 
 
-def open_benchmark(settings: Settings, tasks: TaskIds) -> ComplexFuncBenchEnv | None:
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """The benchmark's rules over the held-out tasks.
+
+    Attributes:
+        backend: scores episodes.
+        tasks: the held-out tasks by id.
+    """
+
+    backend: BenchmarkBackend
+    tasks: Mapping[str, Task]
+
+    def score(self, trajectory: Trajectory) -> dict[str, Any]:
+        """What the benchmark's rules say about an episode's messages."""
+        return self.backend.score(self.tasks[trajectory.task_id], trajectory.episode)
+
+    def close(self) -> None:
+        """Close the cache."""
+        self.backend.close()
+
+
+def open_benchmark(settings: Settings, tasks: TaskIds) -> Benchmark | None:
     """The benchmark's scorer over the held-out tasks.
 
     ``None`` if there are none, or if it lacks the recorded responses that it compares (tasks that
@@ -198,34 +213,16 @@ def open_benchmark(settings: Settings, tasks: TaskIds) -> ComplexFuncBenchEnv | 
         return None
     config = env_config(settings, held_out=True)
     known = {key: config[key] for key in _BENCHMARK_ARGUMENTS if key in config}
+    held_out = set(tasks.held_out)
     try:
-        benchmark = ComplexFuncBenchEnv(**known)
-        for task_id in tasks.held_out:
-            benchmark.reset(seed=0, options={"task_id": task_id})
+        suite = complexfuncbench(**known)
+        chosen = {task.id: task for task in suite.tasks if task.id in held_out}
+        for task in chosen.values():
+            suite.backend.open(task, seed=0)
     except OrchError as problem:
         logger.warning("no call and turn accuracy on the held-out tasks: %s", problem)
         return None
-    return benchmark
-
-
-def benchmark_score(benchmark: ComplexFuncBenchEnv, trajectory: Trajectory) -> dict[str, Any]:
-    """What the benchmark's rules say about an episode's messages, taken one by one."""
-    episode = trajectory.episode
-    benchmark.reset(seed=0, options={"task_id": trajectory.task_id})
-    info: dict[str, Any] = {}
-    last = len(episode.turns) - 1
-    for number, turn in enumerate(episode.turns):
-        if number == last and episode.stop_reason is StopReason.OUTPUT_TRUNCATED:
-            break
-        *_, terminated, truncated, info = benchmark.step(turn.action)
-        if terminated or truncated:
-            return dict(info["score"])
-    reason = episode.stop_reason
-    if reason not in _STOPPED_FROM_OUTSIDE:
-        # One of the training environment's own limits, which the benchmark does not have.
-        reason = StopReason.CONTEXT_OVERFLOW
-    *_, info = benchmark.stop(reason)
-    return dict(info["score"])
+    return Benchmark(cast(BenchmarkBackend, suite.backend), chosen)
 
 
 def _requests(
@@ -252,7 +249,7 @@ def _requests(
 
 def _summary(
     groups: Sequence[Group],
-    benchmark: ComplexFuncBenchEnv | None,
+    benchmark: Benchmark | None,
     strata: Mapping[str, Stratum],
     pass_at: Sequence[int],
 ) -> dict[str, Any]:
@@ -274,9 +271,10 @@ def _summary(
         "by_gold_calls": rates_by(outcomes, strata, by_gold_calls, pass_at),
     }
     if benchmark is not None:
-        tasks = {task.id: task for task in benchmark.tasks}
-        scores = [benchmark_score(benchmark, trajectory) for trajectory in episodes]
-        scored: Mapping[str, Any] = summarise(scores, [tasks[t.task_id] for t in episodes])
+        scored: Mapping[str, Any] = summarise(
+            [benchmark.score(trajectory) for trajectory in episodes],
+            [benchmark.tasks[trajectory.task_id] for trajectory in episodes],
+        )
         summary |= {key: scored[key] for key in ("call_accuracy", "turn_accuracy", "errors")}
         summary["benchmark_success"] = scored["success"]
         # The benchmark counts episodes, `rates_by` counts tasks.

@@ -13,14 +13,14 @@ from contextlib import closing
 
 from orch_env.audit.exploits import EXPLOITS, GOLD, HONEST_HALF, Exploit, Kind
 from orch_env.audit.from_gold import DUPLICATES, budget_of
-from orch_env.audit.plans import Plan
 from orch_env.audit.report import AttackReport, Played
 from orch_env.audit.shortfalls import wrongs_of
 from orch_env.backends.protocol import ToolBackend
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.env.episode_machine import Limits
 from orch_env.formats import get_format
-from orch_env.replay.play import turns_of_gold
+from orch_env.replay.play import play, turns_of_gold
+from orch_env.replay.policies import Plan, PlanPolicy
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 
@@ -67,7 +67,7 @@ def attack(
     played: list[Played] = []
     with closing(blind), closing(informed):
         for done, task in enumerate(tasks, start=1):
-            whole = task.with_tools(backend.tools(task))
+            whole = backend.resolve(task)
             for exploit in chosen:
                 env = blind if exploit.kind is Kind.KNOWLEDGE_FREE else informed
                 plan = exploit.plan(whole)
@@ -111,22 +111,7 @@ class Panel:
 
 def roll_out(env: ToolOrchestrationEnv, task: Task, plan: Plan, *, seed: int = 0) -> Episode:
     """Play one plan to the end of its episode; after its messages it repeats its answer."""
-    call_format = get_format("hermes")
-    env.reset(seed=seed, options={"task_id": task.id})
-    results: list[str] | None = None
-    answer: str | None = None
-    ended = False
-    while not ended:
-        action = answer
-        if action is None:
-            try:
-                message = next(plan) if results is None else plan.send(results)
-                action = message if isinstance(message, str) else call_format.render_calls(message)
-            except StopIteration as stop:
-                action = answer = str(stop.value)
-        _, _, terminated, truncated, info = env.step(action)
-        results = [str(m["content"]) for m in info["messages"] if m.get("role") == "tool"]
-        ended = terminated or truncated
+    play(env, PlanPolicy(plan, get_format("hermes")), task, seed=seed)
     plan.close()
     return env.episode
 

@@ -12,8 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 
-from orch_env.audit.plans import Plan
-from orch_env.replay.policies import CLOSING
+from orch_env.replay.policies import CLOSING, Plan
 from orch_env.types import GoldCall, Task, ToolCall
 from orch_env.types.json import Json, JsonObject, leaves, unescape
 

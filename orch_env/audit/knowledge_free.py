@@ -14,8 +14,7 @@ from orch_env.audit.argument_guesses import (
     arguments_of_descriptions,
     arguments_of_text,
 )
-from orch_env.audit.plans import Message, Plan
-from orch_env.replay.policies import CLOSING
+from orch_env.replay.policies import CLOSING, Message, Plan
 from orch_env.types import Task, ToolCall, ToolSpec, error_of_text
 from orch_env.types.json import JsonObject
 

@@ -81,9 +81,9 @@ def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool
             if values_equal(value, wanted) and _stands_in(value, shown):
                 return True
         shown += [
-            _shown(result)
-            for call, result in zip(turn.calls, turn.results, strict=False)
-            if call.error not in _ECHOES
+            _shown(exchange.result.text)
+            for exchange in turn.exchanges
+            if exchange.result.error not in _ECHOES
         ]
     return False
 

@@ -1,9 +1,9 @@
 """Checks a call's arguments against the tool's JSON Schema and says how to repair them.
 
-The hard decision: a number written as a plain decimal string (and the reverse) passes where the
-schema wants the other, as in ``values.py``: the recorded services take both, so such a call is
-"not recorded", never "invalid". Everything else is checked as the schema says, and an argument
-that the schema does not name is unknown unless it allows additional ones in so many words.
+A number written as a plain decimal string (and the reverse) passes where the schema wants the
+other, as in :mod:`orch_env.values`: the recorded services take both, so such a call is "not
+recorded", never "invalid". Everything else is checked as the schema says, and an argument that the
+schema does not name is unknown unless it allows additional ones in so many words.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+from orch_env.tasks.resolved import OfferedTool
 from orch_env.types import ErrorType, OrchError, ToolResult, ToolSpec
 from orch_env.types.json import Json, JsonObject, escape
 from orch_env.values import canonical
@@ -23,6 +25,21 @@ if TYPE_CHECKING:
 
 _MOST_PROBLEMS = 20
 _SHOWN_CHARS = 80
+
+
+_checkers: WeakKeyDictionary[OfferedTool, ArgumentChecker] = WeakKeyDictionary()
+
+
+def checker_of(tool: OfferedTool) -> ArgumentChecker:
+    """The checker of a tool, compiled once while any task offers it.
+
+    Raises:
+        OrchError: the tool's ``parameters`` are no usable JSON Schema.
+    """
+    found = _checkers.get(tool)
+    if found is None:
+        found = _checkers[tool] = ArgumentChecker(tool.spec)
+    return found
 
 
 class ArgumentChecker:

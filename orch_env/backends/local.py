@@ -1,55 +1,99 @@
 """Answers calls from stateful servers that run in this process.
 
 A task names its servers (`Task.servers`) and, if it likes, the seed of their worlds; without one
-the episode's seed makes the world. A tool is found by its name alone, so the servers of one task
-must not share one.
+the episode's seed makes the world. A tool is known by its own name. Where two servers of one task
+share a name, both tools are called ``server__tool`` in that task, in its ``tools`` and gold too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from orch_env.servers import Server, ServerSession, server_type
+from orch_env.tasks.resolved import ResolvedTask, TaskResolver, offered_tool
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
 from orch_env.types.json import JsonObject, escape
 
 
-class LocalBackend:
-    """A `ToolBackend` over the server library; stateless itself, so one serves any task."""
+class _Owner(NamedTuple):
+    """Where a tool lives: the server, and the tool's name there."""
 
-    def tools(self, task: Task) -> tuple[ToolSpec, ...]:
-        """The specs the task offers, in its order; all tools of its servers if it names none.
+    server: str
+    tool: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ServedTask(ResolvedTask):
+    """A resolved task with its servers.
+
+    Attributes:
+        owners: name of each offered tool, as the model sees it -> where it lives.
+    """
+
+    owners: Mapping[str, _Owner] = field(default_factory=dict)
+
+
+class LocalBackend:
+    """A `ToolBackend` over the server library; one serves any task."""
+
+    def __init__(self) -> None:
+        self._resolve = TaskResolver(_resolved)
+
+    def resolve(self, task: Task) -> ResolvedTask:
+        """The task with the specs it offers, in its order; all of its servers' if it names none.
 
         Raises:
-            OrchError: no such server, no such tool, or two servers share a tool's name.
+            OrchError: no such server, or no such tool.
         """
-        known = _tools_of(task)
-        if not task.tools:
-            return tuple(server.tools[name].spec for name, server in known.items())
-        specs: list[ToolSpec] = []
-        for tool in task.tools:
-            name = tool if isinstance(tool, str) else tool.name
-            if name not in known:
-                raise OrchError(
-                    f"task {task.id!r} offers tool {name!r}, which none of its servers has "
-                    f"({', '.join(task.servers) or 'it names no server'})"
-                )
-            specs.append(known[name].tools[name].spec if isinstance(tool, str) else tool)
-        return tuple(specs)
+        return self._resolve(task)
 
     def open(self, task: Task, *, seed: int) -> LocalSession:
         """Start one session of each of the task's servers."""
-        offered = frozenset(spec.name for spec in self.tools(task))
+        resolved = self._resolve(task)
         world = seed if task.seed is None else task.seed
         sessions = {
             name: ServerSession(server_type(name), world, task.today) for name in task.servers
         }
-        owners = {tool: server.name for tool, server in _tools_of(task).items() if tool in offered}
-        return LocalSession(sessions, owners)
+        return LocalSession(sessions, resolved.owners)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _resolved(task: Task) -> _ServedTask:
+    known = _tools_of(task)
+    specs: list[ToolSpec] = []
+    for tool in task.tools or known:
+        name = tool if isinstance(tool, str) else tool.name
+        if name not in known:
+            raise OrchError(
+                f"task {task.id!r} offers tool {name!r}, which none of its servers has "
+                f"({', '.join(task.servers) or 'it names no server'})"
+            )
+        specs.append(_spec(name, *known[name]) if isinstance(tool, str) else tool)
+    owners = {s.name: _Owner(known[s.name][0].name, known[s.name][1]) for s in specs}
+    return _ServedTask.of(task, map(offered_tool, specs), owners=owners)
+
+
+def _tools_of(task: Task) -> dict[str, tuple[type[Server], str]]:
+    """Name as the model sees it -> server class and the tool's name there, over all servers."""
+    servers = [server_type(name) for name in task.servers]
+    count = Counter(tool for server in servers for tool in server.tools)
+    return {
+        tool if count[tool] == 1 else f"{server.name}__{tool}": (server, tool)
+        for server in servers
+        for tool in server.tools
+    }
+
+
+def _spec(name: str, server: type[Server], tool: str) -> ToolSpec:
+    spec = server.tools[tool].spec
+    return spec if name == tool else replace(spec, name=name)
 
 
 class LocalSession:
@@ -57,24 +101,25 @@ class LocalSession:
 
     Args:
         sessions: server name -> its session.
-        owners: name of each offered tool -> the server that has it.
+        owners: name of each offered tool -> where it lives.
     """
 
-    def __init__(self, sessions: dict[str, ServerSession], owners: dict[str, str]) -> None:
+    def __init__(self, sessions: Mapping[str, ServerSession], owners: Mapping[str, _Owner]) -> None:
         self._sessions = sessions
         self._owners = owners
 
-    def call(self, call: ToolCall) -> ToolResult:
-        """Answer one call; what a server refuses is an error result."""
-        if call.error is not None:
-            return ToolResult.failure(call.error, "The call could not be read.")
+    def answer(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
+        """Answer the calls one after the other; what a server refuses is an error result."""
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: ToolCall) -> ToolResult:
         owner = self._owners.get(call.name)
         if owner is None:
             known = ", ".join(self._owners)
             return ToolResult.failure(
                 ErrorType.UNKNOWN_TOOL, f"No tool {call.name[:60]!r}. Tools: {known}."
             )
-        return self._sessions[owner].call(call.name, call.arguments)
+        return self._sessions[owner.server].call(owner.tool, call.arguments)
 
     def snapshot(self) -> JsonObject:
         """Server name -> its snapshot."""
@@ -119,18 +164,3 @@ class LocalSession:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _tools_of(task: Task) -> dict[str, type[Server]]:
-    """Tool name -> the server class that has it, over all servers of the task."""
-    owners: dict[str, type[Server]] = {}
-    for name in task.servers:
-        server = server_type(name)
-        for tool in server.tools:
-            if tool in owners:
-                raise OrchError(
-                    f"task {task.id!r}: servers {owners[tool].name!r} and {name!r} both have a "
-                    f"tool {tool!r}"
-                )
-            owners[tool] = server
-    return owners

@@ -16,7 +16,10 @@ from orch_env.types import OrchError, Task
 
 
 def make_backend(
-    tasks: str | os.PathLike[str], cache: str | os.PathLike[str] | None, loaded: Sequence[Task]
+    tasks: str | os.PathLike[str],
+    cache: str | os.PathLike[str] | None,
+    loaded: Sequence[Task],
+    memory_mb: int | None = None,
 ) -> ToolBackend:
     """Open what answers the calls of these tasks.
 
@@ -24,6 +27,7 @@ def make_backend(
         tasks: the path or name that the tasks were loaded from.
         cache: path or URL of a response cache, ``None`` for the bundled one or the tasks' servers.
         loaded: the tasks.
+        memory_mb: megabytes of recorded responses kept in memory; ``None`` for the default.
 
     Raises:
         OrchError: the cache is missing or damaged, or nothing could answer.
@@ -33,10 +37,11 @@ def make_backend(
     if source is None and not Path(name).exists():
         source = bundled(name, "cache")
     if source is not None:
-        from orch_env.backends.replay import ReplayBackend
+        from orch_env.backends.replay import MEMORY_MB, ReplayBackend
         from orch_env.cache import open_cache
 
-        return ReplayBackend(open_cache(source))
+        memory = MEMORY_MB if memory_mb is None else memory_mb
+        return ReplayBackend(open_cache(source), memory_mb=memory)
     if loaded and all(task.servers for task in loaded):
         from orch_env.backends.local import LocalBackend
 

@@ -2,60 +2,155 @@
 
 Order of the checks, for each call:
 
-1. a call that could not be read -> ``malformed_call``;
-2. a tool that this task does not offer -> ``unknown_tool``, with the nearest names;
-3. a call that was recorded -> the recording, byte for byte, in the variant that the task pins,
+1. a tool that this task does not offer -> ``unknown_tool``, with the nearest names;
+2. a call that was recorded -> the recording, byte for byte, in the variant that the task pins,
    *even where the tool's schema disagrees*: the recording is the truth;
-4. arguments that break the schema -> ``invalid_arguments``, with what to repair;
-5. else ``not_recorded``: a valid call of which nothing is known.
+3. arguments that break the schema -> ``invalid_arguments``, with what to repair;
+4. else ``not_recorded``: a valid call of which nothing is known.
 
-The hard decision: a task may make the same call twice and have recorded two answers. The session
-then serves them in recorded order, and how often each such call was made is its whole state.
+A task may make the same call twice and have recorded two answers. The session then serves them in
+recorded order, and how often each such call was made is its whole state.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Mapping
-from dataclasses import replace
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from orch_env.backends.arguments import ArgumentChecker
+from orch_env.backends.arguments import ArgumentChecker, checker_of
 from orch_env.cache import ResponseCache
+from orch_env.tasks.resolved import OfferedTool, ResolvedTask, TaskResolver, offered_tool
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
+from orch_env.types.bounded_store import BoundedStore
 from orch_env.types.json import JsonObject
 from orch_env.values import call_key
 
+MEMORY_MB = 128
+"""Megabytes of recorded responses that a backend keeps, with what rewards derive from them."""
+
+_INDEX_BYTES = 4
+"""An index of a response takes two to four bytes a character beside the text (measured)."""
 _SHOWN_CHARS = 80
 
 
+class _RecordedTool(NamedTuple):
+    """A tool as the cache knows it."""
+
+    offered: OfferedTool
+    canonical: str
+    checker: ArgumentChecker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RecordedTask(ResolvedTask):
+    """A resolved task with its recordings.
+
+    Attributes:
+        recorded: the offered tools, by name and alias.
+    """
+
+    recorded: Mapping[str, _RecordedTool] = field(default_factory=dict)
+
+
 class ReplayBackend:
-    """Recorded responses as a backend; sessions share the cache's handle and compiled schemas.
+    """Recorded responses as a backend; sessions share the cache's handle and what was read.
 
     Args:
         cache: an open cache. It is closed by :meth:`close`.
+        memory_mb: megabytes of responses kept in memory. A set that does not fit is read again
+            from the cache, at the speed of a first pass.
 
     Example:
         >>> backend = ReplayBackend(open_cache("cache.db"))
         >>> session = backend.open(task, seed=0)
-        >>> session.call(ToolCall("Search_Car_Location", {"query": "Oslo"})).text
+        >>> session.answer([ToolCall("Search_Car_Location", {"query": "Oslo"})])[0].text
     """
 
-    def __init__(self, cache: ResponseCache) -> None:
+    def __init__(self, cache: ResponseCache, *, memory_mb: int = MEMORY_MB) -> None:
+        if isinstance(memory_mb, bool) or not isinstance(memory_mb, int) or memory_mb < 0:
+            raise OrchError(f"memory_mb must be a whole number of at least 0, got {memory_mb!r}")
         self.cache = cache
-        self._checkers: dict[str, ArgumentChecker] = {}
+        self._responses: BoundedStore[bytes, ToolResult] = BoundedStore(memory_mb << 20)
+        self._tools: dict[str, _RecordedTool] = {}
+        self._resolve = TaskResolver(self._resolved)
 
-    def tools(self, task: Task) -> tuple[ToolSpec, ...]:
-        """The offered specs in the task's order; names come from the cache's catalogue.
+    def resolve(self, task: Task) -> ResolvedTask:
+        """The task with its specs; names come from the cache's catalogue.
 
         Raises:
-            OrchError: the catalogue does not have a tool that the task names.
+            OrchError: a tool is not in the catalogue, or its schema cannot be used.
         """
-        return tuple(self._spec(task, tool) for tool in task.tools)
+        return self._resolve(task)
 
-    def _spec(self, task: Task, tool: str | ToolSpec) -> ToolSpec:
+    def open(self, task: Task, *, seed: int) -> ReplaySession:
+        """Start a session. Recordings do not depend on the seed.
+
+        Raises:
+            OrchError: as :meth:`resolve`, or the task pins a response that this cache lacks.
+        """
+        resolved = self._resolve(task)
+        return ReplaySession(self, resolved, resolved.derived(self._pins))
+
+    def response(self, key: bytes, digest: bytes | None) -> ToolResult | None:
+        """A recorded response, one object while it is kept; ``None`` if there is none.
+
+        Args:
+            key: 16 bytes, of the call.
+            digest: 16 bytes of the wanted variant; ``None`` means variant 0.
+        """
+        kept = None if digest is None else self._responses.get(digest)
+        if kept is not None:
+            return kept
+        row = self.cache.row(key, digest)
+        if row is None:
+            return None
+        found = self._responses.get(row[0])
+        if found is None:
+            recorded = self.cache.decode(row)
+            found = ToolResult(recorded.text, ErrorType.TOOL_ERROR if recorded.is_error else None)
+            cost = sys.getsizeof(found.text) + _INDEX_BYTES * len(found.text)
+            self._responses.put(row[0], found, cost)
+        return found
+
+    def _resolved(self, task: Task) -> _RecordedTask:
+        tools = [self._tool(task, tool) for tool in task.tools]
+        recorded = {
+            name: tool
+            for tool in tools
+            for name in (*tool.offered.spec.aliases, tool.offered.spec.name)
+        }
+        return _RecordedTask.of(task, (tool.offered for tool in tools), recorded=recorded)
+
+    def _pins(self, task: Task) -> Mapping[bytes, list[bytes]]:
+        """Call key -> digests of the pinned variants, in the order of the gold calls."""
+        pins = self.cache.pins_of(task)
+        # Another recording than the pinned one would be another task: refuse, never replace.
+        for key, digests in pins.items():
+            for digest in digests:
+                if not self.cache.holds(key, digest):
+                    raise OrchError(
+                        f"task {task.id!r} pins response {digest.hex()}, which cache "
+                        f"{self.cache.path!r} does not hold for that call: use the cache that the "
+                        "tasks were imported with (`orch tasks validate` lists all such tasks)"
+                    )
+        return pins
+
+    def _tool(self, task: Task, tool: str | ToolSpec) -> _RecordedTool:
         if isinstance(tool, ToolSpec):
-            return tool
+            offered = offered_tool(tool)
+            canonical = self.cache.resolve(tool.name) or tool.name
+            return _RecordedTool(offered, canonical, checker_of(offered))
+        found = self._tools.get(tool)
+        if found is None:
+            spec, canonical = self._catalogue_entry(task, tool)
+            offered = offered_tool(spec)
+            found = self._tools[tool] = _RecordedTool(offered, canonical, checker_of(offered))
+        return found
+
+    def _catalogue_entry(self, task: Task, tool: str) -> tuple[ToolSpec, str]:
         name = self.cache.resolve(tool)
         if name is None:
             near = difflib.get_close_matches(tool, self.cache.catalogue, n=1)
@@ -65,40 +160,7 @@ class ReplayBackend:
                 f"have ({len(self.cache.catalogue)} tools{hint})"
             )
         spec = self.cache.catalogue[name]
-        return spec if name == tool else replace(spec, name=tool)
-
-    def open(self, task: Task, *, seed: int) -> ReplaySession:
-        """Start a session. Recordings do not depend on the seed.
-
-        Raises:
-            OrchError: a tool is not in the catalogue, its schema cannot be used, or the task pins
-                a response that this cache does not hold.
-        """
-        self._check_pins(task)
-        offered: dict[str, ArgumentChecker] = {}
-        for spec in self.tools(task):
-            checker = self._checker(spec)
-            for name in (*spec.aliases, spec.name):
-                offered[name] = checker
-        return ReplaySession(self.cache, task, offered)
-
-    def _check_pins(self, task: Task) -> None:
-        """Another recording than the pinned one would be another task: refuse, never replace."""
-        for key, digests in self.cache.pins_of(task).items():
-            for digest in digests:
-                if not self.cache.holds(key, digest):
-                    raise OrchError(
-                        f"task {task.id!r} pins response {digest.hex()}, which cache "
-                        f"{self.cache.path!r} does not hold for that call: use the cache that the "
-                        "tasks were imported with (`orch tasks validate` lists all such tasks)"
-                    )
-
-    def _checker(self, spec: ToolSpec) -> ArgumentChecker:
-        shape = json.dumps([spec.name, spec.parameters], sort_keys=True)
-        checker = self._checkers.get(shape)
-        if checker is None:
-            checker = self._checkers[shape] = ArgumentChecker(spec)
-        return checker
+        return spec if name == tool else replace(spec, name=tool), name
 
     def close(self) -> None:
         """Close the cache's handles."""
@@ -109,38 +171,37 @@ class ReplaySession:
     """The recorded tools of one episode."""
 
     def __init__(
-        self, cache: ResponseCache, task: Task, offered: Mapping[str, ArgumentChecker]
+        self, backend: ReplayBackend, task: _RecordedTask, pins: Mapping[bytes, list[bytes]]
     ) -> None:
-        self._cache = cache
-        self._offered = offered
-        self._names = tuple(task.tool_names)
-        self._canonical = {name: cache.resolve(name) or name for name in offered}
-        self._pins = cache.pins_of(task)
+        self._backend = backend
+        self._task = task
+        self._pins = pins
         self._served: dict[str, int] = {}
 
-    def call(self, call: ToolCall) -> ToolResult:
-        """Answer one call; see the module's docstring for the order of the checks."""
-        if call.error is not None:
-            return ToolResult.failure(call.error, "the call could not be read")
-        checker = self._offered.get(call.name)
-        if checker is None:
+    def answer(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
+        """Answer each call; see the module's docstring for the order of the checks."""
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: ToolCall) -> ToolResult:
+        tool = self._task.recorded.get(call.name)
+        if tool is None:
             return self._unknown_tool(call.name)
         try:
-            key = call_key(self._canonical[call.name], call.arguments)
+            key = call_key(tool.canonical, call.arguments)
         except (RecursionError, ValueError, OverflowError):
             return ToolResult.failure(
                 ErrorType.INVALID_ARGUMENTS,
                 f"{call.name}: the arguments are nested too deeply or hold a number out of range",
             )
-        recorded = self._cache.get_variant(key, self._next_pin(key))
+        cache = self._backend.cache
+        recorded = self._backend.response(key, self._next_pin(key))
         if recorded is not None:
-            self._cache.hits += 1
-            error = ErrorType.TOOL_ERROR if recorded.is_error else None
-            return ToolResult(recorded.text, error)
-        problem = checker.problem(call.arguments)
+            cache.hits += 1
+            return recorded
+        problem = tool.checker.problem(call.arguments)
         if problem is not None:
             return problem
-        self._cache.misses[call.name] += 1
+        cache.misses[call.name] += 1
         return ToolResult.failure(
             ErrorType.NOT_RECORDED,
             f"{call.name} was called correctly, but its response to these arguments was never "
@@ -159,14 +220,15 @@ class ReplaySession:
         return pins[min(count, len(pins) - 1)]
 
     def _unknown_tool(self, name: str) -> ToolResult:
-        near = difflib.get_close_matches(name[:200], self._names, n=3)
+        names = self._task.source.tool_names
+        near = difflib.get_close_matches(name[:200], names, n=3)
         shown = name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "..."
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         return ToolResult.failure(
             ErrorType.UNKNOWN_TOOL,
-            f"there is no tool {shown!r} here.{hint} Available: {', '.join(self._names)}.",
+            f"there is no tool {shown!r} here.{hint} Available: {', '.join(names)}.",
             did_you_mean=near,
-            available=list(self._names),
+            available=list(names),
         )
 
     def snapshot(self) -> JsonObject:
@@ -176,9 +238,6 @@ class ReplaySession:
     def restore(self, state: JsonObject) -> None:
         """Go back to a snapshot."""
         self._served = dict(state["served"])
-
-    def final_state(self) -> None:
-        """Recordings hold no state."""
 
     def close(self) -> None:
         """Nothing to free: the cache belongs to the backend."""

@@ -29,6 +29,10 @@ WITH_DIGEST = (
     f"{_PAYLOAD} responses r JOIN payloads p ON p.id = r.payload "
     "WHERE r.key = :key AND p.digest = :digest"
 )
+HOLDS = (
+    "SELECT 1 FROM responses r JOIN payloads p ON p.id = r.payload "
+    "WHERE r.key = :key AND p.digest = :digest"
+)
 ALL_VARIANTS = (
     f"{_PAYLOAD} responses r JOIN payloads p ON p.id = r.payload "
     "WHERE r.key = :key ORDER BY r.variant"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from orch_env.cache.writer import CacheWriter
 
-_REMEMBERED_TASKS = 1024
 _SQLITE_URL = "sqlite:///"
 
 
@@ -77,7 +76,6 @@ class ResponseCache:
 
     def _forget(self) -> None:
         self._catalogue: Catalogue | None = None
-        self._pins: OrderedDict[str, tuple[Task, dict[bytes, list[bytes]]]] = OrderedDict()
 
     def _open_reader(self) -> Reader:
         if self._url is not None:
@@ -119,31 +117,32 @@ class ResponseCache:
                 row = self._reader.one(sql.FIRST, {"key": key})
         else:
             digests = self.pins_of(task).get(key) if task is not None else None
-            row = self._row(key, digests[0] if digests else None)
+            row = self.row(key, digests[0] if digests else None)
         if row is None:
             self.misses[tool] += 1
             return None
         self.hits += 1
-        return self._decode(row)
+        return self.decode(row)
 
-    def get_variant(self, key: bytes, digest: bytes | None) -> CachedResponse | None:
-        """Hot path of a session that knows its keys and pins: no counters, no alias look-up.
+    def row(self, key: bytes, digest: bytes | None) -> sql.Row | None:
+        """Digest and packed payload of a recorded response: no counters, no alias look-up.
 
         Args:
             key: 16 bytes from :meth:`key`.
             digest: 16 bytes of the wanted variant; ``None`` means variant 0.
         """
-        row = self._row(key, digest)
-        return self._decode(row) if row is not None else None
-
-    def _row(self, key: bytes, digest: bytes | None) -> sql.Row | None:
         if digest is None:
             return self._reader.one(sql.FIRST, {"key": key})
         return self._reader.one(sql.WITH_DIGEST, {"key": key, "digest": digest})
 
+    def get_variant(self, key: bytes, digest: bytes | None) -> CachedResponse | None:
+        """A recorded response by key and digest; see :meth:`row`."""
+        row = self.row(key, digest)
+        return self.decode(row) if row is not None else None
+
     def holds(self, key: bytes, digest: bytes) -> bool:
         """Whether this call has a variant of this digest."""
-        return self._row(key, digest) is not None
+        return self._reader.one(sql.HOLDS, {"key": key, "digest": digest}) is not None
 
     def is_pinned(self, tool: str, arguments: JsonObject, task_id: str) -> bool:
         """Whether a task was imported with a variant of this call."""
@@ -153,7 +152,7 @@ class ResponseCache:
     def variants(self, tool: str, arguments: JsonObject) -> tuple[CachedResponse, ...]:
         """All recorded responses of a call, in order of recording."""
         rows = self._reader.rows(sql.ALL_VARIANTS, {"key": self.key(tool, arguments)})
-        return tuple(self._decode(row) for row in rows)
+        return tuple(self.decode(row) for row in rows)
 
     def key(self, tool: str, arguments: JsonObject) -> bytes:
         """The 16-byte key of a call; aliases of a tool give the same key."""
@@ -161,16 +160,10 @@ class ResponseCache:
 
     def pins_of(self, task: Task) -> Mapping[bytes, list[bytes]]:
         """Call key -> digests of the pinned variants, in the order of the task's gold calls."""
-        known = self._pins.get(task.id)
-        if known is not None and known[0] is task:
-            return known[1]
         pins: dict[bytes, list[bytes]] = {}
         for call in task.gold_calls:
             if call.response is not None:
                 pins.setdefault(self.key(call.name, call.arguments), []).append(_digest(task, call))
-        self._pins[task.id] = (task, pins)
-        if len(self._pins) > _REMEMBERED_TASKS:
-            self._pins.popitem(last=False)
         return pins
 
     def calls(self) -> Iterator[RecordedCall]:
@@ -192,7 +185,12 @@ class ResponseCache:
             self._catalogue = Catalogue(self._reader.all(sql.TOOLS))
         return self._catalogue
 
-    def _decode(self, row: sql.Row) -> CachedResponse:
+    def decode(self, row: sql.Row) -> CachedResponse:
+        """Unpack a row.
+
+        Raises:
+            OrchError: the payload is damaged.
+        """
         try:
             return decode(bytes(row[1]), bytes(row[0]))
         except ValueError as problem:

@@ -14,7 +14,7 @@ from orch_env.cli.output import emit, json_option
 from orch_env.types import OrchError, Task
 
 if TYPE_CHECKING:
-    from orch_env.evaluation import ComplexFuncBenchEnv
+    from orch_env.env import ToolOrchestrationEnv
 
 _EPILOG = """\b
 Examples:
@@ -135,9 +135,9 @@ def evaluate(
         raise OrchError("orch eval needs --model PATH or --policy NAME, one of them")
     _check_samples(samples, pass_at, None if model is None else temperature)
     from orch_env.cli.progress import progress_bar
-    from orch_env.evaluation import ComplexFuncBenchEnv, summarise
+    from orch_env.evaluation import complexfuncbench, summarise
 
-    env = ComplexFuncBenchEnv(
+    suite = complexfuncbench(
         tasks,
         cache,
         split=split,
@@ -146,8 +146,9 @@ def evaluate(
         exact_match_values=exact_match_values,
         strict=strict,
     )
+    env = suite.env()
     try:
-        chosen = env.tasks[:limit]
+        chosen = suite.tasks[:limit]
         with progress_bar() as report:
             if policy is not None:
                 infos = _play(env, chosen, policy, seed, report)
@@ -166,6 +167,7 @@ def evaluate(
                 )
     finally:
         env.close()
+        suite.close()
     if out is not None:
         _write_scores(out, [*chosen] * samples, infos)
     scores = [info["score"] for info in infos]
@@ -222,27 +224,22 @@ def _show(result: Mapping[str, Any], title: str) -> None:
 
 
 def _play(
-    env: ComplexFuncBenchEnv, tasks: Sequence[Task], policy: str, seed: int, report: Report
+    env: ToolOrchestrationEnv, tasks: Sequence[Task], policy: str, seed: int, report: Report
 ) -> list[Mapping[str, Any]]:
     """The last ``info`` of one episode per task."""
+    from orch_env.replay.play import play
     from orch_env.replay.policies import make_policy
 
     player = make_policy(policy, seed=seed)
     infos: list[Mapping[str, Any]] = []
     for number, task in enumerate(tasks, start=1):
-        observation, info = env.reset(seed=seed, options={"task_id": task.id})
-        player.start(task)
-        ended = False
-        while not ended:
-            observation, _, terminated, truncated, info = env.step(player.act(observation, info))
-            ended = terminated or truncated
-        infos.append(info)
+        infos.append(play(env, player, task, seed=seed))
         report("evaluating", number, len(tasks))
     return infos
 
 
 def _evaluate_model(
-    model: str, env: ComplexFuncBenchEnv, tasks: Sequence[Task], report: Report, **sampling: Any
+    model: str, env: ToolOrchestrationEnv, tasks: Sequence[Task], report: Report, **sampling: Any
 ) -> list[Mapping[str, Any]]:
     """Roll a model out; named by string because this package knows nothing of training."""
     try:

@@ -1,17 +1,14 @@
-"""`ToolOrchestrationEnv`: tool use over recorded responses as a Gymnasium environment.
+"""`ToolOrchestrationEnv`: tool use over recorded responses or tool servers as an environment.
 
-An action is the text of one assistant message, the observation is the text that the model reads
-next. Everything is deterministic: (task, seed, actions) gives the same bytes, in ``info`` too.
-
-The hard decision: nothing that a model writes raises. What cannot be done comes back as an error
-observation of one shape; exceptions are for wrong use of the environment and for broken files.
+An action is one assistant message, the observation is the text that the model reads next.
+Everything is deterministic: (task, seed, actions) gives the same bytes, in ``info`` too. Nothing
+that a model writes raises; exceptions are for wrong use of the environment and for broken files.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +17,15 @@ from gymnasium.error import InvalidAction, ResetNeeded
 
 from orch_env.backends.open import make_backend
 from orch_env.backends.protocol import ToolBackend
-from orch_env.env.episode_machine import MAX_OBSERVATION, Limits, RunningEpisode
-from orch_env.env.payout import Payout
+from orch_env.env.episode_machine import MAX_OBSERVATION, Answer, EpisodeMachine, Limits
+from orch_env.env.payout import Payout, Scorer
 from orch_env.env.spaces import TextSpace
-from orch_env.formats import get_format
+from orch_env.formats import ParsedMessage, get_format
+from orch_env.formats.openai import read_message
 from orch_env.rewards.build.schedule import check_step
 from orch_env.tasks.selection import TaskSet, load_split
 from orch_env.types import Episode, OrchError, StopReason, Task
-from orch_env.types.json import Json, JsonObject
+from orch_env.types.json import JsonObject
 
 if TYPE_CHECKING:
     from orch_env.rewards.protocol import Reward
@@ -36,8 +34,6 @@ MAX_ACTION = 1 << 22
 """Characters of an action that the action space holds; longer ones are read all the same."""
 
 STATE_SCHEMA = 1
-
-_EXTERNAL = (StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED, StopReason.INFRASTRUCTURE)
 
 
 class ToolOrchestrationEnv(gym.Env[str, str]):
@@ -59,6 +55,8 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         max_calls_per_turn: calls run per message; those beyond get a ``limit`` error.
         max_errors: messages in a row in which no call succeeded; terminates.
         max_observation_chars: characters of each result as the model reads it, marker included.
+        memory_mb: megabytes of recorded responses kept in memory, with what rewards derive from
+            them; a larger set is read from the cache again.
         render_mode: ``"ansi"`` (text) or ``"html"`` (one self-contained page).
 
     Raises:
@@ -89,6 +87,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         max_calls_per_turn: int = 32,
         max_errors: int | None = 5,
         max_observation_chars: int | None = None,
+        memory_mb: int | None = None,
         render_mode: str | None = None,
     ) -> None:
         # What pickling rebuilds from: every argument is plain data.
@@ -101,7 +100,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         loaded = load_split(tasks, split)
         self._setup(
             TaskSet(loaded),
-            lambda: make_backend(tasks, cache, loaded),
+            lambda: make_backend(tasks, cache, loaded, memory_mb),
             Payout.from_names(reward, reward_mode),
             call_format,
             limits,
@@ -114,22 +113,35 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         tasks: Sequence[Task],
         backend: ToolBackend,
         *,
-        reward: str | Mapping[str, Any] | Reward = "graduated",
+        reward: str | Mapping[str, Any] | Reward | None = "graduated",
         reward_mode: str = "terminal",
         call_format: str = "hermes",
         limits: Limits | None = None,
+        scorer: Scorer | None = None,
         render_mode: str | None = None,
     ) -> ToolOrchestrationEnv:
         """Build an environment over tasks and a backend that exist already.
 
         The backend stays the caller's: closing the environment does not close it.
+
+        Args:
+            tasks: the tasks.
+            backend: what answers their calls.
+            reward: a preset's name, a reward's configuration, or a reward; ``None`` pays what the
+                scorer says.
+            reward_mode: see the class.
+            call_format: see the class.
+            limits: where an episode ends.
+            scorer: a benchmark's own verdict on an ended episode: it decides ``info["success"]``
+                and adds ``info["score"]``.
+            render_mode: see the class.
         """
         env = cls.__new__(cls)
         env._arguments = None
         env._setup(
             TaskSet(tasks),
             lambda: backend,
-            Payout.from_names(reward, reward_mode),
+            Payout.from_names(reward, reward_mode, scorer),
             call_format,
             limits or Limits(),
             render_mode,
@@ -158,9 +170,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         self._open_backend = open_backend
         self._owns_backend = True
         self._backend: ToolBackend | None = open_backend()
-        self._tools_json: dict[str, str] = {}
-        self._scored_tasks: dict[str, Task] = {}
-        self._running: RunningEpisode | None = None
+        self._running: EpisodeMachine | None = None
         self._training_step = 0
 
     @property
@@ -171,7 +181,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
     @property
     def task(self) -> Task:
         """The task of the current episode."""
-        return self._current().task
+        return self._current().task.source
 
     @property
     def settings(self) -> JsonObject:
@@ -190,12 +200,15 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
 
     @property
     def running_tool(self) -> str | None:
-        """The tool that is being called now, for whoever waits for it in another thread."""
+        """The tool that is being called now, for whoever waits for it in another thread.
+
+        Of several calls that run at the same time, the first.
+        """
         running = self._running
-        if running is None or running.running_tool is None:
+        if running is None:
             return None
-        offered = {t["function"]["name"] for t in json.loads(self._tools_of(running.task))}
-        return running.running_tool if running.running_tool in offered else None
+        offered = {spec.name for spec in running.tools}
+        return next((name for name in running.running_tools if name in offered), None)
 
     def set_training_step(self, step: int) -> None:
         """Say how far training is, for rewards whose weights follow a schedule.
@@ -234,13 +247,11 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             task = self._tasks.tasks[int(self.np_random.integers(len(self._tasks)))]
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        self._begin(self._open(task, seed), self._payout.fresh(self._training_step))
-        info: dict[str, Any] = {
-            "task_id": task.id,
-            "messages": copy.deepcopy(list(task.messages)),
-            "tools": json.loads(self._tools_of(task)),
-        }
-        return _prompt_text(task), info
+        running = self._open(task, seed)
+        self._begin(running, self._payout.fresh(self._training_step))
+        text, messages, tools = running.task.opening()
+        info = {"task_id": task.id, "messages": messages, "tools": tools}
+        return text[:MAX_OBSERVATION], info
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Take one assistant message.
@@ -263,9 +274,36 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         """
         if not isinstance(action, str):
             raise InvalidAction(f"an action must be a str, got {type(action).__name__}")
-        running = self._require_running("step()")
-        messages = running.step(action)
-        return self._transition(running, running.turns[-1].observation, messages)
+        return self._take(self._require_running("step()"), self._format.parse(action))
+
+    def step_message(
+        self, message: Mapping[str, Any]
+    ) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Take one assistant message in OpenAI's shape, as agents with native tool calling have it.
+
+        The trajectory is the same as if the message had come as text in the environment's
+        ``call_format``, which is what is stored as its action; a message that this format cannot
+        write (NaN in arguments, markup in the content) is stored as its JSON.
+
+        Args:
+            message: ``{"role": "assistant", "content": ..., "tool_calls": [{"id": ..., "function":
+                {"name": ..., "arguments": JSON text or object}}]}``. Calls that cannot be read
+                become ``malformed_call``; nothing that the message holds raises.
+
+        Returns:
+            What :meth:`step` returns. Tool messages carry the ``id`` of their call, or
+            ``call_{turn}_{n}`` where it has none.
+
+        Raises:
+            ResetNeeded: no episode is running.
+            InvalidAction: it is no mapping, or not an assistant's message.
+        """
+        if not isinstance(message, Mapping) or message.get("role", "assistant") != "assistant":
+            raise InvalidAction(
+                f"step_message() takes an assistant message, got {type(message).__name__}"
+            )
+        running = self._require_running("step_message()")
+        return self._take(running, read_message(message, self._format))
 
     def stop(
         self, reason: StopReason, action: str = ""
@@ -286,12 +324,12 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             OrchError: the environment itself decides about this reason.
         """
         reason = StopReason(reason)
-        if reason not in _EXTERNAL:
-            allowed = ", ".join(r.value for r in _EXTERNAL)
+        if not reason.external:
+            allowed = ", ".join(r.value for r in StopReason if r.external)
             raise OrchError(f"stop() takes {allowed}; {reason.value!r} is up to the environment")
         running = self._require_running("stop()")
-        running.stop(reason, action)
-        return self._transition(running, "", [])
+        running.stop(reason, self._format.parse(action) if action else None)
+        return self._transition(running, Answer("", []))
 
     def render(self) -> str | None:
         """Show the episode so far: text for ``"ansi"``, a self-contained page for ``"html"``.
@@ -347,8 +385,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             assert task is not None
             running = self._open(task, state["seed"])
             running.restore(state)
-            payout = self._payout.fresh()
-            payout.restore(state)
+            payout = self._payout.restored(state)
             rng = copy.deepcopy(dict(state["rng"]))
         except (AttributeError, KeyError, TypeError, ValueError) as problem:
             raise OrchError(
@@ -368,9 +405,8 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         twin._np_random_seed = self._np_random_seed
         if self._running is not None:
             mine = self._running
-            running = twin._open(mine.task, mine.seed)
-            running.resume(list(mine.turns), mine.final, mine.stop_reason, mine.snapshot())
-            twin._begin(running, self._payout.copy())
+            session = self._require_backend().open(mine.task, seed=mine.seed)
+            twin._begin(mine.fork(session), self._payout.copy())
         return twin
 
     def sibling(self) -> ToolOrchestrationEnv:
@@ -396,12 +432,12 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
     def __deepcopy__(self, memo: dict[int, Any]) -> ToolOrchestrationEnv:
         return self.fork()
 
-    def _current(self) -> RunningEpisode:
+    def _current(self) -> EpisodeMachine:
         if self._running is None:
             raise ResetNeeded("there is no episode yet: call reset() first")
         return self._running
 
-    def _require_running(self, what: str) -> RunningEpisode:
+    def _require_running(self, what: str) -> EpisodeMachine:
         running = self._current()
         if running.stop_reason is not None:
             raise ResetNeeded(
@@ -414,47 +450,42 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             self._backend = self._open_backend()
         return self._backend
 
-    def _open(self, task: Task, seed: int) -> RunningEpisode:
-        session = self._require_backend().open(task, seed=seed)
-        return RunningEpisode(task, session, self._format, self._limits, seed)
+    def _open(self, task: Task, seed: int) -> EpisodeMachine:
+        backend = self._require_backend()
+        resolved = backend.resolve(task)
+        session = backend.open(resolved, seed=seed)
+        return EpisodeMachine(resolved, session, self._format, self._limits, seed)
 
-    def _begin(self, running: RunningEpisode, payout: Payout) -> None:
+    def _begin(self, running: EpisodeMachine, payout: Payout) -> None:
         if self._running is not None:
             self._running.close()
         self._running, self._payout = running, payout
 
-    def _tools_of(self, task: Task) -> str:
-        """The offered tools as JSON text: parsing it gives every caller objects of their own."""
-        text = self._tools_json.get(task.id)
-        if text is None:
-            specs = self._require_backend().tools(task)
-            text = self._tools_json[task.id] = json.dumps([s.to_openai() for s in specs])
-        return text
-
-    def _scored(self, task: Task) -> Task:
-        """The task as rewards see it: with whole tool specs, whose schemas some of them check."""
-        found = self._scored_tasks.get(task.id)
-        if found is None:
-            found = self._scored_tasks[task.id] = task.with_tools(
-                self._require_backend().tools(task)
-            )
-        return found
+    def _take(
+        self, running: EpisodeMachine, message: ParsedMessage
+    ) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return self._transition(running, running.take(message))
 
     def _transition(
-        self, running: RunningEpisode, observation: str, messages: list[JsonObject]
+        self, running: EpisodeMachine, answer: Answer
     ) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        info: dict[str, Any] = {"task_id": running.task.id, "messages": messages}
-        reason = running.stop_reason
+        info: dict[str, Any] = {"task_id": running.task.id, "messages": answer.messages}
+        if answer.tools is not None:
+            info["tools"] = [copy.deepcopy(spec.to_openai()) for spec in answer.tools]
+        reason, paid = running.stop_reason, 0.0
         if reason is not None:
             info["stop_reason"] = reason.value
         if reason is StopReason.INFRASTRUCTURE:
-            return observation, 0.0, False, True, info
-        paid = self._payout.pay(self._scored(running.task), running.episode())
-        if self._payout.breakdown is not None:
-            info["reward"] = self._payout.breakdown.to_dict()
-            info["success"] = self._payout.success
+            return answer.observation, paid, False, True, info
+        if self._payout.due(reason is not None):
+            paid = self._payout.pay(running.task, running.episode(), running.session)
+            if self._payout.breakdown is not None:
+                info["reward"] = self._payout.breakdown.to_dict()
+                info["success"] = self._payout.success
+                if self._payout.details is not None:
+                    info["score"] = self._payout.details
         terminated = reason is not None and reason.terminated
-        return observation, paid, terminated, reason is not None and not terminated, info
+        return answer.observation, paid, terminated, reason is not None and not terminated, info
 
 
 def _rebuild(
@@ -469,15 +500,3 @@ def _rebuild(
     if state is not None:
         env.set_state(state)
     return env
-
-
-def _prompt_text(task: Task) -> str:
-    """What the task's messages say, as one text."""
-    text = "\n\n".join(filter(None, (_text_of(m.get("content")) for m in task.messages)))
-    return text[:MAX_OBSERVATION]
-
-
-def _text_of(content: Json) -> str:
-    if isinstance(content, list):
-        return "".join(str(p["text"]) for p in content if isinstance(p, dict) and "text" in p)
-    return "" if content is None else str(content)

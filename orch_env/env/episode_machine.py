@@ -1,35 +1,48 @@
-"""One running episode as a state machine: actions in, turns out, and when it ends.
+"""One running episode as a state machine: messages in, turns out, and when it ends.
 
 No Gymnasium, no reward, no I/O here. The order of the checks after a message, which decides the
 stop reason where several apply:
 
 1. no call, no user turn left -> ``answered``; else the next user turn is the observation;
-2. ``max_errors`` messages in a row in which no call succeeded -> ``max_errors``;
-3. a call was refused because the episode's calls were used up -> ``max_tool_calls``;
-4. this was the last allowed message -> ``max_turns``.
+2. the session says that the episode is over -> its reason;
+3. ``max_errors`` messages in a row in which no call succeeded -> ``max_errors``;
+4. a call was refused because the episode's calls were used up -> ``max_tool_calls``;
+5. this was the last allowed message -> ``max_turns``;
+6. this was the last allowed message of the user turn -> the next user turn, else ``max_turns``.
 
-The hard decision: a budget of N calls ends the episode when the model asks for call N + 1, not
-when it makes call N, so that a model within its budget can still answer.
+A budget of N calls ends the episode when the model asks for call N + 1, not when it makes call N,
+so that a model within its budget can still answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-from orch_env.backends.protocol import Session
-from orch_env.formats import CallFormat
+from orch_env.backends.protocol import (
+    BackendSession,
+    Converses,
+    EndsEpisode,
+    HoldsState,
+    SeesMessages,
+    Snapshots,
+    UserTurn,
+)
+from orch_env.formats import CallFormat, ParsedMessage
+from orch_env.tasks.resolved import ResolvedTask
 from orch_env.types import (
     Episode,
     ErrorType,
+    Exchange,
     OrchError,
     RewardBreakdown,
     StopReason,
-    Task,
     ToolCall,
     ToolResult,
+    ToolSpec,
     Turn,
 )
 from orch_env.types.json import JsonObject
@@ -38,6 +51,7 @@ MAX_OBSERVATION = 1 << 24
 """Characters of an observation at most; longer results are cut like with a limit of the user's."""
 
 _LEAST_CUT = 64  # room for the marker
+_NOT_CALLED = (ErrorType.UNKNOWN_TOOL, ErrorType.INVALID_ARGUMENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,10 @@ class Limits:
         max_errors: messages in a row in which no call succeeded.
         max_observation_chars: characters of one result as the model reads it, marker included,
             at least 64. Rewards see the whole result.
+        max_messages_per_user_turn: assistant messages in one user turn; a message with calls that
+            reaches it ends that turn.
+        next_turn_at_limit: what follows then: the next user turn (``max_turns`` if there is none),
+            or, with False, ``max_turns`` at once.
     """
 
     max_turns: int = 20
@@ -58,6 +76,8 @@ class Limits:
     max_calls_per_turn: int = 32
     max_errors: int | None = 5
     max_observation_chars: int | None = None
+    max_messages_per_user_turn: int | None = None
+    next_turn_at_limit: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -66,6 +86,7 @@ class Limits:
             ("max_calls_per_turn", 1),
             ("max_errors", 1),
             ("max_observation_chars", _LEAST_CUT),
+            ("max_messages_per_user_turn", 1),
         ):
             value = getattr(self, name)
             optional = name not in ("max_turns", "max_calls_per_turn")
@@ -76,76 +97,109 @@ class Limits:
                 raise OrchError(f"{name} must be {allowed}, at least {least}; got {value!r}")
 
 
-class RunningEpisode:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What comes back for one assistant message.
+
+    Attributes:
+        observation: the text that the model reads next; empty at the end.
+        messages: the same as chat messages, OpenAI shape.
+        exchanges: the message's calls with their results.
+        tools: the specs that are offered from now on, ``None`` if nothing changed.
+    """
+
+    observation: str
+    messages: list[JsonObject]
+    exchanges: tuple[Exchange, ...] = ()
+    tools: tuple[ToolSpec, ...] | None = None
+
+
+class EpisodeMachine:
     """The conversation of one task with one policy.
 
     Attributes:
         task: the task.
+        session: what answers its calls.
         seed: the episode's seed.
         turns: what happened so far.
         final: the closing answer, ``None`` before there is one.
         stop_reason: why it ended, ``None`` while it runs.
-        tool_seconds: each call that reached a tool: its name and how long it took. Measured, so
-            no part of the record or of its state.
-        running_tool: name of the tool that is being called now.
+        tools: the specs that are offered now.
+        tool_seconds: each call that reached a tool: its name and how long it took, calls of one
+            message in equal parts. Measured, so no part of the record or of its state.
+        running_tools: names of the tools that are being called now.
     """
 
     def __init__(
-        self, task: Task, session: Session, call_format: CallFormat, limits: Limits, seed: int
+        self,
+        task: ResolvedTask,
+        session: BackendSession,
+        call_format: CallFormat,
+        limits: Limits,
+        seed: int,
     ) -> None:
         self.task = task
+        self.session = session
         self.seed = seed
         self.turns: list[Turn] = []
         self.final: str | None = None
         self.stop_reason: StopReason | None = None
-        self._session = session
+        self.tools: tuple[ToolSpec, ...] = tuple(tool.spec for tool in task.offered)
+        self.tool_seconds: list[tuple[str, float]] = []
+        self.running_tools: tuple[str, ...] = ()
+        self._can = _capabilities(type(session))
         self._format = call_format
         self._limits = limits
-        self._followups_used = 0
+        self._user_turns = 0
+        self._user_turn_began = 0
         self._tool_calls = 0
         self._failed_in_a_row = 0
-        self.tool_seconds: list[tuple[str, float]] = []
-        self.running_tool: str | None = None
 
-    def step(self, action: str) -> list[JsonObject]:
-        """Take one assistant message; return the chat messages that answer it.
-
-        The observation is that of the turn this appends.
-        """
-        parsed = self._format.parse(action)
-        if not parsed.calls:
-            return self._take_answer(action, parsed.content)
-        refused = False
-        results: list[ToolResult] = []
-        for position, (call, problem) in enumerate(zip(parsed.calls, parsed.problems, strict=True)):
-            result = self._refusal(call, problem, position)
-            if result is None:
-                self._tool_calls += 1
-                result = self._call(call)
-            elif result.error is ErrorType.LIMIT and position < self._limits.max_calls_per_turn:
-                refused = True
-            results.append(result)
+    def take(self, message: ParsedMessage) -> Answer:
+        """Take one assistant message."""
+        if not message.calls:
+            return self._take_answer(message)
+        results, refused = self._results(message)
+        exchanges = tuple(map(Exchange.of, message.calls, results))
         shown = shown_results([result.text for result in results], self._limits)
-        self._append(_turn(action, parsed.calls, results, self._format.render_results(shown)))
-        self._check_limits(refused)
-        return [
-            {"role": "tool", "name": call.name, "content": text}
-            for call, text in zip(parsed.calls, shown, strict=True)
+        number = len(self.turns)
+        messages: list[JsonObject] = [
+            {
+                "role": "tool",
+                "tool_call_id": message.ids.get(n) or f"call_{number}_{n}",
+                "name": exchange.call.name,
+                "content": text,
+            }
+            for n, (exchange, text) in enumerate(zip(exchanges, shown, strict=True))
         ]
+        observation = self._format.render_results(shown)
+        self._count(exchanges)
+        self.stop_reason = self._reason_to_stop(refused, number + 1)
+        tools = None
+        if self._user_turn_is_used_up(number + 1):
+            said = self._next_user_turn(None)
+            if said is None or not self._limits.next_turn_at_limit:
+                self.stop_reason = StopReason.MAX_TURNS
+            else:
+                observation = f"{observation}\n{said.content}"
+                messages.append({"role": "user", "content": said.content})
+                tools = self._begin_user_turn(said, number + 1)
+        self.turns.append(Turn(message.text, exchanges, observation))
+        return Answer(observation, messages, exchanges, tools)
 
-    def stop(self, reason: StopReason, action: str = "") -> None:
-        """End the episode from outside; the calls of ``action`` are recorded and not run."""
-        if action:
-            parsed = self._format.parse(action)
+    def stop(self, reason: StopReason, message: ParsedMessage | None = None) -> None:
+        """End the episode from outside; the calls of a message are recorded and not run."""
+        if message is not None:
+            unrun = f"The episode ended ({reason.value}) before this call was run."
             results = [
-                ToolResult.failure(
-                    ErrorType.LIMIT, f"The episode ended ({reason.value}) before this call was run."
-                )
+                ToolResult.failure(ErrorType.LIMIT, unrun)
                 if call.error is None
-                else _unreadable(problem)
-                for call, problem in zip(parsed.calls, parsed.problems, strict=True)
+                else _unreadable(message.problems.get(position))
+                for position, call in enumerate(message.calls)
             ]
-            self._append(_turn(action, parsed.calls, results))
+            exchanges = tuple(map(Exchange.of, message.calls, results))
+            self._count(exchanges)
+            self.turns.append(Turn(message.text, exchanges))
         self.stop_reason = reason
 
     def episode(self, reward: RewardBreakdown | None = None) -> Episode:
@@ -157,109 +211,185 @@ class RunningEpisode:
             final=self.final,
             stop_reason=self.stop_reason,
             reward=reward,
-            state=self._session.final_state(),
+            state=self.final_state(),
         )
 
+    def final_state(self) -> JsonObject | None:
+        """What the calls changed so far, ``None`` where the tools hold no state."""
+        return cast(HoldsState, self.session).final_state() if self._can.hold_state else None
+
     def state(self) -> JsonObject:
-        """Everything as plain data, the session included."""
+        """Everything as plain data, the session included.
+
+        Raises:
+            OrchError: the session cannot be saved in the middle.
+        """
         return {
             "turns": [turn.to_dict() for turn in self.turns],
             "final": self.final,
             "stop_reason": self.stop_reason.value if self.stop_reason is not None else None,
-            "session": self._session.snapshot(),
+            "session": self._saved_session(),
+            "user_turns": [self._user_turns, self._user_turn_began],
+            "added_tools": [spec.to_dict() for spec in self.tools[len(self.task.offered) :]],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what :meth:`state` described; the session must be a fresh one of this task."""
-        turns = [Turn.from_dict(turn) for turn in state["turns"]]
+        self.turns = [Turn.from_dict(turn) for turn in state["turns"]]
         reason = state["stop_reason"]
-        self.resume(
-            turns, state["final"], None if reason is None else StopReason(reason), state["session"]
-        )
-
-    def resume(
-        self,
-        turns: list[Turn],
-        final: str | None,
-        stop_reason: StopReason | None,
-        session: JsonObject,
-    ) -> None:
-        """Continue after ``turns``; the counters follow from them."""
-        self._session.restore(session)
-        self.turns = []
-        self._followups_used = self._tool_calls = self._failed_in_a_row = 0
-        for turn in turns:
+        self.final = state["final"]
+        self.stop_reason = None if reason is None else StopReason(reason)
+        answers = [n for n, turn in enumerate(self.turns, start=1) if not turn.exchanges]
+        default = [len(answers), answers[-1] if answers else 0]
+        self._user_turns, self._user_turn_began = state.get("user_turns", default)
+        added = state.get("added_tools", ())
+        self.tools = (*self.tools, *(ToolSpec.from_dict(spec) for spec in added))
+        for turn in self.turns:
             self._tool_calls += sum(
                 call.error not in (ErrorType.LIMIT, ErrorType.MALFORMED_CALL) for call in turn.calls
             )
-            self._append(turn)
-        self.final, self.stop_reason = final, stop_reason
+            self._count(turn.exchanges)
+        self._restore_session(state["session"])
 
-    def snapshot(self) -> JsonObject:
-        """The session's own state."""
-        return self._session.snapshot()
+    def fork(self, session: BackendSession) -> EpisodeMachine:
+        """A second episode that goes on from here in a fresh session; no turn is copied."""
+        twin = EpisodeMachine(self.task, session, self._format, self._limits, self.seed)
+        kept = {k: v for k, v in vars(self).items() if k != "session"}
+        vars(twin).update(kept, turns=list(self.turns), tool_seconds=list(self.tool_seconds))
+        twin._restore_session(self._saved_session())
+        return twin
 
     def close(self) -> None:
         """Free the session; may be called twice."""
-        self._session.close()
+        self.session.close()
 
-    def _call(self, call: ToolCall) -> ToolResult:
-        self.running_tool, started = call.name, perf_counter()
-        result = self._session.call(call)
-        # A call that hangs or raises leaves the tool's name for whoever asks what it was.
-        if result.error not in (ErrorType.UNKNOWN_TOOL, ErrorType.INVALID_ARGUMENTS):
-            self.tool_seconds.append((call.name, perf_counter() - started))
-        self.running_tool = None
-        return result
+    def _results(self, message: ParsedMessage) -> tuple[list[ToolResult], bool]:
+        """The result of each call, and whether one was refused for want of tool calls."""
+        limits = self._limits
+        results: list[ToolResult | None] = []
+        runs: list[ToolCall] = []
+        refused = False
+        if self._can.see_messages:
+            cast(SeesMessages, self.session).whole_message(message.calls)
+        for position, call in enumerate(message.calls):
+            if position >= limits.max_calls_per_turn:
+                results.append(_over("max_calls_per_turn", limits.max_calls_per_turn))
+            elif call.error is not None:
+                results.append(_unreadable(message.problems.get(position)))
+            elif limits.max_tool_calls is not None and self._tool_calls >= limits.max_tool_calls:
+                refused = True
+                results.append(_over("max_tool_calls", limits.max_tool_calls))
+            else:
+                self._tool_calls += 1
+                runs.append(call)
+                results.append(None)
+        answered = iter(self._answers(runs) if runs else ())
+        return [next(answered) if result is None else result for result in results], refused
 
-    def _append(self, turn: Turn) -> None:
-        self.turns.append(turn)
-        if not turn.calls:
-            self._followups_used += 1
-        failed = bool(turn.calls) and not any(call.ok for call in turn.calls)
+    def _answers(self, calls: Sequence[ToolCall]) -> Sequence[ToolResult]:
+        self.running_tools, started = tuple(call.name for call in calls), perf_counter()
+        results = self.session.answer(calls)
+        # If it hangs or raises, the names stay for whoever asks what was called.
+        share = (perf_counter() - started) / len(calls)
+        self.tool_seconds += [
+            (call.name, share)
+            for call, result in zip(calls, results, strict=True)
+            if result.error not in _NOT_CALLED
+        ]
+        self.running_tools = ()
+        return results
+
+    def _take_answer(self, message: ParsedMessage) -> Answer:
+        said = self._next_user_turn(message.content)
+        self._failed_in_a_row = 0
+        if said is None:
+            self.final = message.content
+            self.stop_reason = StopReason.ANSWERED
+            self.turns.append(Turn(message.text))
+            return Answer("", [])
+        self.turns.append(Turn(message.text, observation=said.content))
+        tools = self._begin_user_turn(said, len(self.turns))
+        self.stop_reason = self._reason_to_stop(False, len(self.turns))
+        return Answer(said.content, [{"role": "user", "content": said.content}], tools=tools)
+
+    def _next_user_turn(self, answer: str | None) -> UserTurn | None:
+        if self._can.converse:
+            return cast(Converses, self.session).next_user_turn(answer)
+        said = self.task.followups[self._user_turns : self._user_turns + 1]
+        return UserTurn(said[0]) if said else None
+
+    def _begin_user_turn(self, said: UserTurn, began: int) -> tuple[ToolSpec, ...] | None:
+        self._user_turns += 1
+        self._user_turn_began = began
+        if not said.tools:
+            return None
+        self.tools = (*self.tools, *said.tools)
+        return self.tools
+
+    def _user_turn_is_used_up(self, messages: int) -> bool:
+        most = self._limits.max_messages_per_user_turn
+        if most is None or self.stop_reason is not None:
+            return False
+        return messages - self._user_turn_began >= most
+
+    def _count(self, exchanges: Sequence[Exchange]) -> None:
+        failed = bool(exchanges) and not any(e.call.error is None for e in exchanges)
         self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
 
-    def _take_answer(self, action: str, content: str) -> list[JsonObject]:
-        if self._followups_used == len(self.task.followups):
-            self.final = content
-            self._append(Turn(action))
-            self.stop_reason = StopReason.ANSWERED
-            return []
-        said = self.task.followups[self._followups_used]
-        self._append(Turn(action, observation=said))
-        self._check_limits(refused=False)
-        return [{"role": "user", "content": said}]
-
-    def _refusal(self, call: ToolCall, problem: str | None, position: int) -> ToolResult | None:
-        """Why this call is not run, ``None`` if it is."""
+    def _reason_to_stop(self, refused: bool, messages: int) -> StopReason | None:
         limits = self._limits
-        if position >= limits.max_calls_per_turn:
-            return ToolResult.failure(
-                ErrorType.LIMIT,
-                f"Only the first {limits.max_calls_per_turn} calls of a message are run; "
-                "make this call in a later message.",
-                limit="max_calls_per_turn",
-                value=limits.max_calls_per_turn,
-            )
-        if call.error is not None:
-            return _unreadable(problem)
-        if limits.max_tool_calls is not None and self._tool_calls >= limits.max_tool_calls:
-            return ToolResult.failure(
-                ErrorType.LIMIT,
-                f"All {limits.max_tool_calls} tool calls of this episode were used up.",
-                limit="max_tool_calls",
-                value=limits.max_tool_calls,
-            )
-        return None
-
-    def _check_limits(self, refused: bool) -> None:
-        limits = self._limits
+        if self._can.end and (over := cast(EndsEpisode, self.session).stop_reason) is not None:
+            return over
         if limits.max_errors is not None and self._failed_in_a_row >= limits.max_errors:
-            self.stop_reason = StopReason.MAX_ERRORS
-        elif refused:
-            self.stop_reason = StopReason.MAX_TOOL_CALLS
-        elif len(self.turns) >= limits.max_turns:
-            self.stop_reason = StopReason.MAX_TURNS
+            return StopReason.MAX_ERRORS
+        if refused:
+            return StopReason.MAX_TOOL_CALLS
+        return StopReason.MAX_TURNS if messages >= limits.max_turns else None
+
+    def _saved_session(self) -> JsonObject:
+        return self._snapshots().snapshot()
+
+    def _restore_session(self, state: JsonObject) -> None:
+        self._snapshots().restore(state)
+
+    def _snapshots(self) -> Snapshots:
+        if self._can.be_saved:
+            return cast(Snapshots, self.session)
+        raise OrchError(
+            f"an episode on {type(self.session).__name__} cannot be saved, copied or forked in the "
+            "middle: these tools have no snapshot() and restore()"
+        )
+
+
+class _Capabilities(NamedTuple):
+    """What sessions of one type can do besides answering."""
+
+    converse: bool
+    end: bool
+    hold_state: bool
+    be_saved: bool
+    see_messages: bool
+
+
+@lru_cache(maxsize=256)
+def _capabilities(kind: type[Any]) -> _Capabilities:
+    return _Capabilities(
+        converse=hasattr(kind, "next_user_turn"),
+        end=hasattr(kind, "stop_reason"),
+        hold_state=hasattr(kind, "final_state"),
+        be_saved=hasattr(kind, "snapshot") and hasattr(kind, "restore"),
+        see_messages=hasattr(kind, "whole_message"),
+    )
+
+
+def _over(limit: str, value: int) -> ToolResult:
+    if limit == "max_calls_per_turn":
+        text = (
+            f"Only the first {value} calls of a message are run; make this call in a later message."
+        )
+    else:
+        text = f"All {value} tool calls of this episode were used up."
+    return ToolResult.failure(ErrorType.LIMIT, text, limit=limit, value=value)
 
 
 def _unreadable(problem: str | None) -> ToolResult:
@@ -267,21 +397,6 @@ def _unreadable(problem: str | None) -> ToolResult:
         ErrorType.MALFORMED_CALL,
         f"This tool call could not be read: {problem}.",
         expected='{"name": TOOL, "arguments": {...}}',
-    )
-
-
-def _turn(
-    action: str, calls: Sequence[ToolCall], results: Sequence[ToolResult], observation: str = ""
-) -> Turn:
-    """The turn's record: each call carries the error that its result shows."""
-    return Turn(
-        action=action,
-        calls=tuple(
-            call if result.error is None else replace(call, error=result.error)
-            for call, result in zip(calls, results, strict=True)
-        ),
-        results=tuple(result.text for result in results),
-        observation=observation,
     )
 
 

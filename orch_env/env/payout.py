@@ -1,90 +1,131 @@
 """When a score is paid: at the end of an episode, or step by step.
 
-The hard decision: what is paid is the score rounded to a multiple of 2^-40, whatever the reward.
-Differences and sums of such numbers are exact in floating point, so the dense form pays, to the
-bit, what the terminal form pays.
+What is paid is the score rounded to a multiple of 2^-40, whatever the reward. Differences and sums
+of such numbers are exact in floating point, so the dense form pays, to the bit, what the terminal
+form pays.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
+from orch_env.backends.protocol import BackendSession
 from orch_env.rewards.build.schedule import check_step
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 from orch_env.types.json import JsonObject
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A benchmark's verdict on an ended episode.
+
+    Attributes:
+        success: whether the task was done.
+        reward: the verdict as a reward; paid where the environment has no other.
+        details: what ``info["score"]`` holds; a verdict per user turn stands here.
+    """
+
+    success: bool
+    reward: RewardBreakdown
+    details: JsonObject
+
+
+class Scorer(Protocol):
+    """Judges an ended episode by what its session knows."""
+
+    def __call__(self, episode: Episode, session: BackendSession) -> Score:
+        """The verdict; ``episode.stop_reason`` is set and never ``infrastructure``."""
+        ...
+
+
 class Payout:
-    """The account of one episode.
+    """What one episode is paid.
 
     Args:
-        reward: scores the episode.
-        verdict: the binary reward, which says whether the task was done.
-        dense: pay the change of the score at each step, beginning from 0, instead of all at the
-            end. A running episode is scored only then.
-        training_step: where the reward has an ``at_step``, the training step whose weights count
-            for this episode.
+        reward: scores the episode; ``None`` pays what the scorer says.
+        verdict: says whether the task was done, by a total of 1.
+        dense: pay the change of the score at each step, beginning from 0, instead of everything at
+            the end. A running episode is scored only then.
+        scorer: a benchmark's verdict, in place of ``verdict``.
 
     Attributes:
         paid: sum of what was paid so far.
         breakdown: the final score, ``None`` before the end.
         success: whether the task was done; False before the end.
+        details: the scorer's details, ``None`` before the end and without a scorer.
     """
 
     def __init__(
-        self, reward: Reward, verdict: Reward, *, dense: bool, training_step: int = 0
+        self, reward: Reward | None, verdict: Reward, *, dense: bool, scorer: Scorer | None = None
     ) -> None:
-        self._reward = reward
-        self._training_step = check_step(training_step)
-        self._now = _at_step(reward, training_step)
+        self._reward = self._now = reward
         self._verdict = verdict
         self._dense = dense
+        self._scorer = scorer
+        self._training_step = 0
         self.paid = 0.0
         self.breakdown: RewardBreakdown | None = None
         self.success = False
+        self.details: JsonObject | None = None
 
     @classmethod
-    def from_names(cls, reward: str | Mapping[str, Any] | Reward, mode: str) -> Payout:
-        """Make an account from a preset's name, a reward's configuration, or a reward.
+    def from_names(
+        cls,
+        reward: str | Mapping[str, Any] | Reward | None,
+        mode: str,
+        scorer: Scorer | None = None,
+    ) -> Payout:
+        """Make one from a preset's name, a reward's configuration, or a reward.
 
         Raises:
-            OrchError: no such reward, or ``mode`` is neither ``terminal`` nor ``dense``.
+            OrchError: no such reward, ``mode`` is neither ``terminal`` nor ``dense``, or nothing
+                says what to pay.
         """
         from orch_env.rewards.build.configuration import make_reward, verdict_spec
 
         if mode not in ("terminal", "dense"):
             raise OrchError(f"reward_mode must be 'terminal' or 'dense', got {mode!r}")
-        made = reward if callable(reward) else make_reward(reward)
-        return cls(made, make_reward(verdict_spec(reward)), dense=mode == "dense")
+        if reward is None and (scorer is None or mode == "dense"):
+            raise OrchError("name a reward: only a benchmark's score is paid without, at the end")
+        made = reward if reward is None or callable(reward) else make_reward(reward)
+        return cls(made, make_reward(verdict_spec(reward)), dense=mode == "dense", scorer=scorer)
 
-    def fresh(self, training_step: int | None = None) -> Payout:
-        """An empty account with the same terms, or with those of another training step."""
-        step = self._training_step if training_step is None else training_step
-        if step != self._training_step:
-            return Payout(self._reward, self._verdict, dense=self._dense, training_step=step)
+    def fresh(self, training_step: int) -> Payout:
+        """The same terms with the weights of a training step, and nothing paid yet."""
         twin = copy.copy(self)
-        twin.paid, twin.breakdown, twin.success = 0.0, None, False
+        twin.paid, twin.breakdown, twin.success, twin.details = 0.0, None, False, None
+        twin._go_to_step(training_step)
         return twin
 
-    def pay(self, task: Task, episode: Episode) -> float:
-        """What this step earns; an episode with a stop reason is settled."""
+    def due(self, ended: bool) -> bool:
+        """Whether a step pays anything, so that the episode must be looked at."""
+        return ended or self._dense
+
+    def pay(self, task: Task, episode: Episode, session: BackendSession) -> float:
+        """What a step earns for which something is due; a stop reason settles the episode."""
         ended = episode.stop_reason is not None
-        if not ended and not self._dense:
-            return 0.0
-        breakdown = self._now(task, episode)
+        score = self._scorer(episode, session) if ended and self._scorer is not None else None
+        if self._now is not None:
+            breakdown = self._now(task, episode)
+        else:
+            assert score is not None
+            breakdown = score.reward
         total = round(breakdown.total * 2.0**40) * 2.0**-40
         due, self.paid = total - self.paid, total
         if ended:
             self.breakdown = replace(breakdown, total=total)
-            self.success = self._verdict(task, episode).total == 1.0
+            if score is None:
+                self.success = self._verdict(task, episode).total == 1.0
+            else:
+                self.success, self.details = score.success, score.details
         return due
 
     def state(self) -> JsonObject:
-        """The account as plain data."""
+        """What was paid, as plain data."""
         return {
             "paid": self.paid,
             "reward": self.breakdown.to_dict() if self.breakdown is not None else None,
@@ -92,20 +133,20 @@ class Payout:
             "training_step": self._training_step,
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what :meth:`state` described."""
-        step, reward = check_step(state.get("training_step", 0)), state["reward"]
-        if step != self._training_step:
-            self._training_step, self._now = step, _at_step(self._reward, step)
-        self.breakdown = None if reward is None else RewardBreakdown.from_dict(reward)
-        self.paid, self.success = float(state["paid"]), bool(state["success"])
+    def restored(self, state: Mapping[str, Any]) -> Payout:
+        """The same terms with what :meth:`state` described."""
+        twin = self.fresh(state.get("training_step", 0))
+        reward = state["reward"]
+        twin.breakdown = None if reward is None else RewardBreakdown.from_dict(reward)
+        twin.paid, twin.success = float(state["paid"]), bool(state["success"])
+        return twin
 
     def copy(self) -> Payout:
-        """The same account, apart from this one from now on."""
+        """The same, apart from this one from now on."""
         return copy.copy(self)
 
-
-def _at_step(reward: Reward, step: int) -> Reward:
-    """The reward with the weights of a training step, if it has such."""
-    at_step: Callable[[int], Reward] | None = getattr(reward, "at_step", None)
-    return reward if at_step is None else at_step(step)
+    def _go_to_step(self, step: int) -> None:
+        if check_step(step) != self._training_step:
+            at_step: Callable[[int], Reward] | None = getattr(self._reward, "at_step", None)
+            self._training_step = step
+            self._now = self._reward if at_step is None else at_step(step)

@@ -42,12 +42,13 @@ def episode_text(task: Task, episode: Episode) -> str:
         lines += [f"[{message.get('role')}]", _indent(_said(message.get("content")))]
     for number, turn in enumerate(episode.turns):
         lines += [f"[assistant, turn {number}{_share(reward, number)}]", _indent(turn.action)]
-        for index, (call, result) in enumerate(zip(turn.calls, turn.results, strict=True)):
+        for index, exchange in enumerate(turn.exchanges):
+            call, result = exchange.call, exchange.result.text
             lines += [f"[{_headline(call)}]", _indent(_short(result))]
             account = accounts.get((number, index))
             if account is not None:
                 lines.append(f"  -> {_earned(account, reward)}{account.why}")
-        if not turn.calls and turn.observation:
+        if not turn.exchanges and turn.observation:
             lines += ["[user]", _indent(turn.observation)]
     lines += list(_verdict(episode))
     return "\n".join(lines).encode("utf-8", "replace").decode()
@@ -64,9 +65,10 @@ def episode_html(task: Task, episode: Episode) -> str:
     for number, turn in enumerate(episode.turns):
         heading = f"assistant, turn {number}{_share(reward, number)}"
         parts += [f"<h2>{heading}</h2>", _pre(turn.action)]
-        for index, (call, result) in enumerate(zip(turn.calls, turn.results, strict=True)):
+        for index, exchange in enumerate(turn.exchanges):
+            call, result = exchange.call, exchange.result.text
             parts += _call_html(call, result, accounts.get((number, index)), reward)
-        if not turn.calls and turn.observation:
+        if not turn.exchanges and turn.observation:
             parts += ["<h2>user</h2>", _pre(turn.observation, "user")]
     parts.append(_ending_html(episode, reward))
     body = "\n".join(parts)

@@ -28,13 +28,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orch_env.formats.calls import MAX_CALLS, TOO_MANY, malformed, read_call
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.strict_json import decode, decode_at, skip_blanks, without_trailing_commas
-from orch_env.types import ErrorType, ToolCall, ToolSpec
-from orch_env.types.json import JsonObject
-
-MAX_CALLS = 256
-"""Calls read out of one message; the bound keeps parsing linear whatever the text."""
+from orch_env.types import ToolCall, ToolSpec
+from orch_env.types.json import Json
 
 _TAG = re.compile(r"<tool_call>|</tool_call>|<think>|</think>")
 _OPEN, _CLOSE, _THINK, _THOUGHT = "<tool_call>", "</tool_call>", "<think>", "</think>"
@@ -56,16 +54,19 @@ class HermesFormat:
 
     def parse(self, text: str) -> ParsedMessage:
         """Read the calls out of an assistant message; never raises, linear in the text."""
-        if _OPEN not in text and _CLOSE not in text and _THINK not in text and _THOUGHT not in text:
-            return ParsedMessage(text.strip())
-        return _Reader(text).read()
+        return ParsedMessage(text, text.strip()) if self.is_plain(text) else _Reader(text).read()
+
+    def is_plain(self, text: str) -> bool:
+        """Whether none of the tags stands in a text."""
+        return not any(tag in text for tag in (_OPEN, _CLOSE, _THINK, _THOUGHT))
 
     def render_calls(self, calls: Sequence[ToolCall]) -> str:
         r"""Write calls as a model would; ``<`` of markup inside strings becomes ``\u003c``."""
-        return "\n".join(
-            f"{_OPEN}\n{_inert({'name': c.name, 'arguments': c.arguments})}\n{_CLOSE}"
-            for c in calls
-        )
+        return self.render_unread([{"name": c.name, "arguments": c.arguments} for c in calls])
+
+    def render_unread(self, calls: Sequence[Json]) -> str:
+        """Any JSON value between the tags of a call."""
+        return "\n".join(f"{_OPEN}\n{_inert(call)}\n{_CLOSE}" for call in calls)
 
     def render_results(self, results: Sequence[str]) -> str:
         """One ``<tool_response>`` per result, in call order, joined by newlines."""
@@ -86,7 +87,7 @@ class HermesFormat:
         )
 
 
-def _inert(body: JsonObject) -> str:
+def _inert(body: Json) -> str:
     """JSON text in which no string holds markup."""
     text = json.dumps(body, ensure_ascii=False, allow_nan=False)
     try:
@@ -104,7 +105,7 @@ class _Reader:
         self.at = 0
         self.content: list[str] = []
         self.calls: list[ToolCall] = []
-        self.problems: list[str | None] = []
+        self.problems: dict[int, str] = {}
         self.stray_close = False
 
     def read(self) -> ParsedMessage:
@@ -115,7 +116,7 @@ class _Reader:
             kind = tag.group()
             if kind == _OPEN:
                 if len(self.calls) == MAX_CALLS:
-                    self._add_malformed("", f"one message may hold at most {MAX_CALLS} calls")
+                    self._add_malformed(TOO_MANY)
                     self.at = len(text)
                     break
                 self._read_call()
@@ -132,12 +133,9 @@ class _Reader:
                 self.stray_close = True
         self.content.append(text[self.at :])
         if self.stray_close and not self.calls:
-            self._add_malformed("", f"a {_CLOSE} stands without a {_OPEN} before it")
-        return ParsedMessage(
-            content="".join(self.content).strip(),
-            calls=tuple(self.calls),
-            problems=tuple(self.problems),
-        )
+            self._add_malformed(f"a {_CLOSE} stands without a {_OPEN} before it")
+        content = "".join(self.content).strip()
+        return ParsedMessage(text, content, tuple(self.calls), self.problems)
 
     def _read_call(self) -> None:
         """Read one call whose opening tag ends at ``at``, and move behind it."""
@@ -170,7 +168,7 @@ class _Reader:
         if fence := _FENCE.match(inner):
             inner = inner[fence.end() :].removesuffix("```").strip()
         if not inner:
-            self._add_malformed("", "there is nothing between the tags")
+            self._add_malformed("there is nothing between the tags")
             return
         try:
             value = decode(inner)
@@ -178,49 +176,17 @@ class _Reader:
             try:
                 value = decode(without_trailing_commas(inner))
             except ValueError:
-                self._add_malformed("", f"not valid JSON: {problem}")
+                self._add_malformed(f"not valid JSON: {problem}")
                 return
         self._add(value)
 
     def _add(self, value: Any) -> None:
-        if isinstance(value, list):
-            self._add_malformed("", "a list stands between the tags; write one object per call")
-            return
-        if not isinstance(value, dict):
-            self._add_malformed("", "the call must be a JSON object")
-            return
-        wrapped = value.get("function")
-        if isinstance(wrapped, dict) and "name" not in value:
-            value = wrapped
-        name = value.get("name")
-        if not isinstance(name, str) or not name:
-            found = "is missing" if "name" not in value else "must be a non-empty string"
-            self._add_malformed("", f'"name" {found}')
-            return
-        key = "arguments" if "arguments" in value else "parameters"
-        arguments, problem = _arguments(value.get(key), key)
+        self._append(*read_call(value))
+
+    def _add_malformed(self, problem: str) -> None:
+        self._append(*malformed(problem))
+
+    def _append(self, call: ToolCall, problem: str | None) -> None:
         if problem is not None:
-            self._add_malformed(name, problem)
-            return
-        self.calls.append(ToolCall(name, arguments))
-        self.problems.append(None)
-
-    def _add_malformed(self, name: str, problem: str) -> None:
-        self.calls.append(ToolCall(name, {}, ErrorType.MALFORMED_CALL))
-        self.problems.append(problem)
-
-
-def _arguments(value: Any, key: str) -> tuple[JsonObject, str | None]:
-    """The arguments object, or what is wrong with it."""
-    if value is None:
-        return {}, None
-    if isinstance(value, str):
-        if not value.strip():
-            return {}, None
-        try:
-            value = decode(value)
-        except ValueError as problem:
-            return {}, f'"{key}" is a string that is not valid JSON: {problem}'
-    if not isinstance(value, dict):
-        return {}, f'"{key}" must be a JSON object'
-    return value, None
+            self.problems[len(self.calls)] = problem
+        self.calls.append(call)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from orch_env.types import ToolCall, ToolSpec
+from orch_env.types.json import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +15,18 @@ class ParsedMessage:
     """An assistant message taken apart.
 
     Attributes:
+        text: the whole message as text, markup included.
         content: the text outside the calls, stripped.
         calls: the calls in order; an unreadable one has ``error=ErrorType.MALFORMED_CALL``.
-        problems: for each call, what was wrong with it in one sentence, ``None`` if nothing.
+        problems: position of an unreadable call -> what is wrong with it, in one sentence.
+        ids: position of a call -> the id that its writer gave it.
     """
 
+    text: str
     content: str
     calls: tuple[ToolCall, ...] = ()
-    problems: tuple[str | None, ...] = ()
+    problems: Mapping[int, str] = field(default_factory=dict)
+    ids: Mapping[int, str] = field(default_factory=dict)
 
 
 class CallFormat(Protocol):
@@ -36,8 +41,22 @@ class CallFormat(Protocol):
         """Read the calls out of an assistant message."""
         ...
 
+    def is_plain(self, text: str) -> bool:
+        """Whether a text is content alone: no markup of this format stands in it."""
+        ...
+
     def render_calls(self, calls: Sequence[ToolCall]) -> str:
         """The text a model writes to make these calls in one message; inverse of ``parse``."""
+        ...
+
+    def render_unread(self, calls: Sequence[Json]) -> str:
+        """Write calls as they came, ``{"name", "arguments"}`` or what stands in its place.
+
+        ``parse`` finds the same fault in an unreadable one.
+
+        Raises:
+            ValueError: one of them is no JSON value, or this format cannot write it.
+        """
         ...
 
     def render_results(self, results: Sequence[str]) -> str:

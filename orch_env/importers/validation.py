@@ -23,7 +23,7 @@ from orch_env.importers.recording import parse_response
 from orch_env.provenance.evidence import pieces_of
 from orch_env.replay.play import replay, turns_of_gold
 from orch_env.replay.policies import GoldPolicy
-from orch_env.rewards.presets.graduated.text_index import TextIndex
+from orch_env.rewards.matching.text_index import TextIndex
 from orch_env.types import OrchError, Provenance, Task, ToolCall, ValueRef
 from orch_env.types.json import Json, JsonObject, resolve
 from orch_env.values import values_equal
@@ -78,7 +78,11 @@ def validate_tasks(
 
 def _run_gold(task: Task, backend: ToolBackend) -> list[str]:
     """Make every gold call once, in order, and return the texts that came back."""
-    offered = {name for spec in backend.tools(task) for name in (spec.name, *spec.aliases)}
+    offered = {
+        name
+        for tool in backend.resolve(task).offered
+        for name in (tool.spec.name, *tool.spec.aliases)
+    }
     cache = getattr(backend, "cache", None)
     for number, call in enumerate(task.gold_calls):
         where = f"gold call {number} ({call.name})"
@@ -96,7 +100,7 @@ def _run_gold(task: Task, backend: ToolBackend) -> list[str]:
     try:
         for number, call in enumerate(task.gold_calls):
             where = f"gold call {number} ({call.name})"
-            result = session.call(ToolCall(call.name, call.arguments))
+            (result,) = session.answer([ToolCall(call.name, call.arguments)])
             if result.error is not None:
                 raise OrchError(f"{where} is answered by an error: {result.text[:200]}")
             texts.append(result.text)

@@ -1,10 +1,11 @@
-"""Run a scripted policy over tasks, and sum up what came of it."""
+"""Play a policy, one episode or a task list, and sum up what came of it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.episodes import StoredEpisode, digest_of
@@ -26,6 +27,41 @@ class Replayed:
     success: bool
 
 
+class Playable(Protocol):
+    """An environment as far as playing needs it."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode."""
+        ...
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take one assistant message."""
+        ...
+
+
+def play(env: Playable, policy: Policy, task: Task, *, seed: int = 0) -> dict[str, Any]:
+    """Play one episode to its end.
+
+    Args:
+        env: an environment that has a task of this id.
+        policy: what to play.
+        task: the task, as the policy is given it.
+        seed: the episode's seed.
+
+    Returns:
+        The last ``info``.
+    """
+    observation, info = env.reset(seed=seed, options={"task_id": task.id})
+    policy.start(task)
+    ended = False
+    while not ended:
+        observation, _, terminated, truncated, info = env.step(policy.act(observation, info))
+        ended = terminated or truncated
+    return info
+
+
 def replay(
     env: ToolOrchestrationEnv, policy: Policy, tasks: Iterable[Task], *, seed: int = 0
 ) -> Iterator[Replayed]:
@@ -34,19 +70,13 @@ def replay(
     Args:
         env: an environment that has these tasks.
         policy: what to play.
-        tasks: the tasks.
+        tasks: the tasks, as the policy is given them.
         seed: every episode's seed.
     """
     for task in tasks:
-        policy.start(task)
-        observation, info = env.reset(seed=seed, options={"task_id": task.id})
-        ended = False
-        while not ended:
-            observation, _, terminated, truncated, info = env.step(policy.act(observation, info))
-            ended = terminated or truncated
-        yield Replayed(
-            StoredEpisode(env.episode, env.task, env.settings), success=bool(info["success"])
-        )
+        info = play(env, policy, task, seed=seed)
+        stored = StoredEpisode(env.episode, env.task, env.settings)
+        yield Replayed(stored, success=bool(info["success"]))
 
 
 def turns_of_gold(task: Task) -> int:

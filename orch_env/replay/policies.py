@@ -1,8 +1,8 @@
 """Scripted policies: what stands in for a model in tests, baselines and data checks.
 
-A policy hears a task and then turns observations into actions, like a model would. The hard
-decision: a policy of this module is a pure function of (task, seed, what it saw), so that every
-replay of it can be verified.
+A policy is given a task and then turns observations into actions, as a model would. A policy of
+this module is a pure function of (task, seed, what it saw), so that every replay of it can be
+verified.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import json
 import os
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from orch_env.formats import CallFormat, get_format
 from orch_env.tasks.files import read_lines
@@ -24,6 +24,13 @@ CLOSING = "Done: this is everything you asked for."
 """What the policies answer with where a task has no gold answer."""
 
 NAMES = ("gold", "noop", "random")
+
+
+Message: TypeAlias = Sequence[ToolCall] | str
+"""Calls of one message, or its raw text."""
+
+Plan: TypeAlias = Generator[Message, Sequence[str], str]
+"""Yields messages, is sent the texts of their results, returns the closing answer."""
 
 
 class Policy(Protocol):
@@ -138,6 +145,38 @@ class RandomPolicy:
             parts = schema.get("properties") or {}
             return {name: self._value(part, depth + 1) for name, part in parts.items()}
         return self._random.choice(self._seen) if self._seen else ""
+
+
+class PlanPolicy:
+    """Follows a plan; when the plan has returned, it repeats the plan's closing answer.
+
+    Args:
+        plan: a generator that yields the messages, is sent the texts of each one's results, and
+            returns the closing answer.
+        call_format: how to write calls.
+    """
+
+    def __init__(self, plan: Plan, call_format: CallFormat) -> None:
+        self._plan = plan
+        self._format = call_format
+        self._started = False
+        self._answer: str | None = None
+
+    def start(self, task: Task) -> None:
+        """The plan knows its task already."""
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """The plan's next message."""
+        if self._answer is not None:
+            return self._answer
+        results = [str(m["content"]) for m in info["messages"] if m.get("role") == "tool"]
+        try:
+            message = self._plan.send(results) if self._started else next(self._plan)
+        except StopIteration as stop:
+            self._answer = str(stop.value)
+            return self._answer
+        self._started = True
+        return message if isinstance(message, str) else self._format.render_calls(message)
 
 
 class FilePolicy:

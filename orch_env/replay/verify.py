@@ -8,9 +8,8 @@ failed one shows an error of the documented shape, and the observation is made o
 An episode that was stored with the state it left must leave the same one; one stored without it
 (by tools that hold none, or before states were stored) is not asked for it.
 
-The hard decision: the stored digest is compared last, so that a change is reported at the turn
-where it shows; a change that no re-run can show (blanks in an action, say) is reported without
-a turn.
+The stored digest is compared last, so that a change is reported at the turn where it shows; a
+change that no re-run can show (blanks in an action, say) is reported without a turn.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from orch_env.backends.protocol import ToolBackend
-from orch_env.env.episode_machine import Limits, RunningEpisode, shown_results
+from orch_env.env.episode_machine import EpisodeMachine, Limits, shown_results
 from orch_env.episodes import StoredEpisode
-from orch_env.formats import CallFormat, get_format
-from orch_env.types import ErrorType, OrchError, StopReason, Task, Turn, error_of_text
+from orch_env.formats import CallFormat, ParsedMessage, get_format
+from orch_env.formats.openai import reread
+from orch_env.types import Episode, ErrorType, OrchError, Task, Turn, error_of_text
 from orch_env.types.json import Json, JsonObject
 
 if TYPE_CHECKING:
     from orch_env.cache import ResponseCache
 
-_EXTERNAL = (StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED, StopReason.INFRASTRUCTURE)
 _WINDOW = 120
 
 
@@ -104,26 +103,29 @@ class Verifier:
     ) -> Divergence | None:
         episode = stored.episode
         seed = episode.seed or 0
-        running = RunningEpisode(
-            task, self._backend.open(task, seed=seed), call_format, limits, seed
+        resolved = self._backend.resolve(task)
+        running = EpisodeMachine(
+            resolved, self._backend.open(resolved, seed=seed), call_format, limits, seed
         )
+        stopped = episode.stop_reason if _stopped_outside(episode) else None
         try:
             for index, expected in enumerate(episode.turns):
                 if running.stop_reason is not None:
                     return Divergence(
                         task.id, index, expected.action, f"ended: {running.stop_reason.value}"
                     )
+                message = _message(expected, call_format)
                 last = index == len(episode.turns) - 1
-                if last and episode.stop_reason in _EXTERNAL and not expected.observation:
-                    running.stop(episode.stop_reason, expected.action)
+                if last and stopped is not None and not expected.observation:
+                    running.stop(stopped, message)
                 else:
-                    running.step(expected.action)
+                    running.take(message)
                 difference = _difference(expected, running.turns[-1])
                 if difference is not None:
                     return Divergence(task.id, index, *difference)
-            if running.stop_reason is None and episode.stop_reason in _EXTERNAL:
-                running.stop(episode.stop_reason)
-            state = running.episode().state
+            if running.stop_reason is None and stopped is not None:
+                running.stop(stopped)
+            state = running.final_state()
         finally:
             running.close()
         end = {"final": episode.final, "stop_reason": episode.stop_reason}
@@ -154,13 +156,14 @@ class Verifier:
     def _turn_difference(
         self, turn: Turn, call_format: CallFormat, limits: Limits
     ) -> tuple[Json, Json] | None:
-        read = call_format.parse(turn.action).calls
+        read = _message(turn, call_format).calls
         stored_calls = [[c.name, c.arguments] for c in turn.calls]
         made = [[c.name, c.arguments] for c in read]
-        if made != stored_calls or len(turn.results) != len(turn.calls):
+        if made != stored_calls:
             return stored_calls, made
         assert self._cache is not None
-        for call, text in zip(turn.calls, turn.results, strict=True):
+        for exchange in turn.exchanges:
+            call, text = exchange.call, exchange.result.text
             if call.error not in (None, ErrorType.TOOL_ERROR):
                 if error_of_text(text) is not call.error:
                     return call.error.value, text[:_WINDOW]
@@ -181,6 +184,18 @@ def verify(verifier: Verifier, episodes: Iterable[StoredEpisode]) -> Divergence 
     return next((d for e in episodes if (d := verifier.check(e)) is not None), None)
 
 
+def _stopped_outside(episode: Episode) -> bool:
+    return episode.stop_reason is not None and episode.stop_reason.external
+
+
+def _message(turn: Turn, call_format: CallFormat) -> ParsedMessage:
+    """A stored action as the message that it was: text, or JSON that no text could hold."""
+    parsed = call_format.parse(turn.action)
+    if len(parsed.calls) == len(turn.exchanges):
+        return parsed
+    return reread(turn.action, call_format) or parsed
+
+
 def _settings(stored: StoredEpisode) -> tuple[CallFormat, Limits]:
     settings = stored.settings
     known = {f.name for f in fields(Limits)}
@@ -190,16 +205,14 @@ def _settings(stored: StoredEpisode) -> tuple[CallFormat, Limits]:
 
 def _difference(expected: Turn, got: Turn) -> tuple[Json, Json] | None:
     """The first part in which two turns differ, calls first."""
-    for old_call, new_call in zip(expected.calls, got.calls, strict=False):
-        if _plain(old_call.to_dict()) != _plain(new_call.to_dict()):
-            return old_call.to_dict(), new_call.to_dict()
-    if len(expected.calls) != len(got.calls):
-        return f"{len(expected.calls)} calls", f"{len(got.calls)} calls"
-    if len(expected.results) != len(got.results):
-        return f"{len(expected.results)} results", f"{len(got.results)} results"
-    for old, new in zip(expected.results, got.results, strict=True):
-        if old != new:
-            return windows(old, new)
+    for old, new in zip(expected.exchanges, got.exchanges, strict=False):
+        if _plain(old.call.to_dict()) != _plain(new.call.to_dict()):
+            return old.call.to_dict(), new.call.to_dict()
+    if len(expected.exchanges) != len(got.exchanges):
+        return f"{len(expected.exchanges)} calls", f"{len(got.exchanges)} calls"
+    for old, new in zip(expected.exchanges, got.exchanges, strict=True):
+        if old.result.text != new.result.text:
+            return windows(old.result.text, new.result.text)
     if expected.observation != got.observation:
         return windows(expected.observation, got.observation)
     return None

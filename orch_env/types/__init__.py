@@ -3,6 +3,7 @@
 from orch_env.types.episode import (
     CallAccount,
     Episode,
+    Exchange,
     RewardBreakdown,
     StopReason,
     Turn,
@@ -16,6 +17,7 @@ __all__ = [
     "CallAccount",
     "Episode",
     "ErrorType",
+    "Exchange",
     "GoldCall",
     "OrchError",
     "Provenance",

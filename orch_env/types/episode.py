@@ -1,7 +1,7 @@
 """A finished (or running) episode: what the model did, what it saw, and why it ended.
 
-The hard decision: the digest covers what happened (actions, calls, results, observations, end)
-and not how it was scored, so that a new reward does not change a trajectory's identity.
+The digest covers what happened (actions, calls, results, observations, end) and not how it was
+scored, so that a new reward does not change a trajectory's identity.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from orch_env.types.errors import ErrorType, OrchError
 from orch_env.types.json import Json, JsonObject
-from orch_env.types.tools import ToolCall
+from orch_env.types.tools import ToolCall, ToolResult
 
 if TYPE_CHECKING:
     from orch_env.types.task import Task
@@ -45,6 +45,15 @@ class StopReason(StrEnum):
     def terminated(self) -> bool:
         """Gymnasium's ``terminated``; the other reasons mean ``truncated``."""
         return self in (StopReason.ANSWERED, StopReason.MAX_ERRORS)
+
+    @property
+    def external(self) -> bool:
+        """Whether only the caller of the environment can know it, and says so by ``stop()``."""
+        return self in (
+            StopReason.CONTEXT_OVERFLOW,
+            StopReason.OUTPUT_TRUNCATED,
+            StopReason.INFRASTRUCTURE,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,28 +147,72 @@ class RewardBreakdown:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """One call with what came back.
+
+    Attributes:
+        call: as the model wrote it; its ``error`` is the result's.
+        result: the whole result, before any truncation.
+    """
+
+    call: ToolCall
+    result: ToolResult
+
+    @classmethod
+    def of(cls, call: ToolCall, result: ToolResult) -> Exchange:
+        """Pair a call with its result, and let the call say how it failed."""
+        if call.error is not result.error:
+            call = ToolCall(call.name, call.arguments, result.error)
+        return cls(call, result)
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One assistant message and what came back.
 
     Attributes:
-        action: the assistant's text, markup included.
-        calls: the calls read out of it, in order; empty for an answer.
-        results: the full result text of each call, before any truncation; same length as calls.
+        action: the assistant's message as text, markup included.
+        exchanges: the calls read out of it, in order, with their results; empty for an answer.
         observation: what the model read next (truncated where a limit says so).
     """
 
     action: str
-    calls: tuple[ToolCall, ...] = ()
-    results: tuple[str, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
     observation: str = ""
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The calls in order."""
+        return tuple(exchange.call for exchange in self.exchanges)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The whole result text of each call."""
+        return tuple(exchange.result.text for exchange in self.exchanges)
+
+    @classmethod
+    def of(
+        cls,
+        action: str,
+        calls: Iterable[ToolCall] = (),
+        results: Iterable[str] = (),
+        observation: str = "",
+    ) -> Turn:
+        """Build a turn from calls, each with its ``error`` set, and the texts of their results.
+
+        A call without a text got an empty one; a text without a call is dropped.
+        """
+        texts = iter(results)
+        exchanges = tuple(Exchange(c, ToolResult(next(texts, ""), c.error)) for c in calls)
+        return cls(action, exchanges, observation)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Turn:
         """Read ``{action, calls, results, observation}``."""
-        return cls(
+        return cls.of(
             action=str(data.get("action") or ""),
-            calls=tuple(ToolCall.from_dict(c) for c in data.get("calls") or ()),
-            results=tuple(str(r) for r in data.get("results") or ()),
+            calls=[ToolCall.from_dict(c) for c in data.get("calls") or ()],
+            results=[str(r) for r in data.get("results") or ()],
             observation=str(data.get("observation") or ""),
         )
 
@@ -167,8 +220,8 @@ class Turn:
         """The JSON form of INTERFACE."""
         return {
             "action": self.action,
-            "calls": [c.to_dict() for c in self.calls],
-            "results": list(self.results),
+            "calls": [e.call.to_dict() for e in self.exchanges],
+            "results": [e.result.text for e in self.exchanges],
             "observation": self.observation,
         }
 
@@ -199,7 +252,7 @@ class Episode:
     @property
     def calls(self) -> tuple[ToolCall, ...]:
         """All calls in order, over all turns."""
-        return tuple(call for turn in self.turns for call in turn.calls)
+        return tuple(e.call for turn in self.turns for e in turn.exchanges)
 
     @property
     def digest(self) -> str:
@@ -342,13 +395,16 @@ def _call_from_openai(item: Any) -> ToolCall:
     return ToolCall(name, arguments)
 
 
-def _content_text(content: Json) -> str:
+def message_text(content: Json) -> str:
+    """The text of a chat message's ``content``: a text, or a list of parts that hold texts."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and all(isinstance(p, Mapping) and "text" in p for p in content):
-        return "".join(str(p["text"]) for p in content)
+    if isinstance(content, list):
+        texts = [str(p["text"]) for p in content if isinstance(p, Mapping) and "text" in p]
+        if texts:
+            return "".join(texts)
     return json.dumps(content, ensure_ascii=False)
 
 
@@ -356,21 +412,18 @@ def _turn_from_messages(assistant: Mapping[str, Any], answers: Sequence[Mapping[
     items = list(assistant.get("tool_calls") or ())
     by_id = {a["tool_call_id"]: a for a in answers if a.get("tool_call_id") is not None}
     unnamed = [a for a in answers if a.get("tool_call_id") is None]
-    calls: list[ToolCall] = []
-    results: list[str] = []
+    exchanges: list[Exchange] = []
     for item in items:
         call = _call_from_openai(item)
         call_id = item.get("id") if isinstance(item, Mapping) else None
         answer = by_id.get(call_id) if call_id is not None else None
         if answer is None and unnamed:
             answer = unnamed.pop(0)
-        text = "" if answer is None else _content_text(answer.get("content"))
+        text = "" if answer is None else message_text(answer.get("content"))
         error = call.error or (ErrorType.LIMIT if answer is None else error_of_text(text))
-        calls.append(ToolCall(call.name, call.arguments, error))
-        results.append(text)
+        exchanges.append(Exchange.of(call, ToolResult(text, error)))
     return Turn(
-        action=_content_text(assistant.get("content")),
-        calls=tuple(calls),
-        results=tuple(results),
-        observation="\n".join(results),
+        action=message_text(assistant.get("content")),
+        exchanges=tuple(exchanges),
+        observation="\n".join(exchange.result.text for exchange in exchanges),
     )

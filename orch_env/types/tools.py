@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from orch_env.types.errors import ErrorType, OrchError
 from orch_env.types.json import Json, JsonObject
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,30 @@ def _object_in(text: str) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What came back for one call: the exact text, and the error type if it is an error."""
+    """What came back for one call: the exact text, and the error type if it is an error.
+
+    A recorded response is one object for all episodes that show it, and keeps what was derived
+    from its text.
+    """
 
     text: str
     error: ErrorType | None = None
+    _derived: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def failure(cls, kind: ErrorType, message: str, **details: Json) -> ToolResult:
         """An error observation of the one documented shape, with a message that helps to repair."""
         body = {"error": {"type": kind.value, "message": message, "details": details}}
         return cls(text=json.dumps(body, ensure_ascii=True), error=kind)
+
+    def derived(self, make: Callable[[str], T]) -> T:
+        """``make(text)``, made once while this object lives."""
+        found = self._derived.get(make)
+        if found is None:
+            found = self._derived[make] = make(self.text)
+        made: T = found
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What was derived stays here: copies and other processes derive it again.
+        return ToolResult, (self.text, self.error)

@@ -31,6 +31,7 @@ _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,14})\.[0-9]{1,17}", re.ASCII)
 _NUMBER_BEGINS = frozenset("-0123456789")
 _JOINED = re.compile(r"[^\s,]+(?:,[^\s,]+)+")
 _FRACTION = re.compile(r"-?[0-9]+\.[0-9]+", re.ASCII)
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _HUGE = 1 << 4096
 """Beyond this, Python may refuse to print an integer in decimal."""
 
@@ -82,9 +83,9 @@ def canonical_text(value: Json) -> str:
 def text_of(form: Json) -> str:
     """JSON text of a value that is canonical already."""
     try:
-        return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return _encode(form)
     except ValueError:  # an integer of more digits than Python prints
-        return json.dumps(_huge_as_hex(form), sort_keys=True, separators=(",", ":"))
+        return _encode(_huge_as_hex(form))
 
 
 def _huge_as_hex(form: Json) -> Json:

@@ -30,5 +30,5 @@ def booking_worlds(shared_data: Path, folder: Path) -> list[World]:
                 )
                 assert found is not None
                 texts.append(found.text)
-            worlds.append(World(task.with_tools(backend.tools(task)), tuple(texts)))
+            worlds.append(World(backend.resolve(task), tuple(texts)))
     return worlds

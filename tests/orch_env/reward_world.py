@@ -79,9 +79,9 @@ class World:
         made = []
         for calls in turns:
             results = tuple(self._result(call, left, done, shown or {}) for call in calls)
-            made.append(Turn("", tuple(calls), results, "\n".join(results)))
+            made.append(Turn.of("", tuple(calls), results, "\n".join(results)))
         if final is not None:
-            made.append(Turn(final))
+            made.append(Turn.of(final))
         return Episode(
             self.task.id,
             turns=tuple(made),

@@ -261,7 +261,7 @@ def test_a_judge_that_fails_stops_the_run_and_is_no_zero(
 
 def test_the_reward_passes_a_judges_error_on(judges: str) -> None:
     reward = make_reward({"name": "graduated", "answer": judge(f"{judges}:broken")})
-    episode = Episode("t", turns=(Turn("x"),), final="x")
+    episode = Episode("t", turns=(Turn.of("x"),), final="x")
     with pytest.raises(OrchError, match="no key"):
         reward(task_with("x"), episode)
 

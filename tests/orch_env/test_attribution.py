@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, RewardBreakdown, ToolCall, Turn, make_reward
 from orch_env.rewards.credit.attribution import GRAIN, attributed, split
-from orch_env.rewards.presets.graduated.verbosity import marginal_costs, verbosity_cost
+from orch_env.rewards.presets.graduated.scoring import marginal_costs, verbosity_cost
 from orch_env.types import CallAccount, ErrorType
 from tests.orch_env.any_episode import any_world, episodes_of
 from tests.orch_env.reward_world import World, make_world
@@ -171,7 +171,7 @@ def test_a_state_that_no_call_brought_about_is_the_last_turns() -> None:
     final = {"shop": {"orders": {"7": {"paid": True}}}}
     world = make_world([[GoldCall("book", {"n": 1})]], ["{}"])
     task = replace(world.task, final_state=final)
-    episode = Episode("t", turns=(Turn("done"),), final="done", state=final)
+    episode = Episode("t", turns=(Turn.of("done"),), final="done", state=final)
     breakdown = GRADUATED(task, episode)
     assert (breakdown.total, breakdown.turns, breakdown.base) == (0.5, (0.5,), 0.0)
 
@@ -180,9 +180,11 @@ def test_paper_says_which_call_of_which_turn() -> None:
     world = make_world([[GoldCall("find", {"q": 1})], [GoldCall("book", {})]], ["{}", "{}"])
     text = '<tool_call>{broken</tool_call><tool_call>{"name": "find", "arguments": {"q": 1}}'
     turns = (
-        Turn("I think."),
-        Turn(text + "</tool_call>", (ToolCall(""), ToolCall("find", {"q": 1})), ('{"e": 1}',) * 2),
-        Turn("", (ToolCall("weather"),), ('{"e": 1}',)),
+        Turn.of("I think."),
+        Turn.of(
+            text + "</tool_call>", (ToolCall(""), ToolCall("find", {"q": 1})), ('{"e": 1}',) * 2
+        ),
+        Turn.of("", (ToolCall("weather"),), ('{"e": 1}',)),
     )
     breakdown = PAPER(world.task, Episode("t", turns=turns))
     assert [(c.turn, c.index) for c in breakdown.calls] == [(1, 1), (2, 0)]

@@ -1,4 +1,4 @@
-"""ComplexFuncBench as an environment: over a real cache file, driven like any other environment."""
+"""ComplexFuncBench as a suite on the one environment, over a real cache file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from orch_env import GoldCall, OrchError, StopReason, Task, ToolCall, ToolSpec, save_tasks
 from orch_env.cache import open_cache
-from orch_env.evaluation import ComplexFuncBenchEnv, summarise
+from orch_env.env import ToolOrchestrationEnv
+from orch_env.evaluation import complexfuncbench, summarise
 from orch_env.evaluation.complexfuncbench.scorer import GENERIC_FEEDBACK
 from orch_env.formats import get_format
+from orch_env.replay.play import play
 from orch_env.replay.policies import make_policy
 
 FIND = ToolCall("Search_Hotel_Destination", {"query": "Oslo"})
@@ -74,8 +76,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 @pytest.fixture
-def env(files: tuple[str, str]) -> ComplexFuncBenchEnv:
-    made = ComplexFuncBenchEnv(*files)
+def env(files: tuple[str, str]) -> ToolOrchestrationEnv:
+    made = complexfuncbench(*files).env()
     made.reset(seed=0, options={"task_id": "oslo"})
     return made
 
@@ -84,24 +86,21 @@ def write(*calls: ToolCall) -> str:
     return get_format("hermes").render_calls(calls)
 
 
-def run_policy(env: ComplexFuncBenchEnv, name: str) -> list[dict[str, Any]]:
-    policy, scores = make_policy(name), []
-    for task in env.tasks:
-        observation, info = env.reset(seed=0, options={"task_id": task.id})
-        policy.start(task)
-        ended = False
-        while not ended:
-            observation, _, terminated, truncated, info = env.step(policy.act(observation, info))
-            ended = terminated or truncated
-        scores.append(info["score"])
-    return scores
+def run_policy(env: ToolOrchestrationEnv, name: str) -> list[dict[str, Any]]:
+    policy = make_policy(name)
+    return [play(env, policy, task)["score"] for task in env.tasks]
 
 
-def test_gold_in_one_go_succeeds(env: ComplexFuncBenchEnv) -> None:
+def test_gold_in_one_go_succeeds(env: ToolOrchestrationEnv) -> None:
     observation, reward, terminated, truncated, info = env.step(write(FIND))
     assert observation == '<tool_response>\n{"dest_id": "8"}\n</tool_response>'
     assert info["messages"] == [
-        {"role": "tool", "name": "Search_Hotel_Destination", "content": '{"dest_id": "8"}'}
+        {
+            "role": "tool",
+            "tool_call_id": "call_0_0",
+            "name": "Search_Hotel_Destination",
+            "content": '{"dest_id": "8"}',
+        }
     ]
     assert (reward, terminated, truncated) == (0.0, False, False)
     env.step(write(HOTELS))
@@ -124,7 +123,7 @@ def test_gold_in_one_go_succeeds(env: ComplexFuncBenchEnv) -> None:
     assert env.episode.final == "Room a."
 
 
-def test_format_errors_are_specific_and_repairable(env: ComplexFuncBenchEnv) -> None:
+def test_format_errors_are_specific_and_repairable(env: ToolOrchestrationEnv) -> None:
     env.step(write(FIND, HOTELS))
     bad = [
         ToolCall("Get_Room_List", {}),
@@ -160,7 +159,7 @@ def test_format_errors_are_specific_and_repairable(env: ComplexFuncBenchEnv) -> 
 def test_another_call_with_the_same_recorded_response_is_matched(files: tuple[str, str]) -> None:
     table = Path(files[0]).with_name("exact.json")
     table.write_text('{"Get_Room_List": ["hotel_id"]}')
-    env = ComplexFuncBenchEnv(*files, exact_match_values=table)
+    env = complexfuncbench(*files, exact_match_values=table).env()
     env.reset(options={"task_id": "oslo"})
     env.step(write(FIND, HOTELS))
     same = ToolCall("Get_Room_List", {"hotel_id": 1, "name": "same"})
@@ -172,7 +171,7 @@ def test_another_call_with_the_same_recorded_response_is_matched(files: tuple[st
 
 
 def test_a_wrong_call_beside_a_right_one_gets_the_generic_sentence(
-    env: ComplexFuncBenchEnv,
+    env: ToolOrchestrationEnv,
 ) -> None:
     env.step(write(FIND, HOTELS))
     other = ToolCall("Get_Room_List", {"hotel_id": 5})
@@ -186,7 +185,7 @@ def test_a_wrong_call_beside_a_right_one_gets_the_generic_sentence(
 
 
 def test_limits_and_stops_have_their_own_errors(files: tuple[str, str]) -> None:
-    env = ComplexFuncBenchEnv(*files, max_turns=1)
+    env = complexfuncbench(*files, max_turns=1).env()
     env.reset(options={"task_id": "oslo"})
     _, _, terminated, truncated, info = env.step(write(FIND))
     assert (terminated, truncated, info["score"]["error"]) == (False, True, "max_turns")
@@ -211,12 +210,12 @@ def test_a_cache_that_lacks_a_golden_response_is_refused(files: tuple[str, str])
         for spec in full.catalogue.values():
             writer.put_tool(spec)
     with pytest.raises(OrchError, match=r"gold call 0 \(Search_Hotel_Destination\) is not in"):
-        ComplexFuncBenchEnv(files[0], other).reset(options={"task_id": "oslo"})
+        complexfuncbench(files[0], other).env().reset(options={"task_id": "oslo"})
     with pytest.raises(OrchError, match="needs a response cache"):
-        ComplexFuncBenchEnv(files[0])
+        complexfuncbench(files[0]).env()
 
 
-def test_siblings_play_at_the_same_time_over_one_cache(env: ComplexFuncBenchEnv) -> None:
+def test_siblings_play_at_the_same_time_over_one_cache(env: ToolOrchestrationEnv) -> None:
     twin = env.sibling()
     twin.reset(seed=1, options={"task_id": "oslo"})
     env.step(write(FIND, HOTELS))
@@ -229,7 +228,7 @@ def test_siblings_play_at_the_same_time_over_one_cache(env: ComplexFuncBenchEnv)
 
 
 def test_it_is_a_gymnasium_environment(files: tuple[str, str]) -> None:
-    check_env(ComplexFuncBenchEnv(*files), skip_render_check=True)
+    check_env(complexfuncbench(*files).env(), skip_render_check=True)
 
 
 _pieces = st.sampled_from(
@@ -240,7 +239,7 @@ _pieces = st.sampled_from(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(_pieces, max_size=4).map("".join), min_size=1, max_size=6))
 def test_nothing_that_a_model_writes_raises(files: tuple[str, str], actions: list[str]) -> None:
-    env = ComplexFuncBenchEnv(*files)
+    env = complexfuncbench(*files).env()
     env.reset(options={"task_id": "oslo"})
     for action in actions:
         observation, _, terminated, truncated, info = env.step(action)
@@ -255,7 +254,7 @@ def test_nothing_that_a_model_writes_raises(files: tuple[str, str], actions: lis
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_gold_of_the_bundled_world_is_perfect(strict: bool) -> None:
-    env = ComplexFuncBenchEnv("harbour", split="heldout", strict=strict)
+    env = complexfuncbench("harbour", split="heldout", strict=strict).env()
     result = summarise(run_policy(env, "gold"), env.tasks)
     assert (result["success"], result["call_accuracy"], result["turn_accuracy"]) == (1.0, 1.0, 1.0)
     assert sum(domain["n"] for domain in result["by_domain"].values()) == result["n"]
@@ -280,7 +279,7 @@ def test_gold_of_the_benchmark_is_perfect(
     benchmark: tuple[str, str], shared_data: Path, table: bool, strict: bool
 ) -> None:
     values = shared_data / "complexfuncbench" / "exact_match_values.json" if table else None
-    env = ComplexFuncBenchEnv(*benchmark, exact_match_values=values, strict=strict)
+    env = complexfuncbench(*benchmark, exact_match_values=values, strict=strict).env()
     result = summarise(run_policy(env, "gold"), env.tasks)
     assert result["n"] == 533
     assert (result["success"], result["call_accuracy"], result["turn_accuracy"]) == (1.0, 1.0, 1.0)
@@ -289,7 +288,7 @@ def test_gold_of_the_benchmark_is_perfect(
 
 @pytest.mark.shared_data
 def test_doing_nothing_on_the_benchmark_is_worth_nothing(benchmark: tuple[str, str]) -> None:
-    env = ComplexFuncBenchEnv(*benchmark)
+    env = complexfuncbench(*benchmark).env()
     result = summarise(run_policy(env, "noop"), env.tasks)
     assert (result["success"], result["call_accuracy"], result["turn_accuracy"]) == (0.0, 0.0, 0.0)
     assert result["errors"] == {"stop_early": 533}
@@ -297,16 +296,7 @@ def test_doing_nothing_on_the_benchmark_is_worth_nothing(benchmark: tuple[str, s
 
 @pytest.mark.shared_data
 def test_gold_of_the_benchmark_scores_exactly_one(benchmark: tuple[str, str]) -> None:
-    from orch_env import ToolOrchestrationEnv
-
     env, policy = ToolOrchestrationEnv(*benchmark), make_policy("gold")
     for task in env.tasks:
-        observation, info = env.reset(seed=0, options={"task_id": task.id})
-        policy.start(task)
-        ended = False
-        while not ended:
-            observation, reward, terminated, truncated, info = env.step(
-                policy.act(observation, info)
-            )
-            ended = terminated or truncated
-        assert (reward, info["success"]) == (1.0, True), task.id
+        info = play(env, policy, task)
+        assert (info["reward"]["total"], info["success"]) == (1.0, True), task.id

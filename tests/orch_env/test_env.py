@@ -65,8 +65,8 @@ def test_the_observation_is_the_recorded_text_byte_for_byte(env: ToolOrchestrati
     assert info == {
         "task_id": "zurich",
         "messages": [
-            {"role": "tool", "name": "search_city", "content": first},
-            {"role": "tool", "name": "weather", "content": second},
+            {"role": "tool", "tool_call_id": "call_0_0", "name": "search_city", "content": first},
+            {"role": "tool", "tool_call_id": "call_0_1", "name": "weather", "content": second},
         ],
     }
     assert (reward, terminated, truncated) == (0.0, False, False)

@@ -19,9 +19,9 @@ def played() -> Episode:
     episode = Episode(
         "t",
         turns=(
-            Turn("", (ToolCall("look", {"up": "a"}),), ("{}",)),
-            Turn("", (ToolCall("stare", {}),), ("{}",)),
-            Turn("done"),
+            Turn.of("", (ToolCall("look", {"up": "a"}),), ("{}",)),
+            Turn.of("", (ToolCall("stare", {}),), ("{}",)),
+            Turn.of("done"),
         ),
         final="done",
     )

@@ -53,10 +53,10 @@ def env() -> Iterator[ToolOrchestrationEnv]:
 def test_a_session_tells_the_whole_records_that_it_changed() -> None:
     session = LocalBackend().open(HARBOUR, seed=0)
     assert session.final_state() == {}
-    session.call(LOOK)
+    session.answer([LOOK])[0]
     assert session.final_state() == {}
-    booking = json.loads(session.call(BOOK).text)["booking"]
-    session.call(RENEW)
+    booking = json.loads(session.answer([BOOK])[0].text)["booking"]
+    session.answer([RENEW])[0]
     assert session.final_state() == {
         "harbour": {
             "permits": {PERMIT: {"id": PERMIT, "until": 2026}},
@@ -76,17 +76,17 @@ def test_a_session_tells_the_whole_records_that_it_changed() -> None:
 
 def test_a_refused_call_leaves_the_state_alone() -> None:
     session = LocalBackend().open(HARBOUR, seed=0)
-    assert session.call(ToolCall("renew_permit", {"permit": "L-xxxx"})).error is not None
-    assert session.call(replace(BOOK, arguments={"ship": SHIP.id, "pilot": "P-none"})).error
+    assert session.answer([ToolCall("renew_permit", {"permit": "L-xxxx"})])[0].error is not None
+    assert session.answer([replace(BOOK, arguments={"ship": SHIP.id, "pilot": "P-none"})])[0].error
     assert session.final_state() == {}
 
 
 def test_a_state_once_told_does_not_change_afterwards() -> None:
     session = LocalBackend().open(HARBOUR, seed=0)
-    session.call(BOOK)
+    session.answer([BOOK])[0]
     told = session.final_state()
     before = copy.deepcopy(told)
-    session.call(RENEW)
+    session.answer([RENEW])[0]
     assert told == before != session.final_state()
 
 

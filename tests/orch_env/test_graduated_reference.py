@@ -21,9 +21,9 @@ from scipy.optimize import linear_sum_assignment
 from orch_env import Episode, GoldCall, Task, ToolCall, make_reward
 from orch_env.rewards.matching.arguments import EQUAL, compare_calls
 from orch_env.rewards.matching.calls import MadeCall
+from orch_env.rewards.matching.text_index import TextIndex
 from orch_env.rewards.outcome import AnswerRule, read_outcome
-from orch_env.rewards.presets.graduated.matching import assign
-from orch_env.rewards.presets.graduated.text_index import TextIndex
+from orch_env.rewards.presets.graduated.assignment import assign
 from orch_env.types import ErrorType
 from orch_env.types.json import Json, leaves, resolve
 from orch_env.values import canonical_text_by_schema, values_equal

@@ -103,7 +103,7 @@ def test_recordings_are_what_the_live_server_answers(tasks: list[Task]) -> None:
             for call in task.gold_calls:
                 recorded = cache.get(call.name, call.arguments, task=task)
                 assert recorded is not None
-                result = live.call(ToolCall(call.name, call.arguments))
+                result = live.answer([ToolCall(call.name, call.arguments)])[0]
                 assert (result.text, recorded.digest) == (recorded.text, call.response)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orch_env.backends.protocol import Session, ToolBackend
+from orch_env.backends.protocol import BackendSession, ToolBackend
 from orch_env.backends.replay import ReplayBackend
 from orch_env.cache import open_cache
 from orch_env.types import ErrorType, GoldCall, OrchError, Task, ToolCall, ToolResult, ToolSpec
@@ -62,7 +62,7 @@ def a_task(*gold: GoldCall, tools: tuple[str | ToolSpec, ...] = ("find_hotels", 
 
 
 def ask(backend: ToolBackend, name: str, arguments: dict[str, Any], task: Task | None = None):
-    return backend.open(task or a_task(), seed=0).call(ToolCall(name, arguments))
+    return backend.open(task or a_task(), seed=0).answer([ToolCall(name, arguments)])[0]
 
 
 def details(result: ToolResult) -> dict[str, Any]:
@@ -163,18 +163,18 @@ def test_one_call_pinned_twice_is_served_in_recorded_order(
     backend: ReplayBackend, digests: dict[str, str]
 ) -> None:
     gold = [GoldCall("find_hotels", {"city": 7}, response=digests[t]) for t in ("new", "old")]
-    session: Session = backend.open(a_task(*gold), seed=0)
+    session: BackendSession = backend.open(a_task(*gold), seed=0)
     call = ToolCall("find_hotels", {"city": 7})
     before = session.snapshot()
-    assert session.call(call).text == "new"
+    assert session.answer([call])[0].text == "new"
     between = json.loads(json.dumps(session.snapshot()))
-    assert [session.call(call).text for _ in range(3)] == ["old", "old", "old"]
+    assert [session.answer([call])[0].text for _ in range(3)] == ["old", "old", "old"]
     session.restore(between)
-    assert session.call(call).text == "old"
+    assert session.answer([call])[0].text == "old"
     session.restore(before)
-    assert session.call(call).text == "new"
+    assert session.answer([call])[0].text == "new"
     other = backend.open(a_task(*gold), seed=0)
-    assert other.call(call).text == "new"  # sessions do not share their counts
+    assert other.answer([call])[0].text == "new"  # sessions do not share their counts
 
 
 def test_a_task_of_another_cache_is_refused_when_it_is_opened(backend: ReplayBackend) -> None:
@@ -185,7 +185,7 @@ def test_a_task_of_another_cache_is_refused_when_it_is_opened(backend: ReplayBac
 
 def test_an_unknown_tool_of_the_task_itself_is_a_user_s_error(backend: ReplayBackend) -> None:
     with pytest.raises(OrchError, match=r"names tool 'find_hotel'.*nearest: find_hotels"):
-        backend.tools(a_task(tools=("find_hotel",)))
+        backend.resolve(a_task(tools=("find_hotel",)))
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ def test_specs_come_in_the_task_s_order_and_its_own_override_the_catalogue(
     backend: ReplayBackend,
 ) -> None:
     own = ToolSpec("find_hotels", "Mine.", {"type": "object", "properties": {}})
-    assert backend.tools(a_task(tools=("book", own))) == (BOOK, own)
-    alias = backend.tools(a_task(tools=("Find(Hotels)",)))
-    assert [spec.name for spec in alias] == ["Find(Hotels)"]
+    assert backend.resolve(a_task(tools=("book", own))).tools == (BOOK, own)
+    alias = backend.resolve(a_task(tools=("Find(Hotels)",)))
+    assert alias.tool_names == ("Find(Hotels)",)
     assert ask(backend, "Find(Hotels)", {"city": 7}, a_task(tools=("Find(Hotels)",))).text == "old"
 
 

@@ -28,7 +28,7 @@ RIGHT, WRONG = ToolCall("find", {"q": "a"}), ToolCall("find", {"q": "b"})
 def episode(call: ToolCall, mark: str, seed: int | None = 0, task: str = "t") -> Episode:
     """One call; ``mark`` is what the fixed reward below looks up."""
     return Episode(
-        task, seed=seed, turns=(Turn(mark, (call,), ("{}",)), Turn("done")), final="done"
+        task, seed=seed, turns=(Turn.of(mark, (call,), ("{}",)), Turn.of("done")), final="done"
     )
 
 

@@ -33,7 +33,7 @@ class Listed:
 
 def played(seeds: Sequence[int]) -> list[tuple[Task, Episode]]:
     return [
-        (TASK, Episode("t", seed=seed, turns=(Turn(str(at)),), final=str(at)))
+        (TASK, Episode("t", seed=seed, turns=(Turn.of(str(at)),), final=str(at)))
         for at, seed in enumerate(seeds)
     ]
 

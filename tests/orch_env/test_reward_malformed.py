@@ -180,9 +180,9 @@ def test_thousands_of_calls_are_scored(kind: str) -> None:
     each = [ToolCall("find", {"key": f"word{n}x", "page": n}) for n in range(MANY)]
     errors = [ToolCall("", {}, ErrorType.MALFORMED_CALL)] * MANY
     for calls in ([same] * MANY, each, errors):
-        one_message = Turn("", tuple(calls), ("{}",) * MANY)
+        one_message = Turn.of("", tuple(calls), ("{}",) * MANY)
         check(task, Episode("t", turns=(one_message,)))
-        check(task, Episode("t", turns=tuple(Turn("", (c,), ("{}",)) for c in calls)))
+        check(task, Episode("t", turns=tuple(Turn.of("", (c,), ("{}",)) for c in calls)))
 
 
 def test_an_episode_without_turns_is_scored() -> None:
@@ -199,7 +199,7 @@ def test_an_episode_without_turns_is_scored() -> None:
 )  # fmt: skip
 def test_a_state_of_any_shape_is_scored(state: Any) -> None:
     for world in TASKS.values():
-        check(world.task, Episode("t", turns=(Turn("done"),), final="42", state=state))
+        check(world.task, Episode("t", turns=(Turn.of("done"),), final="42", state=state))
 
 
 # -- messages, markup and completions --------------------------------------------------------
@@ -246,7 +246,7 @@ def test_calls_written_in_any_way_are_scored(odd: str, kind: str) -> None:
     task, body = TASKS[kind].task, ODD_BODIES[odd]
     text = f"<tool_call>\n{body}\n</tool_call>"
     calls = get_format("hermes").parse(text * 2).calls
-    check(task, Episode("t", turns=(Turn(text, calls, ("{}",) * len(calls)),), final="x"))
+    check(task, Episode("t", turns=(Turn.of(text, calls, ("{}",) * len(calls)),), final="x"))
     for completion in (text, f"{text}\n<tool_response>\n{body}\n</tool_response>", text[:-5]):
         check(task, episode_of_completion(task, completion))
         in_range("paper", PaperReward().score_completion(task, completion))
@@ -332,7 +332,7 @@ def test_any_text_is_scored(examples: int) -> None:
         in_range("paper", PaperReward().score_completion(world.task, text))
         check(world.task, episode_of_completion(world.task, text))
         calls = get_format("hermes").parse(text).calls
-        check(world.task, Episode("t", turns=(Turn(text, calls),)))
+        check(world.task, Episode("t", turns=(Turn.of(text, calls),)))
 
     hold(examples, body, worlds(most_calls=4) | abstentions(), texts)
 

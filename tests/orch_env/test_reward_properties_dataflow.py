@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from orch_env import Episode, ToolCall, make_reward
+from orch_env import Episode, ToolCall, Turn, make_reward
 from orch_env.types.json import Json, resolve
 from orch_env.values import calls_equal
 from tests.orch_env.corruptions import damages_of, spoilt_call
@@ -138,7 +138,7 @@ def test_5_a_failed_call_shows_nothing(examples: int) -> None:
         guess = ToolCall(OTHER_TOOL, {"guess": 1}, ErrorType.INVALID_ARGUMENTS)
         echo = "no such argument: " + " ".join(map(str, hidden_inputs(world, number)))
         episode = world.play([[guess], [consumer], *rest], world.gold_final())
-        told = replace(episode.turns[0], results=(json.dumps({"error": {"message": echo}}),))
+        told = Turn.of("", episode.turns[0].calls, [json.dumps({"error": {"message": echo}})])
         echoed = Episode(episode.task_id, turns=(told, *episode.turns[1:]), final=episode.final)
         echoed = replace(echoed, state=episode.state)
         assert GRADUATED(world.task, echoed).total == GRADUATED(world.task, episode).total

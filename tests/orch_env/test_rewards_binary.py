@@ -69,9 +69,9 @@ def stateful(gold: tuple[GoldCall, ...] = (A, B), answer: object = None) -> Task
 
 
 def episode(*turns: list[ToolCall], state: object = None, final: str | None = None) -> Episode:
-    made = [Turn("", tuple(turn), tuple("{}" for _ in turn)) for turn in turns]
+    made = [Turn.of("", tuple(turn), tuple("{}" for _ in turn)) for turn in turns]
     if final is not None:
-        made.append(Turn(final))
+        made.append(Turn.of(final))
     return Episode("t", turns=tuple(made), final=final, state=state)
 
 
@@ -168,7 +168,7 @@ def test_a_value_in_another_spelling_of_its_schema_is_the_same_call() -> None:
     messages = ({"role": "user", "content": "a bed on October 13"},)
     task = Task("t", messages=messages, tools=(spec,), gold=((gold,),))
     made = ToolCall("stay", {"day": "October 13, 2024"})
-    episode = Episode("t", turns=(Turn("", (made,), ("{}",)),))
+    episode = Episode("t", turns=(Turn.of("", (made,), ("{}",)),))
     assert make_reward("binary")(task, episode).total == 1.0
     unknown = Task("t", messages=messages, tools=("stay",), gold=((gold,),))
     assert make_reward("binary")(unknown, episode).total == 0.0

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, load_tasks, make_reward
-from orch_env.rewards.presets.graduated.verbosity import verbosity_cost
+from orch_env.rewards.presets.graduated.scoring import verbosity_cost
 from orch_env.types import ErrorType, Provenance, ValueRef
 from tests.orch_env.corruptions import damages_of, spoilt_turns
 from tests.orch_env.reward_world import World, make_world, output_of
@@ -101,9 +101,9 @@ def test_a_value_may_come_from_any_earlier_result_or_the_query(hotel: World) -> 
     episode = Episode(
         "t",
         turns=(
-            Turn("", (other,), ('["h77"]',)),
-            Turn("", (BOOK,), ("{}",)),
-            Turn("", (FIND,), ("{}",)),
+            Turn.of("", (other,), ('["h77"]',)),
+            Turn.of("", (BOOK,), ("{}",)),
+            Turn.of("", (FIND,), ("{}",)),
         ),
     )
     # All three calls are there; one (list) is extra: b = 1, cost = 0.02.
@@ -123,12 +123,12 @@ def test_a_value_may_be_seen_in_the_spelling_of_the_call_or_of_gold() -> None:
 
 
 def test_an_error_that_echoes_a_guess_makes_nothing_visible(hotel: World) -> None:
-    echo = Turn(
+    echo = Turn.of(
         "",
         (ToolCall("book", {"hotel": "h77"}, ErrorType.INVALID_ARGUMENTS),),
         ('{"error": {"type": "invalid_arguments", "message": "h77: guests missing"}}',),
     )
-    episode = Episode("t", turns=(echo, Turn("", (FIND, BOOK), ("{}", "{}"))))
+    episode = Episode("t", turns=(echo, Turn.of("", (FIND, BOOK), ("{}", "{}"))))
     why = GRADUATED(hotel.task, episode).calls[2].why
     assert "no earlier turn showed" in why
 
@@ -295,7 +295,7 @@ def test_deeply_nested_arguments_and_results_are_scored(hotel: World) -> None:
         deep = [deep]
     call = ToolCall("book", {"hotel": deep})
     text = "[" * 50_000 + "]" * 50_000
-    episode = Episode("t", turns=(Turn("", (FIND,), (text,)), Turn("", (call,), (text,))))
+    episode = Episode("t", turns=(Turn.of("", (FIND,), (text,)), Turn.of("", (call,), (text,))))
     assert 0.5 < GRADUATED(hotel.task, episode).total < 1.0
 
 

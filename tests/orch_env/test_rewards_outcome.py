@@ -40,7 +40,7 @@ QUERY = f"{SHIP.name} {SHIP.id} {PILOT.id} {PERMIT}"
 def state_after(*calls: ToolCall) -> Json:
     session = LocalBackend().open(task_of(), seed=0)
     for call in calls:
-        assert session.call(call).error is None
+        assert session.answer([call])[0].error is None
     return session.final_state()
 
 
@@ -130,7 +130,7 @@ def test_ids_that_the_server_made_up_may_shift_where_the_task_says_which() -> No
     episode = replace(play(task, [BOOK]), state=shifted)
     assert read_outcome(task, episode, AnswerRule()).state == 0.0
     session = LocalBackend().open(task, seed=0)
-    session.call(BOOK)
+    session.answer([BOOK])[0]
     task = task.with_metadata(created=list(session.created()))
     assert read_outcome(task, episode, AnswerRule()) == Outcome(state=1.0)
     for odd in (7, "x", [7, None, []], {"a": 1}):

@@ -216,9 +216,9 @@ def test_an_episode_scores_as_the_text_that_it_amounts_to() -> None:
     written = Episode(
         "c",
         turns=(
-            Turn(text, (ToolCall("f", {"a": 1}),), (json.dumps(SUCCESS),)),
-            Turn(call("g", {}), (ToolCall("g"),), ('{"error": "no"}',)),
-            Turn("the end"),
+            Turn.of(text, (ToolCall("f", {"a": 1}),), (json.dumps(SUCCESS),)),
+            Turn.of(call("g", {}), (ToolCall("g"),), ('{"error": "no"}',)),
+            Turn.of("the end"),
         ),
     )
     whole = text + response(SUCCESS) + call("g", {}) + response({"error": "no"})
@@ -227,7 +227,7 @@ def test_an_episode_scores_as_the_text_that_it_amounts_to() -> None:
     assert (got.total, got.components) == (wanted.total, wanted.components)
     # Structured calls carry no markup in their text; they count the same.
     structured = Episode(
-        "c", turns=tuple(Turn("", turn.calls, turn.results) for turn in written.turns[:2])
+        "c", turns=tuple(Turn.of("", turn.calls, turn.results) for turn in written.turns[:2])
     )
     assert reward(one.task, structured).total == reward(one.task, written).total
 

@@ -54,8 +54,10 @@ def task_of(*gold: GoldCall, tools: Any = (FIND, BOOK, PING)) -> Task:
 
 
 def episode_of(*turns: list[ToolCall]) -> Episode:
-    made = [Turn("", tuple(calls), tuple("{}" for _ in calls)) for calls in turns]
-    return Episode("t", turns=(*made, Turn("done")), final="done", stop_reason=StopReason.ANSWERED)
+    made = [Turn.of("", tuple(calls), tuple("{}" for _ in calls)) for calls in turns]
+    return Episode(
+        "t", turns=(*made, Turn.of("done")), final="done", stop_reason=StopReason.ANSWERED
+    )
 
 
 def score(task: Task, *turns: list[ToolCall]) -> RewardBreakdown:
@@ -504,7 +506,7 @@ def test_anything_that_a_model_can_write_is_scored_in_range(
     task = world.task
     if schemas:
         task = task.with_tools((FIND, BOOK, PING))
-    made = PROVE(task, Episode("t", turns=(Turn("", tuple(calls)), Turn("?"))))
+    made = PROVE(task, Episode("t", turns=(Turn.of("", tuple(calls)), Turn.of("?"))))
     n = len(task.gold_calls)
     budget = n + -(-n // 2)
     in_range(made, -0.15 * 0.5 * max(0, len(calls) - budget) / budget, 1.3)

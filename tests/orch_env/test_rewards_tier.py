@@ -49,10 +49,10 @@ def task_of(answer: Json = None, tools: Any = (FIND, PING), gold: Any = ()) -> T
 
 
 def episode_of(*turns: list[ToolCall], final: str | None = "done") -> Episode:
-    made = [Turn("", tuple(calls), tuple("{}" for _ in calls)) for calls in turns]
+    made = [Turn.of("", tuple(calls), tuple("{}" for _ in calls)) for calls in turns]
     if final is None:
         return Episode("t", turns=tuple(made), stop_reason=StopReason.MAX_TURNS)
-    return Episode("t", turns=(*made, Turn(final)), final=final, stop_reason=StopReason.ANSWERED)
+    return Episode("t", turns=(*made, Turn.of(final)), final=final, stop_reason=StopReason.ANSWERED)
 
 
 def score(task: Task, *turns: list[ToolCall], final: str | None = "done") -> RewardBreakdown:
@@ -225,8 +225,8 @@ def test_one_failed_call_loses_the_execution_part_and_not_the_answer() -> None:
 
 
 def test_a_judged_answer_counts_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
-    from orch_env.rewards import tier
     from orch_env.rewards.outcome import Outcome
+    from orch_env.rewards.presets import tier
 
     monkeypatch.setattr(tier, "read_outcome", lambda *_: Outcome(None, 0.6, False))
     assert score(ASKED, [good], final="42").total == near(0.5 + 0.5 * 0.6)
@@ -327,7 +327,7 @@ def test_anything_that_a_model_can_write_is_scored_in_range(
     task = replace(world.task, answer=answer)
     if schemas:
         task = task.with_tools((FIND, PING))
-    episode = Episode("t", turns=(Turn("", tuple(calls)), Turn("done")), final="done")
+    episode = Episode("t", turns=(Turn.of("", tuple(calls)), Turn.of("done")), final="done")
     made = TIER(task, episode)
     assert 0.0 <= made.total <= 1.0
     bounds = {part.name: (part.low, part.high) for part in COMPONENTS}

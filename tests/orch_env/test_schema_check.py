@@ -113,7 +113,7 @@ def test_a_broken_schema_says_nothing(broken: dict[str, Any]) -> None:
 
 
 def faults_of(task: Task, call: ToolCall) -> CallFaults:
-    made = made_calls(Episode("t", turns=(Turn("", (call,)),)))
+    made = made_calls(Episode("t", turns=(Turn.of("", (call,)),)))
     return Candidates(task).faults(made[0])
 
 

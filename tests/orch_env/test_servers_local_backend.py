@@ -21,28 +21,28 @@ def make_task(**changes: object) -> Task:
 
 
 def test_a_task_without_tools_is_offered_all_of_its_servers() -> None:
-    names = [spec.name for spec in LocalBackend().tools(make_task())]
-    assert names[:2] == ["find_ship", "find_pilot"]
+    names = LocalBackend().resolve(make_task()).tool_names
+    assert names[:2] == ("find_ship", "find_pilot")
     assert len(names) == 12
 
 
 def test_tools_come_in_the_tasks_order_and_may_be_overridden() -> None:
     own = ToolSpec("find_ship", "Mine.")
-    specs = LocalBackend().tools(make_task(tools=("ship_cargo", own)))
-    assert [s.name for s in specs] == ["ship_cargo", "find_ship"]
-    assert specs[1] is own
+    specs = LocalBackend().resolve(make_task(tools=("ship_cargo", own))).offered
+    assert [tool.spec.name for tool in specs] == ["ship_cargo", "find_ship"]
+    assert specs[1].spec == own
 
 
 def test_an_unknown_server_or_tool_is_a_clear_error() -> None:
     with pytest.raises(OrchError, match="no server 'harbor'"):
-        LocalBackend().tools(make_task(servers=("harbor",)))
+        LocalBackend().resolve(make_task(servers=("harbor",)))
     with pytest.raises(OrchError, match="offers tool 'fly', which none of its servers has"):
-        LocalBackend().tools(make_task(tools=("fly",)))
+        LocalBackend().resolve(make_task(tools=("fly",)))
 
 
 def test_a_tool_that_is_not_offered_is_unknown() -> None:
     session = LocalBackend().open(make_task(tools=("find_ship",)), seed=0)
-    result = session.call(ToolCall("ship_cargo", {"ship": "S-0001"}))
+    result = session.answer([ToolCall("ship_cargo", {"ship": "S-0001"})])[0]
     assert result.error is ErrorType.UNKNOWN_TOOL
 
 
@@ -60,14 +60,14 @@ def test_a_snapshot_brings_back_what_was_written() -> None:
     permit = next(
         f"L-{n:04d}"
         for n in range(10_000)
-        if session.call(ToolCall("renew_permit", {"permit": f"L-{n:04d}"})).error is None
+        if session.answer([ToolCall("renew_permit", {"permit": f"L-{n:04d}"})])[0].error is None
     )
     state = json.loads(json.dumps(session.snapshot()))
     again = ToolCall("renew_permit", {"permit": permit})
-    assert session.call(again).error is ErrorType.TOOL_ERROR
+    assert session.answer([again])[0].error is ErrorType.TOOL_ERROR
     session.restore(start)
-    assert session.call(again).error is None
+    assert session.answer([again])[0].error is None
     other = backend.open(make_task(), seed=0)
     other.restore(state)
-    assert other.call(again).error is ErrorType.TOOL_ERROR
+    assert other.answer([again])[0].error is ErrorType.TOOL_ERROR
     assert other.state_hash() == session.state_hash()

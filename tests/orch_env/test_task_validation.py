@@ -131,7 +131,7 @@ def renewals(count: int) -> Task:
     found: list[str] = []
     while len(found) < count:
         permit = next(permits)
-        if session.call(ToolCall("renew_permit", {"permit": permit})).error is None:
+        if session.answer([ToolCall("renew_permit", {"permit": permit})])[0].error is None:
             found.append(permit)
     calls = [
         GoldCall("renew_permit", {"permit": p}, provenance={"/permit": ValueRef(Provenance.QUERY)})

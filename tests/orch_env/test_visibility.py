@@ -1,19 +1,24 @@
-"""Which values a text shows, when a model could know one, and how long an index is kept."""
+"""Which values a text shows, when a model could know one, and where an index is kept."""
 
 from __future__ import annotations
 
+import copy
 import json
-import threading
+import pickle
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env import Episode, ToolCall, Turn
 from orch_env.rewards.matching.calls import MadeCall
-from orch_env.rewards.presets.graduated.gold_view import MAX_VIEWS, forget_views, gold_view
-from orch_env.rewards.presets.graduated.text_index import IndexCache, TextIndex
-from orch_env.rewards.presets.graduated.visibility import Visibility
-from orch_env.types import ErrorType, GoldCall, Task
+from orch_env.rewards.matching.text_index import TextIndex
+from orch_env.rewards.presets.graduated.data_flow import Visibility
+from orch_env.rewards.presets.graduated.gold_calls import GoldCalls
+from orch_env.tasks.resolved import ResolvedTask, derived
+from orch_env.types import ErrorType, GoldCall, Task, ToolResult
+from orch_env.types.json import Json
+from tests.orch_env.property_tiers import hold
 
 CALL = ToolCall("find")
 SCALARS = st.one_of(
@@ -36,7 +41,7 @@ def at_turn(turn: int) -> MadeCall:
 
 
 def played(*results: str, error: ErrorType | None = None) -> Episode:
-    turns = tuple(Turn("", (ToolCall("find", {}, error),), (text,)) for text in results)
+    turns = tuple(Turn.of("", (ToolCall("find", {}, error),), (text,)) for text in results)
     return Episode("t", turns=turns)
 
 
@@ -50,7 +55,7 @@ def test_what_an_index_answers_does_not_depend_on_what_it_was_asked(
     for scalar in asked:
         fresh = TextIndex(text)
         assert used.shows(scalar) == fresh.shows(scalar)
-        if fresh.has_leaf(scalar):
+        if fresh._has_leaf(scalar):
             assert fresh.shows(scalar)
 
 
@@ -85,7 +90,9 @@ def known_from(seen: Visibility, value: object) -> list[bool]:
 
 
 def test_a_value_is_known_one_turn_after_the_result_that_shows_it() -> None:
-    seen = Visibility("A room in Oslo", played('{"id": "h7"}', '{"id": "h8"}', '{"id": "h7"}'))
+    seen = Visibility(
+        TextIndex("A room in Oslo"), played('{"id": "h7"}', '{"id": "h8"}', '{"id": "h7"}')
+    )
     assert known_from(seen, "Oslo") == [True, True, True, True]
     assert known_from(seen, "h7") == [False, True, True, True]
     assert known_from(seen, "h8") == [False, False, True, True]
@@ -94,23 +101,23 @@ def test_a_value_is_known_one_turn_after_the_result_that_shows_it() -> None:
 
 def test_a_word_in_an_earlier_text_counts_before_a_leaf_in_a_later_one() -> None:
     # The quick look for exact leaves finds turn 1; the words of turn 0 hold the value, too.
-    seen = Visibility("", played('"hotel h7, near the sea"', '{"id": "h7"}'))
+    seen = Visibility(TextIndex(""), played('"hotel h7, near the sea"', '{"id": "h7"}'))
     assert known_from(seen, "h7") == [False, True, True, True]
 
 
 def test_a_composite_is_known_when_its_last_piece_is() -> None:
-    seen = Visibility("", played('["x1"]', '["x2"]'))
+    seen = Visibility(TextIndex(""), played('["x1"]', '["x2"]'))
     assert known_from(seen, "x1,x2") == [False, False, True, True]
     assert known_from(seen, ["x1", {"of": "x2"}]) == [False, False, True, True]
     assert known_from(seen, "x1,x3") == [False] * 4
     # As a whole in a later result, in pieces in earlier ones.
-    seen = Visibility("", played('["x1", "x2"]', '["x1,x2"]'))
+    seen = Visibility(TextIndex(""), played('["x1", "x2"]', '["x1,x2"]'))
     assert known_from(seen, "x1,x2") == [False, True, True, True]
 
 
 def test_errors_of_the_environment_show_nothing_and_errors_of_a_tool_do() -> None:
     for kind in ErrorType:
-        seen = Visibility("", played('{"error": {"details": "h7"}}', error=kind))
+        seen = Visibility(TextIndex(""), played('{"error": {"details": "h7"}}', error=kind))
         told = kind in (ErrorType.TOOL_ERROR, ErrorType.NOT_FOUND)
         assert known_from(seen, "h7") == [False, told, told, told], kind
 
@@ -119,67 +126,51 @@ def test_an_integer_too_long_to_print_is_visible_nowhere() -> None:
     assert not TextIndex('{"n": 1}').shows(10**5000)
 
 
-def test_indexes_are_kept_by_the_length_of_their_texts_most_recent_first() -> None:
-    cache = IndexCache(max_chars=100)
-    small = [f'"{n:038d}"' for n in range(3)]  # 40 characters each
-    first = cache.get(small[0])
-    assert cache.get(small[0]) is first
-    cache.get(small[1])
-    assert cache.get(small[0]) is first  # used last, so the other one goes
-    cache.get(small[2])
-    assert (len(cache), cache.chars) == (2, 80)
-    assert cache.get(small[0]) is first
-    long = cache.get('"' + "x" * 200 + '"')
-    assert long.has_leaf("x" * 200)
-    assert (len(cache), cache.chars) == (0, 0)
+def test_an_index_lives_with_the_result_and_stays_behind_when_it_is_copied() -> None:
+    result = ToolResult('{"id": "value-7"}')
+    index = result.derived(TextIndex)
+    assert result.derived(TextIndex) is index and index.shows("value-7")
+    for copied in (copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+        assert copied == result and copied.derived(TextIndex) is not index
 
 
-def test_threads_may_share_the_caches() -> None:
-    cache = IndexCache(max_chars=300)
-    tasks = [
-        Task(f"t{n}", ({"role": "user", "content": ""},), (), ((GoldCall("find", {"n": n}),),))
-        for n in range(40)
-    ]
-    wrong: list[object] = []
-
-    def work(offset: int) -> None:
-        for n in range(400):
-            number = (n * 7 + offset) % 40
-            text = f'{{"id": "value-{number}", "fill": "{"y" * 20}"}}'
-            if not cache.get(text).shows(f"value-{number}"):
-                wrong.append(text)
-            if (
-                gold_view(tasks[number])
-                .read(ToolCall("find", {"n": number}))
-                .key.count(f":{number}")
-                != 1
-            ):
-                wrong.append(number)
-
-    threads = [threading.Thread(target=work, args=(offset,)) for offset in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-    assert cache.chars <= 300
+def test_gold_is_prepared_once_for_a_resolved_task_and_each_time_for_a_plain_one() -> None:
+    plain = Task("t", ({"role": "user", "content": ""},), (), ((GoldCall("f", {"n": 0}),),))
+    resolved = ResolvedTask.of(plain, ())
+    assert derived(resolved, GoldCalls) is derived(resolved, GoldCalls)
+    assert derived(plain, GoldCalls) is not derived(plain, GoldCalls)
 
 
-def test_a_view_is_kept_for_the_task_itself_not_for_one_at_the_same_place() -> None:
-    forget_views()
+TRICKY = st.one_of(
+    st.text(alphabet='ab5"\\,:. ]}-', max_size=4),
+    st.sampled_from(["5", "1.10", "-3", "05", "a,b", "Oslo"]),
+    st.integers(-20, 20),
+    st.floats(allow_nan=True, width=16),
+    st.booleans(),
+    st.none(),
+)
+TEXTS = st.one_of(
+    st.recursive(
+        TRICKY, lambda s: st.lists(s, max_size=4) | st.dictionaries(st.text(max_size=3), s)
+    ).flatmap(lambda v: st.sampled_from([json.dumps(v), json.dumps(v, separators=(",", ":"))])),
+    st.text(alphabet='ab5"\\,:. ]}[{-', max_size=30),
+)
 
-    def task(n: int) -> Task:
-        return Task("t", ({"role": "user", "content": ""},), (), ((GoldCall("f", {"n": n}),),))
 
-    mine = task(0)
-    assert gold_view(mine) is gold_view(mine)
-    for n in range(2 * MAX_VIEWS):  # tasks that come and go, most at addresses used before
-        assert gold_view(task(n)).calls[0].arguments == {"n": n}
-    assert gold_view(mine).task is mine
+@pytest.mark.parametrize("tier", [pytest.param(400), pytest.param(20_000, marks=pytest.mark.long)])
+def test_what_is_found_verbatim_is_shown_by_the_whole_reading_too(tier: int) -> None:
+    def body(text: str, scalar: Json) -> None:
+        index = TextIndex(text)
+        if index.shows_verbatim(scalar):
+            assert index.shows(scalar)
+
+    hold(tier, body, TEXTS, TRICKY)
 
 
 def test_a_reading_does_not_confuse_values_that_python_calls_equal() -> None:
     gold = Task("t", ({"role": "user", "content": ""},), (), ((GoldCall("f", {"n": 1}),),))
-    view = gold_view(gold)
-    values = [view.read(ToolCall("f", {"n": v})).comparisons[0].values for v in (1, True, 1.0, "1")]
+    view = GoldCalls(gold)
+    values = [
+        view.compare(ToolCall("f", {"n": v})).comparisons[0].values for v in (1, True, 1.0, "1")
+    ]
     assert values == [1.0, 0.0, 1.0, 1.0]

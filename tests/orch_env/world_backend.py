@@ -6,7 +6,10 @@ results and change the state as gold does.
 
 from __future__ import annotations
 
-from orch_env.types import Task, ToolCall, ToolResult, ToolSpec
+from collections.abc import Sequence
+
+from orch_env.tasks.resolved import ResolvedTask, offered_tool
+from orch_env.types import Task, ToolCall, ToolResult
 from orch_env.types.json import JsonObject
 from orch_env.values import call_key
 from tests.orch_env.reward_world import World, merged
@@ -19,9 +22,10 @@ class WorldBackend:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def tools(self, task: Task) -> tuple[ToolSpec, ...]:
+    def resolve(self, task: Task) -> ResolvedTask:
         known = {spec.name: spec for spec in tool_specs()}
-        return tuple(known[tool] if isinstance(tool, str) else tool for tool in task.tools)
+        specs = [known[tool] if isinstance(tool, str) else tool for tool in task.tools]
+        return ResolvedTask.of(task, map(offered_tool, specs))
 
     def open(self, task: Task, *, seed: int) -> WorldSession:
         return WorldSession(self._world)
@@ -41,7 +45,10 @@ class WorldSession:
         self._served: dict[bytes, int] = {}
         self._done: set[int] = set()
 
-    def call(self, call: ToolCall) -> ToolResult:
+    def answer(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: ToolCall) -> ToolResult:
         key = call_key(call.name, call.arguments)
         numbers = self._numbers.get(key)
         if numbers is None:

@@ -107,7 +107,7 @@ def test_a_tool_that_hangs_is_named(chat: ChatRenderer) -> None:
 
         @staticmethod
         def step(action: str) -> Any:
-            env._running._session.call = lambda call: release.wait()
+            env._running.session.answer = lambda calls: release.wait()
             return env.step(action)
 
     answer = [*chat.encode_action(call)]

@@ -12,7 +12,8 @@ import gymnasium as gym
 import pytest
 
 import orch_env  # noqa: F401 - registers the environment
-from orch_env.evaluation import ComplexFuncBenchEnv
+from orch_env.env import ToolOrchestrationEnv
+from orch_env.evaluation import complexfuncbench
 from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, StopReason, Task
@@ -22,7 +23,7 @@ from orch_train.cli.evaluation_table import evaluation_table
 from orch_train.config import Settings
 from orch_train.environments import EnvFactory, TaskIds, check_data, prompt_lengths
 from orch_train.evaluation import (
-    benchmark_score,
+    Benchmark,
     evaluate_model,
     evaluate_policy,
     model_folder,
@@ -88,7 +89,7 @@ def held_out() -> TaskIds:
 
 
 @pytest.fixture(scope="module")
-def benchmark(held_out: TaskIds) -> ComplexFuncBenchEnv:
+def benchmark(held_out: TaskIds) -> Benchmark:
     found = open_benchmark(_settings(), held_out)
     assert found is not None
     return found
@@ -122,7 +123,7 @@ class _PlayingRunners:
 def _evaluate(
     plays: dict[float, Play],
     held_out: TaskIds,
-    benchmark: ComplexFuncBenchEnv | None,
+    benchmark: Benchmark | None,
     **evaluation: Any,
 ) -> tuple[dict[str, Any], list[SampleRequest]]:
     runners: Any = _PlayingRunners(plays)
@@ -139,7 +140,7 @@ def _evaluate(
     return measured, runners.requests
 
 
-def test_gold_scores_everything(held_out: TaskIds, benchmark: ComplexFuncBenchEnv) -> None:
+def test_gold_scores_everything(held_out: TaskIds, benchmark: Benchmark) -> None:
     measured, _ = _evaluate({1.0: _gold}, held_out, benchmark)
     for name in ("success", "reward_mean", "call_accuracy", "turn_accuracy", "benchmark_success"):
         assert measured[name] == 1.0
@@ -147,9 +148,7 @@ def test_gold_scores_everything(held_out: TaskIds, benchmark: ComplexFuncBenchEn
     assert sum(found["n"] for found in measured["by_domain"].values()) == 6
 
 
-def test_each_temperature_is_a_pass_of_its_own(
-    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
-) -> None:
+def test_each_temperature_is_a_pass_of_its_own(held_out: TaskIds, benchmark: Benchmark) -> None:
     measured, requests = _evaluate({1.0: _silent, 0.0: _gold, 0.5: _gold}, held_out, benchmark)
     assert (measured["temperature"], measured["success"]) == (1.0, 0.0)
     assert measured["call_accuracy"] == 0.0
@@ -161,7 +160,7 @@ def test_each_temperature_is_a_pass_of_its_own(
 
 
 def test_the_sampling_seed_is_the_same_at_every_evaluation(
-    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+    held_out: TaskIds, benchmark: Benchmark
 ) -> None:
     _, first = _evaluate({1.0: _silent}, held_out, benchmark)
     _, second = _evaluate({1.0: _silent}, held_out, benchmark)
@@ -169,7 +168,7 @@ def test_the_sampling_seed_is_the_same_at_every_evaluation(
 
 
 def test_several_samples_per_task_give_pass_and_average(
-    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+    held_out: TaskIds, benchmark: Benchmark
 ) -> None:
     """One of four episodes of each task succeeds."""
     measured, requests = _evaluate(
@@ -185,7 +184,7 @@ def test_several_samples_per_task_give_pass_and_average(
 
 
 def test_rates_stand_by_domain_and_by_number_of_gold_calls(
-    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+    held_out: TaskIds, benchmark: Benchmark
 ) -> None:
     scored, _ = _evaluate({1.0: _gold}, held_out, benchmark)
     bare, _ = _evaluate({1.0: _gold}, held_out, None)
@@ -206,7 +205,7 @@ def test_a_person_sees_the_interval_and_pass_at_k(held_out: TaskIds) -> None:
 
 
 def test_the_table_at_the_end_of_a_run_has_a_row_for_each_number_of_calls(
-    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+    held_out: TaskIds, benchmark: Benchmark
 ) -> None:
     measured, _ = _evaluate(
         {1.0: _gold}, held_out, benchmark, samples_per_task=2, pass_at=[1, 2], num_tasks=6
@@ -226,13 +225,13 @@ def test_pass_at_k_needs_k_samples() -> None:
 
 
 def test_an_episode_that_was_stopped_keeps_what_it_reached(
-    held_out: TaskIds, benchmark: ComplexFuncBenchEnv
+    held_out: TaskIds, benchmark: Benchmark
 ) -> None:
     assert held_out.held_out is not None
     task_id = held_out.held_out[0]
-    whole = benchmark_score(benchmark, _played(task_id, _gold))
-    part = benchmark_score(benchmark, _played(task_id, _first_call_then_stop))
-    none = benchmark_score(benchmark, _played(task_id, _cut_off))
+    whole = benchmark.score(_played(task_id, _gold))
+    part = benchmark.score(_played(task_id, _first_call_then_stop))
+    none = benchmark.score(_played(task_id, _cut_off))
     assert whole["success"] and not part["success"] and not none["success"]
     assert whole["correct_calls"] == whole["total_calls"] > part["correct_calls"] >= 1
     assert none["correct_calls"] == 0
@@ -270,19 +269,20 @@ def _infos(model: Path, env: Any, task_ids: Sequence[str], **options: Any) -> li
 
 
 def test_a_model_is_evaluated_in_the_order_of_the_tasks(
-    long_model: Path, benchmark: ComplexFuncBenchEnv, held_out: TaskIds
+    long_model: Path, held_out: TaskIds
 ) -> None:
     assert held_out.held_out is not None
     task_ids = list(reversed(held_out.held_out[:5]))
+    env = complexfuncbench("harbour/heldout").env()
     seen: list[tuple[int, int]] = []
     infos = _infos(
-        long_model, benchmark, task_ids, progress=lambda done, total: seen.append((done, total))
+        long_model, env, task_ids, progress=lambda done, total: seen.append((done, total))
     )
     assert [info["task_id"] for info in infos] == task_ids
     assert all("error" in info["score"] for info in infos)
     assert seen == [(n, 5) for n in range(1, 6)]
     # The environment that was given is still usable: only its siblings were closed.
-    benchmark.reset(options={"task_id": task_ids[0]})
+    env.reset(options={"task_id": task_ids[0]})
 
 
 def test_how_many_episodes_run_together_changes_no_outcome(
@@ -305,14 +305,14 @@ def test_how_many_episodes_run_together_changes_no_outcome(
 
 
 def test_further_samples_leave_the_first_pass_alone_and_differ_from_it(
-    long_model: Path, benchmark: ComplexFuncBenchEnv, held_out: TaskIds
+    long_model: Path, held_out: TaskIds
 ) -> None:
     assert held_out.held_out is not None
     task_ids = held_out.held_out[:3]
     seen: list[tuple[int, int]] = []
     texts: list[str] = []
 
-    class Listening(ComplexFuncBenchEnv):
+    class Listening(ToolOrchestrationEnv):
         def step(self, action: Any) -> Any:
             texts.append(str(action))
             return super().step(action)

@@ -54,7 +54,7 @@ def _trajectory(
     episode = Episode(
         "task",
         3,
-        tuple(Turn("text", (call,), ("{}",), "{}") for _ in range(turns)),
+        tuple(Turn.of("text", (call,), ("{}",), "{}") for _ in range(turns)),
         stop_reason=StopReason.ANSWERED if reward else StopReason.MAX_TURNS,
         reward=RewardBreakdown(reward, {"matched": reward}),
     )

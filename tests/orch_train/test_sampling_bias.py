@@ -24,7 +24,7 @@ def _group(name: str, seconds: float) -> Group:
     trace.append_context([1])
     tokens = max(1, round(100 * seconds))
     trace.append_action([2] * tokens, [-0.5] * tokens, [0] * tokens)
-    episode = Episode("t", 0, tuple(Turn(action="x") for _ in range(1 + round(seconds))))
+    episode = Episode("t", 0, tuple(Turn.of(action="x") for _ in range(1 + round(seconds))))
     return Group(
         name,
         "t",

@@ -33,7 +33,7 @@ _SPEC = ToolSpec(
 
 def _episode(*calls: tuple[str, ErrorType | None, str]) -> Episode:
     made = tuple(ToolCall(name, {}, error) for name, error, _ in calls)
-    return Episode("t", turns=(Turn("x", made, tuple(text for _, _, text in calls)),))
+    return Episode("t", turns=(Turn.of("x", made, tuple(text for _, _, text in calls)),))
 
 
 def _refused(**arguments: Any) -> str:

@@ -58,7 +58,7 @@ class LettersEnv(gym.Env[str, str]):
         return messages[0]["content"], {"task_id": wanted, "messages": messages, "tools": []}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        self._done.append(Turn(action=action, observation="more"))
+        self._done.append(Turn.of(action=action, observation="more"))
         if len(self._done) == self._turns:
             self._reason = StopReason.ANSWERED
         return self._transition()
@@ -67,7 +67,7 @@ class LettersEnv(gym.Env[str, str]):
         self, reason: StopReason, action: str | None = None
     ) -> tuple[str, float, bool, bool, dict[str, Any]]:
         if action:
-            self._done.append(Turn(action=action))
+            self._done.append(Turn.of(action=action))
         self._reason = reason
         return self._transition()
 

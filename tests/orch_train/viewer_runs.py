@@ -35,9 +35,9 @@ def trajectory(
     trace.append_context([10])
     trace.append_action([68], [-0.2], [version + 1])
     calls = (ToolCall("find", {"name": "x"}), ToolCall("book", {"id": 1}, ErrorType.UNKNOWN_TOOL))
-    turns = [Turn("<tool_call>...</tool_call>", calls, (result, '{"error": 1}'), "seen")]
+    turns = [Turn.of("<tool_call>...</tool_call>", calls, (result, '{"error": 1}'), "seen")]
     if reward > 0.5:
-        turns.append(Turn(f"Done by {member}."))
+        turns.append(Turn.of(f"Done by {member}."))
     accounts = (
         CallAccount(0, 0, 0, 1.0, 0.5, {"/name": "equal"}, "Matches gold call 0.", reward),
         CallAccount(0, 1, None, 0.0, 0.0, {}, HOSTILE, 0.0),

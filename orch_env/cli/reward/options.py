@@ -125,7 +125,7 @@ class TaskFinder:
         if self._catalogue is None:
             self._names_only = True
             return task
-        return task.with_tools(self._catalogue.tools(task))
+        return self._catalogue.resolve(task)
 
     def _named(self, stored: StoredEpisode) -> Task:
         task_id = stored.episode.task_id

@@ -1,8 +1,8 @@
 """The calls of an episode as rewards look at them: numbered, with their canonical identity.
 
-The hard decision: two calls are the same call exactly if they name one tool and their arguments
-are equal values, by the tool's schema where the task carries it. So "identical calls" and "equal
-to an optional gold call" never disagree with what a comparison of their arguments says.
+Two calls are the same call exactly if they name one tool and their arguments are equal values, by
+the tool's schema where the task carries it. So "identical calls" and "equal to an optional gold
+call" never disagree with what a comparison of their arguments says.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from orch_env.tasks.resolved import ResolvedTask
 from orch_env.types import Episode, ErrorType, Task, ToolCall, ToolSpec
 from orch_env.types.json import JsonObject
 from orch_env.values import SchemaRules, canonical_text_by_schema
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +67,63 @@ def call_identity(
     return json.dumps(name) + canonical_text_by_schema(arguments, schema)
 
 
-class ToolRules:
-    """The schemas of a task's tools, each read once.
+MAX_CALLS, MAX_CHARS = 256, 4_000
+"""Calls whose identity is kept with a task, and the length of one beyond which it is not kept."""
+
+
+class CallIdentities:
+    """Which calls of one task are the same call; each is worked out once while it is kept.
 
     Args:
         task: tools that it only names have no schema.
+
+    Attributes:
+        gold: identity of each gold call, by number.
     """
 
-    __slots__ = ("_read", "_specs")
-
     def __init__(self, task: Task) -> None:
-        self._specs = {tool.name: tool for tool in task.tools if isinstance(tool, ToolSpec)}
-        self._read: dict[str, SchemaRules | None] = {}
+        if isinstance(task, ResolvedTask):
+            self._rules = {tool.spec.name: tool.rules for tool in task.offered}
+        else:
+            specs = [tool for tool in task.tools if isinstance(tool, ToolSpec)]
+            self._rules = {spec.name: SchemaRules.of(spec.parameters) for spec in specs}
+        self._known: dict[str, str] = {}
+        self.gold = tuple(self.of(call.name, call.arguments) for call in task.gold_calls)
 
-    def of(self, name: str) -> SchemaRules | None:
+    def rules(self, name: str) -> SchemaRules | None:
         """The rules of a tool's arguments, ``None`` without a schema."""
-        if name not in self._specs:
-            return None
-        if name not in self._read:
-            self._read[name] = SchemaRules.of(self._specs[name].parameters)
-        return self._read[name]
+        return self._rules.get(name)
 
-    def identity(self, name: str, arguments: JsonObject) -> str:
+    def of(self, name: str, arguments: JsonObject) -> str:
         """Canonical text of a call of one of the task's tools."""
-        return call_identity(name, arguments, self.of(name))
+        text = call_text(name, arguments)
+        found = None if text is None else self._known.get(text)
+        if found is None:
+            found = call_identity(name, arguments, self.rules(name))
+            if text is not None:
+                keep(self._known, text, found)
+        return found
+
+    def of_calls(self, episode: Episode) -> list[str | None]:
+        """The identity of each call of an episode, ``None`` for one that is not readable."""
+        return [self.of(c.name, c.arguments) if readable(c) else None for c in episode.calls]
+
+
+def call_text(name: str, arguments: JsonObject) -> str | None:
+    """A key for what is kept of a call; ``None`` for one that is too long to keep."""
+    try:
+        text = repr((name, arguments))
+    except (RecursionError, ValueError):
+        # Nested too deeply, or an integer with more digits than Python prints.
+        return None
+    return text if len(text) <= MAX_CHARS else None
+
+
+def keep(kept: dict[str, T], text: str, value: T) -> None:
+    """Keep a value with a task; a full dict starts anew."""
+    if len(kept) >= MAX_CALLS:
+        kept.clear()
+    kept[text] = value
 
 
 def readable(call: ToolCall) -> bool:

@@ -21,10 +21,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orch_env.rewards.credit.attribution import attributed
-from orch_env.rewards.matching.calls import MadeCall, ToolRules, made_calls, readable
+from orch_env.rewards.matching.calls import CallIdentities, MadeCall, made_calls
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
 from orch_env.rewards.outcome.state_diff import records_of
 from orch_env.rewards.protocol import Component
+from orch_env.tasks.resolved import derived
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 
 COMPONENTS = (
@@ -68,12 +69,9 @@ class BinaryReward:
         (to the last turn where there is none). Where doing nothing earns 1, calls that spoil it
         share the loss.
         """
-        rules = ToolRules(task)
-        made = made_calls(
-            episode,
-            [rules.identity(c.name, c.arguments) if readable(c) else None for c in episode.calls],
-        )
-        taken = _exact_matches(task, rules, made)
+        identities = derived(task, CallIdentities)
+        made = made_calls(episode, identities.of_calls(episode))
+        taken = _exact_matches(task, identities.gold, made)
         required = {i for i, call in enumerate(task.gold_calls) if not call.optional}
         matched = [position for position, number in taken.items() if number in required]
         calls_done = len(matched) == len(required) and (bool(task.gold_calls) or not made)
@@ -134,14 +132,15 @@ def _credits(due: float, answered: float, matched: Sequence[int], calls: int) ->
     return credits
 
 
-def _exact_matches(task: Task, rules: ToolRules, made: Sequence[MadeCall]) -> dict[int, int]:
+def _exact_matches(task: Task, gold: Sequence[str], made: Sequence[MadeCall]) -> dict[int, int]:
     """Position of a model call that ran -> number of the gold call it equals, one to one."""
     waiting: dict[str, list[int]] = defaultdict(list)
-    for number, call in enumerate(task.gold_calls):
-        waiting[rules.identity(call.name, call.arguments)].append(number)
+    for number, key in enumerate(gold):
+        waiting[key].append(number)
+    calls = task.gold_calls
     for numbers in waiting.values():
         # Required gold calls take the first model calls.
-        numbers.sort(key=lambda n: (task.gold_calls[n].optional, n))
+        numbers.sort(key=lambda n: (calls[n].optional, n))
     taken: dict[int, int] = {}
     for made_call in made:
         if made_call.ok and made_call.key is not None and waiting.get(made_call.key):

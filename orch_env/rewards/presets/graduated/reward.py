@@ -18,8 +18,8 @@ k-th needless call, by position, bears ``cost(k) - cost(k - 1)`` of the whole, u
 answer belongs to the last turn; the state to the calls that stand for gold calls and ran, in equal
 parts. A collateral change makes all of these smaller alike, because nothing says whose it was.
 
-The hard decision: dependencies multiply with the *right value* (``F V ok``), so an order that
-merely looks right earns nothing, and the data flow is judged by what the model had seen.
+Dependencies multiply with the *right value* (``F V ok``), so an order that merely looks right earns
+nothing, and the data flow is judged by what the model had seen.
 """
 
 from __future__ import annotations
@@ -32,13 +32,19 @@ from orch_env.rewards.credit.attribution import GRAIN, split
 from orch_env.rewards.credit.explanation import explain
 from orch_env.rewards.matching.calls import MadeCall, made_calls, readable
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
-from orch_env.rewards.presets.graduated.achievement import Achievement, achieved
-from orch_env.rewards.presets.graduated.gold_view import GoldView, gold_view
-from orch_env.rewards.presets.graduated.matching import assign
-from orch_env.rewards.presets.graduated.pairing import Pair, pair_calls
-from orch_env.rewards.presets.graduated.verbosity import marginal_costs, verbosity_cost
+from orch_env.rewards.presets.graduated.assignment import assign
+from orch_env.rewards.presets.graduated.gold_calls import GoldCalls
+from orch_env.rewards.presets.graduated.scoring import (
+    Achievement,
+    Pair,
+    achieved,
+    marginal_costs,
+    pair_calls,
+    verbosity_cost,
+)
 from orch_env.rewards.presets.weights import Weights
 from orch_env.rewards.protocol import Component
+from orch_env.tasks.resolved import derived
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 
 COMPONENTS = (
@@ -88,15 +94,15 @@ class GraduatedReward:
 
     def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
         """Score a finished or running episode of ``task``; the total lies in 0..1."""
-        gold = gold_view(task)
-        readings = [gold.read(call) if readable(call) else None for call in episode.calls]
-        made = made_calls(episode, [None if r is None else r.key for r in readings])
-        pairs = pair_calls(gold, episode, made, readings, self.weights)
+        gold = derived(task, GoldCalls)
+        compared = [gold.compare(call) if readable(call) else None for call in episode.calls]
+        made = made_calls(episode, [None if c is None else c.key for c in compared])
+        pairs = pair_calls(gold, episode, made, compared, self.weights)
         scores = [
             {g: pair.score for g, pair in row.items() if not gold.calls[g].optional}
             for row in pairs
         ]
-        assigned = assign(made, scores, gold.held, gold.spare)
+        assigned = assign(made, scores, gold.copies, gold.optional_only)
         optional = free_optional_calls(gold, made, pairs, assigned)
         matched = [pairs[position][number] for position, number in assigned.items()]
         outcome = read_outcome(task, episode, self.answers)
@@ -130,7 +136,7 @@ class GraduatedReward:
 
 
 def free_optional_calls(
-    gold: GoldView,
+    gold: GoldCalls,
     made: Sequence[MadeCall],
     pairs: Sequence[Mapping[int, Pair]],
     assigned: Mapping[int, int],
@@ -180,7 +186,7 @@ def _components(
 
 
 def _credits(
-    gold: GoldView,
+    gold: GoldCalls,
     made: Sequence[MadeCall],
     pairs: Sequence[Mapping[int, Pair]],
     assigned: Mapping[int, int],
@@ -208,7 +214,7 @@ def _credits(
 
 
 def _accounts(
-    gold: GoldView,
+    gold: GoldCalls,
     made: Sequence[MadeCall],
     pairs: Sequence[Mapping[int, Pair]],
     taken: Mapping[int, int],

@@ -100,10 +100,11 @@ def turn_texts(episode: Episode) -> list[str]:
 
 def _turn_parts(turn: Turn) -> list[str]:
     parts = [turn.action]
-    if turn.calls and "<tool_call>" not in turn.action:
+    calls, results = turn.calls, turn.results
+    if calls and "<tool_call>" not in turn.action:
         # Structured calls (OpenAI messages) leave no markup in the text.
-        parts += [f"<tool_call>\n{_call_text(call)}\n</tool_call>" for call in turn.calls]
-    return [*parts, *(f"<tool_response>\n{result}\n</tool_response>" for result in turn.results)]
+        parts += [f"<tool_call>\n{_call_text(call)}\n</tool_call>" for call in calls]
+    return [*parts, *(f"<tool_response>\n{result}\n</tool_response>" for result in results)]
 
 
 def _call_text(call: ToolCall) -> str:
@@ -147,9 +148,9 @@ def _turn(bodies: list[str], responses: list[str]) -> Turn:
             error = error_of_text(responses[index])
         calls.append(ToolCall(name, arguments, error))
     results = [responses[i] if i < len(responses) else "" for i in range(len(bodies))]
-    return Turn(
+    return Turn.of(
         action="\n".join(f"<tool_call>{body}</tool_call>" for body in bodies),
-        calls=tuple(calls),
-        results=tuple(results),
+        calls=calls,
+        results=results,
         observation="\n".join(f"<tool_response>\n{r}\n</tool_response>" for r in responses),
     )

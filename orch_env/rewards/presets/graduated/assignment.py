@@ -2,10 +2,10 @@
 
 Calls of different tools never meet, so each tool is solved by itself.
 
-The hard decision: of identical model calls at most as many may be assigned as gold holds (at
-least one), so that repeating a call is never a second chance at a similar gold call. Identical
-calls differ only in whether they ran and in what had been seen before them, which orders them
-from better to worse for *every* gold call; so the best few can be picked before the assignment.
+Of identical model calls at most as many may be assigned as gold holds (at least one), so that
+repeating a call is never a second chance at a similar gold call. Identical calls differ only in
+whether they ran and in what had been seen before them, which orders them from better to worse for
+*every* gold call; so the best few can be picked before the assignment.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ _TIES = _EARLIER + _IN_ORDER + _LOWER
 def assign(
     made: Sequence[MadeCall],
     scores: Sequence[Mapping[int, float]],
-    held: Mapping[str, int],
-    spare: AbstractSet[str] = frozenset(),
+    copies: Mapping[str, int],
+    optional_only: AbstractSet[str] = frozenset(),
 ) -> dict[int, int]:
     """Maximise the sum of scores over one-to-one pairs.
 
-    Calls that equal an optional gold call, and no required one, come last: they stand for required
-    gold calls that nothing else stands for. Otherwise an optional call could push a badly made
-    required one aside, whose further faults would then cost nothing.
+    Calls that equal an optional gold call, and no required one, are matched last, and only to
+    required gold calls still unmatched. Otherwise an optional call could push a badly made required
+    one aside, whose further faults would then cost nothing.
 
     Args:
         made: the model's calls, M of them.
         scores: per call, number of each required gold call of its tool -> score >= 0; the same
             numbers for every call of one tool.
-        held: canonical identity -> how many gold calls have it.
-        spare: identities that only optional gold calls have.
+        copies: canonical identity -> how many gold calls have it.
+        optional_only: identities that only optional gold calls have.
 
     Returns:
         position of a model call -> number of its gold call; only pairs with a score above 0.
     """
-    first = [call for call in made if call.key not in spare]
-    assigned = _assign(first, scores, held)
+    first = [call for call in made if call.key not in optional_only]
+    assigned = _assign(first, scores, copies)
     if len(first) < len(made):
         taken = set(assigned.values())
         left = [{n: s for n, s in row.items() if n not in taken} for row in scores]
-        assigned.update(_assign([c for c in made if c.key in spare], left, held))
+        assigned.update(_assign([c for c in made if c.key in optional_only], left, copies))
     return dict(sorted(assigned.items()))
 
 
 def _assign(
-    made: Sequence[MadeCall], scores: Sequence[Mapping[int, float]], held: Mapping[str, int]
+    made: Sequence[MadeCall], scores: Sequence[Mapping[int, float]], copies: Mapping[str, int]
 ) -> dict[int, int]:
     by_tool: dict[str, list[MadeCall]] = defaultdict(list)
     for call in made:
@@ -62,7 +62,7 @@ def _assign(
             by_tool[call.name].append(call)
     assigned: dict[int, int] = {}
     for calls in by_tool.values():
-        rows = _eligible(calls, scores, held)
+        rows = _eligible(calls, scores, copies)
         numbers = sorted(scores[rows[0]])
         table = [[scores[row][number] for number in numbers] for row in rows]
         for i, k in _best_pairs(table):
@@ -72,7 +72,7 @@ def _assign(
 
 
 def _eligible(
-    calls: Sequence[MadeCall], scores: Sequence[Mapping[int, float]], held: Mapping[str, int]
+    calls: Sequence[MadeCall], scores: Sequence[Mapping[int, float]], copies: Mapping[str, int]
 ) -> list[int]:
     """Positions of the calls that may be assigned: the best few of each set of identical ones."""
     groups: dict[str, list[int]] = defaultdict(list)
@@ -83,7 +83,7 @@ def _eligible(
     rows: list[int] = []
     for key, positions in groups.items():
         best_first = sorted(positions, key=lambda p: (-sum(scores[p].values()), p))
-        rows.extend(best_first[: max(1, held.get(key, 0))])
+        rows.extend(best_first[: max(1, copies.get(key, 0))])
     return sorted(rows)
 
 

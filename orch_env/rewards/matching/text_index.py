@@ -1,48 +1,62 @@
 """Which values a text shows: every leaf of its JSON, and whole words inside its strings.
 
-The hard decision: an index is built lazily. Reading the leaves is cheap; their canonical forms are
-only worked out when a value is not there as it is written, which is rare for a model that copies
-what it was shown. What an index answers does not depend on what it was asked before.
+An index is built step by step. A value that stands verbatim in the text is found without reading
+it; the leaves are read when one does not, and their canonical forms when it is no leaf as it is
+written, which is rare for a model that copies what it was shown. What an index answers does not
+depend on what it was asked before.
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from threading import Lock
 
 from orch_env.types.json import Json
 from orch_env.values import canonical
+
+_BETWEEN_STRINGS = frozenset(",:}] \t\r\n")
+_QUICK = frozenset({str, int, float})
+_NUMBER_BEGINS = frozenset("-0123456789")
+_BEFORE_NUMBER, _AFTER_NUMBER = (": ", ":", "[", ", ", ","), (",", "}", "]")
 
 
 class TextIndex:
     """The values that one text shows."""
 
-    __slots__ = ("_canonical", "_literals", "_numbers", "_strings", "_words")
+    __slots__ = ("_canonical", "_literals", "_numbers", "_strings", "_text", "_words")
 
     def __init__(self, text: str) -> None:
-        self._strings: dict[str, None] = {}
+        self._text = text
+        self._strings: dict[str, None] | None = None
         self._numbers: set[int | float] = set()
         self._literals: set[str] = set()
         self._canonical: tuple[frozenset[str], frozenset[int | float]] | None = None
         self._words: str | None = None
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            self._strings[text] = None
-        else:
-            self._read(value)
 
-    def has_leaf(self, scalar: Json) -> bool:
-        """Whether a scalar is a leaf exactly as it is written here; a quick first look."""
-        kind = type(scalar)
-        if kind is str:
-            return scalar in self._strings
-        return (kind is int or kind is float) and scalar in self._numbers
+    def shows_verbatim(self, scalar: Json) -> bool:
+        """A quick first look: True only for what the text shows, False if it takes a second one.
+
+        A quoted string, or a number between the marks of JSON, is a leaf, or stands alone inside
+        one. Escapes, quotes, and what begins like the marks between two strings are left to
+        :meth:`shows`.
+        """
+        if type(scalar) not in _QUICK:
+            return False
+        try:
+            value, text = str(scalar), self._text
+        except ValueError:  # more digits than Python prints
+            return False
+        if not value or value[0] in _BETWEEN_STRINGS or '"' in value or "\\" in value:
+            return False
+        if value not in text:
+            return False
+        return f'"{value}"' in text or (
+            value[0] in _NUMBER_BEGINS
+            and any(f"{b}{value}{a}" in text for b in _BEFORE_NUMBER for a in _AFTER_NUMBER)
+        )
 
     def shows(self, scalar: Json) -> bool:
         """Whether a scalar is a leaf of the text or stands as a whole word in it."""
-        if self.has_leaf(scalar):
+        if self._has_leaf(scalar):
             return True
         value = canonical(scalar)
         if isinstance(value, str):
@@ -51,9 +65,24 @@ class TextIndex:
             return value in self._canonical_forms()[1] or self._has_word(scalar)
         return repr(value) in self._literals
 
-    def _read(self, value: Json) -> None:
-        stack = [[value]]
-        strings, numbers = self._strings, self._numbers
+    def _has_leaf(self, scalar: Json) -> bool:
+        strings = self._read()
+        kind = type(scalar)
+        if kind is str:
+            return scalar in strings
+        return (kind is int or kind is float) and scalar in self._numbers
+
+    def _read(self) -> dict[str, None]:
+        """The strings; reads all leaves the first time. Two threads may both read them, alike."""
+        if self._strings is not None:
+            return self._strings
+        strings: dict[str, None] = {}
+        numbers, literals = self._numbers, self._literals
+        try:
+            stack = [[json.loads(self._text)]]
+        except (ValueError, RecursionError):
+            strings[self._text] = None
+            stack = []
         while stack:
             for item in stack.pop():
                 kind = type(item)
@@ -67,12 +96,14 @@ class TextIndex:
                 elif kind is int or kind is float:
                     numbers.add(item)
                 else:
-                    self._literals.add(repr(canonical(item)))
+                    literals.add(repr(canonical(item)))
+        self._strings = strings
+        return strings
 
     def _canonical_forms(self) -> tuple[frozenset[str], frozenset[int | float]]:
         """The canonical strings and numbers; two threads may both work them out, alike."""
         if self._canonical is None:
-            forms = [canonical(leaf) for leaf in (*self._strings, *self._numbers)]
+            forms = [canonical(leaf) for leaf in (*self._read(), *self._numbers)]
             self._canonical = (
                 frozenset(form for form in forms if isinstance(form, str)),
                 frozenset(form for form in forms if not isinstance(form, str)),
@@ -85,7 +116,7 @@ class TextIndex:
         except ValueError:  # an integer with more digits than Python prints; no text holds it
             return False
         if self._words is None:
-            self._words = "\n".join(self._strings)
+            self._words = "\n".join(self._read())
         text = self._words
         start = text.find(word)
         while start >= 0:
@@ -110,52 +141,3 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     return not (
         text[end - 1].isdigit() and after in ("-", ".") and text[end + 1 : end + 2].isdigit()
     )
-
-
-class IndexCache:
-    """The most recently used indexes, bounded by the length of their texts; thread-safe.
-
-    Payloads repeat over a group and over tasks. They differ in length by a factor of a thousand,
-    so their number says nothing about memory. An index takes two to four bytes a character beside
-    the text itself (measured on recorded payloads of JSON).
-
-    Args:
-        max_chars: sum of the lengths of the texts that are kept.
-    """
-
-    def __init__(self, max_chars: int) -> None:
-        self._max_chars = max_chars
-        self._chars = 0
-        self._kept: OrderedDict[str, TextIndex] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, text: str) -> TextIndex:
-        """The index of a text, built once while it is kept."""
-        with self._lock:
-            found = self._kept.get(text)
-            if found is not None:
-                self._kept.move_to_end(text)
-                return found
-        made = TextIndex(text)
-        with self._lock:
-            if text not in self._kept:
-                self._kept[text] = made
-                self._chars += len(text)
-            while self._chars > self._max_chars:
-                old, _ = self._kept.popitem(last=False)
-                self._chars -= len(old)
-        return made
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._kept.clear()
-            self._chars = 0
-
-    @property
-    def chars(self) -> int:
-        """Sum of the lengths of the texts that are kept."""
-        return self._chars
-
-    def __len__(self) -> int:
-        return len(self._kept)

@@ -1,0 +1,109 @@
+"""Assistant messages in OpenAI's shape, which agents with native tool calling have.
+
+Such a message becomes the same `ParsedMessage` as its text in a call format would, so that a
+trajectory is the same whichever way in it took. Its text is the message rendered in that format;
+what the format cannot write (NaN, markup inside the content) is kept as the message's JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orch_env.formats.calls import MAX_CALLS, TOO_MANY, malformed, read_call
+from orch_env.formats.protocol import CallFormat, ParsedMessage
+from orch_env.types import ToolCall
+from orch_env.types.episode import message_text
+from orch_env.types.json import Json
+
+
+def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedMessage:
+    """Read an assistant message; never raises, whatever its content and calls hold.
+
+    Args:
+        message: ``{"content": ..., "tool_calls": [{"id", "function": {"name", "arguments"}}]}``;
+            arguments as a JSON string or as an object. Flat calls ``{"name", "arguments"}`` are
+            read too.
+        call_format: in which the message is rendered.
+    """
+    items = message.get("tool_calls") or ()
+    items = list(items) if isinstance(items, Sequence) and not isinstance(items, str) else [items]
+    calls: list[ToolCall] = []
+    problems: dict[int, str] = {}
+    ids: dict[int, str] = {}
+    unread = [_body(item) for item in items]
+    for position, (item, body) in enumerate(zip(items, unread, strict=True)):
+        call, problem = malformed(TOO_MANY) if position == MAX_CALLS else _read(body)
+        calls.append(call)
+        if problem is not None:
+            problems[position] = problem
+        given = item.get("id") if isinstance(item, Mapping) else None
+        if isinstance(given, str) and given:
+            ids[position] = given
+        if position == MAX_CALLS:
+            break
+    content = message_text(message.get("content"))
+    text = _text(content, calls, unread, not problems, call_format)
+    if text is not None and not call_format.is_plain(content):
+        # The content holds markup: it must not read as other calls than the message has.
+        parsed = call_format.parse(text)
+        text, content = (text, parsed.content) if parsed.calls == tuple(calls) else (None, content)
+    written = _as_json(message) if text is None else text
+    return ParsedMessage(written, content.strip(), tuple(calls), problems, ids)
+
+
+def reread(action: str, call_format: CallFormat) -> ParsedMessage | None:
+    """The message of an action that was stored as JSON, ``None`` if it is none."""
+    try:
+        message = json.loads(action)
+    except (ValueError, RecursionError):
+        return None
+    return read_message(message, call_format) if isinstance(message, dict) else None
+
+
+def _body(item: Any) -> Json:
+    """The object that a model would have written for a call, as it came."""
+    inner = item.get("function", item) if isinstance(item, Mapping) else item
+    if not isinstance(inner, Mapping):
+        return inner
+    return {key: inner[key] for key in ("name", "arguments") if key in inner}
+
+
+def _read(body: Json) -> tuple[ToolCall, str | None]:
+    """Read a call; arguments given as an object are held to the bounds of those read from text."""
+    if isinstance(body, dict) and isinstance(body.get("arguments"), dict):
+        try:
+            body = {**body, "arguments": json.dumps(body["arguments"], allow_nan=False)}
+        except (TypeError, ValueError, RecursionError) as problem:
+            name = body.get("name")
+            named = name if isinstance(name, str) else ""
+            return malformed(f'"arguments" cannot be written as JSON: {problem}', named)
+    return read_call(body)
+
+
+def _text(
+    content: str,
+    calls: Sequence[ToolCall],
+    unread: Sequence[Json],
+    readable: bool,
+    call_format: CallFormat,
+) -> str | None:
+    """The message in a call format, ``None`` if it cannot be written."""
+    if not calls:
+        return content
+    try:
+        if readable:
+            rendered = call_format.render_calls(calls)
+        else:
+            rendered = call_format.render_unread(unread)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return f"{content}\n{rendered}" if content else rendered
+
+
+def _as_json(message: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(message), default=repr)
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps({"role": "assistant", "content": "", "tool_calls": ["unreadable"]})

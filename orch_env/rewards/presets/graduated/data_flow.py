@@ -1,0 +1,210 @@
+"""The data flow of an episode: what the model could know when, and which dependencies it kept.
+
+A *data edge* is an argument leaf that takes its value from an earlier output: it holds when the
+model call carries gold's value there and had seen it. A *state edge* is a dependency that carries
+no value: it holds when a successful call equal to the producer stands earlier (calls of one
+message run in order).
+
+Order is judged by *visibility*, not by position: a value counts as carried over if it stood in the
+query or in the result of an earlier turn, whichever call produced it, in gold's spelling or in the
+model's; calls of one message cannot see each other's results. Results count as a whole, before any
+truncation. Error texts of the environment itself do not count: they echo what the model wrote, and
+would make a guess look like knowledge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from orch_env.rewards.matching.arguments import EQUAL, Comparison
+from orch_env.rewards.matching.calls import MadeCall
+from orch_env.rewards.matching.text_index import TextIndex
+from orch_env.types import Episode, ErrorType, GoldCall
+from orch_env.types.json import Json, JsonObject, leaves, resolve
+from orch_env.values import values_equal
+
+ECHOES = frozenset(
+    {
+        ErrorType.MALFORMED_CALL,
+        ErrorType.UNKNOWN_TOOL,
+        ErrorType.INVALID_ARGUMENTS,
+        ErrorType.NOT_RECORDED,
+        ErrorType.LIMIT,
+    }
+)
+"""Errors of the environment itself: their texts repeat what the model wrote."""
+
+
+class Visibility:
+    """When each value was visible in one episode. Not shared between episodes.
+
+    Args:
+        query: what the user says.
+        episode: a finished or running episode.
+    """
+
+    __slots__ = ("_indexes", "_turns", "_verbatim", "_whole")
+
+    def __init__(self, query: TextIndex, episode: Episode) -> None:
+        self._indexes = [query]
+        self._turns = [-1]
+        for number, turn in enumerate(episode.turns):
+            for exchange in turn.exchanges:
+                if exchange.result.error not in ECHOES:
+                    self._indexes.append(exchange.result.derived(TextIndex))
+                    self._turns.append(number)
+        self._verbatim: dict[tuple[type, Json], int | None] = {}
+        self._whole: dict[tuple[type, Json], int | None] = {}
+
+    def known_to(self, call: MadeCall, value: Json) -> bool:
+        """Whether the model had seen ``value`` when it made ``call``.
+
+        An object or list is seen when all its leaves are; so is a comma-joined text when all its
+        pieces are.
+        """
+        if isinstance(value, dict | list):
+            if value:
+                return all(self.known_to(call, leaf) for _, leaf in leaves(value))
+            return any(
+                index.shows(value)
+                for turn, index in zip(self._turns, self._indexes, strict=True)
+                if turn < call.turn
+            )
+        # A plain copy is found without reading the texts before it.
+        for known, shows in (
+            (self._verbatim, TextIndex.shows_verbatim),
+            (self._whole, TextIndex.shows),
+        ):
+            turn = self._first_turn(known, value, shows)
+            if turn is not None and turn < call.turn:
+                return True
+        if isinstance(value, str) and "," in value:
+            pieces = [piece.strip() for piece in value.split(",")]
+            return all(self.known_to(call, piece) for piece in pieces if piece)
+        return False
+
+    def _first_turn(
+        self,
+        known: dict[tuple[type, Json], int | None],
+        scalar: Json,
+        shows: Callable[[TextIndex, Json], bool],
+    ) -> int | None:
+        """The turn of the first text that shows a scalar; each text is looked at once."""
+        key = (type(scalar), scalar)
+        if key not in known:
+            known[key] = next(
+                (
+                    turn
+                    for turn, index in zip(self._turns, self._indexes, strict=True)
+                    if shows(index, scalar)
+                ),
+                None,
+            )
+        return known[key]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldEdges:
+    """The dependencies of one gold call.
+
+    Attributes:
+        data: pointer of each leaf that takes its value from an earlier output -> the value.
+        state: numbers of gold calls that must have run before, without a value carried.
+    """
+
+    data: Mapping[str, Json]
+    state: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.data) + len(self.state)
+
+
+def edges_of(call: GoldCall) -> GoldEdges:
+    """Read a gold call's dependencies out of its provenance and ``depends_on``."""
+    carried = [pointer for pointer, ref in call.provenance.items() if ref.producers()]
+    return GoldEdges(
+        data={pointer: _value_at(call.arguments, pointer) for pointer in carried},
+        state=call.state_dependencies(),
+    )
+
+
+class EdgeCheck(NamedTuple):
+    """How a model call keeps the dependencies of a gold call.
+
+    Attributes:
+        broken: one sentence part per broken dependency.
+        share: of the others, 1 without any.
+    """
+
+    broken: tuple[str, ...]
+    share: float
+
+
+def check_edges(
+    call: MadeCall,
+    edges: GoldEdges,
+    comparison: Comparison,
+    keys: Sequence[str],
+    ran: Mapping[str, int],
+    visibility: Visibility,
+) -> EdgeCheck:
+    """Hold a model call against the dependencies of a gold call.
+
+    Args:
+        call: the model call.
+        edges: the dependencies of the gold call it is held against.
+        comparison: of its arguments with that gold call's.
+        keys: canonical identities of all gold calls, by number.
+        ran: identity of each call that ran without an error -> position of the first such call.
+        visibility: what the model had seen when.
+    """
+    count = len(edges)
+    if not count:
+        return _NOTHING_BROKEN
+    broken: list[str] = []
+    for pointer, value in edges.data.items():
+        if not _carries(call, pointer, value, comparison):
+            broken.append(f"{pointer} does not carry the value of the earlier output")
+        elif not _seen(call, pointer, value, comparison, visibility):
+            broken.append(f"{pointer} has a value that no earlier turn showed")
+    for producer in edges.state:
+        if ran.get(keys[producer], call.position) >= call.position:
+            broken.append(f"gold call {producer} must have run before")
+    if not broken:
+        return _NOTHING_BROKEN
+    return EdgeCheck(tuple(broken), 1.0 - len(broken) / count)
+
+
+_ABSENT = object()
+_NOTHING_BROKEN = EdgeCheck((), 1.0)
+
+
+def _carries(call: MadeCall, pointer: str, gold: Json, comparison: Comparison) -> bool:
+    status = comparison.leaves.get(pointer)
+    if status is not None:
+        return status == EQUAL
+    # Not a leaf of its own: an object or a list that was taken over as a whole.
+    made = _value_at(call.arguments, pointer)
+    return made is not _ABSENT and gold is not _ABSENT and values_equal(made, gold)
+
+
+def _seen(
+    call: MadeCall, pointer: str, gold: Json, comparison: Comparison, visibility: Visibility
+) -> bool:
+    if visibility.known_to(call, gold):
+        return True
+    made = comparison.made.get(pointer, _ABSENT)
+    if made is _ABSENT:
+        made = _value_at(call.arguments, pointer)
+    if made.__class__ is gold.__class__ and made == gold:
+        return False
+    return made is not _ABSENT and visibility.known_to(call, made)
+
+
+def _value_at(arguments: JsonObject, pointer: str) -> Json:
+    try:
+        return resolve(arguments, pointer)
+    except (KeyError, ValueError):
+        return _ABSENT

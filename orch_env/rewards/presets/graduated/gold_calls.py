@@ -1,0 +1,102 @@
+"""A task's gold calls as ``graduated`` reads them, and model calls held against them.
+
+What depends on the task and a call's text alone (its identity, how its arguments compare with each
+gold call's) is worked out once and kept with the task, because the members of a group, and one task
+over the epochs, make the same calls again and again. What depends on the episode (did it run, what
+had been seen) is not part of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from orch_env.rewards.matching.alignment import holds_sets
+from orch_env.rewards.matching.arguments import Comparison, argument_leaves, compare_arguments
+from orch_env.rewards.matching.calls import CallIdentities, call_text, keep
+from orch_env.rewards.matching.text_index import TextIndex
+from orch_env.rewards.presets.graduated.data_flow import edges_of
+from orch_env.tasks.resolved import derived
+from orch_env.types import Task, ToolCall
+
+
+class ComparedCall(NamedTuple):
+    """One call, whatever episode it stands in.
+
+    Attributes:
+        key: its canonical identity.
+        comparisons: number of each gold call of its tool -> the arguments of both compared.
+    """
+
+    key: str
+    comparisons: dict[int, Comparison]
+
+
+class GoldCalls:
+    """A task's gold calls.
+
+    Args:
+        task: must not be changed in place while its view is kept.
+
+    Attributes:
+        task: the task.
+        query: everything the user says.
+        calls: the gold calls, by number.
+        required: numbers of those that may not be left out.
+        keys: canonical identity of each.
+        copies: identity -> how many gold calls have it.
+        optional: identity -> numbers of the optional gold calls that have it.
+        optional_only: identities that only optional gold calls have.
+        edges: the dependencies of each.
+        by_name: tool -> numbers of its gold calls.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.query = TextIndex(task.query)
+        self.calls = task.gold_calls
+        self.required = tuple(i for i, call in enumerate(self.calls) if not call.optional)
+        self.edges = tuple(edges_of(call) for call in self.calls)
+        self.by_name: dict[str, list[int]] = {}
+        self._identities = derived(task, CallIdentities)
+        for number, call in enumerate(self.calls):
+            self.by_name.setdefault(call.name, []).append(number)
+        self.keys = self._identities.gold
+        self.copies = Counter(self.keys)
+        self.optional: dict[str, tuple[int, ...]] = {}
+        for number, call in enumerate(self.calls):
+            if call.optional:
+                key = self.keys[number]
+                self.optional[key] = (*self.optional.get(key, ()), number)
+        self.optional_only = frozenset(self.optional).difference(
+            self.keys[n] for n in self.required
+        )
+        self._leaves = tuple(argument_leaves(call.arguments) for call in self.calls)
+        self._sets = frozenset(
+            number
+            for number, call in enumerate(self.calls)
+            if holds_sets(call.arguments, self._identities.rules(call.name))
+        )
+        self._compared: dict[str, ComparedCall] = {}
+
+    def compare(self, call: ToolCall) -> ComparedCall:
+        """A readable call beside the gold calls of its tool."""
+        text = call_text(call.name, call.arguments)
+        found = None if text is None else self._compared.get(text)
+        if found is None:
+            found = self._compare(call)
+            if text is not None:
+                keep(self._compared, text, found)
+        return found
+
+    def _compare(self, call: ToolCall) -> ComparedCall:
+        rules = self._identities.rules(call.name)
+        numbers = self.by_name.get(call.name, ())
+        plain = argument_leaves(call.arguments) if numbers else {}
+        comparisons: dict[int, Comparison] = {}
+        for number in numbers:
+            made = plain
+            if number in self._sets:
+                made = argument_leaves(call.arguments, rules, self.calls[number].arguments)
+            comparisons[number] = compare_arguments(made, self._leaves[number], rules)
+        return ComparedCall(self._identities.of(call.name, call.arguments), comparisons)

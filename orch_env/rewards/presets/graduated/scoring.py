@@ -1,0 +1,185 @@
+"""What calls are worth: ``s`` of each pair, ``S'`` of an episode, and what needless calls cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from orch_env.rewards.matching.arguments import Comparison
+from orch_env.rewards.matching.calls import MadeCall
+from orch_env.rewards.outcome import Outcome
+from orch_env.rewards.presets.graduated.data_flow import Visibility, check_edges
+from orch_env.rewards.presets.graduated.gold_calls import ComparedCall, GoldCalls
+from orch_env.rewards.presets.weights import Weights
+from orch_env.types import Episode
+
+NAME, TYPES, VALUES, SUCCESS = 0.1, 0.2, 0.5, 0.2
+"""Parts of ``atomic``; they sum to 1."""
+COLLATERAL = 0.8
+"""Factor for a change of state that gold does not make."""
+BUDGET = 0.5
+"""Extra calls within ``ceil(BUDGET * n)`` are nearly free: exploring is no fault. PROVE (arXiv
+2606.03892) reports 29.0 with an adaptive budget, 25.0 without a penalty, 22.4 with a flat one."""
+WITHIN, STEP, BEYOND = 0.02, 0.03, 0.5
+"""Cost of a full budget; of crossing it; and of ``n + budget`` further calls."""
+ABSTENTION = 0.5
+"""Factor per call on a task that needs none."""
+
+
+class Pair(NamedTuple):
+    """One model call beside one gold call of its tool.
+
+    Attributes:
+        comparison: of their arguments.
+        broken: dependencies of the gold call that the model call breaks, one phrase each.
+        atomic: 0..1, how right the call is by itself.
+        orchestration: 0..1, how right its place in the data flow is.
+        score: s, both by their weights.
+    """
+
+    comparison: Comparison
+    broken: tuple[str, ...]
+    atomic: float
+    orchestration: float
+    score: float
+
+
+def pair_calls(
+    gold: GoldCalls,
+    episode: Episode,
+    made: Sequence[MadeCall],
+    compared: Sequence[ComparedCall | None],
+    weights: Weights,
+) -> list[dict[int, Pair]]:
+    """For each model call, number of each gold call of its tool -> their pair.
+
+    Args:
+        gold: the task's gold calls.
+        episode: the finished or running episode.
+        made: its calls.
+        compared: each call beside gold, same length; ``None`` for a malformed one.
+        weights: of the two halves of a score.
+    """
+    visibility = Visibility(gold.query, episode)
+    ran: dict[str, int] = {}
+    for call in made:
+        if call.key is not None and call.error is None:
+            ran.setdefault(call.key, call.position)
+    pairs: list[dict[int, Pair]] = []
+    for call, against in zip(made, compared, strict=True):
+        row: dict[int, Pair] = {}
+        if against is not None:
+            ok = call.error is None
+            for number, comparison in against.comparisons.items():
+                broken, share = check_edges(
+                    call, gold.edges[number], comparison, gold.keys, ran, visibility
+                )
+                values = comparison.values
+                atomic = NAME + TYPES * comparison.types + VALUES * values + SUCCESS * ok
+                orchestration = share * values * ok
+                score = weights.atomic * atomic + weights.orchestration * orchestration
+                row[number] = Pair(comparison, broken, atomic, orchestration, score)
+        pairs.append(row)
+    return pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Achievement:
+    """``S'`` and its parts: ``score == idle + per_score * sum(s) + state + answer``.
+
+    Attributes:
+        score: S', 0..1.
+        factor: 1, or ``COLLATERAL``.
+        per_score: what a call's ``s`` counts in S'.
+        idle: what an episode without calls has of it: all calls' part where none is required.
+        state: the final state's part.
+        answer: the closing answer's part.
+    """
+
+    score: float
+    factor: float
+    per_score: float
+    idle: float
+    state: float
+    answer: float
+
+    @property
+    def value(self) -> float:
+        """What the total is without needless calls, 0..1."""
+        return self.score * self.factor
+
+
+def achieved(
+    scores: Sequence[float],
+    *,
+    required: int,
+    gold_calls: int,
+    outcome: Outcome,
+    state_weight: float,
+    answer_weight: float,
+) -> Achievement:
+    """Sum up an episode: ``S' = (n S + w_s state + w_t answer) / (n + w_s + w_t)``.
+
+    State and answer weigh like gold calls, and only where the task has them, so that a read-only
+    task pays nothing for a state that was not touched.
+
+    Args:
+        scores: ``s`` of each required gold call that has a call.
+        required: number of required gold calls.
+        gold_calls: n, number of all gold calls.
+        outcome: the final state and the answer.
+        state_weight: w_s, weight of the state beside one gold call.
+        answer_weight: w_t, weight of the answer likewise.
+    """
+    score = sum(scores) / required if required else 1.0
+    weight = float(gold_calls)
+    if outcome.state is not None:
+        score = _mix(score, weight, outcome.state, state_weight)
+        weight += state_weight
+    if outcome.answer is not None:
+        score = _mix(score, weight, outcome.answer, answer_weight)
+        weight += answer_weight
+    # Without any weight there is nothing to do, and nothing to do is done.
+    calls = gold_calls / weight if weight else 1.0
+    return Achievement(
+        score=score,
+        factor=COLLATERAL if outcome.collateral else 1.0,
+        per_score=calls / required if required else 0.0,
+        idle=0.0 if required else calls,
+        state=state_weight * (outcome.state or 0.0) / weight if weight else 0.0,
+        answer=answer_weight * (outcome.answer or 0.0) / weight if weight else 0.0,
+    )
+
+
+def _mix(score: float, weight: float, part: float, part_weight: float) -> float:
+    """``(weight * score + part_weight * part) / (weight + part_weight)``."""
+    whole = weight + part_weight
+    return (weight * score + part_weight * part) / whole if whole else score
+
+
+def verbosity_cost(extra: int, gold_calls: int) -> float:
+    """The share of the score that ``extra`` needless calls cost.
+
+    ``0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b))`` with ``b = ceil(n / 2)``; without
+    gold calls ``1 - 0.5^x``. Not bounded by 1: a total below 0 counts as 0.
+
+    Args:
+        extra: x, number of needless calls, at least 0.
+        gold_calls: n, number of gold calls, optional ones included.
+    """
+    if not gold_calls:
+        return 1.0 - ABSTENTION**extra
+    budget = math.ceil(BUDGET * gold_calls)
+    cost = WITHIN * min(extra, budget) / budget
+    if extra > budget:
+        cost += STEP + BEYOND * (extra - budget) / (gold_calls + budget)
+    return cost
+
+
+def marginal_costs(extra: int, gold_calls: int) -> list[float]:
+    """What each of ``extra`` needless calls adds to the cost, up to a cost of 1 in all."""
+    costs = [min(1.0, verbosity_cost(x, gold_calls)) for x in range(extra + 1)]
+    return [after - before for before, after in pairwise(costs)]

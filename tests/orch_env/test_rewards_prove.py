@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from orch_env import Episode, GoldCall, StopReason, Task, ToolCall, Turn, make_reward
 from orch_env.rewards.presets.prove import COMPONENTS
 from orch_env.types import ErrorType, OrchError, Provenance, RewardBreakdown, ToolSpec, ValueRef
-from tests.orch_env.reward_world import World
+from orch_env.values import calls_equal
+from tests.orch_env.reward_world import OTHER_TOOL, World
 from tests.orch_env.reward_worlds import worlds
 
 PROVE = make_reward("prove")
@@ -394,9 +395,12 @@ def test_an_optional_producer_makes_no_edge() -> None:
 
 
 def test_where_everything_is_optional_only_other_calls_cost() -> None:
-    task = task_of(replace(G_FIND, optional=True))
+    task = task_of(replace(G_FIND, optional=True), GoldCall("ping", optional=True))
     assert score(task).total == 1.0
     assert score(task, [find]).total == 1.0
+    assert score(task, [ToolCall("ping")], [find]).total == 1.0
+    assert score(task, [find], [ToolCall("weather")]).total == 0.0
+    assert score(task, [ToolCall("find", {"city": "Rome"})]).total == 0.0
     made = score(task, [find], [find])  # gold holds it once
     assert made.total == 0.0
     assert [call.credit for call in made.calls] == [-1.0, 0.0]
@@ -526,11 +530,41 @@ def test_gold_earns_the_sum_of_the_weights_on_every_task(world: World) -> None:
 @FEW
 @given(worlds(), st.randoms(use_true_random=False))
 def test_leaving_any_gold_call_out_costs_unless_it_is_optional(world: World, rng: Any) -> None:
-    number = rng.randrange(len(world.task.gold_calls))
+    gold = world.task.gold_calls
+    number = rng.randrange(len(gold))
     calls = [call for turn in world.gold_turns() for call in turn]
+    whole = PROVE(world.task, world.play([[call] for call in calls])).total
     del calls[number]
     total = PROVE(world.task, world.play([[call] for call in calls])).total
-    assert (total == near(1.3)) == world.task.gold_calls[number].optional
+    assert (total == near(whole)) == gold[number].optional
+
+
+@FEW
+@given(worlds(goals=False), st.data())
+def test_where_no_call_is_required_any_calls_earn_one_or_nothing(
+    world: World, data: st.DataObject
+) -> None:
+    gold = tuple(tuple(replace(call, optional=True) for call in step) for step in world.task.gold)
+    task = replace(world.task, gold=gold)
+    allowed = [call for turn in world.gold_turns() for call in turn]
+    # Any of gold's calls, some twice, in any order, and perhaps one that gold does not hold.
+    made = data.draw(st.lists(st.sampled_from(allowed), max_size=len(allowed), unique_by=id))
+    made += data.draw(st.lists(st.sampled_from(allowed), max_size=1))
+    made += data.draw(st.lists(st.just(ToolCall(OTHER_TOOL)), max_size=1))
+    free = list(allowed)
+    for call in made:
+        equal = (
+            calls_equal(call.name, call.arguments, other.name, other.arguments) for other in free
+        )
+        at = next((i for i, found in enumerate(equal) if found), None)
+        if at is not None:
+            del free[at]
+    excused = len(allowed) - len(free)
+    weighed = make_reward({"name": "prove", "weights": {"cov": 2}})
+    for reward in (PROVE, weighed):
+        breakdown = reward(task, episode_of(*[[call] for call in made]))
+        assert breakdown.total == float(excused == len(made))
+        assert breakdown.components == {"abstained": breakdown.total}
 
 
 def test_deeply_nested_arguments_are_scored() -> None:

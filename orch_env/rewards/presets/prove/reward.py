@@ -13,16 +13,21 @@ With N model calls and the gold calls G::
 - ``name``: share of the N calls whose name gold uses. ``arg``: mean over the matched pairs of the
   share of gold's arguments that have gold's value (1 for a gold call without arguments).
 
-A call that could not be read counts in N and earns nothing. N = 0 on a task with gold earns 0; a
-task without gold pays 1 for calling nothing and 0 otherwise. With the published weights the total
-lies in -inf..1.3: ``eff`` has no lower bound, gold earns 1.3.
+A call that could not be read counts in N and earns nothing. N = 0 on a task with required gold
+calls earns 0. With the published weights the total lies in -inf..1.3: ``eff`` has no lower bound,
+gold earns 1.3.
 
-The hard decision: the paper knows no *optional* gold calls. Here ``cov`` and ``arg`` run over the
-required ones alone; calls equal to an optional one are set aside before matching, so that they
-take nobody's place, and optional calls count for ``name`` and in n. Where everything is optional
-the total is 1 if every call made was set aside, else 0. It is reproduced, not repaired: a call in
-the same message as its producer counts as ordered, and a matched call needs gold's argument names,
-not values, so ``arg`` alone (0.1 of 1.3) tells right values from wrong ones.
+The paper knows no *optional* gold calls. Here ``cov`` and ``arg`` run over the required ones alone;
+calls equal to an optional one are set aside before matching, so that they take nobody's place, and
+optional calls count for ``name`` and in n.
+
+A task may require no call: it has no gold calls, or all of them are optional. Then the total is not
+the sum, whatever the weights. It is 1 if every call made equals a free optional call, or if none
+was made, else 0. Each optional gold call frees one equal model call, so a repeat of it costs all.
+
+It is reproduced, not repaired: a call in the same message as its producer counts as ordered, and a
+matched call needs gold's argument names, not values, so ``arg`` alone (0.1 of 1.3) tells right
+values from wrong ones.
 """
 
 from __future__ import annotations
@@ -53,7 +58,13 @@ COMPONENTS = (
     Component(
         "arg", 0.0, 1.0, "mean over matched pairs of the share of gold's arguments equal", _SOURCE
     ),
-    Component("abstained", 0.0, 1.0, "task without gold: [N = 0], instead of the sum", _SOURCE),
+    Component(
+        "abstained",
+        0.0,
+        1.0,
+        "no call required: [every call equals a free optional one], instead of the sum",
+        _SOURCE,
+    ),
 )
 
 
@@ -114,7 +125,10 @@ class ProveReward:
         return "prove"
 
     def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
-        """Score a finished or running episode; the total is at most the sum of the weights."""
+        """Score a finished or running episode.
+
+        The total is at most the sum of the weights; 0 or 1 where the task requires no call.
+        """
         candidates, made = Candidates(task), made_calls(episode)
         faults = [candidates.faults(call) for call in made]
         matching = match(task, candidates, made)
@@ -168,7 +182,7 @@ def _levels(call: MadeCall, faults: CallFaults) -> float:
 def _abstention(
     made: Sequence[MadeCall], faults: Sequence[CallFaults], matching: Matching, turns: int
 ) -> RewardBreakdown:
-    """The score where nothing is required: 1 unless a call was made that gold does not allow."""
+    """The score where no call is required: 1 if every call made equals a free optional one."""
     guilty = [call.position not in matching.optional for call in made]
     total = 0.0 if any(guilty) else 1.0
     credits = [-1.0 / sum(guilty) if bad else 0.0 for bad in guilty]

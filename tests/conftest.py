@@ -1,20 +1,61 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and how properties draw their examples.
+
+The ordinary tier draws the same examples each time, so that `make test` says the same each time.
+Tests marked `long` explore: they draw new examples in every run, and a failure prints how to
+repeat it. A property of the long tier is drawn inside its test, as `property_tiers.hold` does.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
-# How long an example takes says how busy the machine is; speed is measured in benchmarks.
 settings.register_profile(
-    "no-deadline", settings.get_profile(settings.get_current_profile_name()), deadline=None
+    "ordinary",
+    settings.get_profile("default"),
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    # How long an example takes says how busy the machine is; speed is measured in benchmarks.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("no-deadline")
+settings.register_profile("exploring", settings.get_profile("ordinary"), derandomize=False)
+settings.load_profile("ordinary")
+
+# Hypothesis also draws constants out of the source of every module that is loaded by then, and has
+# no setting for it. What a test draws would depend on the tests that ran before it.
+providers._get_local_constants = lambda: providers._local_constants
 
 _ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Let tests of the long tier explore; settings made inside a test follow the profile."""
+    profile = settings.get_current_profile_name()
+    if item.get_closest_marker("long") is not None:
+        settings.load_profile("exploring")
+    try:
+        yield
+    finally:
+        settings.load_profile(profile)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a long test that could not explore: `@given` fixes its settings at import."""
+    for item in items:
+        given = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if given and item.get_closest_marker("long") is not None:
+            raise pytest.UsageError(
+                f"{item.nodeid} is marked long and would draw the same examples each time: "
+                "write its property inside the test, see tests/orch_env/property_tiers.py"
+            )
 
 
 @pytest.fixture(scope="session")

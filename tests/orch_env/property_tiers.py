@@ -1,8 +1,8 @@
 """Runs one property under two tiers: a few examples in `make test`, thousands in `make test-all`.
 
 A property is a function of drawn values. `hold` runs it on exactly as many examples as asked,
-counted by those that reached the end: what an `assume` threw away is no example. The small tier is
-derandomised, so that `make test` says the same each time; the large one explores.
+counted by those that reached the end: what an `assume` threw away is no example. The test that
+calls it says whether the examples are new ones: only tests marked `long` explore.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 FEW, MANY = 60, 2000
@@ -21,15 +21,7 @@ def hold(examples: int, body: Callable[..., None], *strategies: st.SearchStrateg
     """Check ``body`` on ``examples`` drawn inputs that it does not reject."""
     ended = 0
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=examples < MANY,
-        print_blob=True,
-        # How long an example takes depends on what else the machine does.
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    @settings(max_examples=examples)
     @given(st.tuples(*strategies))
     def run(drawn: tuple[Any, ...]) -> None:
         nonlocal ended

@@ -136,16 +136,12 @@ def check_turn(turn: Turn, info: dict[str, Any]) -> None:
 
 KINDS = ("malformed_call", "unknown_tool", "invalid_arguments", "not_recorded")
 
-RELAXED = settings(
-    deadline=None,
-    database=None,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-        HealthCheck.filter_too_much,
-    ],
-)
+RELAXED = [
+    HealthCheck.function_scoped_fixture,
+    HealthCheck.too_slow,
+    HealthCheck.data_too_large,
+    HealthCheck.filter_too_much,
+]
 
 
 def fuzz(env: ToolOrchestrationEnv, examples: int) -> None:
@@ -153,7 +149,7 @@ def fuzz(env: ToolOrchestrationEnv, examples: int) -> None:
     seen: Counter[str] = Counter()
 
     @given(action=ACTIONS)
-    @settings(RELAXED, max_examples=examples)
+    @settings(max_examples=examples, suppress_health_check=RELAXED)
     def answer(action: str) -> None:
         check_one(env, action)
         seen.update(str(call.error) for call in env.episode.turns[-1].calls)
@@ -173,6 +169,6 @@ def test_twenty_thousand_actions_are_answered(env: ToolOrchestrationEnv) -> None
 
 
 @given(action=MEGABYTE)
-@settings(RELAXED, max_examples=40)
+@settings(max_examples=40, suppress_health_check=RELAXED)
 def test_a_megabyte_is_answered(env: ToolOrchestrationEnv, action: str) -> None:
     check_one(env, action)

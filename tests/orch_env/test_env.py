@@ -173,6 +173,32 @@ def test_the_budget_of_calls_ends_when_one_more_is_asked_for(world: dict[str, st
     assert errors_in(observation)[0]["type"] == "limit"
 
 
+LAST = {"max_errors": 1, "max_tool_calls": 1, "max_turns": 2}
+"""Limits of which the second message meets all that apply to it."""
+
+
+@pytest.mark.parametrize(
+    ("last", "limits", "reason"),
+    [
+        # Nothing succeeded, the calls were used up, and it was the last message.
+        (ZURICH, ["max_errors", "max_tool_calls", "max_turns"], "max_errors"),
+        (ZURICH, ["max_errors", "max_tool_calls"], "max_errors"),
+        (BROKEN, ["max_errors", "max_turns"], "max_errors"),
+        (ZURICH, ["max_tool_calls", "max_turns"], "max_tool_calls"),
+        (ZURICH, ["max_turns"], "max_turns"),
+        ("Done.", ["max_errors", "max_tool_calls", "max_turns"], "answered"),
+    ],
+)
+def test_the_first_reason_of_the_documented_order_ends_an_episode(
+    world: dict[str, str], last: str, limits: list[str], reason: str
+) -> None:
+    chosen: dict[str, Any] = {"max_errors": None} | {name: LAST[name] for name in limits}
+    env = ToolOrchestrationEnv(**world, **chosen)
+    started(env)
+    assert env.step(ZURICH)[2:4] == (False, False)
+    assert env.step(last)[4]["stop_reason"] == reason
+
+
 def test_calls_beyond_those_of_a_message_are_not_run(world: dict[str, str]) -> None:
     env = ToolOrchestrationEnv(**world, max_calls_per_turn=2, max_tool_calls=3)
     started(env)

@@ -180,6 +180,7 @@ def test_a_closing_tag_alone_is_an_attempt_at_a_call() -> None:
         ("<think>hm</think> Yes.", "Yes."),
         ("hm</think>\n\nYes.", "Yes."),
         ('<think>I call <tool_call>{"name": "get"}</tool_call>', ""),
+        ("</tool_call></think> answer", "answer"),  # the closing tag was part of the thought
         ("", ""),
     ],
 )

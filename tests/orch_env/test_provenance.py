@@ -87,6 +87,14 @@ def test_a_value_that_went_through_several_calls_keeps_its_first_source() -> Non
     assert shown(refs["/dest"]) == "0/dest"
 
 
+def test_of_outputs_that_explain_a_value_as_well_the_first_is_its_source() -> None:
+    one, two = (TraceCall("search", {"q": q}, {"id": "token-4f8a91"}) for q in "ab")
+    use = TraceCall("use", {"token": "token-4f8a91"})
+    for steps in ([[one, two], use], [one, two, use]):
+        (refs,) = sources(trace("a b", *steps))
+        assert shown(refs["/token"]) == "0/id"
+
+
 def test_joined_ids_are_composite_and_joined_words_of_the_query_are_not() -> None:
     found = TraceCall("filters", {"q": "x"}, {"a": "class::4001", "b": "facility::28"})
     use = TraceCall("list", {"by": "facility::28,class::4001", "ages": "3, 10"})

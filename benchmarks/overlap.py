@@ -20,7 +20,7 @@ last row lets such stragglers come `STRAGGLER_STEPS` batch later (`straggler_ste
 no more groups under way than S = 1 allows.
 
     python -m benchmarks.overlap
-    python -m benchmarks.overlap --steps 12 --repeats 1 --check     # small, with slack: for CI
+    python -m benchmarks.overlap --steps 12 --repeats 1 --check     # small, with slack
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ imports, the model, the weights, and the first group. `small_cluster` says when 
 noticed.
 
     python -m benchmarks.recovery
-    python -m benchmarks.recovery --repeats 1 --check      # small, with slack: for CI
+    python -m benchmarks.recovery --repeats 1 --check      # small, with slack
 """
 
 from __future__ import annotations

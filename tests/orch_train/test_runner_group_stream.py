@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -121,6 +120,4 @@ def test_a_failed_group_is_tried_again_and_then_ends_the_poll(
 
 def test_another_thread_ends_a_long_poll(runners: LocalRunnerGroup) -> None:
     threading.Timer(0.05, runners.wake).start()
-    started = time.monotonic()
-    assert runners.poll(60.0) == []
-    assert time.monotonic() - started < 30.0
+    assert runners.poll(3600.0) == []

@@ -1,4 +1,4 @@
-"""``orch cache``: import recordings, look at a cache, verify it, and look a call up."""
+"""``orch cache``: import recordings, show and verify a cache, and look a call up."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def import_(
 
     SRC is ComplexFuncBench JSON Lines, a response cache {function: [{arguments, response}]}, or a
     reference task .pkl; plain or gzipped. An existing cache is added to: several sources may go
-    into one file, and importing the same source again changes nothing. Readers of the old file
-    are not disturbed.
+    into one file, and importing the same source again changes nothing. Processes that read the
+    old file go on reading it.
     """
     from orch_env.cache import open_cache
     from orch_env.cli.progress import progress_bar

@@ -1,4 +1,4 @@
-"""A plan: a generator of one episode's messages that is sent each message's results."""
+"""A plan: a generator of the messages of one episode."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ Message: TypeAlias = Sequence[ToolCall] | str
 """Calls of one message, or its raw text."""
 
 Plan: TypeAlias = Generator[Message, Sequence[str], str]
-"""Yields messages, is sent the texts of their results, returns the closing answer."""
+"""Yields messages, receives the texts of their results, returns the closing answer."""

@@ -228,10 +228,10 @@ def _id_and_file(first: str, second: str | None, file: str | None) -> tuple[str,
 
 
 def _stats(loaded: list[Task]) -> dict[str, Any]:
-    from orch_env.provenance import measure, shares
+    from orch_env.provenance import count_sources, graph_size
 
     calls = [call for task in loaded for call in task.gold_calls]
-    sizes = [measure(task.gold) for task in loaded]
+    sizes = [graph_size(task.gold) for task in loaded]
     domains = Counter(str(task.metadata.get("domain")) for task in loaded)
     splits = Counter(str(task.metadata.get("split")) for task in loaded)
     count = max(len(loaded), 1)
@@ -248,7 +248,7 @@ def _stats(loaded: list[Task]) -> dict[str, Any]:
         "domains": dict(domains.most_common()),
         "splits": dict(splits.most_common()),
         "gold_tools": dict(Counter(call.name for call in calls).most_common()),
-        "provenance": shares(calls),
+        "provenance": count_sources(calls),
     }
 
 

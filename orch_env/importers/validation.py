@@ -1,10 +1,14 @@
-"""Checks tasks before anybody trains on them: every gold trace must do what the task says.
+"""Checks tasks before training: every gold trace must do what the task says.
 
-Order of the checks, the first failure is the task's reason: the answer and the final state have
-their form; the tools are known; every gold call is offered and answered without an error, in the
-pinned variant; every source of an argument leads to an equal value in an earlier step; nothing
-depends on an optional call alone; and gold, played through the environment with its optional calls
-and without them, leaves the final state and ends in success with a reward of exactly 1.
+Order of the checks; the first failure is the task's reason:
+
+1. the answer and the final state have their form;
+2. the tools are known;
+3. every gold call is offered and is answered without an error, in the pinned variant;
+4. every source of an argument leads to an equal value in an earlier step;
+5. nothing depends on an optional call alone;
+6. gold, played through the environment with its optional calls and without them, leads to the
+   final state, to success and to a reward of exactly 1.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ def validate_tasks(
         tasks: the tasks.
         backend: what answers their calls.
         max_observation_chars: also report gold values that a cut at this length would hide.
-        progress: called with (what, done, in all).
+        progress: called with (what, done, total).
 
     Returns:
         ``{tasks, ok, failures: [{id, reason}]}``; with ``max_observation_chars`` also ``hidden``:
@@ -77,7 +81,7 @@ def validate_tasks(
 
 
 def _run_gold(task: Task, backend: ToolBackend) -> list[str]:
-    """Make every gold call once, in order, and return the texts that came back."""
+    """Make every gold call once, in order, and return the texts of the results."""
     offered = {name for spec in backend.tools(task) for name in (spec.name, *spec.aliases)}
     cache = getattr(backend, "cache", None)
     for number, call in enumerate(task.gold_calls):
@@ -127,7 +131,7 @@ def _check_sources(task: Task, texts: Sequence[str]) -> None:
 
 
 def _parts(value: Json, ref: ValueRef, where: str) -> list[tuple[Json, ValueRef]]:
-    """The single sources of a leaf with the piece of the value that each must give."""
+    """The sources of a leaf, each with the piece of the value that it must give."""
     if ref.kind is not Provenance.COMPOSITE:
         return [(value, ref)]
     pieces = pieces_of(value)
@@ -151,7 +155,7 @@ def _check_output(value: Json, ref: ValueRef, where: str, outputs: Sequence[Json
 
 
 def _check_optional(task: Task, texts: Sequence[str]) -> None:
-    """A call may be optional only if what others take from it is visible without it."""
+    """Check that what other calls take from an optional call is visible without it."""
     calls = task.gold_calls
     optional = {number for number, call in enumerate(calls) if call.optional}
     if not optional:
@@ -181,7 +185,7 @@ def _check_optional(task: Task, texts: Sequence[str]) -> None:
 
 
 def _check_replay(task: Task, played_as: Task, backend: ToolBackend, what: str) -> None:
-    """Play the gold calls of ``played_as`` in ``task``: they must be worth everything."""
+    """Play the gold calls of ``played_as`` in ``task``: they must earn reward 1."""
     limits = Limits(max_turns=turns_of_gold(task))
     env = ToolOrchestrationEnv.from_backend([task], backend, limits=limits)
     (played,) = replay(env, GoldPolicy(get_format(_FORMAT)), [played_as])
@@ -195,7 +199,7 @@ def _check_replay(task: Task, played_as: Task, backend: ToolBackend, what: str) 
 
 
 def _check_without_optional(task: Task, backend: ToolBackend) -> None:
-    """Leaving the optional calls out must cost nothing: no answer, no state, no later call."""
+    """Check that leaving the optional calls out costs nothing: answer, state or a later call."""
     optional = [number for number, call in enumerate(task.gold_calls) if call.optional]
     if not optional:
         return
@@ -233,7 +237,7 @@ def _hidden(task: Task, texts: Sequence[str], limit: int) -> Iterator[JsonObject
 
 
 def _before_cut(whole: str, shown: str) -> str:
-    """What a cut left of a result, without the marker: its numbers are nobody's values."""
+    """What a cut left of a result, without the marker, whose numbers are no values."""
     return shown if shown == whole else shown.rpartition("\n[cut: ")[0]
 
 

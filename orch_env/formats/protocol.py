@@ -1,4 +1,4 @@
-"""How a model family writes tool calls: parse what it wrote, render what it should read."""
+"""How a model family writes tool calls: parse its messages, render what it reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orch_env.types import ToolCall, ToolSpec
 
 @dataclass(frozen=True, slots=True)
 class ParsedMessage:
-    """An assistant message taken apart.
+    """An assistant message as text and calls.
 
     Attributes:
         content: the text outside the calls, stripped.
@@ -25,7 +25,7 @@ class ParsedMessage:
 
 
 class CallFormat(Protocol):
-    """One way to write calls and results. Parsing never raises, whatever the text."""
+    """One way to write calls and results. Parsing never raises."""
 
     @property
     def name(self) -> str:
@@ -33,7 +33,7 @@ class CallFormat(Protocol):
         ...
 
     def parse(self, text: str) -> ParsedMessage:
-        """Read the calls out of an assistant message."""
+        """Read the calls of an assistant message."""
         ...
 
     def render_calls(self, calls: Sequence[ToolCall]) -> str:

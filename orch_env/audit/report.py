@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from orch_env.audit.exploits import GOLD, HONEST_HALF, Exploit, Kind
 from orch_env.audit.from_gold import BUDGET
 from orch_env.audit.scoring import TOLERANCE
 from orch_env.audit.shortfalls import Shortfalls
 from orch_env.types.json import JsonObject
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 MOST_WITHOUT_KNOWLEDGE = 0.35
 """What knowledge-free exploits may earn at most."""
@@ -163,8 +166,16 @@ class AttackReport:
             for reward in rewards
             for breach in _breaches(reward, one, gold[one.task_id], half[one.task_id])
         )
-        means = _total_means(rewards, played)
-        components = _component_means(rewards, played)
+        by_reward = [(reward, one) for one in played for reward in rewards]
+        means = _means(((r, one.exploit.name), one.scores[r]) for r, one in by_reward)
+        of_parts = _means(
+            ((reward, name, one.exploit.name), value)
+            for reward, one in by_reward
+            for name, value in one.components[reward].items()
+        )
+        components: dict[str, dict[str, dict[str, float]]] = {reward: {} for reward in rewards}
+        for (reward, name, exploit), mean in of_parts.items():
+            components[reward].setdefault(name, {})[exploit] = mean
         return cls(tasks, rewards, exploits, cells, breaches, means, components)
 
     def broken(self, reward: str) -> list[Breach]:
@@ -253,23 +264,9 @@ def _breaches(reward: str, one: Played, gold: Played, half: Played) -> list[Brea
     ]
 
 
-def _total_means(rewards: Sequence[str], played: Sequence[Played]) -> dict[tuple[str, str], float]:
-    totals: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for one in played:
-        for reward in rewards:
-            totals[reward, one.exploit.name].append(one.scores[reward])
-    return {key: sum(found) / len(found) for key, found in totals.items()}
-
-
-def _component_means(
-    rewards: Sequence[str], played: Sequence[Played]
-) -> dict[str, dict[str, dict[str, float]]]:
-    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for one in played:
-        for reward in rewards:
-            for name, value in one.components[reward].items():
-                values[reward, name, one.exploit.name].append(value)
-    means: dict[str, dict[str, dict[str, float]]] = {reward: {} for reward in rewards}
-    for (reward, name, exploit), found in values.items():
-        means[reward].setdefault(name, {})[exploit] = sum(found) / len(found)
-    return means
+def _means(values: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
+    """Key -> mean of the values with that key."""
+    found: dict[_Key, list[float]] = defaultdict(list)
+    for key, value in values:
+        found[key].append(value)
+    return {key: sum(numbers) / len(numbers) for key, numbers in found.items()}

@@ -27,6 +27,7 @@ from orch_env.cache.reader import FileReader, Reader
 from orch_env.tasks.files import bundled
 from orch_env.types import GoldCall, OrchError, Task, ToolSpec
 from orch_env.types.json import JsonObject
+from orch_env.types.text import is_encodable
 from orch_env.values import call_key, canonical_text
 
 if TYPE_CHECKING:
@@ -379,8 +380,4 @@ def _digest(task: Task, call: GoldCall) -> bytes:
 
 
 def _storable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\x00" not in text
+    return "\x00" not in text and is_encodable(text)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
+
+from orch_env.types.text import readable_json
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, all else on stderr."
@@ -16,10 +17,7 @@ json_option = click.option(
 def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
     """Print a command's result: one JSON object, or aligned ``name  value`` lines."""
     if as_json:
-        text = json.dumps(result, ensure_ascii=False, allow_nan=False)
-        if not text.isascii() and not _has_bytes(text):
-            text = json.dumps(result, ensure_ascii=True, allow_nan=False)
-        click.echo(text)
+        click.echo(readable_json(result))
         return
     if title:
         click.secho(title, bold=True)
@@ -57,15 +55,6 @@ def say(line: str, *, err: bool = False, **style: Any) -> None:
 
 def _width(cell: str) -> int:
     return len(click.unstyle(cell))
-
-
-def _has_bytes(text: str) -> bool:
-    """Whether a text can be written: a lone surrogate, which models do write, cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _readable(value: Any) -> str:

@@ -22,7 +22,6 @@ A message may hold 256 calls; the rest of it is one more call, malformed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.strict_json import decode, decode_at, skip_blanks, without_trailing_commas
 from orch_env.types import ErrorType, ToolCall, ToolSpec
 from orch_env.types.json import JsonObject
+from orch_env.types.text import readable_json
 
 MAX_CALLS = 256
 """Calls read from one message; the limit keeps parsing linear in any text."""
@@ -88,12 +88,7 @@ class HermesFormat:
 
 def _json_without_markup(body: JsonObject) -> str:
     """JSON text whose strings hold no markup."""
-    text = json.dumps(body, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate has no bytes; its escape does
-        text = json.dumps(body, ensure_ascii=True, allow_nan=False)
-    return _MARKUP.sub(r"\\u003c", text)
+    return _MARKUP.sub(r"\\u003c", readable_json(body))
 
 
 class _Reader:

@@ -14,7 +14,7 @@ Order of the checks; the first failure is the task's reason:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from orch_env.backends.protocol import ToolBackend
@@ -110,7 +110,7 @@ def _run_gold(task: Task, backend: ToolBackend) -> list[str]:
 
 
 def _check_sources(task: Task, texts: Sequence[str]) -> None:
-    step_of = [step for step, calls in enumerate(task.gold) for _ in calls]
+    step_of = _steps(task)
     outputs = [parse_response(text) for text in texts]
     for number, call in enumerate(task.gold_calls):
         for pointer, ref in call.provenance.items():
@@ -160,9 +160,7 @@ def _check_optional(task: Task, texts: Sequence[str]) -> None:
     optional = {number for number, call in enumerate(calls) if call.optional}
     if not optional:
         return
-    step_of = [step for step, step_calls in enumerate(task.gold) for _ in step_calls]
-    query = TextIndex(task.query)
-    indexes = {n: TextIndex(texts[n]) for n in range(len(calls)) if n not in optional}
+    seen = _Seen(task, {n: text for n, text in enumerate(texts) if n not in optional})
     for number, call in enumerate(calls):
         needed = optional & set(call.state_dependencies())
         if needed:
@@ -172,12 +170,7 @@ def _check_optional(task: Task, texts: Sequence[str]) -> None:
             )
         for pointer, ref in call.provenance.items():
             for piece, part in _parts(_at(call.arguments, pointer), ref, pointer):
-                elsewhere = query.shows(piece) or any(
-                    index.shows(piece)
-                    for n, index in indexes.items()
-                    if step_of[n] < step_of[number]
-                )
-                if part.call in optional and not elsewhere:
+                if part.call in optional and not seen.shows(piece, before=number):
                     raise OrchError(
                         f"gold call {part.call} is optional, but call {number} ({call.name}) takes "
                         f"{pointer} from it, which stands nowhere else"
@@ -216,24 +209,45 @@ def _check_without_optional(task: Task, backend: ToolBackend) -> None:
 def _hidden(task: Task, texts: Sequence[str], limit: int) -> Iterator[JsonObject]:
     """Arguments taken from an output whose shown part does not hold the value."""
     limits = Limits(max_observation_chars=limit)
-    step_of = [step for step, calls in enumerate(task.gold) for _ in calls]
     shown: list[str] = []
     for step in task.gold:  # the results of one message share its observation
         whole = texts[len(shown) : len(shown) + len(step)]
         shown += map(_before_cut, whole, shown_results(whole, limits))
-    query = TextIndex(task.query)
-    indexes = [TextIndex(text) for text in shown]
+    seen = _Seen(task, dict(enumerate(shown)))
     for number, call in enumerate(task.gold_calls):
         for pointer, ref in call.provenance.items():
             for piece, part in _parts(_at(call.arguments, pointer), ref, pointer):
                 escaped = json.dumps(piece, ensure_ascii=False).strip('"')
-                visible = query.shows(piece) or any(
-                    index.shows(piece) or index.shows(escaped)
-                    for n, index in enumerate(indexes)
-                    if step_of[n] < step_of[number]
-                )
+                visible = any(seen.shows(text, before=number) for text in (piece, escaped))
                 if part.kind is Provenance.OUTPUT and not visible:
                     yield {"id": task.id, "call": number, "pointer": pointer}
+
+
+class _Seen:
+    """What a model that makes the gold calls has read before each of them.
+
+    Args:
+        task: the task.
+        results: number of a gold call -> the text of its result, for those that it makes.
+    """
+
+    def __init__(self, task: Task, results: Mapping[int, str]) -> None:
+        self._query = TextIndex(task.query)
+        self._results = {number: TextIndex(text) for number, text in results.items()}
+        self._step_of = _steps(task)
+
+    def shows(self, value: Json, *, before: int) -> bool:
+        """Whether the query or a result of a step before that of call ``before`` shows a value."""
+        return self._query.shows(value) or any(
+            index.shows(value)
+            for number, index in self._results.items()
+            if self._step_of[number] < self._step_of[before]
+        )
+
+
+def _steps(task: Task) -> list[int]:
+    """The step of each gold call."""
+    return [step for step, calls in enumerate(task.gold) for _ in calls]
 
 
 def _before_cut(whole: str, shown: str) -> str:

@@ -42,7 +42,7 @@ def reward_spec(text: str, weights: str | None = None) -> dict[str, Any]:
 
 
 def json_object(text: str, option: str) -> dict[str, Any]:
-    """Read an option's JSON object.
+    """Read a JSON object from the command line.
 
     Raises:
         OrchError: the text is no JSON object.
@@ -50,9 +50,9 @@ def json_object(text: str, option: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as problem:
-        raise OrchError(f"{option} is not JSON ({problem}): {text!r}") from problem
+        raise OrchError(f"{option} is not JSON ({problem}): {text!r:.200}") from problem
     if not isinstance(value, dict):
-        raise OrchError(f"{option} must be a JSON object, got {text!r}")
+        raise OrchError(f"{option} must be a JSON object, got {text!r:.200}")
     return value
 
 

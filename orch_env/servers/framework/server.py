@@ -27,7 +27,7 @@ from random import Random
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from orch_env.servers.framework.arguments import schema_of
-from orch_env.servers.framework.records import check_record, to_json
+from orch_env.servers.framework.records import check_record
 from orch_env.servers.framework.table import Lock, Table
 from orch_env.types import ToolSpec
 from orch_env.types.json import Json
@@ -124,8 +124,8 @@ class Server:
             Table(record.__name__.lower(), record, tables.get(name, {}), lock, key=name)
             for name, record in self._records.items()
         )
-        for name, table in zip(self._records, self.tables, strict=True):
-            setattr(self, name, table)
+        for table in self.tables:
+            setattr(self, table.key, table)
 
     def populate(self, random: Random) -> None:
         """Fill the tables of a new world.
@@ -141,14 +141,8 @@ class Server:
         """The world of a seed: the same in every process, and kept for later sessions."""
         server = cls({}, Lock(writable=True), seed=seed)
         server.populate(Random(f"{cls.name}/{seed}"))
-        tables = {
-            name: {key: table[key] for key in table.changes()}
-            for name, table in zip(cls._records, server.tables, strict=True)
-        }
-        plain = {
-            name: {key: to_json(record) for key, record in records.items()}
-            for name, records in tables.items()
-        }
+        tables = {table.key: table.changes() for table in server.tables}
+        plain = {table.key: table.changes_to_json() for table in server.tables}
         text = json.dumps([cls.name, plain], sort_keys=True)
         return World(tables, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
 

@@ -20,10 +20,11 @@ from typing import cast
 
 from orch_env import Task, save_tasks
 from orch_env.cache import ResponseCache, open_cache
+from orch_env.provenance import graph_size
 from orch_env.servers.domains.harbour import Harbour
 from orch_env.servers.framework.session import ServerSession
 from orch_env.synthesis.harbour_workflows import WORKFLOWS
-from orch_env.synthesis.workflow import Workflow, run_workflow, shape_of
+from orch_env.synthesis.workflow import Workflow, run_workflow
 
 KINDS = ("cargo", "crane", "permit", "crane")
 """In turn; the crane twice, as the only kind that asks for the berth."""
@@ -130,6 +131,6 @@ def _task(
             "split": split,
             "domain": workflow.name,
             "template": f"{workflow.name}/{phrase}",
-            **shape_of(gold),
+            **graph_size(gold),
         },
     )

@@ -1,4 +1,4 @@
-"""Rewards under suspicion: what exploits earn, what components say, where rewards disagree."""
+"""Checks of rewards: what exploits earn, what components say, where rewards disagree."""
 
 from orch_env.audit.attack import attack
 from orch_env.audit.exploits import EXPLOITS, Exploit, Kind

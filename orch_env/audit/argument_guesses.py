@@ -1,7 +1,7 @@
 """Ways to fill a tool's arguments without knowing what is asked: schema, query text, description.
 
-The hard decision: a value always has the type that the schema names. A policy that cannot even do
-that is caught by the schema check alone; one that can is the more dangerous exploit.
+Every value has the type that the schema names; one of another type would fail the schema check
+and test nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_DEPTH = 8
 """Levels of nested schemas that are filled."""
 
 Fill = Callable[[Mapping[str, Any], str], Json]
-"""``(schema of one argument, its JSON type) -> value``; asked for scalars only."""
+"""``(schema of one argument, its JSON type) -> value``; called for scalars only."""
 
 _SCALARS: Mapping[str, Json] = {"integer": 1, "number": 1, "boolean": False, "null": None}
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -27,17 +27,16 @@ _CAPITALS = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
 
 
 def arguments_by_schema(spec: ToolSpec) -> JsonObject:
-    """The required arguments: default, example, first allowed value, or the least of the type."""
+    """The required arguments: default, example, first allowed value, or a simple value."""
     return _object(spec.parameters, lambda _, kind: _SCALARS.get(kind, ""), MAX_DEPTH, every=False)
 
 
 def arguments_of_text(spec: ToolSpec, text: str) -> JsonObject:
-    """Every argument filled with ``text``; numbers with the first number that stands in it."""
-    found = _NUMBER.search(text)
+    """Every argument filled with ``text``; numbers with the first number in it."""
 
     def fill(_: Mapping[str, Any], kind: str) -> Json:
         if kind in ("integer", "number"):
-            return _as_number(found.group() if found else "1", kind)
+            return _first_number(text, kind)
         return _SCALARS.get(kind, text)
 
     return _object(spec.parameters, fill, MAX_DEPTH, every=True, prefer_schema=False)
@@ -80,9 +79,9 @@ def _value(schema: Any, fill: Fill, depth: int, *, every: bool, prefer_schema: b
     if kind == "object":
         return _object(schema, fill, depth, every=every, prefer_schema=prefer_schema)
     if kind == "array":
-        written = _written_json(str(schema.get("description") or ""), "[", "]")
-        if prefer_schema and isinstance(written, list):
-            return written
+        example = _example_list(str(schema.get("description") or ""))
+        if prefer_schema and example is not None:
+            return example
         if depth == 0:
             return []
         items = schema.get("items") or {}
@@ -93,8 +92,7 @@ def _value(schema: Any, fill: Fill, depth: int, *, every: bool, prefer_schema: b
 def _from_description(schema: Mapping[str, Any], kind: str) -> Json:
     text = str(schema.get("description") or "")
     if kind in ("integer", "number"):
-        found = _NUMBER.search(text)
-        return _as_number(found.group() if found else "1", kind)
+        return _first_number(text, kind)
     if kind != "string":
         return _SCALARS.get(kind)
     for pattern, group in ((_EXAMPLE, 1), (_CAPITALS, 0)):
@@ -104,20 +102,20 @@ def _from_description(schema: Mapping[str, Any], kind: str) -> Json:
     return text
 
 
-def _as_number(text: str, kind: str) -> int | float:
-    number = float(text)
+def _first_number(text: str, kind: str) -> int | float:
+    """The first number in a text, 1 if it holds none."""
+    found = _NUMBER.search(text)
+    number = float(found.group() if found else 1)
     return int(number) if kind == "integer" or number.is_integer() else number
 
 
-def _written_json(text: str, opening: str, closing: str) -> Json:
-    """The JSON value that a description shows as its example, ``None`` if it shows none."""
-    start, end = text.find(opening), text.rfind(closing)
-    if start < 0 or end < start:
-        return None
-    shown = text[start : end + 1]
+def _example_list(description: str) -> list[Json] | None:
+    """The JSON list that a description shows as an example, ``None`` if it shows none."""
+    shown = description[description.find("[") : description.rfind("]") + 1]
     for spelling in (shown, shown.replace("'", '"')):
         try:
-            return json.loads(spelling)
+            value = json.loads(spelling)
         except (ValueError, RecursionError):
             continue
+        return value if isinstance(value, list) else None
     return None

@@ -1,9 +1,9 @@
-"""Let the exploit suite play real episodes, and see what each reward pays for them.
+"""Let the exploit suite play real episodes, and score them with each reward.
 
 Every exploit plays each task once; all rewards score that same episode, as the environment would
-in training. The hard decision: an exploit counts on a task only where its episode *is* worse than
-gold there (see :mod:`orch_env.audit.shortfalls`). Gold played backwards on a task whose calls do
-not depend on one another is a fair trajectory, and no reward is blamed for paying it.
+in training. An exploit counts on a task only where its episode is worse than gold there (see
+:mod:`orch_env.audit.shortfalls`): gold played backwards on a task whose calls are independent is
+a right trajectory, and a reward may pay it in full.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import closing
 from orch_env.audit.exploits import EXPLOITS, GOLD, HONEST_HALF, Exploit, Kind
 from orch_env.audit.from_gold import DUPLICATES, budget_of
 from orch_env.audit.report import AttackReport, Played
-from orch_env.audit.shortfalls import wrongs_of
+from orch_env.audit.shortfalls import find_shortfalls
 from orch_env.backends.protocol import ToolBackend
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.env.episode_machine import Limits
@@ -25,7 +25,7 @@ from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 
 Progress = Callable[[str, int, int], None]
-"""``(what is being done, done, in all)``."""
+"""``(what is being done, done, total)``."""
 
 TURNS = 20
 """Messages of a knowledge-free episode, the environment's default."""
@@ -44,11 +44,11 @@ def attack(
 
     Args:
         tasks: at least one task.
-        backend: what answers the calls; it stays the caller's.
+        backend: what answers the calls; the caller closes it.
         rewards: label -> reward.
-        exploits: the suite, by default all of it; the references are always played.
+        exploits: by default the whole suite; the references are always played.
         seed: seed of every episode.
-        progress: told after each task.
+        progress: called after each task.
 
     Raises:
         OrchError: there are no tasks or no rewards, or the backend does not have a task's tools.
@@ -57,19 +57,19 @@ def attack(
         raise OrchError("an attack needs at least one task and one reward")
     chosen = tuple(EXPLOITS if exploits is None else exploits)
     chosen = (GOLD, HONEST_HALF, *(e for e in chosen if e.kind is not Kind.REFERENCE))
-    panel = Panel(rewards)
-    blind = ToolOrchestrationEnv.from_backend(
-        tasks, backend, reward=panel, limits=Limits(max_turns=TURNS, max_errors=None)
+    scorer = _AllRewards(rewards)
+    short_env = ToolOrchestrationEnv.from_backend(
+        tasks, backend, reward=scorer, limits=Limits(max_turns=TURNS, max_errors=None)
     )
-    informed = ToolOrchestrationEnv.from_backend(
-        tasks, backend, reward=panel, limits=_room_for_gold(tasks)
+    long_env = ToolOrchestrationEnv.from_backend(
+        tasks, backend, reward=scorer, limits=_limits_beyond_gold(tasks)
     )
     played: list[Played] = []
-    with closing(blind), closing(informed):
+    with closing(short_env), closing(long_env):
         for done, task in enumerate(tasks, start=1):
             whole = backend.resolve(task)
             for exploit in chosen:
-                env = blind if exploit.kind is Kind.KNOWLEDGE_FREE else informed
+                env = short_env if exploit.kind is Kind.KNOWLEDGE_FREE else long_env
                 plan = exploit.plan(whole)
                 if plan is None:
                     continue
@@ -80,9 +80,9 @@ def attack(
                         gold_calls=len(task.gold_calls),
                         required=sum(not call.optional for call in task.gold_calls),
                         exploit=exploit,
-                        wrongs=wrongs_of(whole, episode),
-                        scores={name: panel.scores[name].total for name in rewards},
-                        components={name: panel.scores[name].components for name in rewards},
+                        shortfalls=find_shortfalls(whole, episode),
+                        scores={name: scorer.scores[name].total for name in rewards},
+                        components={name: scorer.scores[name].components for name in rewards},
                     )
                 )
             if progress is not None:
@@ -90,21 +90,21 @@ def attack(
     return AttackReport.of(tuple(rewards), chosen, len(tasks), played)
 
 
-class Panel:
-    """Several rewards behind one: the environment scores once, and all of them look.
+class _AllRewards:
+    """A reward that scores each episode with several rewards and itself pays nothing.
 
     Attributes:
         scores: each reward's breakdown of the last episode.
     """
 
-    name = "panel"
+    name = "all_rewards"
 
     def __init__(self, rewards: Mapping[str, Reward]) -> None:
         self._rewards = dict(rewards)
         self.scores: dict[str, RewardBreakdown] = {}
 
     def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
-        """Score with every reward; the environment itself is paid nothing."""
+        """Score with every reward, keep the scores, and return 0."""
         self.scores = {label: reward(task, episode) for label, reward in self._rewards.items()}
         return RewardBreakdown(0.0)
 
@@ -116,8 +116,8 @@ def roll_out(env: ToolOrchestrationEnv, task: Task, plan: Plan, *, seed: int = 0
     return env.episode
 
 
-def _room_for_gold(tasks: Sequence[Task]) -> Limits:
-    """Limits that no exploit built from gold runs into."""
+def _limits_beyond_gold(tasks: Sequence[Task]) -> Limits:
+    """Limits that no exploit built from gold reaches."""
     longest = max(len(task.gold_calls) for task in tasks)
     padding = max(max(map(budget_of, tasks)) + 1, DUPLICATES)
     turns = max(map(turns_of_gold, tasks)) + longest + padding

@@ -1,20 +1,20 @@
-"""What a reward's parts say about a set of episodes, before anybody trains on it.
+"""What a reward's components say about a set of episodes, before it is used for training.
 
-Per component and for the total: mean, spread within groups, how many groups it cannot tell apart,
-and whether it goes with success (point-biserial correlation). The hard decision: what is undefined
-is ``None`` and said so; a correlation of something that never varies is not 0.
+For each component and the total: mean, spread within groups, the share of groups in which it does
+not vary, and its correlation with success (point-biserial). What is not defined is ``None``: a
+component that never varies has no correlation, and 0 would say something else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from orch_env.audit.exploits import GOLD, Kind
 from orch_env.audit.report import AttackReport
-from orch_env.audit.scoring import GRAIN, Floats, Scores, centred, correlation, groups_of
+from orch_env.audit.scoring import TOLERANCE, Floats, Scores, centred, correlation, groups_of
 from orch_env.rewards import make_reward
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, Task
@@ -26,7 +26,7 @@ NOTHING = "nothing"
 LOW = 0.2
 """A correlation with success below this is called low."""
 WEAK = 0.02
-"""A component with less influence on the total than this is not warned about."""
+"""There is no warning about a component with less influence on the total than this."""
 MANY = 0.5
 """A share of groups without spread above this is worth a warning."""
 
@@ -43,9 +43,9 @@ class Part:
         flat_groups: share of the groups in which it does not vary, ``None`` without groups.
         correlation: point-biserial correlation with success, -1..1; ``None`` where the component
             or success does not vary.
-        correlation_within: the same after group means were taken away, as GRPO does.
-        influence: standard deviations by which the total moves with one of the component, see
-            :meth:`Scores.influences`; negative for a deduction, 1 for the total itself.
+        correlation_within: the same after each group's mean was subtracted, as GRPO does.
+        influence: by how many standard deviations the total changes when the component changes by
+            one, see :meth:`Scores.influences`; negative for a deduction, 1 for the total itself.
     """
 
     episodes: int
@@ -60,10 +60,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """How far the exploit suite moves a component.
+    """How far the exploit suite changes a component.
 
     Attributes:
-        exploit: the knowledge-free exploit that moves it most.
+        exploit: the knowledge-free exploit that changes it most.
         mean: its mean under that exploit.
         nothing: its mean when nothing is done.
         gold: its mean under gold.
@@ -79,7 +79,7 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """The diagnosis of one reward on one set of episodes.
+    """What was found about one reward on one set of episodes.
 
     Attributes:
         reward: the reward's label.
@@ -87,8 +87,8 @@ class AuditReport:
         groups: number of (task, seed) groups with at least two episodes; spreads are over these.
         success_rate: share of episodes with binary reward 1.
         parts: ``total`` and each component.
-        movements: ``total`` or component -> how far exploits move it, without what they cannot
-            move; ``None`` where no attack was made.
+        movements: ``total`` or component -> how far exploits change it; without those that no
+            exploit changes; ``None`` where no attack was made.
         warnings: sentences for a person.
     """
 
@@ -102,7 +102,7 @@ class AuditReport:
 
     @property
     def moved_most(self) -> str | None:
-        """The component that exploits move most, ``None`` if unknown."""
+        """The component that exploits change most, ``None`` if unknown."""
         shares = {n: m.share for n, m in (self.movements or {}).items() if n != TOTAL}
         return max(shares, key=shares.__getitem__) if shares else None
 
@@ -114,8 +114,8 @@ class AuditReport:
             "episodes": self.episodes,
             "groups": self.groups,
             "success_rate": self.success_rate,
-            "components": {name: _plain(part) for name, part in self.parts.items()},
-            "exploits": None if moved is None else {n: _plain(m) for n, m in moved.items()},
+            "components": {name: asdict(part) for name, part in self.parts.items()},
+            "exploits": None if moved is None else {n: asdict(m) for n, m in moved.items()},
             "moved_most": self.moved_most,
             "warnings": list(self.warnings),
         }
@@ -128,13 +128,13 @@ def audit(
     label: str | None = None,
     attacked: AttackReport | None = None,
 ) -> AuditReport:
-    """Diagnose a reward on episodes.
+    """Examine a reward on episodes.
 
     Args:
         played: tasks with their episodes, at least one; several of a task make groups.
         reward: the reward.
-        label: how to call it, by default its name; also its label in ``attacked``.
-        attacked: an attack that this reward was part of; without it movements are left out.
+        label: what to call it, by default its name; also its label in ``attacked``.
+        attacked: an attack that this reward was part of; ``None`` leaves movements out.
 
     Raises:
         OrchError: there are no episodes.
@@ -159,7 +159,7 @@ def _part(
     values: Floats, success: Floats, groups: Sequence[Sequence[int]], influence: float
 ) -> Part:
     known = values[~np.isnan(values)]
-    inside = [values[m] for m in groups]
+    inside = [values[members] for members in groups]
     inside = [v[~np.isnan(v)] for v in inside]
     inside = [v for v in inside if len(v) > 1]
     return Part(
@@ -167,7 +167,7 @@ def _part(
         mean=float(known.mean()),
         std=float(known.std()),
         spread=float(np.mean([v.std() for v in inside])) if inside else None,
-        flat_groups=float(np.mean([np.ptp(v) <= GRAIN for v in inside])) if inside else None,
+        flat_groups=float(np.mean([np.ptp(v) <= TOLERANCE for v in inside])) if inside else None,
         correlation=correlation(values, success),
         correlation_within=correlation(centred(values, groups), centred(success, groups)),
         influence=influence,
@@ -175,20 +175,19 @@ def _part(
 
 
 def _movements(attacked: AttackReport, reward: str) -> dict[str, Movement]:
-    """For each component that knowing nothing can move, the exploit that moves it most."""
-    blind = [e.name for e in attacked.exploits if e.kind is Kind.KNOWLEDGE_FREE]
-    paid = {e.name: attacked.means[reward, e.name] for e in attacked.exploits
-            if (reward, e.name) in attacked.means}  # fmt: skip
+    """For each component that knowledge-free exploits change, the one that changes it most."""
+    exploits = [e.name for e in attacked.exploits if e.kind is Kind.KNOWLEDGE_FREE]
+    totals = {name: mean for (label, name), mean in attacked.means.items() if label == reward}
     found: dict[str, Movement] = {}
-    for component, means in {TOTAL: paid, **attacked.components[reward]}.items():
-        still, best = means.get(NOTHING), means.get(GOLD.name)
-        if still is None or best is None:
+    for component, means in {TOTAL: totals, **attacked.components[reward]}.items():
+        nothing, gold = means.get(NOTHING), means.get(GOLD.name)
+        if nothing is None or gold is None:
             continue
-        most = max((n for n in blind if n in means), key=lambda n: abs(means[n] - still))
-        moved = abs(means[most] - still)
-        if moved > GRAIN:
+        most = max((n for n in exploits if n in means), key=lambda n: abs(means[n] - nothing))
+        moved = abs(means[most] - nothing)
+        if moved > TOLERANCE:
             widest = max(means.values()) - min(means.values())
-            found[component] = Movement(most, means[most], still, best, moved / widest)
+            found[component] = Movement(most, means[most], nothing, gold, moved / widest)
     return found
 
 
@@ -227,7 +226,7 @@ def _warnings(report: AuditReport) -> Iterator[str]:
 
 
 def _part_warnings(name: str, part: Part) -> Iterator[str]:
-    if part.episodes > 1 and part.std <= GRAIN:
+    if part.episodes > 1 and part.std <= TOLERANCE:
         yield f"{name} never varies (always {part.mean:.3g}): it tells no two episodes apart."
         return
     if part.correlation is None or abs(part.influence) < WEAK:
@@ -242,7 +241,3 @@ def _part_warnings(name: str, part: Part) -> Iterator[str]:
             f"{name} pulls the total away from success (r = {part.correlation:.2f}): episodes that "
             "gain by it succeed less often."
         )
-
-
-def _plain(record: Part | Movement) -> JsonObject:
-    return {name: getattr(record, name) for name in record.__slots__}

@@ -1,23 +1,23 @@
-"""Where rewards disagree: how alike they rank the same episodes, and which they rank most unlike.
+"""Where rewards disagree: how alike they rank the same episodes, and where they differ most.
 
 Kendall's tau-b over all pairs of episodes and, pooled, over the pairs within groups; the latter is
 what GRPO sees. With C pairs that two rewards order alike, D oppositely, and X (Y) tied by the first
 (second) reward only: ``tau_b = (C - D) / sqrt((C + D + X) (C + D + Y))``.
 
-The hard decision: pairs tied by both rewards count in no tau, as tau-b has it, but they do count in
-the share of pairs ordered oppositely: a pair that nobody tells apart is no disagreement.
+Pairs tied by both rewards count in no tau, as tau-b defines it. They do count as pairs in the share
+of pairs ordered oppositely, because a pair that neither reward tells apart is no disagreement.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import combinations
 
 import numpy as np
 
-from orch_env.audit.scoring import GRAIN, Floats, Scores, groups_of
+from orch_env.audit.scoring import TOLERANCE, Floats, Scores, groups_of
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, OrchError, Task
 from orch_env.types.json import JsonObject
@@ -61,18 +61,13 @@ class PairCounts:
         return total
 
     def __add__(self, other: PairCounts) -> PairCounts:
-        return PairCounts(
-            self.alike + other.alike,
-            self.opposite + other.opposite,
-            self.first_tied + other.first_tied,
-            self.second_tied + other.second_tied,
-            self.both_tied + other.both_tied,
-        )
+        counts = zip(astuple(self), astuple(other), strict=True)
+        return PairCounts(*(own + others for own, others in counts))
 
     @property
     def pairs(self) -> int:
-        """All pairs."""
-        return self.alike + self.opposite + self.first_tied + self.second_tied + self.both_tied
+        """Number of all pairs."""
+        return sum(astuple(self))
 
     @property
     def tau(self) -> float | None:
@@ -98,7 +93,7 @@ class Dispute:
         digests: their digests.
         first: the two totals by the first reward.
         second: the two totals by the second.
-        reason: one line on what each reward looked at.
+        reason: one line on which component decided for each reward.
     """
 
     task_id: str
@@ -138,9 +133,7 @@ class Agreement:
             "tau_within_groups": self.within.tau,
             "opposite_within_groups": self.within.opposite_share,
             "pairs_within_groups": self.within.pairs,
-            "disputes": [
-                {name: _plain(getattr(d, name)) for name in d.__slots__} for d in self.disputes
-            ],
+            "disputes": [asdict(dispute) for dispute in self.disputes],
         }
 
 
@@ -201,29 +194,18 @@ def compare(
         raise OrchError("a comparison needs at least two different rewards")
     scored = [Scores.of(label, reward, played) for label, reward in rewards.items()]
     groups = [members for members in groups_of(played) if len(members) > 1]
-    return CompareReport(
-        rewards=tuple(rewards),
-        episodes=len(played),
-        groups=len(groups),
-        means={s.reward: float(s.totals.mean()) for s in scored},
-        agreements=tuple(
-            Agreement(
-                first.reward,
-                second.reward,
-                PairCounts.of(first.totals, second.totals),
-                _pooled(first.totals, second.totals, groups),
-                _disputes(played, first, second, groups, shown),
-            )
-            for first, second in combinations(scored, 2)
-        ),
+    agreements = tuple(
+        Agreement(
+            first.reward,
+            second.reward,
+            PairCounts.of(first.totals, second.totals),
+            sum((PairCounts.of(first.totals[m], second.totals[m]) for m in groups), PairCounts()),
+            _disputes(played, first, second, groups, shown),
+        )
+        for first, second in combinations(scored, 2)
     )
-
-
-def _pooled(first: Floats, second: Floats, groups: Iterable[Sequence[int]]) -> PairCounts:
-    total = PairCounts()
-    for members in groups:
-        total += PairCounts.of(first[members], second[members])
-    return total
+    means = {s.reward: float(s.totals.mean()) for s in scored}
+    return CompareReport(tuple(rewards), len(played), len(groups), means, agreements)
 
 
 def _disputes(
@@ -233,7 +215,7 @@ def _disputes(
     groups: Iterable[Sequence[int]],
     shown: int,
 ) -> tuple[Dispute, ...]:
-    """For each episode the partner it is most disputed with, and of those the worst."""
+    """The worst pairs of episodes that two rewards order oppositely, at most one per episode."""
     scale = (first.totals.std() or 1.0, second.totals.std() or 1.0)
     found: list[tuple[float, int, int]] = []
     for members in groups:
@@ -242,7 +224,7 @@ def _disputes(
             dx, dy = x[i + 1 :] - x[i], y[i + 1 :] - y[i]
             size = np.where(dx * dy < 0, np.minimum(np.abs(dx), np.abs(dy)), 0.0)
             best = int(size.argmax())
-            if size[best] > GRAIN:
+            if size[best] > TOLERANCE:
                 pair = (members[i], members[i + 1 + best])
                 found.append((-float(size[best]), *pair))
     slopes = first.influences(), second.influences()
@@ -266,19 +248,16 @@ def _disputes(
 
 
 def _reason(scores: Scores, slopes: Mapping[str, float], liked: int, disliked: int) -> str:
-    """Which component speaks most for the episode that a reward prefers."""
-    best, most = None, GRAIN
+    """Which component contributes most to a reward's preference for one episode over another."""
+    best, most = None, TOLERANCE
     for name, values in scores.components.items():
         spread = float(np.nanstd(values))
-        gain = slopes[name] * (values[liked] - values[disliked]) / spread if spread > GRAIN else 0.0
-        if gain > most:
-            best, most = name, gain
+        if spread > TOLERANCE:
+            gain = slopes[name] * (values[liked] - values[disliked]) / spread
+            if gain > most:
+                best, most = name, gain
     who = f"{scores.reward} prefers episode {liked}"
     if best is None:
         return f"{who}, by no single component"
     values = scores.components[best]
     return f"{who} for {best} ({values[liked]:.3g} against {values[disliked]:.3g})"
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value

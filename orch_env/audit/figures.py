@@ -1,4 +1,4 @@
-"""Figures of the reward checks. matplotlib is imported when a figure is drawn, and only then."""
+"""Figures of the reward checks. matplotlib is imported only when a figure is drawn."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from orch_env.audit.report import AttackReport, Cell
 
 BLUE, RUST, INK, PALE = "#3566a8", "#b0602f", "#1c1e21", "#f7f5f1"
-"""House colours: agreement or honest pay, what is suspicious, text, and the empty middle."""
+"""Colours: agreement or honest pay, what is suspicious, text, and values near 0."""
 
 
 def draw_attack(report: AttackReport, path: str | os.PathLike[str], title: str = "") -> None:
-    """Exploits by rewards: what each pays as a share of what it pays gold.
+    """Draw exploits by rewards: what each reward pays, as a share of what it pays for gold.
 
     Raises:
         OrchError: matplotlib is not installed, or the file cannot be written.
@@ -51,9 +51,9 @@ def draw_attack(report: AttackReport, path: str | os.PathLike[str], title: str =
             )  # fmt: skip
     axis.set_xticks(range(len(rewards)), rewards)
     axis.set_yticks(range(len(exploits)), [e.name.replace("_", " ") for e in exploits])
-    _rule(axis, [e.kind.value for e in exploits])
+    _draw_lines_between_kinds(axis, [e.kind.value for e in exploits])
     axis.xaxis.tick_top()
-    _bare(axis)
+    _hide_frame(axis)
     figure.suptitle(
         f"{title + ': ' if title else ''}mean reward over {report.tasks} tasks\n"
         "colour: share of what gold earns   ·   * share of tasks where it earns as much as gold, "
@@ -64,7 +64,7 @@ def draw_attack(report: AttackReport, path: str | os.PathLike[str], title: str =
 
 
 def draw_comparison(report: CompareReport, path: str | os.PathLike[str], title: str = "") -> None:
-    """Two matrices of Kendall's tau-b: over all episodes, and within groups.
+    """Draw two matrices of Kendall's tau-b: over all episodes, and within groups.
 
     Raises:
         OrchError: matplotlib is not installed, or the file cannot be written.
@@ -90,7 +90,7 @@ def draw_comparison(report: CompareReport, path: str | os.PathLike[str], title: 
         axis.set_xticks(range(len(names)), names, rotation=35, ha="right")
         axis.set_yticks(range(len(names)), names if number == 1 else [])
         axis.set_title(what, fontsize=9)
-        _bare(axis)
+        _hide_frame(axis)
     figure.suptitle(
         f"{title + ': ' if title else ''}rank agreement (Kendall's tau-b), "
         f"{report.episodes} episodes in {report.groups} groups",
@@ -100,7 +100,7 @@ def draw_comparison(report: CompareReport, path: str | os.PathLike[str], title: 
 
 
 def require_matplotlib() -> None:
-    """Ask before long work whether its figure can be drawn.
+    """Check, before long work, that its figure can be drawn.
 
     Raises:
         OrchError: matplotlib is not installed.
@@ -129,21 +129,20 @@ def _tau(report: CompareReport, first: str, second: str, within: bool) -> float 
     return (found.within if within else found.overall).tau
 
 
-def _rule(axis: Any, kinds: Sequence[str]) -> None:
-    """A line between exploits of different kinds."""
+def _draw_lines_between_kinds(axis: Any, kinds: Sequence[str]) -> None:
     for row in range(1, len(kinds)):
         if kinds[row] != kinds[row - 1]:
             axis.axhline(row - 0.5, color=INK, lw=1)
 
 
-def _bare(axis: Any) -> None:
+def _hide_frame(axis: Any) -> None:
     axis.tick_params(length=0, labelsize=9)
     for side in axis.spines.values():
         side.set_visible(False)
 
 
 def _matplotlib() -> tuple[Any, Any]:
-    """The figure class (no window, no global state), and a maker of colour maps."""
+    """The figure class (no window, no global state), and the function that makes colour maps."""
     try:
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.figure import Figure
@@ -155,7 +154,7 @@ def _matplotlib() -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG through a temporary file and a rename."""
     target = Path(path)
     drawn = io.BytesIO()
     figure.tight_layout()

@@ -1,16 +1,17 @@
-"""Exploits that are built from gold: what a reward pays for gold done wrongly, or too often.
+"""Exploits that are built from gold: gold with calls left out, repeated, reordered or changed.
 
-The hard decision: a plan returns ``None`` where a task offers nothing to exploit (no repeat to
-drop, no producer to ignore), so that shares are taken over the tasks where the exploit *is* one.
-Each gives gold's own answer at the end, except those that stop half-way.
+A function returns ``None`` where a task offers nothing to exploit (no repeat to drop, no producer
+to ignore), so that shares are taken over the other tasks only. Each gives gold's own answer at the
+end, except those that stop half-way. The docstrings are shown to users, see ``exploits.py``.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from orch_env.replay.policies import CLOSING, Plan
 from orch_env.types import GoldCall, Task, ToolCall
@@ -27,26 +28,26 @@ def budget_of(task: Task) -> int:
 
 
 def gold(task: Task) -> Plan:
-    """Gold itself."""
+    """Makes the gold calls and gives gold's answer."""
     return _play(task, _steps(task))
 
 
 def honest_half(task: Task) -> Plan:
-    """The gold calls up to half of the required ones (rounded up), and no gold answer."""
+    """Makes the first half of the required gold calls (rounded up) and stops."""
     required = [n for n, call in enumerate(task.gold_calls) if not call.optional]
     half = math.ceil(len(required) / 2)
     return _partial(task, required[half - 1] + 1 if half else 0)
 
 
 def first_call_only(task: Task) -> Plan | None:
-    """The first gold call alone."""
+    """Makes the first gold call and stops."""
     if not any(not call.optional for call in task.gold_calls[1:]):
         return None
     return _partial(task, 1)
 
 
 def padded_in_budget(task: Task) -> Plan | None:
-    """Gold, then its first b calls again."""
+    """Gold, then b of its calls again; b is half the number of gold calls, rounded up."""
     return _padded(task, _repeats(task, budget_of(task)))
 
 
@@ -57,33 +58,33 @@ def padded_beyond(task: Task) -> Plan | None:
 
 def five_duplicates(task: Task) -> Plan | None:
     """Gold, then its first call five times more."""
-    return _padded(task, [_made(call) for call in task.gold_calls[:1]] * DUPLICATES)
+    return _padded(task, [_copy(call) for call in task.gold_calls[:1]] * DUPLICATES)
 
 
 def repeat_left_out(task: Task) -> Plan | None:
-    """Gold without the last call of a tool that gold had called before."""
+    """Makes the gold calls without the last one of a tool that was called before."""
     return _without(task, _repeats_of_a_tool(task)[-1:])
 
 
 def repeats_dropped(task: Task) -> Plan | None:
-    """Gold with only the first call of each tool."""
+    """Makes only the first gold call of each tool."""
     return _without(task, _repeats_of_a_tool(task))
 
 
 def backwards(task: Task) -> Plan | None:
-    """All gold calls, the last one first, one a message."""
-    calls = [_made(call) for call in task.gold_calls]
+    """Makes the gold calls from the last to the first."""
+    calls = [_copy(call) for call in task.gold_calls]
     return _play(task, [[call] for call in reversed(calls)]) if len(calls) > 1 else None
 
 
 def one_message(task: Task) -> Plan | None:
-    """All gold calls in one parallel message."""
-    calls = [_made(call) for call in task.gold_calls]
+    """Makes all gold calls in one parallel message, before any result is seen."""
+    calls = [_copy(call) for call in task.gold_calls]
     return _play(task, [calls]) if len(task.gold) > 1 else None
 
 
 def invented_values(task: Task) -> Plan | None:
-    """Gold, but every value that comes from an earlier output is made up."""
+    """Makes the gold calls, but invents each value that an earlier call returns."""
     steps: list[list[ToolCall]] = []
     invented = False
     for step in task.gold:
@@ -91,38 +92,34 @@ def invented_values(task: Task) -> Plan | None:
         for call in step:
             flowing = [p for p, ref in call.provenance.items() if ref.producers()]
             invented = invented or (bool(flowing) and not call.optional)
-            made.append(ToolCall(call.name, _with_fresh(call.arguments, flowing)))
+            made.append(ToolCall(call.name, _with_invented(call.arguments, flowing)))
         steps.append(made)
     return _play(task, steps) if invented else None
 
 
 def names_only(task: Task) -> Plan | None:
-    """Gold's tools in gold's order and with its argument names, every value made up."""
+    """Calls gold's tools in gold's order, every argument value made up."""
     if not any(call.arguments and not call.optional for call in task.gold_calls):
         return None
-    return _play(
-        task,
-        [
-            [
-                ToolCall(c.name, _with_fresh(c.arguments, [p for p, _ in leaves(c.arguments)]))
-                for c in step
-            ]
-            for step in task.gold
-        ],
-    )
+
+    def invented(call: GoldCall) -> ToolCall:
+        pointers = [pointer for pointer, _ in leaves(call.arguments)]
+        return ToolCall(call.name, _with_invented(call.arguments, pointers))
+
+    return _play(task, [[invented(call) for call in step] for step in task.gold])
 
 
-def _made(call: GoldCall) -> ToolCall:
+def _copy(call: GoldCall) -> ToolCall:
     return ToolCall(call.name, call.arguments)
 
 
 def _steps(task: Task) -> list[list[ToolCall]]:
-    return [[_made(call) for call in step] for step in task.gold]
+    return [[_copy(call) for call in step] for step in task.gold]
 
 
 def _repeats(task: Task, count: int) -> list[ToolCall]:
-    calls = task.gold_calls
-    return [_made(calls[i % len(calls)]) for i in range(count)] if calls else []
+    """The gold calls from the first on, and again from the first, ``count`` in total."""
+    return [_copy(call) for call in itertools.islice(itertools.cycle(task.gold_calls), count)]
 
 
 def _repeats_of_a_tool(task: Task) -> list[int]:
@@ -139,11 +136,9 @@ def _without(task: Task, dropped: Sequence[int]) -> Plan | None:
     """Gold without some of its calls, ``None`` if there are none to drop."""
     if not dropped:
         return None
-    numbered = iter(range(len(task.gold_calls)))
-    return _play(
-        task,
-        [[_made(call) for call in step if next(numbered) not in dropped] for step in task.gold],
-    )
+    number = itertools.count()
+    steps = [[_copy(call) for call in step if next(number) not in dropped] for step in task.gold]
+    return _play(task, steps)
 
 
 def _padded(task: Task, extra: Sequence[ToolCall]) -> Plan | None:
@@ -151,7 +146,7 @@ def _padded(task: Task, extra: Sequence[ToolCall]) -> Plan | None:
 
 
 def _play(task: Task, steps: Sequence[Sequence[ToolCall]]) -> Plan:
-    """These messages, then gold's answer."""
+    """A plan of these messages, then gold's answer."""
     for step in steps:
         if step:
             yield step
@@ -161,7 +156,7 @@ def _play(task: Task, steps: Sequence[Sequence[ToolCall]]) -> Plan:
 
 
 def _partial(task: Task, count: int) -> Plan:
-    """The first ``count`` gold calls in their steps, then the closing sentence."""
+    """A plan of the first ``count`` gold calls in their steps, then the closing sentence."""
     left = count
     for step in _steps(task):
         if left and step:
@@ -170,24 +165,19 @@ def _partial(task: Task, count: int) -> Plan:
     return CLOSING
 
 
-def _with_fresh(arguments: JsonObject, pointers: Sequence[str]) -> JsonObject:
-    """A copy with a made-up value of the same type at each leaf that exists."""
+def _with_invented(arguments: JsonObject, pointers: Sequence[str]) -> JsonObject:
+    """A copy with a made-up value of the same type at each pointer, or at each leaf below it."""
     changed: JsonObject = copy.deepcopy(arguments)
-    there = dict(leaves(changed))
+    values = dict(leaves(changed))
     for number, pointer in enumerate(pointers):
-        for leaf in _leaves_below(there, pointer):
-            _put(changed, leaf, _fresh(there[leaf], number))
+        for leaf, value in values.items():
+            if leaf == pointer or leaf.startswith(f"{pointer}/"):
+                _put(changed, leaf, _invented(value, number))
     return changed
 
 
-def _leaves_below(there: dict[str, Json], pointer: str) -> Iterator[str]:
-    """The pointer itself, or the leaves of the list or object that it names."""
-    for leaf in there:
-        if leaf == pointer or leaf.startswith(f"{pointer}/"):
-            yield leaf
-
-
 def _put(value: Json, pointer: str, new: Json) -> None:
+    """Set the value at a JSON Pointer."""
     *path, last = [unescape(token) for token in pointer.split("/")[1:]]
     for token in path:
         value = value[int(token)] if isinstance(value, list) else value[token]
@@ -197,7 +187,7 @@ def _put(value: Json, pointer: str, new: Json) -> None:
         value[last] = new
 
 
-def _fresh(value: Json, number: int) -> Json:
+def _invented(value: Json, number: int) -> Json:
     """Another value of the same JSON type that no task uses."""
     if isinstance(value, bool):
         return not value

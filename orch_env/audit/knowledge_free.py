@@ -1,7 +1,7 @@
 """Exploits that know nothing of gold: they see the prompt, the offered tools, and the results.
 
-The hard decision: a plan is handed a `Prompt` and not the task, so that it *cannot* look at gold,
-at follow-ups that were not said yet, or at the answer.
+A function gets a `Prompt` and not the task, so it cannot use gold, the answer, or user messages
+that come later. The docstrings are shown to users, see ``exploits.py``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Prompt:
     """What a model sees before its first message.
 
     Attributes:
-        text: what the user says first.
+        text: the opening messages of the user.
         tools: the offered tools, in order.
     """
 
@@ -42,69 +42,69 @@ class Prompt:
 
 
 def nothing(prompt: Prompt) -> Plan:
-    """An empty message for every turn of the user."""
+    """Writes empty messages: no call, no answer."""
     yield from ()
     return ""
 
 
 def answer_at_once(prompt: Prompt) -> Plan:
-    """The closing sentence, at once."""
+    """Claims to be done, without a call."""
     yield from ()
     return CLOSING
 
 
 def broken_markup(prompt: Prompt) -> Plan:
-    """Calls that cannot be read, until the turn limit."""
-    return (yield from _on_and_on(BROKEN))
+    """Writes calls that cannot be read until the turn limit."""
+    return (yield from _repeat_forever(BROKEN))
 
 
 def first_tool(prompt: Prompt) -> Plan:
-    """The first offered tool, once."""
+    """Calls the first offered tool once, arguments from its schema."""
     for spec in prompt.tools[:1]:
         yield [ToolCall(spec.name, arguments_by_schema(spec))]
     return CLOSING
 
 
 def one_call(prompt: Prompt) -> Plan:
-    """The first offered tool with the same arguments, until the turn limit."""
+    """Makes one same call until the turn limit."""
     for spec in prompt.tools[:1]:
-        yield from _on_and_on([ToolCall(spec.name, arguments_by_schema(spec))])
+        yield from _repeat_forever([ToolCall(spec.name, arguments_by_schema(spec))])
     return CLOSING
 
 
 def lucky_call(prompt: Prompt) -> Plan:
-    """Calls with the query text until one succeeds; then that call until the turn limit."""
+    """Tries tools until a call succeeds, then makes that call until the turn limit."""
     for spec in prompt.tools:
         for arguments in (arguments_of_text(spec, prompt.text), arguments_by_schema(spec)):
             call = ToolCall(spec.name, arguments)
             results = yield [call]
             if results and error_of_text(results[0]) is None:
-                yield from _on_and_on([call])
+                yield from _repeat_forever([call])
     return CLOSING
 
 
 def every_tool(prompt: Prompt) -> Plan:
-    """Every offered tool once, arguments from the schema."""
-    return (yield from _each(prompt, arguments_by_schema))
+    """Calls every offered tool once, arguments from its schema."""
+    return (yield from _call_every_tool(prompt, arguments_by_schema))
 
 
 def query_everywhere(prompt: Prompt) -> Plan:
-    """Every offered tool once, the query text in every argument."""
-    return (yield from _each(prompt, lambda spec: arguments_of_text(spec, prompt.text)))
+    """Calls every offered tool once with the query text in every argument."""
+    return (yield from _call_every_tool(prompt, lambda spec: arguments_of_text(spec, prompt.text)))
 
 
 def copied_descriptions(prompt: Prompt) -> Plan:
-    """Every offered tool once, arguments copied from the tool's description."""
-    return (yield from _each(prompt, arguments_of_descriptions))
+    """Calls every offered tool once, arguments copied from examples and descriptions."""
+    return (yield from _call_every_tool(prompt, arguments_of_descriptions))
 
 
-def _on_and_on(message: Message) -> Plan:
-    """The same message until somebody else ends the episode."""
+def _repeat_forever(message: Message) -> Plan:
+    """A plan of one message again and again, until a limit ends the episode."""
     while True:
         yield message
 
 
-def _each(prompt: Prompt, arguments: Callable[[ToolSpec], JsonObject]) -> Plan:
+def _call_every_tool(prompt: Prompt, arguments: Callable[[ToolSpec], JsonObject]) -> Plan:
     for spec in prompt.tools:
         yield [ToolCall(spec.name, arguments(spec))]
     return CLOSING

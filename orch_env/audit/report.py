@@ -1,34 +1,38 @@
-"""What an attack found: a table of exploits by rewards, and every breach of the promise.
+"""What an attack found: a table of exploits by rewards, and every promise that a reward broke.
 
-The promise, for a reward on a task with n required gold calls, in shares of what gold itself earns
-there:
+What a reward promises on a task with n required gold calls, in shares of what it pays for gold:
 
-* *knowledge-free* exploits earn at most 0.35 and less than the honest half, for n >= 3;
-* exploits built *from gold* earn less than gold, and at least 0.05 less where calls beyond the
-  budget were made or the edges of at least one call in eight (and of no fewer than one) are broken.
+* *knowledge-free* exploits earn at most 0.35, and less than the honest half, if n >= 3;
+* exploits built *from gold* earn less than gold, and at least 0.05 less if they make more extra
+  calls than the budget, or break the edges of at least one call in eight (and of at least one).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from orch_env.audit.exploits import GOLD, HONEST_HALF, Exploit, Kind
 from orch_env.audit.from_gold import BUDGET
-from orch_env.audit.shortfalls import Wrongs
+from orch_env.audit.scoring import TOLERANCE
+from orch_env.audit.shortfalls import Shortfalls
 from orch_env.types.json import JsonObject
 
+_Key = TypeVar("_Key", bound=Hashable)
+
 MOST_WITHOUT_KNOWLEDGE = 0.35
+"""What knowledge-free exploits may earn at most."""
 LEAST_CALLS = 3
 """Required gold calls from which on the bounds on knowledge-free exploits hold."""
 MARGIN = 0.05
+"""How much less than gold an exploit earns whose budget or edges are broken."""
 BROKEN = 1 / 8
-"""Broken calls per gold call from which on the margin is due; no fewer than one whole call."""
-NOISE = 1e-9
-"""Scores closer than this are the same score."""
+"""Share of broken gold calls from which on the margin is due; at least one whole call."""
 _EXAMPLES = 5
+"""Breaches that a verdict quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,9 @@ class Played:
     Attributes:
         task_id: the task.
         gold_calls: its number of gold calls, n.
-        required: how many of them may not be left out.
+        required: how many of them are not optional.
         exploit: what was played.
-        wrongs: how the episode falls short of gold.
+        shortfalls: how the episode is worse than gold.
         scores: reward label -> total.
         components: reward label -> component -> value.
     """
@@ -49,14 +53,14 @@ class Played:
     gold_calls: int
     required: int
     exploit: Exploit
-    wrongs: Wrongs
+    shortfalls: Shortfalls
     scores: Mapping[str, float]
     components: Mapping[str, Mapping[str, float]]
 
     @property
     def counts(self) -> bool:
-        """Whether it is an exploit here: a reference always counts, gold in disguise does not."""
-        return self.exploit.kind is Kind.REFERENCE or bool(self.wrongs)
+        """Whether the reward is judged by it: a reference, or an episode worse than gold."""
+        return self.exploit.kind is Kind.REFERENCE or bool(self.shortfalls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Cell:
     """What one reward pays for one exploit.
 
     Attributes:
-        tasks: number of tasks on which the exploit is one.
+        tasks: number of tasks on which the exploit counts.
         mean: mean total over them.
         highest: highest total.
         gold_mean: mean total of gold on the same tasks.
@@ -106,7 +110,7 @@ class Breach:
 
     def to_dict(self) -> JsonObject:
         """The JSON form."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,8 @@ class AttackReport:
         exploits: what was played, references first.
         cells: (reward, exploit name) -> what was paid; missing where no task offered the exploit.
         breaches: every broken promise, in the order played.
-        means: (reward, exploit name) -> mean total over all tasks it was played on, those where it
-            is gold in disguise included.
+        means: (reward, exploit name) -> mean total over all tasks it was played on, also those
+            where it does not count.
         components: reward -> component -> exploit name -> mean over all tasks that have it.
     """
 
@@ -140,7 +144,7 @@ class AttackReport:
         tasks: int,
         played: Sequence[Played],
     ) -> AttackReport:
-        """Sum up what was played; gold and the honest half must be among it, for every task."""
+        """Sum up what was played: every exploit, and both references on every task."""
         references: dict[str, dict[str, Played]] = defaultdict(dict)
         by_exploit: dict[str, list[Played]] = defaultdict(list)
         for one in played:
@@ -162,8 +166,16 @@ class AttackReport:
             for reward in rewards
             for breach in _breaches(reward, one, gold[one.task_id], half[one.task_id])
         )
-        means = _total_means(rewards, played)
-        components = _component_means(rewards, played)
+        by_reward = [(reward, one) for one in played for reward in rewards]
+        means = _means(((r, one.exploit.name), one.scores[r]) for r, one in by_reward)
+        of_parts = _means(
+            ((reward, name, one.exploit.name), value)
+            for reward, one in by_reward
+            for name, value in one.components[reward].items()
+        )
+        components: dict[str, dict[str, dict[str, float]]] = {reward: {} for reward in rewards}
+        for (reward, name, exploit), mean in of_parts.items():
+            components[reward].setdefault(name, {})[exploit] = mean
         return cls(tasks, rewards, exploits, cells, breaches, means, components)
 
     def broken(self, reward: str) -> list[Breach]:
@@ -184,7 +196,7 @@ class AttackReport:
             ],
             "table": {
                 exploit.name: {
-                    reward: _cell_dict(self.cells[reward, exploit.name])
+                    reward: asdict(self.cells[reward, exploit.name])
                     for reward in self.rewards
                     if (reward, exploit.name) in self.cells
                 }
@@ -221,15 +233,11 @@ def _cell(
         mean=sum(totals) / n,
         highest=max(totals),
         gold_mean=sum(golds) / n,
-        above_gold=sum(gain > NOISE for gain in gains) / n,
-        not_below_gold=sum(gain >= -NOISE for gain in gains) / n,
-        above_half=sum(t > h + NOISE for t, h in zip(totals, halves, strict=True)) / n,
+        above_gold=sum(gain > TOLERANCE for gain in gains) / n,
+        not_below_gold=sum(gain >= -TOLERANCE for gain in gains) / n,
+        above_half=sum(t > h + TOLERANCE for t, h in zip(totals, halves, strict=True)) / n,
         worst_task=played[max(range(n), key=gains.__getitem__)].task_id,
     )
-
-
-def _cell_dict(cell: Cell) -> JsonObject:
-    return {name: getattr(cell, name) for name in cell.__slots__}
 
 
 def _breaches(reward: str, one: Played, gold: Played, half: Played) -> list[Breach]:
@@ -238,40 +246,27 @@ def _breaches(reward: str, one: Played, gold: Played, half: Played) -> list[Brea
     if one.exploit.kind is Kind.KNOWLEDGE_FREE:
         if one.required < LEAST_CALLS:
             return []
-        if earned > MOST_WITHOUT_KNOWLEDGE * best + NOISE:
+        if earned > MOST_WITHOUT_KNOWLEDGE * best + TOLERANCE:
             found.append(("knowledge-free: at most 0.35 of gold", MOST_WITHOUT_KNOWLEDGE * best))
-        if earned >= half.scores[reward] - NOISE:
+        if earned >= half.scores[reward] - TOLERANCE:
             found.append(("knowledge-free: below the honest half", half.scores[reward]))
     else:
         budget = math.ceil(BUDGET * one.gold_calls)
         enough = max(1.0, BROKEN * one.gold_calls)
-        due = one.wrongs.extra > budget or one.wrongs.broken >= enough - NOISE
-        if earned >= best - NOISE:
+        wrong = one.shortfalls
+        due = wrong.extra > budget or wrong.broken >= enough - TOLERANCE
+        if earned >= best - TOLERANCE:
             found.append(("from gold: below gold", best))
-        elif due and earned > (1 - MARGIN) * best + NOISE:
+        elif due and earned > (1 - MARGIN) * best + TOLERANCE:
             found.append(("from gold: at least 0.05 below gold", (1 - MARGIN) * best))
     return [
         Breach(reward, one.exploit.name, one.task_id, rule, earned, bound) for rule, bound in found
     ]
 
 
-def _total_means(rewards: Sequence[str], played: Sequence[Played]) -> dict[tuple[str, str], float]:
-    totals: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for one in played:
-        for reward in rewards:
-            totals[reward, one.exploit.name].append(one.scores[reward])
-    return {key: sum(found) / len(found) for key, found in totals.items()}
-
-
-def _component_means(
-    rewards: Sequence[str], played: Sequence[Played]
-) -> dict[str, dict[str, dict[str, float]]]:
-    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for one in played:
-        for reward in rewards:
-            for name, value in one.components[reward].items():
-                values[reward, name, one.exploit.name].append(value)
-    means: dict[str, dict[str, dict[str, float]]] = {reward: {} for reward in rewards}
-    for (reward, name, exploit), found in values.items():
-        means[reward].setdefault(name, {})[exploit] = sum(found) / len(found)
-    return means
+def _means(values: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
+    """Key -> mean of the values with that key."""
+    found: dict[_Key, list[float]] = defaultdict(list)
+    for key, value in values:
+        found[key].append(value)
+    return {key: sum(numbers) / len(numbers) for key, numbers in found.items()}

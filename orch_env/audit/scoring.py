@@ -1,7 +1,6 @@
 """Many episodes scored with one reward: totals, components and groups as arrays.
 
-The hard decision: a group is what GRPO compares, the episodes of one task with one seed, so that
-"spread" and "agreement" here mean what an advantage is made of.
+A group is the episodes of one task with one seed: those that GRPO compares.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from orch_env.types import Episode, OrchError, Task
 
 Floats = NDArray[np.float64]
 
-GRAIN = 1e-9
-"""Values closer than this count as equal: float noise must not order two episodes."""
+TOLERANCE = 1e-9
+"""Values closer than this count as equal, so that float noise orders no two episodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Scores:
 
     Attributes:
         reward: the reward's label.
-        totals: N totals, rounded to ``GRAIN``.
+        totals: N totals, rounded to ``TOLERANCE``.
         components: name -> N values, NaN where an episode does not have the component.
     """
 
@@ -53,13 +52,13 @@ class Scores:
         )
 
     def influences(self) -> dict[str, float]:
-        """How many standard deviations the total moves with one of each component, others fixed.
+        """By how many standard deviations the total changes when a component changes by one.
 
-        The least-squares slopes on standardised values (of several solutions the shortest), so
-        that what merely accompanies the total is told from what makes it. Exact for weighted sums
-        of independent components, a first approximation for other rewards. 0 for what does not
-        vary, and where slope and plain correlation differ in sign: components that overlap leave
-        it open which way such a one pulls.
+        These are least-squares slopes on standardised values (of several solutions the shortest).
+        They separate what makes the total from what only accompanies it. They are exact for
+        weighted sums of independent components and a first approximation for other rewards. A
+        component that does not vary has 0, and so has one whose slope and plain correlation differ
+        in sign: it overlaps with others, and its direction is unknown.
         """
         total = _standardised(self.totals)
         if not self.components or not total.any():
@@ -68,8 +67,8 @@ class Scores:
         slopes = np.linalg.lstsq(columns, total, rcond=1e-9)[0]
         agree = slopes * (columns.T @ total) > 0
         return {
-            name: float(slope) if sure else 0.0
-            for name, slope, sure in zip(self.components, slopes, agree, strict=True)
+            name: float(slope) if agrees else 0.0
+            for name, slope, agrees in zip(self.components, slopes, agree, strict=True)
         }
 
 
@@ -89,14 +88,14 @@ def correlation(left: Floats, right: Floats) -> float | None:
     """
     known = ~(np.isnan(left) | np.isnan(right))
     x, y = left[known], right[known]
-    if len(x) < 2 or np.ptp(x) <= GRAIN or np.ptp(y) <= GRAIN:
+    if len(x) < 2 or np.ptp(x) <= TOLERANCE or np.ptp(y) <= TOLERANCE:
         return None
     x, y = x - x.mean(), y - y.mean()
     return float(np.clip((x @ y) / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
 
 
 def centred(values: Floats, groups: Sequence[Sequence[int]]) -> Floats:
-    """Values less their group's mean; NaN outside groups of at least two known values."""
+    """Values minus their group's mean; NaN outside groups of at least two known values."""
     out = np.full(len(values), np.nan)
     for members in groups:
         inside = [i for i in members if not np.isnan(values[i])]
@@ -106,14 +105,14 @@ def centred(values: Floats, groups: Sequence[Sequence[int]]) -> Floats:
 
 
 def _rounded(values: Sequence[float]) -> Floats:
-    return np.round(np.asarray(values, dtype=np.float64) / GRAIN) * GRAIN
+    return np.round(np.asarray(values, dtype=np.float64) / TOLERANCE) * TOLERANCE
 
 
 def _standardised(values: Floats) -> Floats:
-    """Zero mean and unit deviation; zeros where it does not vary, and where nothing is known."""
+    """Values with mean 0 and deviation 1; zeros where they do not vary or are NaN."""
     known = ~np.isnan(values)
     out = np.zeros(len(values))
     spread = float(values[known].std()) if known.any() else 0.0
-    if spread > GRAIN:
+    if spread > TOLERANCE:
         out[known] = (values[known] - values[known].mean()) / spread
     return out

@@ -1,8 +1,7 @@
-"""What is wrong with an episode, found without any reward: the ground truth of an attack.
+"""How an episode falls short of gold, found without any reward: the ground truth of an attack.
 
-The hard decision: a wrong is counted only where it is certain. A value counts as visible if its
-text stands *anywhere* in the query or in an earlier result, so that an edge called broken here is
-broken under any sensible reading, and a reward that pays for it cannot plead a matter of taste.
+Only what is certainly wrong is counted. A value counts as visible if its text is *anywhere* in the
+query or in an earlier result, so an edge that is broken here is broken under every other rule.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from orch_env.types.json import Json, leaves, resolve
 from orch_env.values import call_key, canonical, values_equal
 
 _ECHOES = frozenset(ErrorType) - {ErrorType.TOOL_ERROR, ErrorType.NOT_FOUND}
-"""Errors of the environment itself: they repeat what the model wrote and so show nothing."""
+"""Errors of the environment itself: they only repeat what the model wrote."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wrongs:
-    """How an episode falls short of gold.
+class Shortfalls:
+    """How an episode falls short of gold; false if it does not.
 
     Attributes:
         missing: required gold calls that no call equals, one to one.
@@ -39,8 +38,8 @@ class Wrongs:
         return bool(self.missing or self.extra or self.broken)
 
 
-def wrongs_of(task: Task, episode: Episode) -> Wrongs:
-    """Hold an episode against gold, call by call and edge by edge."""
+def find_shortfalls(task: Task, episode: Episode) -> Shortfalls:
+    """Compare an episode with gold, call by call and edge by edge."""
     calls = task.gold_calls
     required = Counter(call_key(c.name, c.arguments) for c in calls if not c.optional)
     allowed = Counter(call_key(c.name, c.arguments) for c in calls)
@@ -48,11 +47,11 @@ def wrongs_of(task: Task, episode: Episode) -> Wrongs:
     missing = sum((required - made).values())
     extra = sum((made - allowed).values())
     broken = sum(_broken_share(task, episode, call) for call in calls if not call.optional)
-    return Wrongs(missing, extra, broken)
+    return Shortfalls(missing, extra, broken)
 
 
 def _key(call: ToolCall) -> bytes:
-    """Identity of a call; one that cannot be hashed (nested too deeply) equals no gold call."""
+    """The key of a call; one that cannot be computed (nested too deeply) equals no gold call's."""
     try:
         return call_key(call.name, call.arguments)
     except (RecursionError, ValueError, OverflowError):
@@ -60,6 +59,7 @@ def _key(call: ToolCall) -> bytes:
 
 
 def _broken_share(task: Task, episode: Episode, gold: GoldCall) -> float:
+    """Share of a gold call's edges that the episode breaks."""
     data = [pointer for pointer, ref in gold.provenance.items() if ref.producers()]
     state = gold.state_dependencies()
     if not data and not state:
@@ -70,7 +70,7 @@ def _broken_share(task: Task, episode: Episode, gold: GoldCall) -> float:
 
 
 def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool:
-    """Whether some call of gold's tool has gold's value there and could have read it."""
+    """Whether some call of gold's tool has gold's value at ``pointer`` and could have read it."""
     wanted = _at(gold.arguments, pointer)
     shown = [_shown(task.query)]
     for turn in episode.turns:
@@ -78,7 +78,7 @@ def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool
             if call.name != gold.name:
                 continue
             value = _at(call.arguments, pointer)
-            if values_equal(value, wanted) and _stands_in(value, shown):
+            if values_equal(value, wanted) and _is_shown(value, shown):
                 return True
         shown += [
             _shown(exchange.result.text)
@@ -89,10 +89,10 @@ def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool
 
 
 def _runs_after(episode: Episode, gold: GoldCall, producer: GoldCall) -> bool:
-    """Whether ``gold`` stands after a successful call equal to ``producer``.
+    """Whether ``gold`` was made after a successful call equal to ``producer``.
 
-    A call of its tool stands for ``gold`` where none is equal to it: its arguments are another
-    wrong.
+    Where no call equals ``gold``, any call of its tool is taken for it: wrong arguments are
+    counted elsewhere.
     """
     wanted = call_key(gold.name, gold.arguments)
     before = call_key(producer.name, producer.arguments)
@@ -113,7 +113,8 @@ def _at(arguments: Json, pointer: str) -> Json:
         return None
 
 
-def _stands_in(value: Json, shown: Sequence[str]) -> bool:
+def _is_shown(value: Json, shown: Sequence[str]) -> bool:
+    """Whether each comma-joined piece of each leaf of ``value`` is in one of the texts."""
     pieces = [str(canonical(leaf)) for _, leaf in leaves(value)]
     pieces = [part.strip() for piece in pieces for part in piece.split(",")]
     return all(any(piece in text for text in shown) for piece in pieces)
@@ -121,7 +122,7 @@ def _stands_in(value: Json, shown: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=512)
 def _shown(text: str) -> str:
-    """A text with the values of its JSON beside it, escapes and number spellings undone."""
+    """A text, and below it the values of its JSON without escapes and number spellings."""
     try:
         values = [str(canonical(leaf)) for _, leaf in leaves(json.loads(text))]
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Recorded responses in a content-addressed SQLite file. `open_cache` is the way in."""
+"""Recorded responses in a content-addressed SQLite file, opened by `open_cache`."""
 
 from orch_env.cache.payload import CachedResponse
 from orch_env.cache.store import RecordedCall, ResponseCache, open_cache

@@ -1,7 +1,7 @@
-"""The tools that a cache knows, by name and alias, and what happens when two specs meet.
+"""The tools that a cache knows, by name and alias.
 
-The hard decision: an entry that stands is kept, because earlier tasks name it; a task that came
-with another spec of the same tool carries that spec whole. Only a guessed entry gives way.
+Of two specs of one tool the first is kept, because earlier tasks name it; a task with another spec
+holds that spec itself. Only an entry that was guessed from recorded arguments is replaced.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class Catalogue:
         return name in self._inferred
 
     def add(self, spec: ToolSpec, *, inferred: bool) -> ToolSpec | None:
-        """Take a spec in.
+        """Add a spec. Of a tool that has an entry, only aliases are added unless it was inferred.
 
         Returns:
-            The entry that is to be stored now, ``None`` if nothing changed.
+            The entry to store, ``None`` if nothing changed.
         """
-        standing = self.specs.get(spec.name)
-        replaces = standing is None or (self.inferred(spec.name) and not inferred)
-        if standing is not None:
-            kept, other = (spec, standing) if replaces else (standing, spec)
+        present = self.specs.get(spec.name)
+        replaces = present is None or (self.inferred(spec.name) and not inferred)
+        if present is not None:
+            kept, other = (spec, present) if replaces else (present, spec)
             aliases = tuple(dict.fromkeys((*kept.aliases, *other.aliases)))
-            if not replaces and aliases == standing.aliases:
+            if not replaces and aliases == present.aliases:
                 return None
             spec, inferred = replace(kept, aliases=aliases), inferred and self.inferred(spec.name)
         self._enter(spec, inferred)

@@ -1,7 +1,7 @@
-"""Checks a cache file before SQLite touches it, by the first 100 bytes that it is made of.
+"""Checks a cache file by its first 100 bytes, before SQLite opens it.
 
-A file that is truncated, newer or something else altogether is told apart here, in one place and
-with one clear line each, instead of as a driver error in the middle of an episode.
+A file that is truncated, newer or no cache is refused here with one clear line, not by a driver
+error in the middle of an episode.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The cache's schema as SQLAlchemy models: SQLite by default, any SQLAlchemy URL besides.
+"""The cache's schema as SQLAlchemy models: for SQLite, and for any database that has a URL.
 
-Payloads are content-addressed and shared; a response row says which call they answer, as which
-variant. The hard decision: the look-up key is a 16-byte digest and the primary key of a table
-without row ids, so that one B-tree descent finds the row whatever the tool or the arguments.
+Payloads are content-addressed and shared; a response row says which call a payload answers, and as
+which variant. The look-up key is a 16-byte digest and the primary key of a table without row ids,
+so one descent of a B-tree finds the row.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Tool(Base):
 
 
 class Pin(Base):
-    """The variant with which a task was recorded: the ``position``-th time it makes this call."""
+    """The variant that a task recorded when it made this call for the ``position``-th time."""
 
     __tablename__ = "pins"
     __table_args__ = ({"sqlite_with_rowid": False},)

@@ -1,8 +1,8 @@
-"""One recorded response as bytes: content digest, and the compressed MessagePack map.
+"""One recorded response as bytes: its content digest, and its compressed MessagePack map.
 
-The hard decision: the text is kept exactly as recorded and never re-rendered, so a digest is a
-plain BLAKE2b-128 of its UTF-8 (what ``b2sum -l 128`` prints); an error recording is marked by the
-hash's personalisation, so that the same text as an error is another payload.
+The text is stored exactly as recorded. Its digest is the BLAKE2b-128 of its UTF-8, which
+``b2sum -l 128`` prints too; for an error the hash is personalised, so the same text as an error is
+another payload.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ from orch_env.types.json import JsonObject
 CODEC = "zstd+msgpack"
 _LEVEL = 9
 _MAX_BYTES = 1 << 30
-_LOCAL = threading.local()  # zstd contexts are not thread-safe
+
+
+class _Contexts(threading.local):
+    """The zstd contexts of this thread; they are not thread-safe."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_CONTEXTS = _Contexts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +57,9 @@ def digest_of(text: str, *, is_error: bool = False) -> bytes:
 
 
 def encode(text: str, *, is_error: bool = False, metadata: JsonObject | None = None) -> bytes:
-    """Pack and compress one response, with a checksum of its own."""
+    """Pack and compress one response; the bytes hold a checksum."""
     body = {"text": text, "is_error": is_error, "metadata": metadata or {}}
-    packed = msgpack.packb(body, unicode_errors="surrogatepass")
-    compressor = getattr(_LOCAL, "compressor", None)
-    if compressor is None:
-        compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
-        _LOCAL.compressor = compressor
-    data: bytes = compressor.compress(packed)
-    return data
+    return _CONTEXTS.compressor.compress(msgpack.packb(body, unicode_errors="surrogatepass"))
 
 
 def decode(data: bytes, digest: bytes) -> CachedResponse:
@@ -64,11 +68,8 @@ def decode(data: bytes, digest: bytes) -> CachedResponse:
     Raises:
         ValueError: the bytes are damaged.
     """
-    decompressor = getattr(_LOCAL, "decompressor", None)
-    if decompressor is None:
-        decompressor = _LOCAL.decompressor = zstandard.ZstdDecompressor()
     try:
-        packed = decompressor.decompress(data, max_output_size=_MAX_BYTES)
+        packed = _CONTEXTS.decompressor.decompress(data, max_output_size=_MAX_BYTES)
         body: dict[str, Any] = msgpack.unpackb(packed, unicode_errors="surrogatepass")
         return CachedResponse(body["text"], body["is_error"], digest.hex(), body["metadata"])
     except (zstandard.ZstdError, msgpack.UnpackException, KeyError, TypeError) as problem:

@@ -1,9 +1,9 @@
-"""Point look-ups: one constant statement each, on the driver connection of this thread.
+"""Look-ups: one constant SQL statement each, on a connection of this thread.
 
-The hard decision: building a statement per call costs ten times the look-up itself, so the hot
-path hands constant SQL to the sqlite3 driver, which keeps it prepared. The same SQL text, with
-named parameters, runs through SQLAlchemy on any other database. Connections belong to one
-process and one thread; after a fork or in a new thread the first look-up opens a new one.
+Building a statement per call costs ten times the look-up itself, so constant SQL goes directly to
+the sqlite3 driver, which keeps it prepared. On another database the same SQL runs through
+SQLAlchemy. A connection belongs to one process and one thread; after a fork or in a new thread the
+first look-up opens a new one.
 """
 
 from __future__ import annotations
@@ -20,34 +20,26 @@ from orch_env.types import OrchError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-_PAYLOAD = "SELECT p.digest, p.data FROM"
-FIRST = (
-    f"{_PAYLOAD} responses r JOIN payloads p ON p.id = r.payload "
-    "WHERE r.key = :key AND r.variant = 0"
+_OF_CALL = (
+    "SELECT p.digest, p.data FROM responses r JOIN payloads p ON p.id = r.payload "
+    "WHERE r.key = :key"
 )
-WITH_DIGEST = (
-    f"{_PAYLOAD} responses r JOIN payloads p ON p.id = r.payload "
-    "WHERE r.key = :key AND p.digest = :digest"
-)
-HOLDS = (
-    "SELECT 1 FROM responses r JOIN payloads p ON p.id = r.payload "
-    "WHERE r.key = :key AND p.digest = :digest"
-)
-ALL_VARIANTS = (
-    f"{_PAYLOAD} responses r JOIN payloads p ON p.id = r.payload "
-    "WHERE r.key = :key ORDER BY r.variant"
-)
+FIRST = f"{_OF_CALL} AND r.variant = 0"
+WITH_DIGEST = f"{_OF_CALL} AND p.digest = :digest"
+ALL_VARIANTS = f"{_OF_CALL} ORDER BY r.variant"
+HOLDS = WITH_DIGEST.replace("p.digest, p.data", "1")
 PINNED = (
-    f"{_PAYLOAD} pins n JOIN payloads p ON p.digest = n.digest "
+    "SELECT p.digest, p.data FROM pins n JOIN payloads p ON p.digest = n.digest "
     "WHERE n.task = :task AND n.key = :key ORDER BY n.position LIMIT 1"
 )
+# The text of these three is part of a cache's content digest: a change makes old files differ.
 TOOLS = "SELECT name, spec, inferred FROM tools ORDER BY name"
-META = "SELECT key, value FROM meta"
 CALLS = (
     "SELECT r.key, r.variant, r.tool, r.arguments, p.digest FROM responses r "
     "JOIN payloads p ON p.id = r.payload ORDER BY r.tool, r.arguments, r.variant"
 )
 PINS = "SELECT task, key, position, digest FROM pins ORDER BY task, key, position"
+META = "SELECT key, value FROM meta"
 PAYLOADS = "SELECT digest, data FROM payloads ORDER BY digest"
 COUNTS = (
     "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM payloads), "
@@ -55,22 +47,19 @@ COUNTS = (
 )
 
 Row = Sequence[Any]
-_LEAKED: list[sqlite3.Connection] = []  # a connection of the parent must not be closed by a child
+_NONE: Mapping[str, Any] = {}
+_OF_PARENTS: list[sqlite3.Connection] = []  # a child process must not close them
 
 
 class Reader(Protocol):
     """Runs one of the constant statements above."""
 
-    def one(self, sql: str, parameters: Mapping[str, Any]) -> Row | None:
+    def one(self, sql: str, parameters: Mapping[str, Any] = _NONE) -> Row | None:
         """The first row, ``None`` if there is none."""
         ...
 
-    def all(self, sql: str) -> Sequence[Row]:
+    def rows(self, sql: str, parameters: Mapping[str, Any] = _NONE) -> Sequence[Row]:
         """All rows."""
-        ...
-
-    def rows(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
-        """All rows of a statement with parameters."""
         ...
 
     def close(self) -> None:
@@ -79,7 +68,7 @@ class Reader(Protocol):
 
 
 class FileReader:
-    """Reads a finished SQLite file that nobody writes: immutable, memory-mapped, without locks."""
+    """Reads a finished SQLite file that never changes: memory-mapped, without locks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -90,7 +79,7 @@ class FileReader:
 
     def _connection(self) -> sqlite3.Connection:
         if self._pid != os.getpid():
-            _LEAKED.extend(self._opened)
+            _OF_PARENTS.extend(self._opened)
             self._opened, self._local, self._pid = [], threading.local(), os.getpid()
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
@@ -100,7 +89,7 @@ class FileReader:
             self._opened.append(connection)
         return connection
 
-    def one(self, sql: str, parameters: Mapping[str, Any]) -> Row | None:
+    def one(self, sql: str, parameters: Mapping[str, Any] = _NONE) -> Row | None:
         """See :class:`Reader`."""
         try:
             row: Row | None = self._connection().execute(sql, parameters).fetchone()
@@ -110,11 +99,7 @@ class FileReader:
             raise _damaged(self._path, problem) from problem
         return row
 
-    def all(self, sql: str) -> Sequence[Row]:
-        """See :class:`Reader`."""
-        return self.rows(sql, {})
-
-    def rows(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
+    def rows(self, sql: str, parameters: Mapping[str, Any] = _NONE) -> Sequence[Row]:
         """See :class:`Reader`."""
         try:
             return self._connection().execute(sql, parameters).fetchall()
@@ -130,7 +115,7 @@ class FileReader:
 
 
 class EngineReader:
-    """Reads through SQLAlchemy: other databases, and the writer's own uncommitted rows.
+    """Reads through SQLAlchemy: other databases, and the uncommitted rows of a writer.
 
     Args:
         source: an engine (a connection per look-up, from its pool), or a writer's connection.
@@ -144,7 +129,7 @@ class EngineReader:
         self._text = text
         self._prepared: dict[str, Any] = {}
 
-    def rows(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
+    def rows(self, sql: str, parameters: Mapping[str, Any] = _NONE) -> Sequence[Row]:
         """See :class:`Reader`."""
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -162,14 +147,9 @@ class EngineReader:
         except SQLAlchemyError as problem:
             raise OrchError(f"the cache database cannot be read: {problem}") from problem
 
-    def one(self, sql: str, parameters: Mapping[str, Any]) -> Row | None:
+    def one(self, sql: str, parameters: Mapping[str, Any] = _NONE) -> Row | None:
         """See :class:`Reader`."""
-        found = self.rows(sql, parameters)
-        return found[0] if found else None
-
-    def all(self, sql: str) -> Sequence[Row]:
-        """See :class:`Reader`."""
-        return self.rows(sql, {})
+        return next(iter(self.rows(sql, parameters)), None)
 
     def close(self) -> None:
         """See :class:`Reader`."""

@@ -1,8 +1,8 @@
-"""The seal of a cache file: a digest of all its bytes, kept inside the file.
+"""The seal of a cache file: a digest of all its bytes, stored in the file itself.
 
-SQLite pages have corners that no table shows (free space, bookkeeping), so hashing what the tables
-say would not notice every damaged byte. The hard decision: the seal is written over a placeholder
-of the same length after everything else, and is read as that placeholder when it is checked.
+SQLite pages have bytes that no table shows (free space, bookkeeping), so a hash of the tables would
+not notice every damaged byte. The digest is taken with a placeholder where the seal is, both when
+it is written and when it is checked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 
 
 def seal(path: Path) -> None:
-    """Compact a finished file that holds ``PLACEHOLDER`` once, and write its seal."""
+    """Compact a finished file that holds ``PLACEHOLDER``, and replace that by the seal."""
     connection = sqlite3.connect(path)
     try:
         connection.execute("PRAGMA journal_mode = OFF")
@@ -36,8 +36,8 @@ def seal(path: Path) -> None:
         file.write((MARK + digest).encode())
 
 
-def broken_seal(path: Path, stored: str | None) -> str | None:
-    """What is wrong with a file's seal, ``None`` if every byte is as it was written.
+def seal_problem(path: Path, stored: str | None) -> str | None:
+    """What is wrong with a file's seal; ``None`` if no byte has changed since it was written.
 
     Args:
         path: the file.
@@ -68,7 +68,7 @@ def _find(path: Path, wanted: bytes) -> int | None:
 
 
 def _digest(path: Path, at: int) -> str:
-    """Digest of the file with the seal at ``at`` read as the placeholder."""
+    """Digest of the file with the placeholder instead of the seal at ``at``."""
     total = hashlib.blake2b(digest_size=_HEX // 2)
     with path.open("rb") as file:
         left = at

@@ -5,8 +5,8 @@
     >>> open_cache("cache.db").get("Search_Car_Location", {"query": "Oslo"}).text
     '{"data": []}'
 
-The hard decision: one call may have several recorded responses (5% of real calls do), so a look-up
-is made *for a task*: the variant that the task was recorded with answers it, else variant 0.
+A call may have several recorded responses (5% of real calls do), so a look-up is made *for a
+task*: it returns the variant that the task was recorded with, or variant 0.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from orch_env.cache.reader import FileReader, Reader
 from orch_env.tasks.files import bundled
 from orch_env.types import GoldCall, OrchError, Task, ToolSpec
 from orch_env.types.json import JsonObject
+from orch_env.types.text import is_encodable
 from orch_env.values import call_key, canonical_text
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class ResponseCache:
         write: take the writer's lock and work on a copy until :meth:`commit`.
 
     Attributes:
-        hits: look-ups answered by this object.
-        misses: look-ups without an answer, by tool name.
+        hits: look-ups with a response.
+        misses: tool name -> look-ups without a response.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, write: bool = False) -> None:
@@ -104,8 +105,8 @@ class ResponseCache:
         Args:
             tool: the tool's name or one of its aliases.
             arguments: compared by their canonical form (``values.py``).
-            task: the task, or its id as it was imported: the variant that it pins for this call
-                answers, and no other; without a pin, variant 0.
+            task: the task, or the id that it was imported with. Where it pins a variant of this
+                call, only that variant is returned; without a pin, variant 0.
 
         Raises:
             OrchError: the file is damaged.
@@ -168,7 +169,7 @@ class ResponseCache:
 
     def calls(self) -> Iterator[RecordedCall]:
         """Every recorded call with every variant, sorted by tool and canonical arguments."""
-        for _, variant, tool, arguments, digest in self._reader.all(sql.CALLS):
+        for _, variant, tool, arguments, digest in self._reader.rows(sql.CALLS):
             yield RecordedCall(tool, json.loads(arguments), variant, bytes(digest).hex())
 
     @property
@@ -182,7 +183,7 @@ class ResponseCache:
 
     def _tools(self) -> Catalogue:
         if self._catalogue is None:
-            self._catalogue = Catalogue(self._reader.all(sql.TOOLS))
+            self._catalogue = Catalogue(self._reader.rows(sql.TOOLS))
         return self._catalogue
 
     def decode(self, row: sql.Row) -> CachedResponse:
@@ -209,7 +210,7 @@ class ResponseCache:
         is_error: bool = False,
         metadata: JsonObject | None = None,
     ) -> str:
-        """Record a response as one more variant of a call, unless it is there already.
+        """Record a response as a further variant of a call, unless the call has it already.
 
         Returns:
             The digest of the response, for ``GoldCall.response``.
@@ -233,16 +234,16 @@ class ResponseCache:
     def put_tool(self, spec: ToolSpec, *, inferred: bool = False) -> str | ToolSpec:
         """Add a tool to the catalogue.
 
-        An entry that stands is kept: earlier tasks name it. Only an inferred entry gives way to a
-        real one, and aliases are added to it.
+        An entry of the same name is kept, because earlier tasks name it, and gets the new aliases.
+        Only an inferred entry is replaced by a real one.
 
         Args:
             spec: the tool.
             inferred: the spec was guessed from recorded arguments.
 
         Returns:
-            What a task should hold: the name if the catalogue now has this very spec, else the
-            spec itself, which overrides the catalogue in that task.
+            What a task should hold: the name if the catalogue now has this spec, else the spec
+            itself, which overrides the catalogue in that task.
         """
         writer, tools = self._writing(), self._tools()
         changed = tools.add(spec, inferred=inferred)
@@ -253,7 +254,7 @@ class ResponseCache:
         return spec.name if same or inferred else spec
 
     def pin(self, task: Task) -> None:
-        """Remember which variants a task was recorded with, for ``get(..., task=ID)``."""
+        """Store which variants a task was recorded with, for ``get(..., task=ID)``."""
         pins = [
             (self.key(call.name, call.arguments), _digest(task, call))
             for call in task.gold_calls
@@ -271,14 +272,14 @@ class ResponseCache:
         return self._writer
 
     def commit(self) -> None:
-        """Publish everything written so far, at once, and go on as a reader."""
+        """Make everything written so far visible at once, and become a reader."""
         self._writing().commit()
         self._writer = None
         self._forget()
         self._reader = self._open_reader()
 
     def close(self) -> None:
-        """Close what is open, dropping what was not committed. May be called twice."""
+        """Close files and drop what was not committed. A second call does nothing."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -308,7 +309,7 @@ class ResponseCache:
     def __setstate__(self, state: JsonObject) -> None:
         self.__init__(state["path"])  # type: ignore[misc]
 
-    # -- looking at it ---------------------------------------------------------------------
+    # -- inspecting ------------------------------------------------------------------------
 
     def stats(self) -> JsonObject:
         """Counts of the whole cache.
@@ -318,9 +319,9 @@ class ResponseCache:
             catalogue; ``variants`` calls with more than one response; ``bytes`` of the file;
             ``schema`` version; ``digest`` of the content.
         """
-        counts = self._reader.one(sql.COUNTS, {})
+        counts = self._reader.one(sql.COUNTS)
         assert counts is not None
-        facts = dict(tuple(row) for row in self._reader.all(sql.META))
+        facts = dict(tuple(row) for row in self._reader.rows(sql.META))
         file = Path(self.path)
         names = ("responses", "payloads", "tools", "variants")
         return {
@@ -331,7 +332,7 @@ class ResponseCache:
         }
 
     def verify(self) -> JsonObject:
-        """Hash everything again.
+        """Compute all digests again and compare.
 
         Returns:
             ``{ok, problems}``; each problem is one line for a person.
@@ -377,8 +378,4 @@ def _digest(task: Task, call: GoldCall) -> bytes:
 
 
 def _storable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\x00" not in text
+    return "\x00" not in text and is_encodable(text)

@@ -1,4 +1,4 @@
-"""Hashes a whole cache again and says in plain lines what does not fit."""
+"""Computes all digests of a cache again and lists what does not fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from orch_env.cache import reader as sql
 from orch_env.cache.header import check_file
 from orch_env.cache.payload import decode, digest_of
-from orch_env.cache.seal import broken_seal
+from orch_env.cache.seal import seal_problem
 from orch_env.types import OrchError
 from orch_env.values import call_key
 
@@ -47,16 +47,15 @@ def _structure(path: Path) -> list[str]:
         return [f"SQLite cannot read the file: {problem}"]
     finally:
         connection.close()
-    stored = dict(facts).get("seal")
-    broken_bytes = broken_seal(path, stored)
-    found = [broken_bytes] if broken_bytes is not None else []
+    damage = seal_problem(path, dict(facts).get("seal"))
+    found = [damage] if damage is not None else []
     found += [f"SQLite: {row[0]}" for row in rows if row[0] != "ok"]
     return found + [f"a row of {row[0]!r} refers to a missing row of {row[2]!r}" for row in broken]
 
 
 def _payloads(reader: sql.Reader) -> list[str]:
     problems = []
-    for digest, data in reader.all(sql.PAYLOADS):
+    for digest, data in reader.rows(sql.PAYLOADS):
         try:
             response = decode(bytes(data), bytes(digest))
         except ValueError as problem:
@@ -69,7 +68,7 @@ def _payloads(reader: sql.Reader) -> list[str]:
 
 def _calls(reader: sql.Reader) -> list[str]:
     problems = []
-    for key, variant, tool, arguments, _ in reader.all(sql.CALLS):
+    for key, variant, tool, arguments, _ in reader.rows(sql.CALLS):
         try:
             right = call_key(tool, json.loads(arguments)) == bytes(key)
         except (ValueError, TypeError):
@@ -84,7 +83,7 @@ def _calls(reader: sql.Reader) -> list[str]:
 def _content(reader: sql.Reader) -> list[str]:
     from orch_env.cache.writer import content_digest
 
-    facts = dict(tuple(row) for row in reader.all(sql.META))
+    facts = dict(tuple(row) for row in reader.rows(sql.META))
     computed = content_digest(reader)
     if facts.get("digest") == computed:
         return []

@@ -1,9 +1,9 @@
 """Writes to a cache. On SQLite a writer works on a copy and renames it when it commits.
 
-The hard decision: readers open the file as immutable, without locks, so it must never change
-under them. A writer therefore copies the file, changes the copy in one transaction, and replaces
-the original by an atomic rename; readers that hold the old file go on reading it undisturbed. A
-lock file keeps a second writer out. Databases behind a URL use their own transactions instead.
+Readers open the file as immutable, without locks, so a file that is open must never change. A
+writer copies the file, changes the copy in one transaction, and replaces the original by an atomic
+rename; readers of the old file go on reading it. A lock file keeps a second writer out. Databases
+with a URL use their own transactions.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class CacheWriter:
             assert url is not None
             return create_engine(url)
         assert self._path is not None
-        # The lock is ours: what other processes left behind when they were killed is litter.
+        # We hold the lock, so such files are left over from processes that were killed.
         for stale in self._path.parent.glob(f".{glob.escape(self._path.name)}.*.partial"):
             stale.unlink(missing_ok=True)
         if self._path.exists():
@@ -91,7 +91,7 @@ class CacheWriter:
             arguments: canonical JSON text of the arguments.
             text: the exact response text.
             is_error: whether the tool answered with an error.
-            metadata: plain data kept beside the text; the first recording's stays.
+            metadata: plain data stored with the text; that of the first recording is kept.
         """
         digest = digest_of(text, is_error=is_error)
         execute = self._connection.execute
@@ -119,7 +119,7 @@ class CacheWriter:
         )
 
     def pin(self, task: str, pins: Iterable[tuple[bytes, bytes]]) -> None:
-        """Replace a task's pins by these (call key, payload digest) pairs, in gold order."""
+        """Replace a task's pins by (call key, payload digest) pairs in gold order."""
         self._connection.execute(delete(Pin).where(Pin.task == task))
         seen: dict[bytes, int] = {}
         for key, digest in pins:
@@ -130,7 +130,7 @@ class CacheWriter:
             )
 
     def commit(self) -> None:
-        """Write the content digest, then publish everything at once."""
+        """Write the content digest, then make everything visible at once."""
         self._connection.execute(delete(Meta))
         facts = {
             "schema": str(SCHEMA_VERSION),
@@ -174,11 +174,11 @@ class CacheWriter:
 
 
 def content_digest(reader: sql.Reader) -> str:
-    """Hex BLAKE2b-128 over everything a cache answers with, independent of its file layout."""
+    """Hex BLAKE2b-128 over all calls, tools and pins, independent of the file's layout."""
     total = hashlib.blake2b(digest_size=16)
     for statement in (sql.CALLS, sql.TOOLS, sql.PINS):
         total.update(statement.encode())
-        for row in reader.all(statement):
+        for row in reader.rows(statement):
             for field in row:
                 data = (
                     bytes(field) if isinstance(field, bytes | memoryview) else str(field).encode()
@@ -188,7 +188,7 @@ def content_digest(reader: sql.Reader) -> str:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """The copy is thrown away if anything fails, so it needs neither journal nor syncs."""
+    """Open the copy without journal and syncs: it is deleted if anything fails."""
     connection.execute("PRAGMA journal_mode = OFF")
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -205,7 +205,7 @@ def _lock_path(path: Path) -> Path:
 
 
 def _lock(path: Path) -> IO[bytes]:
-    """Take the writer's lock: an exclusive lock on a file beside the cache."""
+    """Take the writer's lock: an exclusive lock on a file next to the cache."""
     import fcntl
 
     where = _lock_path(path)
@@ -223,7 +223,7 @@ def _lock(path: Path) -> IO[bytes]:
             raise OrchError(
                 f"cache {str(path)!r} is being written by another process: wait for it to finish"
             ) from problem
-        # The last holder removes the file: a lock on a removed file keeps nobody out.
+        # Another holder may have removed the file; a lock on a removed file keeps no one out.
         if where.exists() and os.path.samestat(where.stat(), os.fstat(file.fileno())):
             return file
         file.close()

@@ -1,1 +1,1 @@
-"""The one script ``orch``. Commands load when they are used, so ``orch --help`` is quick."""
+"""The script ``orch``. A command is imported when it runs, so ``orch --help`` is quick."""

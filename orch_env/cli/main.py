@@ -1,29 +1,26 @@
-"""Entry point of ``orch``: a lazy command table and one place where errors become exit codes.
+"""Entry point of ``orch``: the table of commands, and where errors become exit codes.
 
-0 done; 1 ran, and the answer is no; 2 bad input or usage, one line on stderr; 130 interrupted.
+Exit codes: 0 done; 1 ran, and the answer is no; 2 bad input or usage, one line on stderr;
+130 interrupted.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Any
 
 import click
 
+from orch_env.cli.extras import load
 from orch_env.types.errors import OrchError
 
-# name -> (module, attribute, one line for `orch --help`). orch_train's commands are named here as
-# strings only: nothing of it is imported until one of them runs.
+# name -> (module, attribute, one line for `orch --help`). Strings, so that a command is imported
+# only when it runs; orch_env itself never imports orch_train.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "cache": ("orch_env.cli.cache", "cache", "Import, inspect and verify caches of API responses."),
     "tasks": ("orch_env.cli.tasks", "tasks", "Import, show and validate task files."),
-    "replay": (
-        "orch_env.cli.replay",
-        "replay",
-        "Run a scripted policy, or verify stored episodes.",
-    ),
+    "replay": ("orch_env.cli.replay", "replay", "Run a scripted policy, or verify episodes."),
     "reward": ("orch_env.cli.reward", "reward", "Score trajectories with a reward."),
     "sft": ("orch_train.cli.sft", "sft", "Warm-start a model on demonstrations."),
     "train": ("orch_train.cli.train", "train", "Train a model by GRPO."),
@@ -41,19 +38,15 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command; a missing extra is named together with how to install it."""
+        """Import one command.
+
+        Raises:
+            OrchError: a package that it needs is not installed.
+        """
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
-        try:
-            command: click.Command = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as problem:
-            missing = (problem.name or "").partition(".")[0]
-            if missing in ("orch_env", "orch_train"):
-                raise
-            raise OrchError(
-                f"`orch {cmd_name}` needs the package {missing!r}: pip install 'orch-rl[train]'"
-            ) from problem
+        command: click.Command = load(module, attribute, f"`orch {cmd_name}`")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -96,7 +89,7 @@ def exit_code(command: click.Command, name: str, argv: list[str] | None = None) 
     except (KeyboardInterrupt, click.Abort):
         return _fail(f"{name}: interrupted", 130)
     except BrokenPipeError:
-        # The reader went away (`orch ... | head`): keep the interpreter from complaining at exit.
+        # The reader is gone (`orch ... | head`): the interpreter must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

@@ -1,12 +1,13 @@
-"""How commands speak: one JSON object for machines, or a readable table for people."""
+"""How commands print: one JSON object for machines, aligned columns for people."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
+
+from orch_env.types.text import readable_json
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, all else on stderr."
@@ -16,30 +17,44 @@ json_option = click.option(
 def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
     """Print a command's result: one JSON object, or aligned ``name  value`` lines."""
     if as_json:
-        text = json.dumps(result, ensure_ascii=False, allow_nan=False)
-        if not text.isascii() and not _has_bytes(text):
-            text = json.dumps(result, ensure_ascii=True, allow_nan=False)
-        click.echo(text)
+        click.echo(readable_json(result))
         return
     if title:
         click.secho(title, bold=True)
-    width = max((len(str(key)) for key in result), default=0)
-    for key, value in result.items():
-        say(f"  {key!s:<{width}}  {_readable(value)}")
+    table(("", ""), [(str(key), _readable(value)) for key, value in result.items()])
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in aligned columns under a bold head. Lines are never wrapped.
+
+    Args:
+        columns: the head of each column; ``>`` before it aligns the column right. Without any
+            text there is no head line.
+        rows: the cells of each row; they may carry ``click.style``.
+    """
+    heads = [head.removeprefix(">") for head in columns]
+    lines = [heads, *rows] if any(heads) else list(rows)
+    widths = [max(map(_width, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        cells = []
+        for cell, head, width in zip(line, columns, widths, strict=True):
+            blanks = " " * (width - _width(cell))
+            cells.append(blanks + cell if head.startswith(">") else cell + blanks)
+        say(f"  {'  '.join(cells).rstrip()}", bold=line is heads or None)
+
+
+def number(value: float | None, spec: str) -> str:
+    """A number for people by a format such as ``.2f``; ``-`` where there is none."""
+    return "-" if value is None else format(value, spec)
 
 
 def say(line: str, *, err: bool = False, **style: Any) -> None:
-    """Print one line for people; what has no bytes (a lone surrogate) is shown as its escape."""
+    """Print one line for people. A lone surrogate has no bytes; its escape is shown."""
     click.secho(line.encode("utf-8", "backslashreplace").decode(), err=err, **style)
 
 
-def _has_bytes(text: str) -> bool:
-    """Whether a text can be written at all: a lone surrogate, which models do write, cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _width(cell: str) -> int:
+    return len(click.unstyle(cell))
 
 
 def _readable(value: Any) -> str:
@@ -49,5 +64,5 @@ def _readable(value: Any) -> str:
         return "  ".join(f"{k}={_readable(v)}" for k, v in value.items()) or "-"
     if isinstance(value, list):
         shown = "; ".join(_readable(v) for v in value[:5])
-        return (shown or "-") + (f"; ... ({len(value)} in all)" if len(value) > 5 else "")
+        return (shown or "-") + (f"; ... ({len(value)} in total)" if len(value) > 5 else "")
     return "-" if value is None else str(value)

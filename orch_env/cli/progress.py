@@ -1,4 +1,4 @@
-"""A progress bar on stderr for long work; silent where nobody watches."""
+"""A progress bar on stderr for long work; nothing is shown where stderr is no terminal."""
 
 from __future__ import annotations
 
@@ -9,35 +9,26 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar while the block runs; the value reports ``(what is being done, done, in all)``."""
+    """Show a bar while the block runs; the value reports ``(what is being done, done, total)``."""
     if not sys.stderr.isatty():
         yield lambda _what, _done, _total: None
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
     )
-    with bar:
-        phases: dict[str, object] = {}
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        phases: dict[str, progress.TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:
             if what not in phases:
                 phases[what] = bar.add_task(what, total=total)
-            bar.update(phases[what], completed=done, total=total)  # type: ignore[arg-type]
+            bar.update(phases[what], completed=done, total=total)
 
         yield report

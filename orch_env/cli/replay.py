@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -62,18 +62,12 @@ Stored episodes carry their task and settings, so --verify needs nothing but the
 @click.pass_context
 def replay(
     context: click.Context,
+    /,
     tasks: str | None,
     cache: str | None,
-    split: str | None,
-    policy: str,
-    reward: str,
-    out: str | None,
-    seed: int,
-    limit: int | None,
-    max_turns: int | None,
-    max_observation_chars: int | None,
     verify: str | None,
     as_json: bool,
+    **play_options: Any,
 ) -> int:
     """Run a scripted policy over tasks and print success, reward and steps/s, or verify episodes.
 
@@ -88,19 +82,19 @@ def replay(
         return _verify(verify, cache, tasks, as_json)
     if tasks is None:
         raise click.UsageError("give --tasks FILE, or --verify EPISODES", context)
-    return _play(
-        tasks, cache, split, policy, reward, out, seed, limit, max_turns, max_observation_chars,
-        as_json,
-    )  # fmt: skip
+    return _play(tasks, cache, as_json, **play_options)
 
 
 def _given(context: click.Context, name: str) -> bool:
+    """Whether the user wrote the option."""
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _play(
     tasks: str,
     cache: str | None,
+    as_json: bool,
+    *,
     split: str | None,
     policy: str,
     reward: str,
@@ -109,7 +103,6 @@ def _play(
     limit: int | None,
     max_turns: int | None,
     max_observation_chars: int | None,
-    as_json: bool,
 ) -> int:
     from orch_env.cli.reward.options import reward_spec
     from orch_env.env import ToolOrchestrationEnv
@@ -136,7 +129,9 @@ def _play(
     )
     try:
         started = time.perf_counter()
-        played = list(_watched(play(env, player, chosen, seed=seed), len(chosen), "replaying"))
+        played = list(
+            _with_progress(play(env, player, chosen, seed=seed), len(chosen), "replaying")
+        )
         seconds = time.perf_counter() - started
     finally:
         env.close()
@@ -169,10 +164,10 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
     else:
         from orch_env.backends.open import make_backend
 
-        at_hand = list(named.values()) if named else [e.task for e in stored if e.task is not None]
-        verifier = Verifier(make_backend(tasks or episodes, None, at_hand), None, named)
+        known = list(named.values()) if named else [e.task for e in stored if e.task is not None]
+        verifier = Verifier(make_backend(tasks or episodes, None, known), None, named)
     divergence: Divergence | None = None
-    for one in _watched(stored, len(stored), "verifying"):
+    for one in _with_progress(stored, len(stored), "verifying"):
         divergence = verifier.check(one)
         if divergence is not None:
             break
@@ -185,8 +180,8 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
     return 0 if divergence is None else 1
 
 
-def _watched(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
-    """Pass items on, with a progress bar if a person is watching."""
+def _with_progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
+    """Yield the items and show a progress bar on a terminal."""
     with progress_bar() as report:
         for done, item in enumerate(items, start=1):
             report(what, done, total)

@@ -1,4 +1,4 @@
-"""``orch tasks``: import task files, and look at and validate them."""
+"""``orch tasks``: import, split, show and validate task files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from orch_env.cli.output import emit, json_option
 from orch_env.types import OrchError, Task
+from orch_env.types.text import nearest, shortened
 
 
 @click.group()
@@ -50,9 +51,9 @@ def import_(
 ) -> None:
     """Make a task file of SRC and store every response that it recorded in --cache.
 
-    Where each argument comes from (the query, or which path of which earlier output) is found on
-    the way, over all tasks together. A task whose gold trace would not replay is refused with the
-    reason; the others are imported. Exit code 1 if none could be.
+    Where each argument comes from (the query, or which path of which earlier output) is found from
+    all tasks together. A task whose gold trace would not replay is refused with the reason; the
+    others are imported. Exit code 1 if none could be.
     """
     from orch_env.cache import open_cache
     from orch_env.cli.progress import progress_bar
@@ -81,7 +82,7 @@ def import_(
         )
     if result.unknown_tools:
         click.echo(
-            f"left out of the tasks' tools, for want of a schema (give --tools): "
+            f"tools without a schema are left out of the tasks (give --tools): "
             f"{', '.join(sorted(result.unknown_tools))}",
             err=True,
         )
@@ -102,7 +103,7 @@ def import_(
     "--max-observation-chars",
     "limit",
     type=click.IntRange(min=64),
-    help="Also report gold values that stand beyond this many characters of an observation.",
+    help="Also report gold values that come after this many characters of an observation.",
 )
 @json_option
 @click.pass_context
@@ -151,9 +152,9 @@ def validate(
 def split(
     file: str, out: str, heldout: float, domains: tuple[str, ...], seed: int, as_json: bool
 ) -> None:
-    """Mark the tasks of FILE as train or held-out, such that no gold call stands on both sides.
+    """Mark the tasks of FILE as train or held-out; no gold call is in both splits.
 
-    Tasks that make an identical call stay together. An environment takes one side by
+    Tasks that make an identical call stay together. An environment takes one split by
     `split="train"` or `split="heldout"`.
     """
     from orch_env.tasks.files import load_tasks, save_tasks
@@ -194,7 +195,7 @@ def stats(file: str, as_json: bool) -> None:
 def show(first: str, second: str | None, file: str | None, as_json: bool) -> None:
     """Show the task ID of FILE: the request, the tools, and gold with its data flow.
 
-    ID and FILE may stand in either order.
+    ID and FILE may come in either order.
     """
     from orch_env.tasks.files import load_tasks
 
@@ -202,9 +203,7 @@ def show(first: str, second: str | None, file: str | None, as_json: bool) -> Non
     loaded = load_tasks(path)
     found = next((task for task in loaded if task.id == task_id), None)
     if found is None:
-        import difflib
-
-        near = difflib.get_close_matches(task_id, [task.id for task in loaded], n=3)
+        near = nearest(task_id, [task.id for task in loaded], most=3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise OrchError(f"{path!r} has no task {task_id!r}{hint}")
     if as_json:
@@ -229,10 +228,10 @@ def _id_and_file(first: str, second: str | None, file: str | None) -> tuple[str,
 
 
 def _stats(loaded: list[Task]) -> dict[str, Any]:
-    from orch_env.provenance import measure, shares
+    from orch_env.provenance import count_sources, graph_size
 
     calls = [call for task in loaded for call in task.gold_calls]
-    sizes = [measure(task.gold) for task in loaded]
+    sizes = [graph_size(task.gold) for task in loaded]
     domains = Counter(str(task.metadata.get("domain")) for task in loaded)
     splits = Counter(str(task.metadata.get("split")) for task in loaded)
     count = max(len(loaded), 1)
@@ -249,11 +248,12 @@ def _stats(loaded: list[Task]) -> dict[str, Any]:
         "domains": dict(domains.most_common()),
         "splits": dict(splits.most_common()),
         "gold_tools": dict(Counter(call.name for call in calls).most_common()),
-        "provenance": shares(calls),
+        "provenance": count_sources(calls),
     }
 
 
 def _count_sorted(values: Any) -> dict[str, int]:
+    """Value -> how often it occurs, by rising value."""
     return {str(value): n for value, n in sorted(Counter(values).items())}
 
 
@@ -283,8 +283,7 @@ def _source(arguments: dict[str, Any], pointer: str, ref: Any) -> str:
         value = json.dumps(resolve(arguments, pointer), ensure_ascii=False)
     except KeyError:
         value = "?"
-    value = value if len(value) <= 60 else value[:57] + "..."
     where = f"call {ref.call} {ref.path}" if ref.call is not None else ref.kind.value
     if ref.parts:
         where += ": " + ", ".join(f"call {p.call} {p.path}" for p in ref.parts if p.path)
-    return f"= {value}   from {where}"
+    return f"= {shortened(value, 60)}   from {where}"

@@ -1,4 +1,4 @@
-"""Episodes at rest: stored, digested, shown."""
+"""Stored episodes: files of them, their digests, and pages that show them."""
 
 from orch_env.episodes.store import StoredEpisode, digest_of, read_episodes, write_episodes
 

@@ -1,9 +1,9 @@
-"""Episodes as JSON Lines that explain themselves: each line holds the task and the settings too.
+"""Episodes as JSON Lines, each with its task and the settings of its environment.
 
-A line is INTERFACE's episode with two keys more, ``task`` (the whole task) and ``settings`` (how
-the environment was set up), so that it can be verified against a cache, scored anew or viewed with
-nothing else at hand. Both may be missing; readers say what they then cannot do. The hard decision:
-lines are ASCII, so that a lone surrogate that a model wrote survives the trip.
+A line is INTERFACE's episode with two more keys: ``task`` (the whole task) and ``settings`` (how
+the environment was set up). With them an episode can be verified against a cache, scored again or
+viewed without another file. Both may be missing; readers say what they then cannot do. Lines are
+ASCII, because a lone surrogate, which a model may write, has no UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orch_env.tasks.files import read_lines, write_lines
+from orch_env.tasks.files import read_records, write_lines
 from orch_env.types import Episode, OrchError, Task
 from orch_env.types.json import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEpisode:
-    """An episode with where it comes from.
+    """An episode with its task and settings.
 
     Attributes:
         episode: what happened.
@@ -43,20 +43,28 @@ class StoredEpisode:
         return self.digest is None or self.digest == self.episode.digest
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> StoredEpisode:
-        """Read one line; a digest that does not fit is kept and not refused here.
+    def from_dict(cls, data: Mapping[str, Any], *, check: bool = False) -> StoredEpisode:
+        """Read one line.
+
+        Args:
+            data: the line's JSON object.
+            check: refuse a line whose digest does not fit its content; with False the caller
+                looks at :attr:`intact`.
 
         Raises:
-            OrchError: it is no episode, or its task is no task.
+            OrchError: the line is no episode, its task is no task, or the digest does not fit.
         """
         digest, task, settings = data.get("digest"), data.get("task"), data.get("settings")
         episode = Episode.from_dict({k: v for k, v in data.items() if k != "digest"})
-        return cls(
+        stored = cls(
             episode=episode,
             task=Task.from_dict(task) if isinstance(task, Mapping) else None,
             settings=dict(settings) if isinstance(settings, Mapping) else {},
             digest=digest if isinstance(digest, str) else None,
         )
+        if check and not stored.intact:
+            raise OrchError(f"episode of task {episode.task_id!r} was changed after it was stored")
+        return stored
 
     def to_dict(self) -> JsonObject:
         """The line's JSON form."""
@@ -81,34 +89,21 @@ def read_episodes(path: str | os.PathLike[str], *, check: bool = True) -> list[S
 
     Args:
         path: JSON Lines, plain or gzipped.
-        check: refuse a line whose digest does not fit its content; with False the caller looks
-            at :attr:`StoredEpisode.intact`.
+        check: see :meth:`StoredEpisode.from_dict`.
 
     Raises:
         OrchError: the file is missing, or a line is no episode; the message has the line.
     """
     stored: list[StoredEpisode] = []
-    for number, line in enumerate(read_lines(Path(path)), start=1):
-        if not line.strip():
-            continue
+    for number, data in read_records(Path(path)):
         try:
-            data = json.loads(line)
-            if not isinstance(data, dict):
-                raise OrchError("it must be a JSON object")
-            episode = StoredEpisode.from_dict(data)
-            if check and not episode.intact:
-                raise OrchError(
-                    f"episode of task {episode.episode.task_id!r} was changed after it was stored"
-                )
+            stored.append(StoredEpisode.from_dict(data, check=check))
         except (ValueError, RecursionError, OrchError) as problem:
             raise OrchError(f"{os.fspath(path)}: line {number}: {problem}") from problem
-        stored.append(episode)
     return stored
 
 
 def digest_of(episodes: Iterable[Episode]) -> str:
-    """Hex BLAKE2b-128 over the digests of episodes, in the order given (the tasks' order)."""
-    whole = hashlib.blake2b(digest_size=16)
-    for episode in episodes:
-        whole.update(bytes.fromhex(episode.digest))
-    return whole.hexdigest()
+    """Hex BLAKE2b-128 over the digests of episodes, in the order given."""
+    digests = b"".join(bytes.fromhex(episode.digest) for episode in episodes)
+    return hashlib.blake2b(digests, digest_size=16).hexdigest()

@@ -1,7 +1,6 @@
 """An episode for people: a transcript in plain text, or one self-contained HTML page.
 
-The hard decision: everything a model or an API wrote is escaped and nothing is loaded from
-anywhere, so that a page can be opened, mailed or put on a share without a second thought.
+The page escapes everything that a model or an API wrote and loads nothing, so it is safe to open.
 """
 
 from __future__ import annotations
@@ -12,12 +11,14 @@ from collections.abc import Iterator
 
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task, ToolCall
 from orch_env.types.json import Json, escape
+from orch_env.types.text import shortened
 
-_SHOWN = 2_000
-"""Characters of a result in the text transcript; the page holds all of it, folded."""
+_RESULT_CHARS = 2_000
+"""Characters of a result in the text transcript; the page holds all of it."""
 
-_FOLDED = 600
-_CHANGES = 20
+_LONG_CHARS = 600
+"""A result of more characters is folded in the page; a changed record is cut to them."""
+_LISTED = 20
 """Changed records that are listed."""
 
 _STYLE = """
@@ -39,12 +40,12 @@ def episode_text(task: Task, episode: Episode) -> str:
     lines, reward = [f"task {task.id}"], episode.reward
     accounts = _accounts(reward)
     for message in task.messages:
-        lines += [f"[{message.get('role')}]", _indent(_said(message.get("content")))]
+        lines += [f"[{message.get('role')}]", _indent(_content_text(message.get("content")))]
     for number, turn in enumerate(episode.turns):
         lines += [f"[assistant, turn {number}{_share(reward, number)}]", _indent(turn.action)]
         for index, exchange in enumerate(turn.exchanges):
             call, result = exchange.call, exchange.result.text
-            lines += [f"[{_headline(call)}]", _indent(_short(result))]
+            lines += [f"[{_headline(call)}]", _indent(_cut_result(result))]
             account = accounts.get((number, index))
             if account is not None:
                 lines.append(f"  -> {_earned(account, reward)}{account.why}")
@@ -55,13 +56,13 @@ def episode_text(task: Task, episode: Episode) -> str:
 
 
 def episode_html(task: Task, episode: Episode) -> str:
-    """A whole HTML page: messages, calls, results, and what each call earned."""
+    """An HTML page: messages, calls, results, and what each call earned."""
     reward = episode.reward
     accounts = _accounts(reward)
-    parts = [f"<h1>{_safe(task.id)}</h1>"]
+    parts = [f"<h1>{_escaped(task.id)}</h1>"]
     for message in task.messages:
-        parts.append(f"<h2>{_safe(str(message.get('role')))}</h2>")
-        parts.append(_pre(_said(message.get("content")), "user"))
+        parts.append(f"<h2>{_escaped(str(message.get('role')))}</h2>")
+        parts.append(_pre(_content_text(message.get("content")), "user"))
     for number, turn in enumerate(episode.turns):
         heading = f"assistant, turn {number}{_share(reward, number)}"
         parts += [f"<h2>{heading}</h2>", _pre(turn.action)]
@@ -75,7 +76,7 @@ def episode_html(task: Task, episode: Episode) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>{_safe(task.id)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n"
+        f"<title>{_escaped(task.id)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n"
         "</body></html>\n"
     )
 
@@ -98,26 +99,26 @@ def _earned(account: CallAccount, reward: RewardBreakdown | None) -> str:
 def _call_html(
     call: ToolCall, result: str, account: CallAccount | None, reward: RewardBreakdown | None
 ) -> Iterator[str]:
-    yield f'<p><span class="tag">{_safe(_headline(call))}</span></p>'
+    yield f'<p><span class="tag">{_escaped(_headline(call))}</span></p>'
     if call.arguments:
         yield _pre(json.dumps(call.arguments, indent=1, ensure_ascii=False), "call")
     shown = _pre(result, "" if call.ok else "bad")
-    if len(result) > _FOLDED:
+    if len(result) > _LONG_CHARS:
         shown = f"<details><summary>{len(result):,} characters</summary>{shown}</details>"
     yield shown
     if account is not None:
         gold = "no gold call" if account.gold is None else f"gold call {account.gold}"
         yield (
-            f"<p><b>{_earned(account, reward)}</b>{_safe(gold)} · atomic {account.atomic:.3f} · "
-            f"orchestration {account.orchestration:.3f} · {_safe(account.why)}</p>"
+            f"<p><b>{_earned(account, reward)}</b>{_escaped(gold)} · atomic {account.atomic:.3f} · "
+            f"orchestration {account.orchestration:.3f} · {_escaped(account.why)}</p>"
         )
 
 
 def _ending_html(episode: Episode, reward: RewardBreakdown | None) -> str:
-    rows = [f"<tr><th>{_safe(line)}</th></tr>" for line in _verdict(episode)]
+    rows = [f"<tr><th>{_escaped(line)}</th></tr>" for line in _verdict(episode)]
     if reward is not None:
         rows += [
-            f"<tr><td>{_safe(name)}</td><td>{value:.6g}</td></tr>"
+            f"<tr><td>{_escaped(name)}</td><td>{value:.6g}</td></tr>"
             for name, value in reward.components.items()
         ]
     return f"<h2>end</h2><table>{''.join(rows)}</table>"
@@ -132,15 +133,15 @@ def _verdict(episode: Episode) -> Iterator[str]:
 
 
 def _changed(state: Json) -> Iterator[str]:
-    """A line for each record that the episode changed, the first ones only."""
+    """A line for each of the first records that the episode changed."""
     records = list(_records(state))
     if state is not None:
         yield f"state: {len(records) or 'no'} record{'s' * (len(records) != 1)} changed"
-    for path, record in records[:_CHANGES]:
+    for path, record in records[:_LISTED]:
         text = "deleted" if record is None else json.dumps(record, ensure_ascii=False)
-        yield f"  {path} = {text if len(text) <= _FOLDED else text[:_FOLDED] + '...'}"
-    if len(records) > _CHANGES:
-        yield f"  and {len(records) - _CHANGES} more"
+        yield f"  {path} = {shortened(text, _LONG_CHARS)}"
+    if len(records) > _LISTED:
+        yield f"  and {len(records) - _LISTED} more"
 
 
 def _records(state: Json, path: str = "", level: int = 3) -> Iterator[tuple[str, Json]]:
@@ -156,14 +157,14 @@ def _headline(call: ToolCall) -> str:
     return name if call.error is None else f"{name}: {call.error.value}"
 
 
-def _said(content: Json) -> str:
+def _content_text(content: Json) -> str:
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
 
-def _short(text: str) -> str:
-    if len(text) <= _SHOWN:
+def _cut_result(text: str) -> str:
+    if len(text) <= _RESULT_CHARS:
         return text
-    return f"{text[:_SHOWN]}\n... {len(text) - _SHOWN:,} more characters"
+    return f"{text[:_RESULT_CHARS]}\n... {len(text) - _RESULT_CHARS:,} more characters"
 
 
 def _indent(text: str) -> str:
@@ -171,8 +172,8 @@ def _indent(text: str) -> str:
 
 
 def _pre(text: str, kind: str = "") -> str:
-    return f'<pre class="{kind}">{_safe(text)}</pre>' if kind else f"<pre>{_safe(text)}</pre>"
+    return f'<pre class="{kind}">{_escaped(text)}</pre>' if kind else f"<pre>{_escaped(text)}</pre>"
 
 
-def _safe(text: str) -> str:
+def _escaped(text: str) -> str:
     return html.escape(text.encode("utf-8", "replace").decode())

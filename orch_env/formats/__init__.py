@@ -1,4 +1,4 @@
-"""How model families write tool calls, by name."""
+"""The ways in which model families write tool calls, by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def get_format(name: str) -> CallFormat:
     """Return a call format by name.
 
     Raises:
-        OrchError: there is no format of that name; the message lists those there are.
+        OrchError: there is no format of that name; the message lists the known ones.
     """
     found = _FORMATS.get(name)
     if found is None:

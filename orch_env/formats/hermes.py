@@ -1,28 +1,27 @@
 r"""The Hermes way to call tools: JSON inside ``<tool_call>`` tags, results in ``<tool_response>``.
 
-The hard decision is what to forgive. A message is repaired only where one reading is possible,
-because a wrong guess would teach the model that sloppy calls work. Forgiven:
+A message is repaired only where it can be read in one way, because a wrong guess would teach the
+model that sloppy calls work. Repaired or accepted are:
 
 * a missing ``</tool_call>``, at the end of the message or before the next ``<tool_call>``;
 * a code fence around the object, and commas right before a closing bracket;
 * ``"parameters"`` for ``"arguments"``; the object wrapped as ``{"function": {...}}``;
 * arguments as a JSON string that holds an object; null, empty or missing arguments (``{}``);
-* keys besides these (an ``id``, say), which are passed over; of repeated keys the last counts;
-* a closing tag inside a JSON string, and a closing tag too many.
+* other keys (an ``id``, say), which are ignored; of repeated keys the last counts;
+* a closing tag inside a JSON string, and an extra closing tag.
 
 Anything else inside the tags is a malformed call with a sentence that says what is wrong: broken
 JSON, NaN or Infinity, numbers beyond a double, nesting deeper than 64, a list or a scalar instead
 of an object, a name that is no string, text after the object. A closing tag in a message without
-any opening one is a malformed call too. Calls inside ``<think>`` are thoughts, not calls; so is
-everything before a ``</think>`` whose opening tag stood in the prompt, and everything after a
-``<think>`` that is never closed.
+any opening one is a malformed call too. Calls inside ``<think>`` are not calls; nor are those
+before a ``</think>`` whose opening tag was in the prompt, or after a ``<think>`` that is never
+closed.
 
-A message may hold 256 calls; what follows is read as one more, malformed.
+A message may hold 256 calls; the rest of it is one more call, malformed.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,11 +32,12 @@ from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.strict_json import decode, decode_at, skip_blanks, without_trailing_commas
 from orch_env.types import ToolCall, ToolSpec
 from orch_env.types.json import Json
+from orch_env.types.text import readable_json
 
 _TAG = re.compile(r"<tool_call>|</tool_call>|<think>|</think>")
 _OPEN, _CLOSE, _THINK, _THOUGHT = "<tool_call>", "</tool_call>", "<think>", "</think>"
 _FENCE = re.compile(r"```[A-Za-z_]*")
-# Inside a JSON string these would end or start markup for other readers of the text.
+# Inside a JSON string these would start or end markup for others that read the text.
 _MARKUP = re.compile(r"<(?=/?(?:tool_call|tool_response|tools|think)>)")
 
 
@@ -66,7 +66,7 @@ class HermesFormat:
 
     def render_unread(self, calls: Sequence[Json]) -> str:
         """Any JSON value between the tags of a call."""
-        return "\n".join(f"{_OPEN}\n{_inert(call)}\n{_CLOSE}" for call in calls)
+        return "\n".join(f"{_OPEN}\n{_json_without_markup(call)}\n{_CLOSE}" for call in calls)
 
     def render_results(self, results: Sequence[str]) -> str:
         """One ``<tool_response>`` per result, in call order, joined by newlines."""
@@ -74,7 +74,7 @@ class HermesFormat:
 
     def render_tools(self, tools: Sequence[ToolSpec]) -> str:
         """A system prompt that offers the tools, one JSON object a line within ``<tools>``."""
-        lines = "\n".join(_inert(tool.to_openai()) for tool in tools)
+        lines = "\n".join(_json_without_markup(tool.to_openai()) for tool in tools)
         return (
             "You can use tools to help the user. Each line between the <tools> tags describes one "
             "tool; its parameters are a JSON Schema.\n"
@@ -87,14 +87,9 @@ class HermesFormat:
         )
 
 
-def _inert(body: Json) -> str:
-    """JSON text in which no string holds markup."""
-    text = json.dumps(body, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate has no bytes; its escape does
-        text = json.dumps(body, ensure_ascii=True, allow_nan=False)
-    return _MARKUP.sub(r"\\u003c", text)
+def _json_without_markup(body: Json) -> str:
+    """JSON text whose strings hold no markup."""
+    return _MARKUP.sub(r"\\u003c", readable_json(body))
 
 
 class _Reader:
@@ -124,7 +119,7 @@ class _Reader:
                 end = text.find(_THOUGHT, self.at)
                 self.at = len(text) if end < 0 else end + len(_THOUGHT)
             elif kind == _THOUGHT:
-                # The prompt opened the thought: what came so far was thinking, calls included.
+                # The prompt opened the thought: everything so far belongs to it, calls too.
                 self.content.clear()
                 self.calls.clear()
                 self.problems.clear()
@@ -138,9 +133,9 @@ class _Reader:
         return ParsedMessage(text, content, tuple(self.calls), self.problems)
 
     def _read_call(self) -> None:
-        """Read one call whose opening tag ends at ``at``, and move behind it."""
+        """Read the call whose opening tag ends at ``at``, and move ``at`` to its end."""
         text, start = self.text, skip_blanks(self.text, self.at)
-        # Decoding first and looking for the tag second lets strings hold tags.
+        # Decode first and look for the tag then, so that strings may hold tags.
         if text.startswith("{", start):
             try:
                 value, end = decode_at(text, start)
@@ -163,7 +158,7 @@ class _Reader:
         self._add_body(body)
 
     def _add_body(self, body: str) -> None:
-        """Add the call in ``body``, which is no clean object: repair it, or say what is wrong."""
+        """Add the call in ``body``, which is no clean object: repaired, or as malformed."""
         inner = body.strip()
         if fence := _FENCE.match(inner):
             inner = inner[fence.end() :].removesuffix("```").strip()

@@ -1,4 +1,4 @@
-"""How a model family writes tool calls: parse what it wrote, render what it should read."""
+"""How a model family writes tool calls: parse its messages, render what it reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orch_env.types.json import Json
 
 @dataclass(frozen=True, slots=True)
 class ParsedMessage:
-    """An assistant message taken apart.
+    """An assistant message as text and calls.
 
     Attributes:
         text: the whole message as text, markup included.
@@ -30,7 +30,7 @@ class ParsedMessage:
 
 
 class CallFormat(Protocol):
-    """One way to write calls and results. Parsing never raises, whatever the text."""
+    """One way to write calls and results. Parsing never raises."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class CallFormat(Protocol):
         ...
 
     def parse(self, text: str) -> ParsedMessage:
-        """Read the calls out of an assistant message."""
+        """Read the calls of an assistant message."""
         ...
 
     def is_plain(self, text: str) -> bool:

@@ -1,8 +1,8 @@
-"""JSON as the environment accepts it from a model: finite, bounded, an ordinary double at most.
+"""JSON as the environment accepts it from a model: finite numbers, limited nesting.
 
-The hard decision: what Python's decoder takes and other JSON readers do not (NaN, Infinity, 1e999,
-integers of a thousand digits, nesting without end) is refused here, once, so that nothing behind
-the parser has to think about it. Repeated keys keep the last value, as serving stacks do.
+Python's decoder accepts what other JSON readers do not: NaN, Infinity, 1e999, integers of a
+thousand digits, nesting without end. All of it is refused here, so that no later code has to handle
+it. Of repeated keys the last value counts, as in serving stacks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from orch_env.types.json import Json
 
 MAX_DEPTH = 64
-"""Deepest nesting of objects and lists that is read; a scalar has depth 0."""
+"""The deepest nesting of objects and lists that is read; a scalar has depth 0."""
 
 
 def _refuse(name: str) -> float:
@@ -57,8 +57,8 @@ def decode_at(text: str, start: int) -> tuple[Json, int]:
     """Decode the JSON value that begins at ``start``; return it and the index after it.
 
     Raises:
-        ValueError: there is none, or it breaks one of this module's bounds; the message is one
-            short sentence without positions in the whole text.
+        ValueError: there is none, or it breaks one of this module's limits; the message is one
+            short sentence, with positions counted from ``start``.
     """
     try:
         value, end = _raw_decode(text, start)
@@ -84,7 +84,7 @@ def decode(text: str) -> Json:
 
 
 def without_trailing_commas(text: str) -> str:
-    """Drop commas that stand right before a closing bracket, outside strings."""
+    """The text without commas right before a closing bracket, outside strings."""
     return _TRAILING_COMMA.sub(lambda m: m.group(1) or "", text)
 
 

@@ -1,4 +1,4 @@
-"""Brings recordings of other people's layouts into a cache and, where they hold any, into tasks."""
+"""Imports recordings in the formats of other projects: into a cache, and into tasks."""
 
 from orch_env.importers.build import ImportResult, import_tasks, store
 from orch_env.importers.schemas import read_tools

@@ -1,8 +1,7 @@
 """From recordings to a cache and to tasks.
 
-The hard decision: a task is refused, with the reason, rather than imported with a gold trace that
-would not replay: a call whose response nobody recorded, or one whose recorded response is an
-error.
+A task whose gold trace would not replay is refused with the reason: a call has no recorded
+response, or its response is an error.
 """
 
 from __future__ import annotations
@@ -20,17 +19,24 @@ from orch_env.importers.recording import (
     parse_response,
 )
 from orch_env.importers.schemas import infer_tool
-from orch_env.provenance import Trace, TraceCall, find_provenance, gold_of, measure, shares
+from orch_env.provenance import (
+    Trace,
+    TraceCall,
+    count_sources,
+    find_provenance,
+    gold_steps,
+    graph_size,
+)
 from orch_env.types import OrchError, Task, ToolSpec, error_of_text
 from orch_env.types.json import JsonObject
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, done, in all)."""
+"""Called with (what is being done, done, total)."""
 
 
 @dataclass(slots=True)
 class ImportResult:
-    """Tasks, and the numbers of an import.
+    """The tasks and the numbers of an import.
 
     Attributes:
         tasks: imported tasks in the source's order.
@@ -38,8 +44,8 @@ class ImportResult:
         responses: distinct (call, response) pairs that the source recorded.
         variants: calls for which it recorded more than one response.
         unpinned: gold calls whose response came from the cache and not from the source.
-        unknown_tools: offered tools of which there is neither a schema nor a recorded call; they
-            are left out.
+        unknown_tools: offered tools with neither a schema nor a recorded call; the tasks do not
+            offer them.
     """
 
     tasks: list[Task] = field(default_factory=list)
@@ -60,7 +66,7 @@ class ImportResult:
             "tools": len(tools),
             "responses": self.responses,
             "variants": self.variants,
-            "provenance": shares(calls),
+            "provenance": count_sources(calls),
         }
 
 
@@ -74,8 +80,8 @@ def store(
 
     Args:
         recordings: what was read.
-        cache: open for writing; committing is the caller's.
-        tools: specs from elsewhere; tools without any get a permissive one from their arguments.
+        cache: open for writing; the caller commits.
+        tools: further specs; a tool without one gets a permissive one from its recorded arguments.
         progress: see :data:`Progress`.
 
     Returns:
@@ -114,8 +120,8 @@ def import_tasks(
 
     Args:
         recordings: what was read.
-        cache: open for writing; committing is the caller's.
-        tools: specs that hold for all tasks, before those that a task came with.
+        cache: open for writing; the caller commits.
+        tools: specs for all tasks; they are used instead of those that a task came with.
         progress: see :data:`Progress`.
     """
     tools = list(tools)
@@ -128,7 +134,7 @@ def import_tasks(
     ready: list[tuple[RecordedTrace, Trace, list[str | None]]] = []
     for recorded in recordings.traces:
         try:
-            ready.append((recorded, *_answered(recorded, cache)))
+            ready.append((recorded, *_with_responses(recorded, cache)))
         except OrchError as problem:
             result.refused.append(Refusal(recorded.id, str(problem)))
     if progress is not None:
@@ -140,7 +146,7 @@ def import_tasks(
     for number, ((recorded, trace, digests), refs) in enumerate(
         zip(ready, sources, strict=True), start=1
     ):
-        gold = gold_of(trace, refs, digests)
+        gold = gold_steps(trace, refs, digests)
         task = Task(
             id=recorded.id,
             messages=recorded.messages,
@@ -148,7 +154,7 @@ def import_tasks(
             gold=gold,
             today=recorded.today,
             followups=recorded.followups,
-            metadata={**recorded.metadata, "template": None, "split": None, **measure(gold)},
+            metadata={**recorded.metadata, "template": None, "split": None, **graph_size(gold)},
         )
         cache.pin(task)
         result.unpinned += digests.count(None)
@@ -164,11 +170,13 @@ def _put(cache: ResponseCache, call: RecordedResponse) -> str:
     return cache.put(call.name, call.arguments, call.text, is_error=failed)
 
 
-def _answered(recorded: RecordedTrace, cache: ResponseCache) -> tuple[Trace, list[str | None]]:
-    """The trace with a response for every call, and the digests to pin.
+def _with_responses(
+    recorded: RecordedTrace, cache: ResponseCache
+) -> tuple[Trace, list[str | None]]:
+    """The trace with a response for every call, and each call's digest to pin, if any.
 
     Raises:
-        OrchError: a call has no response, or an error for one.
+        OrchError: a call has no response, or its response is an error.
     """
     steps, digests = [], []
     for number, step in enumerate(recorded.steps):
@@ -201,7 +209,7 @@ def _answered(recorded: RecordedTrace, cache: ResponseCache) -> tuple[Trace, lis
 def _offered(
     recorded: RecordedTrace, cache: ResponseCache, given: dict[str, ToolSpec], unknown: set[str]
 ) -> tuple[str | ToolSpec, ...]:
-    """Names where the catalogue has the task's very spec, whole specs where it has another."""
+    """The task's tools: the name where the catalogue has the same spec, else the whole spec."""
     own = {spec.name: spec for spec in recorded.specs}
     offered: list[str | ToolSpec] = []
     for name in recorded.tools:

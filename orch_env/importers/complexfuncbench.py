@@ -1,9 +1,9 @@
-"""ComplexFuncBench's JSON Lines: whole conversations with every recorded API response.
+"""ComplexFuncBench's JSON Lines: conversations with every recorded API response.
 
-One line is ``{id, conversations, functions}``; the conversation alternates assistant messages with
-``function_call`` lists and ``observation`` lists of the same length, and may close with an
-assistant answer, which is kept in the metadata and never as a gold answer: it is one of many ways
-to say it.
+One line is ``{id, conversations, functions}``. In the conversation, assistant messages with
+``function_call`` lists alternate with ``observation`` lists of the same length. A closing answer
+of the assistant is kept in the metadata and not as the gold answer, because it is only one of many
+right wordings.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -32,7 +33,7 @@ OFFICIAL_NAMES = {
     "Get_Hotel_Reviews_Tips": "Get_Hotel_Reviews(Tips)",
     "Get_Hotel_Reviews_Tips__Sort_Option": "Get_Hotel_Reviews(Tips)_Sort_Option",
 }
-"""Stored name -> the official data's name, an alias even where the source is normalised already."""
+"""Stored name -> the official data's name, which is added as an alias to any source's tools."""
 
 _TODAY = re.compile(
     r"\btoday(?:'s date)? is (?:[A-Z][a-z]+day,? )?(?:the )?"
@@ -43,11 +44,11 @@ _TODAY = re.compile(
 
 
 def read(path: Path, progress: Callable[[int, int], None] | None = None) -> Recordings:
-    """Read a file, plain or gzipped; a broken task is refused with its reason and the rest goes on.
+    """Read a file, plain or gzipped. A broken task is refused with the reason; the rest is read.
 
     Args:
         path: the file.
-        progress: called with (lines read, lines in all).
+        progress: called with (lines read, total).
 
     Raises:
         OrchError: the file cannot be read at all.
@@ -84,10 +85,9 @@ def stated_today(text: str) -> str | None:
     if match is None:
         return None
     stated = match["iso"] or f"{match['month'][:3]} {match['day']} {match['year']}"
+    layout = "%Y-%m-%d" if match["iso"] else "%b %d %Y"
     try:
-        return (
-            datetime.strptime(stated, "%Y-%m-%d" if match["iso"] else "%b %d %Y").date().isoformat()
-        )
+        return datetime.strptime(stated, layout).date().isoformat()
     except ValueError:
         return None
 
@@ -103,7 +103,7 @@ def official_spec(spec: ToolSpec) -> ToolSpec:
     official = OFFICIAL_NAMES.get(spec.name)
     if official is None or official in spec.aliases:
         return spec
-    return ToolSpec(spec.name, spec.description, spec.parameters, (*spec.aliases, official))
+    return replace(spec, aliases=(*spec.aliases, official))
 
 
 def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:

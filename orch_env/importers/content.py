@@ -1,4 +1,4 @@
-"""The bytes of a source file, gzipped or plain, whatever its name says."""
+"""The bytes of a source file, gzipped or plain; the content decides, not the name."""
 
 from __future__ import annotations
 

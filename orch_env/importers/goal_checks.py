@@ -1,30 +1,32 @@
-"""Checks the goals of a task beyond its calls: the answer and the final state that it asks for.
+"""Checks the answer and the final state that a task asks for.
 
-A goal that no episode can be held against would silently count for nothing, or fail everybody: an
-answer that no text gives, a state of tools that hold none. The hard decision: the form is checked
-before gold is played, so that the reason names the task's mistake and not gold's reward.
+A goal that no episode can reach (an answer that no text gives, a state of tools that hold none)
+would count for nothing or fail every episode. The form is checked before gold is played, so that
+the reason names the mistake in the task and not gold's reward.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from orch_env.rewards.outcome.answers import AnswerRule
 from orch_env.rewards.outcome.state_diff import describe, diff_states, records_of
 from orch_env.types import OrchError, Task
 from orch_env.types.json import Json, leaves, unescape
+from orch_env.types.text import shortened
 
 _SHOWN = 60
+"""Characters of a value that are shown."""
 
 
 def check_goals(task: Task) -> None:
     """Check the form of a task's answer and final state.
 
     Raises:
-        OrchError: an answer or a final state that nothing can be compared with, or a rule for
-            answers that does not fit the answer.
+        OrchError: nothing can be compared with the answer or the final state, or the rule for
+            answers does not accept the answer itself.
     """
     if task.answer is not None:
         _check_answer(task)
@@ -35,15 +37,15 @@ def check_goals(task: Task) -> None:
 
 
 def check_final_state(task: Task, state: Json) -> None:
-    """Check that gold leaves the final state that the task asks for.
+    """Check that gold's calls lead to the final state that the task asks for.
 
     Args:
         task: a task whose goals have the right form.
         state: what gold's calls changed, ``None`` where the tools hold no state.
 
     Raises:
-        OrchError: the tools hold no state, or gold leaves another one; the first difference is
-            named.
+        OrchError: the tools hold no state, or the state differs; the message has the first
+            difference.
     """
     if task.final_state is None:
         return
@@ -59,9 +61,7 @@ def check_final_state(task: Task, state: Json) -> None:
 
 def _check_answer(task: Task) -> None:
     answer = task.answer
-    if isinstance(answer, str | list | dict) and (
-        not answer or (isinstance(answer, str) and not answer.strip())
-    ):
+    if answer in ([], {}) or (isinstance(answer, str) and not answer.strip()):
         raise OrchError(
             f"'answer' is empty ({answer!r}); leave it out (null) where the task asks for none"
         )
@@ -75,21 +75,20 @@ def _check_answer(task: Task) -> None:
 
 
 def _check_form(state: Json) -> None:
-    wanted = "'final_state' must be {server: {table: {id: record or null}}}"
-    if not isinstance(state, Mapping):
-        raise OrchError(f"{wanted}, got {_short(state)}")
-    for server, tables in state.items():
-        if not isinstance(tables, Mapping):
-            raise OrchError(f"{wanted}: at /{server} stands {_short(tables)}")
-        for table, records in tables.items():
-            if not isinstance(records, Mapping):
-                raise OrchError(f"{wanted}: at /{server}/{table} stands {_short(records)}")
-            for name, record in records.items():
-                if record is not None and not isinstance(record, Mapping):
-                    raise OrchError(
-                        f"{wanted}: at /{server}/{table}/{name} stands {_short(record)}"
-                    )
+    _check_tables(state, "", levels=3)
     _check_numbers("final_state", state)
+
+
+def _check_tables(node: Json, at: str, levels: int) -> None:
+    """Check that ``node`` has the form of a state with ``levels`` levels above its records."""
+    if not isinstance(node, Mapping):
+        found = f": at {at} stands {_short(node)}" if at else f", got {_short(node)}"
+        raise OrchError(
+            f"'final_state' must be {{server: {{table: {{id: record or null}}}}}}{found}"
+        )
+    for key, below in node.items() if levels else ():
+        if levels > 1 or below is not None:
+            _check_tables(below, f"{at}/{key}", levels - 1)
 
 
 def _check_servers(task: Task) -> None:
@@ -104,7 +103,7 @@ def _check_servers(task: Task) -> None:
 
 
 def _check_created(task: Task) -> None:
-    """``metadata['created']`` names records of the final state."""
+    """Check that ``metadata['created']`` names records of the final state."""
     created = task.metadata.get("created")
     if created is None:
         return
@@ -117,16 +116,11 @@ def _check_created(task: Task) -> None:
 
 
 def _check_numbers(field: str, value: Json) -> None:
-    for pointer in _not_numbers(value):
-        raise OrchError(f"{field!r} holds a number that JSON does not have, at {pointer or '/'}")
-
-
-def _not_numbers(value: Json) -> Iterator[str]:
     for pointer, leaf in leaves(value):
         if isinstance(leaf, float) and not math.isfinite(leaf):
-            yield pointer
+            where = pointer or "/"
+            raise OrchError(f"{field!r} holds a number that JSON does not have, at {where}")
 
 
 def _short(value: Json) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+    return shortened(repr(value), _SHOWN)

@@ -44,7 +44,7 @@ class RecordedTrace:
 
     @property
     def calls(self) -> tuple[RecordedResponse, ...]:
-        """All calls in order."""
+        """All calls, in order."""
         return tuple(call for step in self.steps for call in step)
 
 
@@ -78,16 +78,16 @@ class Recordings:
 
 
 def response_text(response: Json) -> str:
-    """The exact text stored for a response that a JSON source holds as a value.
+    """The text that is stored for a response that a JSON source holds as a value.
 
-    A JSON source keeps values, not the bytes the service sent; this is its one rendering:
-    ``json.dumps(response, ensure_ascii=False)``. A response that is itself a text is kept as it is.
+    A JSON source does not keep the bytes that the service sent. The text is
+    ``json.dumps(response, ensure_ascii=False)``, or the response itself if it is a string.
     """
     return response if isinstance(response, str) else json.dumps(response, ensure_ascii=False)
 
 
 def parse_response(text: str) -> Json:
-    """The value that JSON Pointers of provenance point into: parsed JSON, else the text itself."""
+    """The value that provenance paths point into: the parsed JSON, or the text if it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,8 +1,7 @@
 """The reference's released task files: pickles of plain lists, dicts and scalars.
 
-The hard decision: this is the one place that reads a pickle, so the unpickler admits no global
-name at all. Without globals a pickle can build builtin containers and scalars and nothing else:
-no class, no function, no code.
+This is the only place that reads a pickle. Its unpickler refuses every global name. Without
+globals a pickle can build only builtin containers and scalars: no class, no function, no code.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def read(path: Path) -> Recordings:
     """Read a released task file.
 
     Raises:
-        OrchError: the file is no pickle, names a global, or holds something else than tasks.
+        OrchError: the file is no pickle, names a global, or does not hold tasks.
     """
     whole = load_plain(path)
     if not isinstance(whole, list) or not whole:
@@ -75,7 +74,7 @@ def load_plain(path: Path) -> Json:
     """Load a pickle of builtin containers and scalars.
 
     Raises:
-        OrchError: anything else is in it, or it is damaged.
+        OrchError: the pickle holds anything else, or is damaged.
     """
     try:
         whole = _PlainUnpickler(io.BytesIO(read_content(path))).load()
@@ -98,7 +97,7 @@ def looks_like(data: bytes) -> bool:
 
 
 def _plain(path: Path, value: Json, depth: int) -> Json:
-    """A copy of plain JSON values: tuples become lists, keys texts; anything else is refused."""
+    """A copy as JSON: tuples become lists, keys strings; anything that is no JSON is refused."""
     if depth > _MOST_DEPTH:
         raise OrchError(f"{str(path)!r}: nested more than {_MOST_DEPTH} deep")
     if type(value) in _SCALARS:

@@ -1,7 +1,7 @@
-"""Tool schemas from other people's files: dialect words, odd names, or nothing but examples.
+"""Tool schemas from files of other projects: other type words, odd names, or only examples.
 
-The hard decision: a tool name keeps only letters, digits, ``_`` and ``-`` (what function-calling
-APIs accept); the original stays as an alias, so recordings and models may go on using it.
+A tool name keeps only letters, digits, ``_`` and ``-``, which function-calling APIs accept. The
+original name becomes an alias, so recordings and models may still use it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from orch_env.tasks.files import read_lines
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.json import Json, JsonObject
+from orch_env.values import json_type
 
 _DIALECT = {
     "dict": "object",
@@ -76,7 +77,7 @@ def _standard_schema(node: Json) -> JsonObject:
     if isinstance(out.get("items"), Mapping):
         out["items"] = _standard_schema(out["items"])
     if isinstance(out.get("required"), bool):
-        del out["required"]  # a dialect that marks single properties; the list says it all
+        del out["required"]  # some dialects mark each property; the list holds the same
     return out
 
 
@@ -120,7 +121,7 @@ def _json_lines(path: Path, lines: list[str]) -> list[Json]:
 
 
 def infer_tool(name: str, examples: Iterable[JsonObject]) -> ToolSpec:
-    """A permissive spec from recorded arguments: names and types seen, required if always there."""
+    """A permissive spec from recorded arguments: every name and type seen; required if in all."""
     types: dict[str, set[str]] = {}
     required: set[str] | None = None
     for arguments in examples:
@@ -132,27 +133,15 @@ def infer_tool(name: str, examples: Iterable[JsonObject]) -> ToolSpec:
         if "number" in kinds:
             kinds.discard("integer")
         properties[key] = {"type": next(iter(kinds)) if len(kinds) == 1 else sorted(kinds)}
-    return ToolSpec(
-        name,
-        "",
-        {
-            "type": "object",
-            "properties": properties,
-            "required": sorted(required or ()),
-            "additionalProperties": True,
-        },
-    )
+    parameters = {
+        "type": "object",
+        "properties": properties,
+        "required": sorted(required or ()),
+        "additionalProperties": True,
+    }
+    return ToolSpec(name, "", parameters)
 
 
 def _type_of(value: Json) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer"
-    if isinstance(value, float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object"
+    kind = json_type(value)
+    return "integer" if kind == "number" and isinstance(value, int) else kind

@@ -1,4 +1,4 @@
-"""Opens a source of recordings of whichever format, told by its content and not by its name."""
+"""Reads a source of recordings in any known format. The content decides, not the file's name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_source(
     Args:
         path: the file, plain or gzipped.
         format: one of ``FORMATS``, or ``auto``.
-        progress: called with (done, in all) where the format allows it.
+        progress: called with (done, total) where the format allows it.
 
     Raises:
         OrchError: the file is missing, damaged, or of no known format.

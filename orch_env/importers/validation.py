@@ -1,16 +1,20 @@
-"""Checks tasks before anybody trains on them: every gold trace must do what the task says.
+"""Checks tasks before training: every gold trace must do what the task says.
 
-Order of the checks, the first failure is the task's reason: the answer and the final state have
-their form; the tools are known; every gold call is offered and answered without an error, in the
-pinned variant; every source of an argument leads to an equal value in an earlier step; nothing
-depends on an optional call alone; and gold, played through the environment with its optional calls
-and without them, leaves the final state and ends in success with a reward of exactly 1.
+Order of the checks; the first failure is the task's reason:
+
+1. the answer and the final state have their form;
+2. the tools are known;
+3. every gold call is offered and is answered without an error, in the pinned variant;
+4. every source of an argument leads to an equal value in an earlier step;
+5. nothing depends on an optional call alone;
+6. gold, played through the environment with its optional calls and without them, leads to the
+   final state, to success and to a reward of exactly 1.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from orch_env.backends.protocol import ToolBackend
@@ -45,7 +49,7 @@ def validate_tasks(
         tasks: the tasks.
         backend: what answers their calls.
         max_observation_chars: also report gold values that a cut at this length would hide.
-        progress: called with (what, done, in all).
+        progress: called with (what, done, total).
 
     Returns:
         ``{tasks, ok, failures: [{id, reason}]}``; with ``max_observation_chars`` also ``hidden``:
@@ -77,7 +81,7 @@ def validate_tasks(
 
 
 def _run_gold(task: Task, backend: ToolBackend) -> list[str]:
-    """Make every gold call once, in order, and return the texts that came back."""
+    """Make every gold call once, in order, and return the texts of the results."""
     offered = {
         name
         for tool in backend.resolve(task).offered
@@ -110,7 +114,7 @@ def _run_gold(task: Task, backend: ToolBackend) -> list[str]:
 
 
 def _check_sources(task: Task, texts: Sequence[str]) -> None:
-    step_of = [step for step, calls in enumerate(task.gold) for _ in calls]
+    step_of = _steps(task)
     outputs = [parse_response(text) for text in texts]
     for number, call in enumerate(task.gold_calls):
         for pointer, ref in call.provenance.items():
@@ -131,7 +135,7 @@ def _check_sources(task: Task, texts: Sequence[str]) -> None:
 
 
 def _parts(value: Json, ref: ValueRef, where: str) -> list[tuple[Json, ValueRef]]:
-    """The single sources of a leaf with the piece of the value that each must give."""
+    """The sources of a leaf, each with the piece of the value that it must give."""
     if ref.kind is not Provenance.COMPOSITE:
         return [(value, ref)]
     pieces = pieces_of(value)
@@ -155,14 +159,12 @@ def _check_output(value: Json, ref: ValueRef, where: str, outputs: Sequence[Json
 
 
 def _check_optional(task: Task, texts: Sequence[str]) -> None:
-    """A call may be optional only if what others take from it is visible without it."""
+    """Check that what other calls take from an optional call is visible without it."""
     calls = task.gold_calls
     optional = {number for number, call in enumerate(calls) if call.optional}
     if not optional:
         return
-    step_of = [step for step, step_calls in enumerate(task.gold) for _ in step_calls]
-    query = TextIndex(task.query)
-    indexes = {n: TextIndex(texts[n]) for n in range(len(calls)) if n not in optional}
+    seen = _Seen(task, {n: text for n, text in enumerate(texts) if n not in optional})
     for number, call in enumerate(calls):
         needed = optional & set(call.state_dependencies())
         if needed:
@@ -172,12 +174,7 @@ def _check_optional(task: Task, texts: Sequence[str]) -> None:
             )
         for pointer, ref in call.provenance.items():
             for piece, part in _parts(_at(call.arguments, pointer), ref, pointer):
-                elsewhere = query.shows(piece) or any(
-                    index.shows(piece)
-                    for n, index in indexes.items()
-                    if step_of[n] < step_of[number]
-                )
-                if part.call in optional and not elsewhere:
+                if part.call in optional and not seen.shows(piece, before=number):
                     raise OrchError(
                         f"gold call {part.call} is optional, but call {number} ({call.name}) takes "
                         f"{pointer} from it, which stands nowhere else"
@@ -185,7 +182,7 @@ def _check_optional(task: Task, texts: Sequence[str]) -> None:
 
 
 def _check_replay(task: Task, played_as: Task, backend: ToolBackend, what: str) -> None:
-    """Play the gold calls of ``played_as`` in ``task``: they must be worth everything."""
+    """Play the gold calls of ``played_as`` in ``task``: they must earn reward 1."""
     limits = Limits(max_turns=turns_of_gold(task))
     env = ToolOrchestrationEnv.from_backend([task], backend, limits=limits)
     (played,) = replay(env, GoldPolicy(get_format(_FORMAT)), [played_as])
@@ -199,7 +196,7 @@ def _check_replay(task: Task, played_as: Task, backend: ToolBackend, what: str) 
 
 
 def _check_without_optional(task: Task, backend: ToolBackend) -> None:
-    """Leaving the optional calls out must cost nothing: no answer, no state, no later call."""
+    """Check that leaving the optional calls out costs nothing: answer, state or a later call."""
     optional = [number for number, call in enumerate(task.gold_calls) if call.optional]
     if not optional:
         return
@@ -216,28 +213,49 @@ def _check_without_optional(task: Task, backend: ToolBackend) -> None:
 def _hidden(task: Task, texts: Sequence[str], limit: int) -> Iterator[JsonObject]:
     """Arguments taken from an output whose shown part does not hold the value."""
     limits = Limits(max_observation_chars=limit)
-    step_of = [step for step, calls in enumerate(task.gold) for _ in calls]
     shown: list[str] = []
     for step in task.gold:  # the results of one message share its observation
         whole = texts[len(shown) : len(shown) + len(step)]
         shown += map(_before_cut, whole, shown_results(whole, limits))
-    query = TextIndex(task.query)
-    indexes = [TextIndex(text) for text in shown]
+    seen = _Seen(task, dict(enumerate(shown)))
     for number, call in enumerate(task.gold_calls):
         for pointer, ref in call.provenance.items():
             for piece, part in _parts(_at(call.arguments, pointer), ref, pointer):
                 escaped = json.dumps(piece, ensure_ascii=False).strip('"')
-                visible = query.shows(piece) or any(
-                    index.shows(piece) or index.shows(escaped)
-                    for n, index in enumerate(indexes)
-                    if step_of[n] < step_of[number]
-                )
+                visible = any(seen.shows(text, before=number) for text in (piece, escaped))
                 if part.kind is Provenance.OUTPUT and not visible:
                     yield {"id": task.id, "call": number, "pointer": pointer}
 
 
+class _Seen:
+    """What a model that makes the gold calls has read before each of them.
+
+    Args:
+        task: the task.
+        results: number of a gold call -> the text of its result, for those that it makes.
+    """
+
+    def __init__(self, task: Task, results: Mapping[int, str]) -> None:
+        self._query = TextIndex(task.query)
+        self._results = {number: TextIndex(text) for number, text in results.items()}
+        self._step_of = _steps(task)
+
+    def shows(self, value: Json, *, before: int) -> bool:
+        """Whether the query or a result of a step before that of call ``before`` shows a value."""
+        return self._query.shows(value) or any(
+            index.shows(value)
+            for number, index in self._results.items()
+            if self._step_of[number] < self._step_of[before]
+        )
+
+
+def _steps(task: Task) -> list[int]:
+    """The step of each gold call."""
+    return [step for step, calls in enumerate(task.gold) for _ in calls]
+
+
 def _before_cut(whole: str, shown: str) -> str:
-    """What a cut left of a result, without the marker: its numbers are nobody's values."""
+    """What a cut left of a result, without the marker, whose numbers are no values."""
     return shown if shown == whole else shown.rpartition("\n[cut: ")[0]
 
 

@@ -1,9 +1,15 @@
 """Decides where the value of every gold argument leaf comes from.
 
-Order of the questions, for one leaf: void -> ``constant``; an informative value that an earlier
-call already used -> what it was there (a response cannot be the origin of what was sent before
-it); standing in the query -> ``query``; a believable earlier output -> ``output``; comma-joined
-pieces of these -> ``composite``; a default or a code -> ``constant``; else ``reasoned``.
+The first of these rules that fits a leaf decides:
+
+1. the value is void: ``constant``;
+2. it is informative and an earlier call used it: the source that it had there, because a response
+   cannot be the origin of what was sent before it;
+3. it occurs in the query: ``query``;
+4. an earlier output holds it and the equality is no chance: ``output``;
+5. it is a comma-joined text whose pieces have such sources: ``composite``;
+6. it is a default or a code: ``constant``;
+7. otherwise: ``reasoned``.
 """
 
 from __future__ import annotations
@@ -13,36 +19,36 @@ from dataclasses import dataclass
 
 from orch_env.provenance.evidence import (
     Evidence,
-    Sighting,
+    Occurrence,
     Slot,
     argument_leaves,
-    gather,
+    gather_evidence,
     pieces_of,
 )
 from orch_env.provenance.information import (
     Key,
     bits,
-    is_strong,
+    folded,
+    is_distinctive,
     is_temporal,
     is_trivial,
     is_void,
     key_of,
-    plain,
-    stands_in,
+    occurs_in,
 )
-from orch_env.provenance.names import ParameterHints, agreement, general
+from orch_env.provenance.names import ParameterHints, name_match, with_wildcards
 from orch_env.provenance.trace import Trace
 from orch_env.types import Provenance, ToolSpec, ValueRef
 from orch_env.types.json import Json
 
 _MEMORABLE_BITS = 12.0
-"""A value at least this informative is the same thing wherever it is used again."""
+"""A value at least this informative means the same wherever it is used again."""
 _FEWEST_VALUES = 3
-"""A link needs this many distinct values before it lends belief to an uninformative one."""
+"""A link needs this many distinct values before an uninformative value is believed to use it."""
 _LEAST_LIFT = 4.0
 """... and this many bits of surprise on average: 16 times as often as in other traces."""
 _SOMETIMES, _USUALLY = 0.3, 0.6
-"""Share of an argument's occurrences after the producer in which the link must hold."""
+"""Share of an argument's uses after a call of the producer in which the link must hold."""
 
 CONSTANT, QUERY, REASONED = (
     ValueRef(Provenance.CONSTANT),
@@ -55,24 +61,24 @@ def find_provenance(traces: Sequence[Trace]) -> list[list[dict[str, ValueRef]]]:
     """Find the source of every argument leaf of every call.
 
     Args:
-        traces: all traces of an import together: the more there are, the better chance equalities
-            are told from flows of data.
+        traces: all traces of an import together; more traces separate flows of data better from
+            values that are equal by chance.
 
     Returns:
         For each trace, for each call in flattened order: argument pointer -> source. The value at
-        an ``output`` source equals the argument (``values.py``), and its call belongs to an
-        earlier step.
+        an ``output`` source equals the argument (:func:`~orch_env.values.values_equal`), and its
+        call belongs to an earlier step.
     """
-    evidence = gather(traces)
+    evidence = gather_evidence(traces)
     hints: dict[tuple[int, Slot], ParameterHints] = {}
     return [
-        _Assignment(trace, evidence, evidence.sightings[number], hints).run()
+        _Assignment(trace, evidence, evidence.occurrences[number], hints).run()
         for number, trace in enumerate(traces)
     ]
 
 
 @dataclass(slots=True)
-class _Known:
+class _FirstUse:
     """The first use of a value as an argument."""
 
     step: int
@@ -86,26 +92,26 @@ class _Assignment:
         self,
         trace: Trace,
         evidence: Evidence,
-        seen: Mapping[Key, list[Sighting]],
+        seen: Mapping[Key, list[Occurrence]],
         hints: dict[tuple[int, Slot], ParameterHints],
     ) -> None:
         self._trace = trace
         self._evidence = evidence
         self._seen = seen
         self._hints_of = hints
-        self._query = plain(trace.query)
-        self._known: dict[Key, _Known] = {}
+        self._query = folded(trace.query)
+        self._first_uses: dict[Key, _FirstUse] = {}
 
     def run(self) -> list[dict[str, ValueRef]]:
-        """Decide call by call, in order."""
+        """Find the sources of each call's arguments, call by call."""
         out: list[dict[str, ValueRef]] = []
         for step, call in self._trace.numbered():
             refs = {
-                pointer: self._source((call.name, general(pointer)), step, value)
+                pointer: self._source((call.name, with_wildcards(pointer)), step, value)
                 for pointer, value in argument_leaves(call.arguments)
             }
             for pointer, value in argument_leaves(call.arguments):
-                self._known.setdefault(key_of(value), _Known(step, refs[pointer]))
+                self._first_uses.setdefault(key_of(value), _FirstUse(step, refs[pointer]))
             out.append(refs)
         return out
 
@@ -113,7 +119,7 @@ class _Assignment:
         if is_void(value):
             return CONSTANT
         hints = self._hints(slot)
-        found = self._simple(slot, step, value, hints)
+        found = self._single_source(slot, step, value, hints)
         if found is not None:
             return found
         composite = self._composite(slot, step, value, hints)
@@ -123,27 +129,29 @@ class _Assignment:
             return CONSTANT
         return REASONED
 
-    def _simple(self, slot: Slot, step: int, value: Json, hints: ParameterHints) -> ValueRef | None:
-        """One source: query, output or an earlier use; ``None`` if none of them explains it."""
-        known = self._known.get(key_of(value))
-        if known is not None and known.step < step and bits(value) >= _MEMORABLE_BITS:
-            return known.ref
+    def _single_source(
+        self, slot: Slot, step: int, value: Json, hints: ParameterHints
+    ) -> ValueRef | None:
+        """The source if it is an earlier use, the query or one output, else ``None``."""
+        earlier = self._first_uses.get(key_of(value))
+        if earlier is not None and earlier.step < step and bits(value) >= _MEMORABLE_BITS:
+            return earlier.ref
         best = self._best_output(slot, step, value, hints)
-        literal = stands_in(value, self._query)
+        literal = occurs_in(value, self._query)
         if literal and not (best is not None and self._documented(slot, best, hints)):
             return QUERY
         return None if best is None else ValueRef(Provenance.OUTPUT, best.call, best.path)
 
     def _best_output(
         self, slot: Slot, step: int, value: Json, hints: ParameterHints
-    ) -> Sighting | None:
+    ) -> Occurrence | None:
         """The most believable earlier output that holds the value, ``None`` if there is none."""
-        known = self._known.get(key_of(value))
+        first = self._first_uses.get(key_of(value))
         usable = [
             s
             for s in self._seen.get(key_of(value), ())
             if s.step < step
-            and (known is None or s.step < known.step or known.ref.kind is Provenance.OUTPUT)
+            and (first is None or s.step < first.step or first.ref.kind is Provenance.OUTPUT)
             and self._believable(slot, s, value, hints)
         ]
         if not usable:
@@ -152,36 +160,36 @@ class _Assignment:
             usable,
             key=lambda s: (
                 s.tool in hints.tools,
-                agreement(slot[1], s.path) + (_last(s.pattern) in hints.keys),
+                name_match(slot[1], s.path) + (_last(s.pattern) in hints.keys),
                 self._evidence.link(slot, s).hits,
                 -s.path.count("/"),
                 -s.call,
             ),
         )
 
-    def _believable(self, slot: Slot, s: Sighting, value: Json, hints: ParameterHints) -> bool:
+    def _believable(self, slot: Slot, s: Occurrence, value: Json, hints: ParameterHints) -> bool:
         """Whether an equality is a flow of data rather than chance."""
         if self._documented(slot, s, hints):
             return True
         if hints.names_value(value):
             return False  # the schema says what to write there
-        if is_strong(value):
+        if is_distinctive(value):
             return True
         link = self._evidence.link(slot, s)
         if len(link.values) < _FEWEST_VALUES or link.lift < _LEAST_LIFT:
             return False
-        named, ratio = agreement(slot[1], s.path), self._evidence.ratio(slot, s)
+        named, ratio = name_match(slot[1], s.path), self._evidence.ratio(slot, s)
         if is_temporal(value):
-            # Calendars hold every date near the wanted one: only the very same name speaks.
+            # Calendars hold every date near the wanted one: only the same name is evidence.
             return _last(slot[1]) == _last(s.pattern) and ratio >= _USUALLY
         if named >= 1 and bits(value) >= _MEMORABLE_BITS:
             return True
         return ratio >= (_SOMETIMES if named >= 2 else _USUALLY)
 
-    def _documented(self, slot: Slot, s: Sighting, hints: ParameterHints) -> bool:
-        """Whether the parameter's description points to this tool and this key."""
+    def _documented(self, slot: Slot, s: Occurrence, hints: ParameterHints) -> bool:
+        """Whether the parameter's description names this tool and this key."""
         return s.tool in hints.tools and (
-            agreement(slot[1], s.path) >= 2 or _last(s.pattern) in hints.keys
+            name_match(slot[1], s.path) >= 2 or _last(s.pattern) in hints.keys
         )
 
     def _composite(
@@ -190,7 +198,7 @@ class _Assignment:
         pieces = pieces_of(value)
         if len(pieces) < 2:
             return None
-        parts = [self._simple(slot, step, piece, hints) for piece in pieces]
+        parts = [self._single_source(slot, step, piece, hints) for piece in pieces]
         kinds = {part.kind for part in parts if part is not None}
         if None not in parts and kinds == {Provenance.QUERY}:
             return QUERY

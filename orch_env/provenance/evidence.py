@@ -1,8 +1,8 @@
-"""Which output path feeds which argument: support over all traces of an import.
+"""Which output path feeds which argument: evidence from all traces of an import.
 
-The hard decision is the control for chance. That "adults = 2" equals some count in an earlier
-response says nothing; what counts is how much more often an argument equals the output of *its
-own* trace than the same output path of *other* traces. A link's lift is that surprise in bits.
+That "adults = 2" equals some count in an earlier response says nothing. What counts is how much
+more often an argument equals the output of *its own* trace than the same output path of *other*
+traces. A link's lift is that surprise in bits.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from orch_env.provenance.information import Key, bits, is_void, key_of, plain, stands_in
-from orch_env.provenance.names import general
+from orch_env.provenance.information import Key, bits, folded, is_void, key_of, occurs_in
+from orch_env.provenance.names import with_wildcards
 from orch_env.provenance.trace import Trace
 from orch_env.types.json import Json, escape, leaves
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """A place in an earlier output that holds a value."""
+class Occurrence:
+    """A place in an output that holds a value."""
 
     call: int
     step: int
@@ -49,24 +49,30 @@ Slot = tuple[str, str]
 
 @dataclass(slots=True)
 class Evidence:
-    """All sightings and links of an import; see :func:`gather`."""
+    """What all traces of an import say; see :func:`gather_evidence`.
 
-    sightings: list[dict[Key, list[Sighting]]]
+    Attributes:
+        occurrences: for each trace, value -> where its outputs hold it.
+        links: (argument, tool, output pattern) -> the evidence that the one feeds the other.
+        uses: (argument, tool) -> how often the argument was set after a call of the tool.
+    """
+
+    occurrences: list[dict[Key, list[Occurrence]]]
     links: dict[tuple[Slot, str, str], Link]
-    chances: Counter[tuple[Slot, str]]
+    uses: Counter[tuple[Slot, str]]
 
-    def link(self, slot: Slot, sighting: Sighting) -> Link:
-        """The link that a sighting would use."""
-        return self.links.get((slot, sighting.tool, sighting.pattern)) or Link()
+    def link(self, slot: Slot, occurrence: Occurrence) -> Link:
+        """The link from an occurrence to an argument."""
+        return self.links.get((slot, occurrence.tool, occurrence.pattern)) or Link()
 
-    def ratio(self, slot: Slot, sighting: Sighting) -> float:
-        """Hits per occurrence of the argument after a call of the producer."""
-        chances = self.chances[slot, sighting.tool]
-        return self.link(slot, sighting).hits / chances if chances else 0.0
+    def ratio(self, slot: Slot, occurrence: Occurrence) -> float:
+        """Hits per use of the argument after a call of the producer."""
+        uses = self.uses[slot, occurrence.tool]
+        return self.link(slot, occurrence).hits / uses if uses else 0.0
 
 
 def argument_leaves(arguments: Json) -> Iterator[tuple[str, Json]]:
-    """Leaves of an arguments object; ``{}`` itself has none."""
+    """Leaves of an arguments object; ``{}`` has none."""
     if arguments:
         yield from leaves(arguments)
 
@@ -79,8 +85,8 @@ def pieces_of(value: Json) -> list[str]:
     return pieces if all(pieces) else []
 
 
-def gather(traces: Sequence[Trace]) -> Evidence:
-    """Index the outputs of all traces by the values that arguments take, then count links."""
+def gather_evidence(traces: Sequence[Trace]) -> Evidence:
+    """Index the outputs of all traces by the values of arguments, then count links."""
     wanted: set[Key] = set()
     for trace in traces:
         for _, call in trace.numbered():
@@ -90,20 +96,20 @@ def gather(traces: Sequence[Trace]) -> Evidence:
                     wanted.update(key_of(piece) for piece in pieces_of(value))
     frequency: Counter[tuple[str, str, Key]] = Counter()
     responses: Counter[str] = Counter()
-    sightings = [_sightings(trace, wanted, frequency, responses) for trace in traces]
-    evidence = Evidence(sightings, defaultdict(Link), Counter())
-    for trace, seen in zip(traces, sightings, strict=True):
+    occurrences = [_occurrences(trace, wanted, frequency, responses) for trace in traces]
+    evidence = Evidence(occurrences, defaultdict(Link), Counter())
+    for trace, seen in zip(traces, occurrences, strict=True):
         _count_links(trace, seen, evidence, frequency, responses)
     return evidence
 
 
-def _sightings(
+def _occurrences(
     trace: Trace,
     wanted: set[Key],
     frequency: Counter[tuple[str, str, Key]],
     responses: Counter[str],
-) -> dict[Key, list[Sighting]]:
-    found: dict[Key, list[Sighting]] = defaultdict(list)
+) -> dict[Key, list[Occurrence]]:
+    found: dict[Key, list[Occurrence]] = defaultdict(list)
     for number, (step, call) in enumerate(trace.numbered()):
         responses[call.name] += 1
         met: set[tuple[str, Key]] = set()
@@ -112,7 +118,7 @@ def _sightings(
             if key in wanted and (pattern, key) not in met:
                 met.add((pattern, key))
                 frequency[call.name, pattern, key] += 1
-                found[key].append(Sighting(number, step, call.name, path, pattern))
+                found[key].append(Occurrence(number, step, call.name, path, pattern))
     return found
 
 
@@ -135,13 +141,13 @@ def _walk(value: Json) -> Iterator[tuple[str, str, Json]]:
 
 def _count_links(
     trace: Trace,
-    seen: dict[Key, list[Sighting]],
+    seen: dict[Key, list[Occurrence]],
     evidence: Evidence,
     frequency: Counter[tuple[str, str, Key]],
     responses: Counter[str],
 ) -> None:
-    """Add one trace's fresh equalities: values neither in the query nor in an earlier argument."""
-    query = plain(trace.query)
+    """Count one trace's equalities, without values of the query and of earlier arguments."""
+    query = folded(trace.query)
     numbered = trace.numbered()
     known: dict[Key, int] = {}
     for step, call in numbered:
@@ -150,10 +156,10 @@ def _count_links(
             key = key_of(value)
             fresh = key not in known or known[key] == step
             known.setdefault(key, step)
-            if is_void(value) or not fresh or stands_in(value, query):
+            if is_void(value) or not fresh or occurs_in(value, query):
                 continue
-            slot = call.name, general(pointer)
-            evidence.chances.update((slot, tool) for tool in earlier)
+            slot = call.name, with_wildcards(pointer)
+            evidence.uses.update((slot, tool) for tool in earlier)
             patterns = {(s.tool, s.pattern) for s in seen.get(key, ()) if s.step < step}
             for tool, pattern in patterns:
                 link = evidence.links[slot, tool, pattern]
@@ -165,9 +171,9 @@ def _count_links(
 
 
 def _surprise(others: int, total: int, information: float) -> float:
-    """Bits of surprise to see a value at a path that ``others`` of ``total`` responses hold it at.
+    """Bits of surprise to see a value at a path that ``others`` of ``total`` responses hold there.
 
-    Few other responses bound what can be learnt from them; a value's own information takes over.
+    A few other responses say little; then the value's own information decides.
     """
     bound = math.log2(total + 2)
     observed = -math.log2((others + 0.5) / (total + 1))

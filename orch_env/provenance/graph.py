@@ -1,4 +1,4 @@
-"""Gold calls out of traces and sources, and the size of a task's dependency graph."""
+"""Gold calls made of traces and sources, and the size of a task's dependency graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orch_env.provenance.trace import Trace
 from orch_env.types import GoldCall, Provenance, ValueRef
 
 
-def gold_of(
+def gold_steps(
     trace: Trace, sources: Sequence[Mapping[str, ValueRef]], responses: Sequence[str | None]
 ) -> tuple[tuple[GoldCall, ...], ...]:
     """Build a task's gold steps.
@@ -39,13 +39,13 @@ def gold_of(
     return tuple(steps)
 
 
-def measure(gold: Sequence[Sequence[GoldCall]]) -> dict[str, int]:
+def graph_size(gold: Sequence[Sequence[GoldCall]]) -> dict[str, int]:
     """Size of a dependency graph.
 
     Returns:
-        ``calls``; ``depth``: calls on the longest dependency chain; ``width``: most calls at one
-        distance from the start; ``edges``: values read from earlier outputs, each piece of a
-        composite counted, and dependencies that carry no value.
+        ``calls``; ``depth``: calls on the longest chain of dependencies; ``width``: most calls at
+        the same depth; ``edges``: values read from earlier outputs (each piece of a composite
+        counts) plus dependencies that carry no value.
     """
     flat = [call for step in gold for call in step]
     levels: list[int] = []
@@ -63,12 +63,13 @@ def measure(gold: Sequence[Sequence[GoldCall]]) -> dict[str, int]:
     }
 
 
-def shares(calls: Iterable[GoldCall]) -> dict[str, int]:
-    """Number of argument leaves by kind of source; every kind is present."""
+def count_sources(calls: Iterable[GoldCall]) -> dict[str, int]:
+    """Kind of source -> number of argument leaves; every kind is present."""
     counts = Counter(ref.kind for call in calls for ref in call.provenance.values())
     order = ("output", "query", "composite", "reasoned", "constant")
     return {kind: counts[Provenance(kind)] for kind in order}
 
 
 def _outputs(ref: ValueRef) -> int:
+    """Number of values read from outputs."""
     return (ref.call is not None) + sum(_outputs(part) for part in ref.parts)

@@ -1,7 +1,7 @@
-"""How much a value says: whether two places that hold it can be equal by chance.
+"""How informative a value is: whether two places can hold it by chance.
 
-The hard decision: dates and times never count as informative, however long they are, because
-searches echo them and time tables hold nearly all of them; a plain word counts half of an id.
+Dates and times never count as informative, however long they are: searches repeat them, and time
+tables hold nearly all of them. A letter of a word counts half as much as a character of an id.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from orch_env.types.json import Json
-from orch_env.values import canonical
+from orch_env.values import canonical, json_type
 
 Key = tuple[str, Any]
 
@@ -26,21 +26,15 @@ _CODE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{2,3})?", re.ASCII)
 _INSIDE_NUMBERS = ".,:-/"
 
 ENOUGH_BITS = 20.0
-"""From here on a fresh equality of values is taken as a flow of data by itself."""
+"""A value with this many bits that equals an earlier output was read from it."""
 SMALL_INTEGER = 31
-"""Counts, ages, ratings and page numbers up to here are trivial."""
+"""Counts, ages, ratings and page numbers up to this one are trivial."""
 
 
 def key_of(value: Json) -> Key:
-    """A hashable key; two scalars have one key iff ``values_equal`` holds."""
-    seen = canonical(value)
-    if isinstance(seen, bool):
-        return "boolean", seen
-    if isinstance(seen, int | float):
-        return "number", seen
-    if isinstance(seen, str):
-        return "string", seen
-    return "null" if seen is None else "empty", type(seen).__name__
+    """A hashable key; two leaves have the same key iff ``values_equal`` holds."""
+    form = canonical(value)
+    return json_type(form), None if isinstance(form, list | dict) else form
 
 
 def bits(value: Json) -> float:
@@ -62,18 +56,18 @@ def is_temporal(value: Json) -> bool:
     return isinstance(value, str) and _TEMPORAL.fullmatch(value.strip()) is not None
 
 
-def is_strong(value: Json) -> bool:
-    """Whether a fresh equality with an earlier output is evidence enough by itself."""
+def is_distinctive(value: Json) -> bool:
+    """Whether an equality with an earlier output is enough evidence by itself."""
     return not is_temporal(value) and bits(value) >= ENOUGH_BITS
 
 
 def is_void(value: Json) -> bool:
-    """Whether a value can carry nothing: null, a boolean, an empty text, list or object."""
+    """Whether a value says nothing: null, a boolean, an empty text, list or object."""
     return value is None or isinstance(value, bool) or value in ("", [], {})
 
 
 def is_trivial(value: Json, parameter: str) -> bool:
-    """Whether a value is a default or a code that no query needs to determine."""
+    """Whether a value is void, a small number or a code, and so needs no source."""
     seen = canonical(value)
     if is_void(value):
         return True
@@ -86,14 +80,14 @@ def is_trivial(value: Json, parameter: str) -> bool:
     )
 
 
-def stands_in(value: Json, text: str) -> bool:
-    """Whether a scalar stands literally in ``text``, which :func:`plain` has prepared.
+def occurs_in(value: Json, text: str) -> bool:
+    """Whether a scalar is a literal part of ``text``, which :func:`folded` has prepared.
 
     Case and blanks do not matter; a match may not be part of a longer word or number.
     """
     if is_void(value) or isinstance(value, list | dict):
         return False
-    wanted = plain(str(value) if isinstance(value, str) else repr(canonical(value)))
+    wanted = folded(str(value) if isinstance(value, str) else repr(canonical(value)))
     if not wanted:
         return False
     start = text.find(wanted)
@@ -107,11 +101,11 @@ def stands_in(value: Json, text: str) -> bool:
 
 
 def _joins(text: str, at: int, step: int, edge: str) -> bool:
-    """Whether the character at ``at``, next to a match's edge, makes it part of something longer.
+    """Whether the character at ``at``, next to a match, makes it part of a longer word or number.
 
     Args:
         text: the text.
-        at: the neighbour's position; beyond the text is no neighbour.
+        at: the neighbour's position; outside of the text there is none.
         step: -1 before the match, 1 after it.
         edge: the match's own character beside it.
     """
@@ -123,7 +117,7 @@ def _joins(text: str, at: int, step: int, edge: str) -> bool:
     return text[at].isalnum()
 
 
-def plain(text: str) -> str:
-    """Fold case, typographic quotes and blanks, for :func:`stands_in`."""
+def folded(text: str) -> str:
+    """The text without differences of case, quotes and blanks, for :func:`occurs_in`."""
     folded = text.replace("\u2019", "'").replace("\u2018", "'").casefold()
     return " ".join(folded.split())

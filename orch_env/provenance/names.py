@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from orch_env.provenance.information import plain, stands_in
+from orch_env.provenance.information import folded, occurs_in
 from orch_env.types import ToolSpec
 from orch_env.types.json import Json, unescape
 
@@ -15,7 +15,7 @@ _LETTERS = re.compile(r"[^a-z0-9]+")
 _QUOTED = re.compile(r"`([^`]+)`")
 
 
-def general(pointer: str) -> str:
+def with_wildcards(pointer: str) -> str:
     """A pointer with ``*`` for list indices: the same place in every item."""
     return "/".join("*" if token.isdigit() else token for token in pointer.split("/"))
 
@@ -29,8 +29,8 @@ def key_parts(pointer: str) -> tuple[str, ...]:
     return tuple(p.lower() for p in _PART.findall(unescape(named[-1]))) if named else ()
 
 
-def agreement(slot: str, path: str) -> int:
-    """How well two names fit: 3 equal, 2 one ends in the other, 1 a shared word, else 0."""
+def name_match(slot: str, path: str) -> int:
+    """How alike two names are: 3 equal, 2 one ends with the other, 1 a shared word, else 0."""
     left, right = key_parts(slot), key_parts(path)
     if not left or not right:
         return 0
@@ -46,7 +46,7 @@ class ParameterHints:
     """What one tool's schema says about one argument leaf.
 
     Attributes:
-        tools: names of the tools that the description points to.
+        tools: names of the tools that the description mentions.
         keys: words that the description quotes in backticks.
     """
 
@@ -64,11 +64,11 @@ class ParameterHints:
         self._default = leaf.get("default")
         self._has_default = "default" in leaf
         self._enum = leaf.get("enum") or []
-        self._text = plain(described)
+        self._text = folded(described)
 
     def names_value(self, value: Json) -> bool:
-        """Whether the schema itself spells the value out, so that no output is needed for it."""
-        return value in self._enum or self.is_default(value) or stands_in(value, self._text)
+        """Whether the schema itself holds the value, so that no output is needed for it."""
+        return value in self._enum or self.is_default(value) or occurs_in(value, self._text)
 
     def is_default(self, value: Json) -> bool:
         """Whether the value is the parameter's default."""
@@ -76,7 +76,7 @@ class ParameterHints:
 
 
 def _schemas(parameters: Json, slot: str) -> list[dict[str, Json]]:
-    """The schemas along an argument pointer, outermost first, as far as they go."""
+    """The schemas along an argument pointer, outermost first, as far as there are any."""
     found: list[dict[str, Json]] = []
     node = parameters
     for token in slot.split("/")[1:]:

@@ -1,4 +1,4 @@
-"""A recorded trace, before anything is known about its data flow."""
+"""A recorded trace, before its data flow is known."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from orch_env.types.json import Json, JsonObject
 
 @dataclass(frozen=True, slots=True)
 class TraceCall:
-    """One call of a trace with the parsed response that it got.
+    """One call of a trace with its parsed response.
 
     Attributes:
         name: the tool.
         arguments: the arguments, as recorded.
-        response: the whole parsed response (not only its ``data``); a text stays a string.
+        response: the whole parsed response, not only its ``data``; a text that is no JSON stays
+            a string.
     """
 
     name: str
@@ -26,7 +27,7 @@ class TraceCall:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What provenance is found from.
+    """The input of :func:`~orch_env.provenance.find_provenance`.
 
     Attributes:
         query: everything the user said.

@@ -1,4 +1,4 @@
-"""Stateful tool servers: a small framework, and the servers written on it, by name."""
+"""Stateful tool servers by name, and the small framework that they use."""
 
 from __future__ import annotations
 

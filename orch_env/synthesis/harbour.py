@@ -2,10 +2,10 @@
 
     python -m orch_env.synthesis.harbour --seed 0 --out orch_env/data/harbour
 
-Every response is recorded from a fresh session of the real server. The hard decision is what to
-record besides gold: every look-up of every entity, every change that makes sense for one ship,
-and all right-typed pairs of what a task touches, so that a policy that explores reads what the
-server says and seldom "not recorded". Ships and pilots of the two splits are different ones.
+Every response is recorded from a fresh session of the real server: gold's calls, every look-up of
+every ship and pilot, every change that makes sense for one ship, and a booking for each ship and
+pilot that a task names together. So a policy that explores seldom reads "not recorded". The two
+splits share no ship and no pilot.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import cast
 import click
 
 from orch_env.cache import ResponseCache, open_cache
+from orch_env.provenance import graph_size
 from orch_env.servers.domains.harbour import Harbour
 from orch_env.servers.framework.session import ServerSession
 from orch_env.synthesis.harbour_workflows import WORKFLOWS
-from orch_env.synthesis.workflow import Workflow, run_workflow, shape_of
+from orch_env.synthesis.workflow import Workflow, run_workflow
 from orch_env.tasks.files import save_tasks
 from orch_env.types import Task, ToolResult
 from orch_env.types.json import JsonObject
@@ -37,13 +38,13 @@ TRAIN_TASKS, HELDOUT_TASKS = 960, 240
 
 @dataclass(frozen=True, slots=True)
 class Entities:
-    """What the tasks of one split may name: ship and pilot names, no two splits share one."""
+    """The names of ships and pilots that the tasks of one split use; no other split uses them."""
 
     ships: tuple[str, ...]
     pilots: tuple[str, ...]
 
     def draws(self, workflow: Workflow, random: Random) -> Iterator[dict[str, str]]:
-        """Slot values for a workflow, without end; no ship comes twice before all came once."""
+        """Slot values for a workflow, without end; a name repeats only after all were drawn."""
         pools = {"ship": self.ships, "pilot": self.pilots}
         queues: dict[str, list[str]] = {slot: [] for slot in workflow.slots}
         while True:
@@ -70,17 +71,17 @@ class Recorder:
         return ServerSession(Harbour, self._seed)
 
     def call(self, session: ServerSession, tool: str, arguments: JsonObject) -> ToolResult:
-        """Call a tool and record what it answered, refusals included."""
+        """Call a tool and record its result, a refusal too."""
         result = session.call(tool, arguments)
         self.keep(tool, arguments, result)
         return result
 
     def keep(self, tool: str, arguments: JsonObject, result: ToolResult) -> str:
-        """Record an answer; returns its digest."""
+        """Record a result and return its digest."""
         return self._cache.put(tool, arguments, result.text, is_error=result.error is not None)
 
     def record_look_ups(self) -> None:
-        """Every look-up and single-ship change of every entity, and names of the wrong kind."""
+        """Record every look-up, every change of one ship, and look-ups of names of wrong kind."""
         world = cast(Harbour, self.session().server)
         reads = self.session()
         for name in [*(s.name for s in world.ships.values()), *_pilot_names(world)]:
@@ -97,7 +98,7 @@ class Recorder:
             self.call(self.session(), "notify_agent", {"agent": ship.agent, "berth": berth.id})
 
     def record_pairing(self, ship: str, pilot: str) -> None:
-        """What a task that names this ship and this pilot may try: booking, then confirming."""
+        """Record the booking of this pilot for this ship, and its confirmation."""
         session = self.session()
         ids: JsonObject = {
             "ship": _id_in(session.call("find_ship", {"name": ship}), "ship"),
@@ -109,11 +110,11 @@ class Recorder:
 
 
 def build(seed: int, out: Path) -> dict[str, int]:
-    """Write ``cache.db``, ``tasks.jsonl.gz`` and one task file per split; the same bytes each time.
+    """Write ``cache.db``, ``tasks.jsonl.gz`` and one task file per split; always the same bytes.
 
     Args:
-        seed: of the world and of the sampling.
-        out: folder, made if it is missing.
+        seed: seed of the world and of the sampling.
+        out: folder; it is made if it is missing.
 
     Returns:
         Counts: tasks of each split, responses, bytes on disk.
@@ -180,7 +181,7 @@ def _sample_tasks(recorder: Recorder, seed: int) -> Iterator[Task]:
 def _make_task(
     recorder: Recorder, workflow: Workflow, slots: Mapping[str, str], phrase: int, task_id: str
 ) -> Task | None:
-    """A task with executed gold, or ``None`` where the server refuses (a crane out of order)."""
+    """A task with executed gold; ``None`` if the server refuses a call (a crane out of order)."""
     if "pilot" in slots:
         recorder.record_pairing(slots["ship"], slots["pilot"])
     trace = run_workflow(workflow, slots, recorder.session().call)
@@ -204,7 +205,7 @@ def _make_task(
         metadata={
             "domain": workflow.name,
             "template": f"{workflow.name}/{phrase}",
-            **shape_of(gold),
+            **graph_size(gold),
         },
     )
 

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from orch_env.synthesis.workflow import CallPlan, Output, Said, Workflow
 
+
+def _call(tool: str, **producers: int) -> CallPlan:
+    """A call whose arguments come from outputs of the same name.
+
+    Args:
+        tool: the tool.
+        producers: argument -> number of the call that returns it.
+    """
+    return CallPlan(tool, {name: Output(call, f"/{name}") for name, call in producers.items()})
+
+
 _SHIP = CallPlan("find_ship", {"name": Said("ship")})
 _PILOT = CallPlan("find_pilot", {"name": Said("pilot")})
-_BOOK = CallPlan("book_pilot", {"ship": Output(0, "/ship"), "pilot": Output(1, "/pilot")})
-
-
-def _of_ship(tool: str) -> CallPlan:
-    return CallPlan(tool, {"ship": Output(0, "/ship")})
-
+_BERTH, _CARGO = _call("ship_berth", ship=0), _call("ship_cargo", ship=0)
+_BOOKING = _call("book_pilot", ship=0, pilot=1)
+_PERMIT = _call("cargo_permit", cargo=1)
 
 WORKFLOWS = (
     Workflow(
         "cargo",
-        ((_SHIP,), (_of_ship("ship_cargo"),)),
+        ((_SHIP,), (_CARGO,)),
         (
             "Which cargo is aboard {ship}?",
             "Tell me the cargo of the ship {ship}.",
@@ -25,11 +33,7 @@ WORKFLOWS = (
     ),
     Workflow(
         "crane",
-        (
-            (_SHIP,),
-            (_of_ship("ship_berth"),),
-            (CallPlan("berth_crane", {"berth": Output(1, "/berth")}),),
-        ),
+        ((_SHIP,), (_BERTH,), (_call("berth_crane", berth=1),)),
         (
             "Which crane can reach {ship}?",
             "Tell me the crane at the berth of {ship}.",
@@ -38,11 +42,7 @@ WORKFLOWS = (
     ),
     Workflow(
         "permit",
-        (
-            (_SHIP,),
-            (_of_ship("ship_cargo"),),
-            (CallPlan("cargo_permit", {"cargo": Output(1, "/cargo")}),),
-        ),
+        ((_SHIP,), (_CARGO,), (_PERMIT,)),
         (
             "Which permit covers the cargo of {ship}?",
             "Tell me the permit for what {ship} carries.",
@@ -51,12 +51,7 @@ WORKFLOWS = (
     ),
     Workflow(
         "renewal",
-        (
-            (_SHIP,),
-            (_of_ship("ship_cargo"),),
-            (CallPlan("cargo_permit", {"cargo": Output(1, "/cargo")}),),
-            (CallPlan("renew_permit", {"permit": Output(2, "/permit")}),),
-        ),
+        ((_SHIP,), (_CARGO,), (_PERMIT,), (_call("renew_permit", permit=2),)),
         (
             "Renew the permit for the cargo of {ship}.",
             "Please renew the import permit of the ship {ship}.",
@@ -65,7 +60,7 @@ WORKFLOWS = (
     ),
     Workflow(
         "pilotage",
-        ((_SHIP, _PILOT), (_BOOK,)),
+        ((_SHIP, _PILOT), (_BOOKING,)),
         (
             "Book the pilot {pilot} for the ship {ship}.",
             "Please book pilot {pilot} to guide ship {ship}.",
@@ -74,11 +69,7 @@ WORKFLOWS = (
     ),
     Workflow(
         "confirmation",
-        (
-            (_SHIP, _PILOT),
-            (_BOOK,),
-            (CallPlan("confirm_booking", {"booking": Output(2, "/booking")}),),
-        ),
+        ((_SHIP, _PILOT), (_BOOKING,), (_call("confirm_booking", booking=2),)),
         (
             "Book the pilot {pilot} for the ship {ship} and confirm it.",
             "Please book pilot {pilot} to guide ship {ship}, then confirm.",
@@ -89,12 +80,8 @@ WORKFLOWS = (
         "notice",
         (
             (_SHIP,),
-            (_of_ship("ship_agent"), _of_ship("ship_berth")),
-            (
-                CallPlan(
-                    "notify_agent", {"agent": Output(1, "/agent"), "berth": Output(2, "/berth")}
-                ),
-            ),
+            (_call("ship_agent", ship=0), _BERTH),
+            (_call("notify_agent", agent=1, berth=2),),
         ),
         (
             "Notify the agent of {ship} of its berth.",
@@ -106,13 +93,9 @@ WORKFLOWS = (
         "unloading",
         (
             (_SHIP,),
-            (_of_ship("ship_cargo"), _of_ship("ship_berth")),
-            (CallPlan("berth_crane", {"berth": Output(2, "/berth")}),),
-            (
-                CallPlan(
-                    "unload_cargo", {"cargo": Output(1, "/cargo"), "crane": Output(3, "/crane")}
-                ),
-            ),
+            (_CARGO, _BERTH),
+            (_call("berth_crane", berth=2),),
+            (_call("unload_cargo", cargo=1, crane=3),),
         ),
         (
             "Unload the cargo of {ship}.",

@@ -1,8 +1,7 @@
 """Workflow templates: which calls, in which steps, and where each argument comes from.
 
-The hard decision: gold is *executed*, not written. A workflow says only where values flow from;
-running it on a live session yields arguments, provenance, dependencies and recorded responses in
-one go, so that a task can be executed by construction and its provenance is never guessed.
+A workflow says only where values come from. Running it on a live session gives the gold arguments,
+provenance, dependencies and responses, so every task can be solved and no provenance is guessed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from orch_env.types.json import Json, JsonObject, escape, resolve
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An argument that stands in the query: the slot of that name."""
+    """An argument that the query states: the value of a slot."""
 
     slot: str
 
@@ -54,7 +53,7 @@ class Workflow:
     Attributes:
         name: becomes the task's ``domain``.
         steps: in order; the calls of one step may run in parallel.
-        phrases: ways to ask for it, with ``{slot}`` for each value that is said.
+        phrases: ways to ask for it, with ``{slot}`` for each value that the query states.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Workflow:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the values that the query must say, in order of use."""
+        """Names of the values that the query must state, in order of use."""
         said = (
             source.slot
             for step in self.steps
@@ -76,7 +75,7 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A workflow that was run: gold without response digests, and what each call answered."""
+    """A workflow that was run: gold without response digests, and the result of each call."""
 
     gold: tuple[tuple[GoldCall, ...], ...]
     results: tuple[ToolResult, ...]
@@ -88,22 +87,20 @@ class Trace:
 
 
 def run_workflow(
-    workflow: Workflow,
-    slots: Mapping[str, Json],
-    call: Callable[[str, JsonObject], ToolResult],
+    workflow: Workflow, slots: Mapping[str, Json], call: Callable[[str, JsonObject], ToolResult]
 ) -> Trace:
-    """Run a workflow; stops after the first call that fails.
+    """Run a workflow up to the first call that fails.
 
     Args:
         workflow: what to run.
         slots: value of each slot.
-        call: answers a call, as a fresh session would.
+        call: runs a tool, as a fresh session does.
     """
     gold: list[tuple[GoldCall, ...]] = []
     results: list[ToolResult] = []
     for step in workflow.steps:
         done: list[GoldCall] = []
-        # Calls of one step must not see each other's outputs: they may run in any order.
+        # Calls of one step may run in any order, so none sees the output of another.
         seen = [json.loads(result.text) for result in results]
         for plan in step:
             made = _gold_call(plan, slots, seen)
@@ -113,25 +110,6 @@ def run_workflow(
                 return Trace((*gold, tuple(done)), tuple(results))
         gold.append(tuple(done))
     return Trace(tuple(gold), tuple(results))
-
-
-def shape_of(gold: tuple[tuple[GoldCall, ...], ...]) -> dict[str, int]:
-    """How complex a gold trace is.
-
-    Returns:
-        ``calls``; ``depth``, the longest chain of dependent calls; ``width``, the most calls of
-        one step; ``edges``, the arguments that take their value from an earlier output.
-    """
-    calls = [call for step in gold for call in step]
-    depths: list[int] = []
-    for call in calls:
-        depths.append(1 + max((depths[i] for i in call.depends_on), default=0))
-    return {
-        "calls": len(calls),
-        "depth": max(depths, default=0),
-        "width": max((len(step) for step in gold), default=0),
-        "edges": sum(len(ref.producers()) for call in calls for ref in call.provenance.values()),
-    }
 
 
 def _gold_call(plan: CallPlan, slots: Mapping[str, Json], seen: list[Json]) -> GoldCall:

@@ -1,10 +1,10 @@
-"""Equality of argument values, in one place.
+"""When two argument values are equal.
 
-Cache keys, rewards, provenance and scorers all ask this package, so that a value that hits the
-cache is also the value that a reward calls right. Without a schema there is one canonical form
-(:mod:`orch_env.values.canonical`); a JSON Schema only ever adds spellings of a value to it
-(:mod:`orch_env.values.by_schema` has the table of rules), so what is equal plainly is equal under
-every schema.
+Cache keys, rewards, provenance and scorers all use this package, so a value that the cache finds is
+also right for a reward. Without a schema a value has one canonical form
+(:mod:`orch_env.values.canonical`). A JSON Schema only adds further spellings of a value
+(:mod:`orch_env.values.by_schema` has the table of rules), so values that are equal without a schema
+are equal under every schema.
 """
 
 from orch_env.values.by_schema import canonical_by_schema, canonical_text_by_schema

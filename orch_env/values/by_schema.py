@@ -6,34 +6,33 @@ What a schema adds to :func:`~orch_env.values.canonical.canonical`, and why:
 the schema says      one value, however it is spelt             why
 ===================  =========================================  =================================
 number, integer      ``3``, ``"3"``, ``" 3 "``, ``"3.0"``,      a server reads the text as the
-                     ``"+3"``, ``"03"``, ``"3e0"``; not         number; a separator is read one
-                     ``"1,000"``, ``"NaN"``                     way here and another way there
+                     ``"+3"``, ``"03"``, ``"3e0"``; not         number; a separator has not the
+                     ``"1,000"``, ``"NaN"``                     same meaning everywhere
 boolean              ``true``, ``"true"``, ``" True "``; not    "True" is Python's spelling; 1 may
-                     ``1``, ``"yes"``                           as well be a count
-enum, const          letter case and blanks, if just one        the list says what is meant; with
-                     listed string is left                      ``"a"`` and ``"A"`` it does not
+                     ``1``, ``"yes"``                           also be a count
+enum, const          letter case and blanks, if only one        the list shows which is meant; with
+                     listed string fits                         ``"a"`` and ``"A"`` it does not
 format: date         spellings of one day, see                  the format says that it is a day;
                      :mod:`~orch_env.values.dates`              ``03/04/2024`` may be two
-format: time         ``14:00``, ``14:00:00``, ``2 PM``          likewise
+format: time         ``14:00``, ``14:00:00``, ``2 PM``          the same
 format: date-time    those joined by ``T`` or a blank; equal    ``Z`` and ``+00:00`` name one
                      instants                                   instant; no offset names none
-uniqueItems: true    the items in any order (how often each     the schema calls it a set
-                     stands there counts)
-array, no            nothing: order counts                      a route is not a set
+uniqueItems: true    the items in any order; the count of       the schema calls it a set
+                     equal items matters
+array, no            nothing: order matters                     a route is not a set
 uniqueItems
-items, properties,   the rules, inside                          keys without a schema are plain
-additionalProperties
-string, no enum or   nothing: letter case and blanks count      in free text they may be the
-format                                                          point, and a reward pays full
-                                                                marks only for what is surely same
+items, properties,   the rules, inside                          keys without a schema have the
+additionalProperties                                            plain rules
+string, no enum or   nothing: letter case and blanks matter     in free text they may matter, and
+format                                                          full reward needs certainty
 anyOf, oneOf, allOf, what any branch says                       see
 type lists, $ref                                                :mod:`~orch_env.values.schema_rules`
-any other keyword    nothing                                    limits are not spellings
+any other keyword    nothing                                    they do not concern spelling
 ===================  =========================================  =================================
 
-The hard decision: the schema's form is a function of the plain canonical form. So equality under a
-schema is an equivalence without further ado, and never parts what is plainly equal: a call that
-hits the cache is right for a reward too.
+The form under a schema is a function of the plain canonical form. So equality under a schema is an
+equivalence, and values that are equal without a schema stay equal: a call that the cache finds is
+right for a reward too.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ from orch_env.values.canonical import canonical, text_of
 from orch_env.values.schema_rules import SchemaRules
 
 MAX_SPELLING = 1024
-"""Strings beyond this length (characters) are never a spelling of something else."""
+"""Longer strings (in characters) are never a spelling of something else."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,3})?")
 _DIGITS = re.compile(r"[+-]?[0-9]+")
@@ -72,7 +71,7 @@ def canonical_text_by_schema(value: Json, schema: Mapping[str, Any] | SchemaRule
 
 
 def refine(form: Json, rules: SchemaRules | None) -> Json:
-    """The form under ``rules`` of a value that is in plain canonical form."""
+    """The form under ``rules`` of a value in plain canonical form."""
     if rules is None:
         return form
     if isinstance(form, str):
@@ -92,23 +91,19 @@ def fold(text: str) -> str:
 
 
 def listed(text: str, members: list[Any]) -> list[Json]:
-    """The canonical forms of those strings of an enum that ``text`` may stand for."""
+    """The canonical forms of the strings of an enum that ``text`` may mean."""
     wanted = canonical(fold(text))
-    forms: list[Json] = []
-    for member in members:
-        if isinstance(member, str) and canonical(fold(member)) == wanted:
-            form = canonical(member)
-            if form not in forms:
-                forms.append(form)
-    return forms
+    strings = (member for member in members if isinstance(member, str))
+    forms = [canonical(member) for member in strings if canonical(fold(member)) == wanted]
+    return [form for place, form in enumerate(forms) if form not in forms[:place]]
 
 
 def _refine_string(text: str, rules: SchemaRules) -> Json:
-    """Lists of allowed values come first: whatever they map to is read like the text itself."""
+    """The form of a string. Lists of allowed values come first; their member is then read on."""
     form: Json = text
     for members in rules.enums:
         if form in members:
-            continue  # alone of its spelling, or one of several that the list keeps apart
+            continue  # a member is meant exactly, also where another differs only in case
         found = listed(form, members)
         form = found[0] if len(found) == 1 else form
         if not isinstance(form, str):

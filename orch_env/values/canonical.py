@@ -1,12 +1,11 @@
-"""The canonical form of a JSON value, and the keys made of it.
+"""The canonical form of a JSON value, and the keys made from it.
 
-The hard decision: numbers and plain decimal strings are one value (`dest_id` is a string in one
-tool's output and a number in the next one's input), and a comma-joined list without blanks is a
-set (`"a,b"` equals `"b,a"`), unless its pieces are decimal fractions, where order carries meaning
-(coordinates).
-
-Whole numbers are compared exactly (strings of up to 18 digits), fractions as doubles (strings of up
-to 17 digits behind the point: as many as printing a double can need).
+* A number and its plain decimal string are one value: `dest_id` is a string in one tool's output
+  and a number in another's input.
+* A comma-joined list without blanks is a set (`"a,b"` equals `"b,a"`), unless its pieces are
+  decimal fractions, where order matters (coordinates).
+* Whole numbers are compared exactly (strings of up to 18 digits), fractions as doubles (strings of
+  up to 17 digits after the point: a printed double needs no more).
 
 Files on disk hold keys made here: no change may alter a key that could be computed before.
 """
@@ -22,8 +21,8 @@ from typing import Any
 from orch_env.types.json import Json
 
 MAX_DEPTH = 128
-"""Levels of nesting that are looked at. No tool's arguments nest so deep; what lies below is
-replaced by a marker, so that hostile input is compared instead of exhausting the stack."""
+"""Levels of nesting that are compared; deeper values become a marker. No tool's arguments nest so
+deep, and without a limit hostile input would exhaust the stack."""
 
 _TOO_DEEP = "<nested too deep>"
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
@@ -33,7 +32,7 @@ _JOINED = re.compile(r"[^\s,]+(?:,[^\s,]+)+")
 _FRACTION = re.compile(r"-?[0-9]+\.[0-9]+", re.ASCII)
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _HUGE = 1 << 4096
-"""Beyond this, Python may refuse to print an integer in decimal."""
+"""Python may refuse to print greater integers in decimal."""
 
 
 def canonical(value: Json) -> Json:
@@ -41,7 +40,7 @@ def canonical(value: Json) -> Json:
 
     Integral floats and plain decimal strings (no leading zeros, no exponent) become numbers;
     set-like strings have their pieces sorted; objects and lists are canonicalised inside, to
-    ``MAX_DEPTH`` levels. Booleans and null stay apart from 0, 1 and "".
+    ``MAX_DEPTH`` levels. Booleans and null do not equal 0, 1 and "".
     """
     return _canonical(value, MAX_DEPTH)
 
@@ -61,7 +60,7 @@ def _canonical(value: Json, depth: int) -> Json:
 
 
 def _canonical_text(text: str) -> Json:
-    # Most texts are plain words: what they begin with, or lack, spares them the patterns.
+    # Most texts are words: these cheap tests avoid the patterns.
     if text[:1] in _NUMBER_BEGINS:
         if _WHOLE.fullmatch(text):
             return int(text)

@@ -1,12 +1,11 @@
-"""Spellings of dates, times and date-times, read into one ISO 8601 spelling each.
+"""Spellings of dates, times and date-times, each read into one ISO 8601 spelling.
 
-The hard decision: a spelling counts only if it can be read in one way. Year first is always
-year-month-day; with the year last, `13/10/2024` and `10/13/2024` name the same day because no
-month is the 13th, while `03/04/2024` names two days and is left alone. Month names are English,
-since the process's locale must not change a reward.
+A spelling is read only if it has one meaning. Year first is always year-month-day. With the year
+last, `13/10/2024` and `10/13/2024` name the same day, because there is no 13th month; `03/04/2024`
+may be two days and is not read. Month names are English: a locale must not change a reward.
 
-A point in time without an offset stays apart from one with an offset: nobody knows which instant
-it is. Instants are compared in UTC.
+A time without an offset never equals one with an offset, because its instant is unknown. Instants
+are compared in UTC.
 """
 
 from __future__ import annotations
@@ -17,22 +16,9 @@ from datetime import date, datetime, timedelta
 FORMATS = frozenset({"date", "time", "date-time"})
 """The values of JSON Schema's ``format`` that have spellings here."""
 
-_NAMES = {
-    "jan": "january",
-    "feb": "february",
-    "mar": "march",
-    "apr": "april",
-    "may": "may",
-    "jun": "june",
-    "jul": "july",
-    "aug": "august",
-    "sep": "september",
-    "oct": "october",
-    "nov": "november",
-    "dec": "december",
-}
-_MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
-_MONTHS |= {name: number for number, name in enumerate(_NAMES.values(), 1)} | {"sept": 9}
+_NAMES = "january february march april may june july august september october november december"
+_MONTHS = {name: number for number, name in enumerate(_NAMES.split(), 1)} | {"sept": 9}
+_MONTHS |= {name[:3]: number for name, number in _MONTHS.items()}
 
 _YEAR_FIRST = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})")
 _YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})")
@@ -48,13 +34,13 @@ def read(text: str, kind: str) -> str | None:
     """Read a spelling of a date, time or date-time.
 
     Args:
-        text: in lower case, without blanks around it, single blanks inside; at most a few hundred
+        text: in lower case, with single blanks inside and none around; at most a few hundred
             characters.
-        kind: one of ``FORMATS``. A ``date-time`` may also be a mere date.
+        kind: one of ``FORMATS``. A ``date-time`` may also be only a date.
 
     Returns:
         The ISO 8601 spelling (``2024-10-13``, ``14:00:00``, ``2024-10-13T14:00:00Z``), ``None`` if
-        the text is no such spelling or may be read in two ways.
+        the text is no such spelling or has two meanings.
     """
     if kind == "date":
         return _read_date(text)
@@ -107,7 +93,7 @@ def _read_time(text: str) -> str | None:
     minutes = _offset_minutes(found[6])
     if minutes is None:
         return clock
-    # Without a date, two offsets may put one instant on two days: the offset is kept.
+    # Without a date, one instant may be on two days in two offsets: the offset is kept.
     sign, minutes = ("-", -minutes) if minutes < 0 else ("+", minutes)
     return f"{clock}{sign}{minutes // 60:02}:{minutes % 60:02}" if minutes else f"{clock}Z"
 
@@ -133,7 +119,7 @@ def _iso_clock(
 ) -> str | None:
     """``hh:mm:ss`` with the fraction's digits; ``half`` is ``a`` or ``p`` for am and pm."""
     if minute is None and half is None:
-        return None  # a mere number
+        return None  # only a number
     h, m, s = int(hour), int(minute or 0), int(second or 0)
     if half is not None:
         if not 1 <= h <= 12:

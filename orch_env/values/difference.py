@@ -1,8 +1,4 @@
-"""Why two values are not the same, in words.
-
-The hard decision: one short phrase about the first thing that differs. A list of all differences
-of two long lists helps nobody, and a phrase per argument leaf is what rewards show anyway.
-"""
+"""Why two values are not equal: one short phrase about the first thing that differs."""
 
 from __future__ import annotations
 
@@ -41,7 +37,7 @@ _ARTICLE = {
 def difference(
     left: Json, right: Json, schema: Mapping[str, Any] | SchemaRules | None = None
 ) -> str | None:
-    """Why ``left`` is not ``right``, ``None`` if it is.
+    """Why ``left`` is not equal to ``right``, ``None`` if it is.
 
     Args:
         left: the value that is judged.
@@ -73,7 +69,7 @@ def shortfall(
 
 
 def shown(value: Json) -> str:
-    """A value as a phrase shows it, cut short."""
+    """A value for a phrase, cut short."""
     if isinstance(value, str):
         return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}..."
     if isinstance(value, list | tuple):
@@ -138,7 +134,7 @@ def _set_phrase(left: Json, right: Json, inside: SchemaRules | None) -> str:
 
 
 def _expected(value: Json, rules: SchemaRules | None) -> str:
-    """The expected value, called a date where it is one."""
+    """The expected value; where it is a date or a time, it is called so."""
     if rules is not None and _is_short(value):
         for kind in rules.formats:
             spelling = dates.read(fold(value), kind)
@@ -148,12 +144,12 @@ def _expected(value: Json, rules: SchemaRules | None) -> str:
 
 
 def _is_short(value: Json) -> bool:
-    """Whether it is a string that could be another spelling of something."""
+    """Whether it is a string that may be another spelling of something."""
     return isinstance(value, str) and len(value) <= MAX_SPELLING
 
 
 def _remark(left: Json, right: Json, rules: SchemaRules | None) -> str:
-    """What helps beside the two values, in brackets, or nothing."""
+    """A hint on how the values differ, in brackets, or nothing."""
     if not _is_short(left):
         return ""
     if rules is not None and rules.formats:

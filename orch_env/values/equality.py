@@ -1,8 +1,8 @@
-"""Whether two values are the same, with or without a schema.
+"""Whether two values are equal, with or without a schema.
 
-The hard decision: without a schema the plain canonical form decides, which is the cache's; with
-one, :mod:`orch_env.values.by_schema` adds spellings. Either way equality is an equivalence, and
-nothing that JSON can hold makes it raise.
+Without a schema the plain canonical form decides, as for the cache's keys; with one,
+:mod:`orch_env.values.by_schema` adds spellings. Both are equivalences, and no JSON value makes them
+raise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def values_equal(
     Args:
         left: a JSON value.
         right: another one; the order does not matter.
-        schema: JSON Schema of both; ``None`` leaves the plain rules, which hold under every schema.
+        schema: JSON Schema of both, ``None`` for the plain rules, which hold under every schema.
     """
     if isinstance(left, str) and isinstance(right, str) and left == right:
         return True
@@ -77,5 +77,5 @@ def json_type(value: Json) -> str:
 
 
 def calls_equal(name: str, arguments: dict[str, Any], other: str, others: dict[str, Any]) -> bool:
-    """Whether two calls are the same call up to the equality of values."""
+    """Whether two calls have the same tool and equal arguments."""
     return name == other and values_equal(arguments, others)

@@ -1,11 +1,11 @@
-"""Which spellings a JSON Schema allows for a value: the keywords that equality looks at.
+"""Which spellings a JSON Schema allows for a value: the keywords that equality uses.
 
-The hard decision: a schema with several branches (``anyOf``, ``oneOf``, ``allOf``, a list of types,
-``$ref``) is read as the *union* of what its branches say. Two values that any branch calls equal
-are then equal, and equality stays transitive, which a branch-by-branch comparison would not be.
+A schema with several branches (``anyOf``, ``oneOf``, ``allOf``, a list of types, ``$ref``) is read
+as the *union* of what its branches say. Two values that are equal in any branch are then equal, and
+equality stays transitive, which a comparison branch by branch would not be.
 
-Schemas come from data files: whatever is not understood says nothing, nothing raises, and the work
-is bounded by the value that is looked at, not by the schema.
+Schemas come from data files: what is not understood is ignored, nothing raises, and the work is
+limited by the value that is compared, not by the schema.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orch_env.types.json import resolve
+from orch_env.types.json import resolve, unescape
 from orch_env.values.dates import FORMATS
 
 MAX_BRANCHES = 256
-"""Branches of one schema that are read; further ones say nothing."""
+"""Branches of one schema that are read; further ones are ignored."""
 
 _UNIONS = ("anyOf", "oneOf", "allOf")
 _NUMERIC = frozenset({"number", "integer"})
@@ -26,7 +26,7 @@ _NUMERIC = frozenset({"number", "integer"})
 class SchemaRules:
     """What one place of a schema says about the spellings of the value there.
 
-    Making one costs about a microsecond; what lies below is read when it is asked for.
+    Making one costs about a microsecond; the schemas inside are read when they are needed.
 
     Attributes:
         numeric: a number is allowed here.
@@ -51,8 +51,8 @@ class SchemaRules:
         """Read the schemas of one place.
 
         Args:
-            schemas: the schemas that speak of it; what is no mapping says nothing.
-            root: the whole document, in which ``$ref`` points.
+            schemas: the schemas for this place; what is no mapping is ignored.
+            root: the whole document, into which ``$ref`` points.
         """
         self._root = root
         self._branches = list(_branches(schemas, root))
@@ -78,30 +78,30 @@ class SchemaRules:
 
     @classmethod
     def of(cls, schema: Mapping[str, Any] | SchemaRules | None) -> SchemaRules | None:
-        """The rules of a whole schema; ``None`` for none, and for what is no mapping."""
+        """The rules of a whole schema; ``None`` for ``None`` and for what is no mapping."""
         if isinstance(schema, cls):
             return schema
         return cls((schema,), schema) if isinstance(schema, Mapping) else None
 
     def items(self) -> SchemaRules | None:
-        """What is said of a list's items, ``None`` for nothing."""
+        """The rules of a list's items, ``None`` if there are none."""
         return self._inside("items")
 
     def member(self, key: str) -> SchemaRules | None:
-        """What is said of an object's value at ``key``, ``None`` for nothing."""
+        """The rules of an object's value at ``key``, ``None`` if there are none."""
         if self.lists(key):
             return self._inside("properties", key)
         # One entry for all other keys: a model may invent any number of them.
         return self._inside("additionalProperties")
 
     def at(self, pointer: str) -> SchemaRules | None:
-        """What is said of the value at a JSON Pointer, ``None`` for nothing.
+        """The rules of the value at a JSON Pointer, ``None`` if there are none.
 
         A number in the pointer is an item of a list, unless the schema lists it as a property.
         """
         rules: SchemaRules | None = self
         for raw in pointer.split("/")[1:]:
-            token = raw.replace("~1", "/").replace("~0", "~") if "~" in raw else raw
+            token = unescape(raw)
             if rules is None:
                 return None
             index = token.isdecimal() and not rules.lists(token)
@@ -135,7 +135,7 @@ def _schema_in(branch: Mapping[str, Any], keyword: str, key: str) -> Any:
 
 
 def _branches(schemas: Sequence[Any], root: Any) -> Iterator[Mapping[str, Any]]:
-    """The schemas and all that they refer to or are made of, each once."""
+    """The schemas and all that they refer to or consist of, each once."""
     waiting = list(schemas)
     seen: set[int] = set()
     for schema in waiting:  # grows while it is walked
@@ -153,7 +153,7 @@ def _branches(schemas: Sequence[Any], root: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _target(reference: Any, root: Any) -> Any:
-    """What a reference into the document names, ``None`` for nothing."""
+    """What a reference into the document names, ``None`` if it names nothing."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     try:

@@ -6,11 +6,10 @@ where the installation itself is in order.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orch_env.cli.installation import Check, disk, gib, guarded, shared_memory
+from orch_env.cli.installation import Check, disk, gib, machine_memory, run_check, shared_memory
 from orch_env.types import OrchError
 from orch_train.cli.run_arguments import read_config
 from orch_train.config import Settings
@@ -64,7 +63,7 @@ def configuration_checks(config: str, overrides: Sequence[str], *, usable: bool)
     ]
     if usable:
         steps += [("chat template", True, _template), ("placement", True, _placement)]
-    return checks + [guarded(name, must, check, settings) for name, must, check in steps]
+    return checks + [run_check(name, must, check, settings) for name, must, check in steps]
 
 
 def _data(settings: Settings) -> Check:
@@ -93,7 +92,7 @@ def _model(settings: Settings) -> Check:
         return Check("model", False, True, str(problem), "save the model again, as safetensors")
     detail = f"{shape.parameters / 1e6:.1f} M parameters; {estimate.describe()}"
     on_gpu = settings.learners.num_gpus_per_learner or settings.env_runners.num_gpus_per_env_runner
-    there = _machine_bytes()
+    there = machine_memory()
     if not on_gpu and there is not None and estimate.total > there:
         remedy = "lower learners.max_tokens_per_microbatch or num_envs_per_env_runner"
         return Check("model", False, False, f"{detail}; this machine has {gib(there)}", remedy)
@@ -174,10 +173,3 @@ def _folder(settings: Settings) -> Path | None:
         if (folder / "config.json").is_file():
             return folder
     return None
-
-
-def _machine_bytes() -> int | None:
-    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
-    if any(name not in os.sysconf_names for name in names):
-        return None
-    return os.sysconf(names[0]) * os.sysconf(names[1])

@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orch_env.provenance import Trace, TraceCall, find_provenance, gold_of, measure, shares
-from orch_env.provenance.information import bits, is_strong, key_of, plain, stands_in
+from orch_env.provenance import (
+    Trace,
+    TraceCall,
+    count_sources,
+    find_provenance,
+    gold_steps,
+    graph_size,
+)
+from orch_env.provenance.information import bits, folded, is_distinctive, key_of, occurs_in
 from orch_env.types import ToolSpec, ValueRef
 from orch_env.types.json import leaves, resolve
 from orch_env.values import values_equal
@@ -215,8 +222,8 @@ def test_every_leaf_has_a_source_and_every_output_source_leads_to_its_value(
                 assert steps.index(call) > ref.call or steps[ref.call] is not call
                 value = resolve(call.arguments, pointer)
                 assert values_equal(resolve(steps[ref.call].response, ref.path), value)
-    gold = gold_of(made, refs, [None] * len(steps))
-    assert sum(shares(c for step in gold for c in step).values()) == sum(map(len, refs))
+    gold = gold_steps(made, refs, [None] * len(steps))
+    assert sum(count_sources(c for step in gold for c in step).values()) == sum(map(len, refs))
 
 
 def test_the_graph_of_a_task_is_measured() -> None:
@@ -226,10 +233,10 @@ def test_the_graph_of_a_task_is_measured() -> None:
     last = TraceCall("end", {"token": "tok-5512-xy"})
     made = trace("a b c", search, use, last)
     (refs,) = find_provenance([made])
-    gold = gold_of(made, refs, [None] * 5)
-    assert measure(gold) == {"calls": 5, "depth": 3, "width": 3, "edges": 3}
+    gold = gold_steps(made, refs, [None] * 5)
+    assert graph_size(gold) == {"calls": 5, "depth": 3, "width": 3, "edges": 3}
     assert [c.depends_on for step in gold for c in step] == [(), (), (), (0, 1), (3,)]
-    assert measure(()) == {"calls": 0, "depth": 0, "width": 0, "edges": 0}
+    assert graph_size(()) == {"calls": 0, "depth": 0, "width": 0, "edges": 0}
 
 
 @pytest.mark.parametrize(
@@ -251,13 +258,17 @@ def test_the_graph_of_a_task_is_measured() -> None:
     ],
 )
 def test_literals_match_whole_words_and_numbers(value: Any, text: str, stands: bool) -> None:
-    assert stands_in(value, plain(text)) is stands
+    assert occurs_in(value, folded(text)) is stands
 
 
 def test_information_orders_values_by_how_much_an_equality_says() -> None:
     assert bits(True) == bits(2) == 0
     assert bits(2) < bits(250) < bits("Oslo") < bits(81927364) < bits("eyJ1ZmkiOi01")
-    assert is_strong(-117.215935) and not is_strong("2024-11-20T10:00:00") and not is_strong("USD")
+    assert (
+        is_distinctive(-117.215935)
+        and not is_distinctive("2024-11-20T10:00:00")
+        and not is_distinctive("USD")
+    )
 
 
 @given(st.one_of(SCALARS, st.sampled_from(["1", "1.0", 1, 1.0, True, "b,a", "a,b"])), SCALARS)

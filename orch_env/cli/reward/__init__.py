@@ -1,4 +1,4 @@
-"""``orch reward``: score trajectories, and question the rewards themselves."""
+"""``orch reward``: score trajectories, and check the rewards themselves."""
 
 import click
 
@@ -11,7 +11,7 @@ from orch_env.cli.reward.score import score
 
 @click.group()
 def reward() -> None:
-    """Score trajectories with a reward, and question the rewards themselves."""
+    """Score trajectories with a reward, and check the rewards themselves."""
 
 
 for command in (list_rewards, show, score, attack, audit, compare):

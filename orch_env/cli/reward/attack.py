@@ -1,17 +1,21 @@
-"""``orch reward attack``: what degenerate policies earn."""
+"""``orch reward attack``: what rewards pay for degenerate policies."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from orch_env.cli.output import emit, json_option, say
+from orch_env.cli.output import emit, json_option, say, table
+from orch_env.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from orch_env.audit.report import AttackReport, Cell
+    from orch_env.rewards.protocol import Reward
 
 _WORST = 3
 """Exploits named in a reward's verdict."""
@@ -68,25 +72,15 @@ def attack(
     Exit code 1 if a reward breaks a promise (below) on any task: gold is then not the strict best,
     or too much is paid for knowing nothing.
     """
-    from orch_env.audit import attack as run_attack
     from orch_env.audit import figures
-    from orch_env.backends.open import make_backend
-    from orch_env.cli.progress import progress_bar
-    from orch_env.cli.reward.options import rewards_asked
-    from orch_env.tasks.selection import load_split
+    from orch_env.cli.reward.options import named_rewards
+    from orch_env.tasks.files import write_lines
 
     if figure is not None:
         figures.require_matplotlib()
-    rewards = rewards_asked(words)
-    loaded = load_split(tasks, split)
-    backend = make_backend(tasks, cache, loaded)
-    try:
-        with progress_bar() as progress:
-            report = run_attack(loaded[:limit], backend, rewards, progress=progress)
-    finally:
-        backend.close()
+    report = run_attack(tasks, cache, named_rewards(words), split=split, limit=limit)
     if out is not None:
-        _write(report, out)
+        write_lines([json.dumps(report.to_dict(), indent=1, allow_nan=False)], out)
     if figure is not None:
         figures.draw_attack(report, figure, Path(tasks).name if Path(tasks).exists() else tasks)
     if as_json:
@@ -96,29 +90,47 @@ def attack(
     return 0 if all(report.kept(reward) for reward in report.rewards) else 1
 
 
-def _write(report: AttackReport, path: Path) -> None:
-    from orch_env.tasks.files import write_lines
+def run_attack(
+    tasks: str,
+    cache: str | None,
+    rewards: Mapping[str, Reward],
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+) -> AttackReport:
+    """Let the exploit suite play the tasks of a file or a bundled data set.
 
-    text = json.dumps(report.to_dict(), indent=1, ensure_ascii=True, allow_nan=False)
-    write_lines([text], path)
+    Args:
+        tasks: task file, or the name of a bundled data set.
+        cache: response cache; ``None`` for the bundled one.
+        rewards: label -> reward.
+        split: play only the tasks of this split.
+        limit: play only the first tasks, as many as this.
+    """
+    from orch_env.audit import attack as play_exploits
+    from orch_env.backends.open import make_backend
+    from orch_env.tasks.selection import load_split
+
+    loaded = load_split(tasks, split)
+    backend = make_backend(tasks, cache, loaded)
+    try:
+        with progress_bar() as progress:
+            return play_exploits(loaded[:limit], backend, rewards, progress=progress)
+    finally:
+        backend.close()
 
 
 def _show(report: AttackReport, tasks: str) -> None:
     say(f"exploits on {tasks}: mean reward over {report.tasks} tasks", bold=True)
-    names = max(len(exploit.name) for exploit in report.exploits)
-    widths = [max(len(reward), 12) for reward in report.rewards]
-    heads = "  ".join(f"{r:>{w}}" for r, w in zip(report.rewards, widths, strict=True))
-    say(f"  {'':<{names}}  {heads}")
+    rows = []
     kind = report.exploits[0].kind
     for exploit in report.exploits:
         if exploit.kind is not kind:
             kind = exploit.kind
-            say(f"  {kind.value.replace('_', ' ')}:")
+            rows.append([f"{kind.value.replace('_', ' ')}:", *[""] * len(report.rewards)])
         cells = [report.cells.get((reward, exploit.name)) for reward in report.rewards]
-        line = "  ".join(
-            f"{_cell(c, exploit.kind.value):>{w}}" for c, w in zip(cells, widths, strict=True)
-        )
-        say(f"  {exploit.name:<{names}}  {line}")
+        rows.append([exploit.name, *(_cell(cell, kind.value) for cell in cells)])
+    table(("", *(f">{reward}" for reward in report.rewards)), rows)
     say("  * share of the tasks where it earns as much as gold, or more")
     for reward in report.rewards:
         say(f"  {_verdict(report, reward)}")
@@ -137,12 +149,9 @@ def _verdict(report: AttackReport, reward: str) -> str:
     if not broken:
         return f"{reward}: every promise kept"
     tasks = len({breach.task_id for breach in broken})
-    counts: dict[str, int] = {}
-    for breach in broken:
-        counts[breach.exploit] = counts.get(breach.exploit, 0) + 1
-    worst = sorted(counts, key=lambda name: -counts[name])[:_WORST]
-    named = ", ".join(f"{name} {counts[name]}" for name in worst)
-    first = next(b for b in broken if b.exploit == worst[0])
+    worst = Counter(breach.exploit for breach in broken).most_common(_WORST)
+    named = ", ".join(f"{name} {count}" for name, count in worst)
+    first = next(b for b in broken if b.exploit == worst[0][0])
     return (
         f"{reward}: promises broken on {tasks} of {report.tasks} tasks ({named}); for one, "
         f"{first.exploit} on {first.task_id} earns {first.earned:.3f} ({first.rule}: "

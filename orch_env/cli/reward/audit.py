@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orch_env.cli.output import emit, json_option, say
+from orch_env.cli.output import emit, json_option, number, say, table
+from orch_env.cli.reward.attack import run_attack
 from orch_env.types import OrchError
 
 if TYPE_CHECKING:
     from orch_env.audit.audit import AuditReport
-    from orch_env.audit.report import AttackReport
-    from orch_env.rewards.protocol import Reward
 
 _EPILOG = """\b
 Examples:
@@ -21,12 +20,12 @@ Examples:
   orch reward audit episodes.jsonl --reward prove --cache booking.db
   orch reward audit episodes.jsonl --reward paper --tasks harbour/heldout
 
-Groups are the episodes of one task with one seed, as GRPO compares them: give several per task.
+A group is the episodes of one task with one seed, as GRPO compares them: give several per task.
 'r' is the point-biserial correlation with success (binary reward 1), 'r within' the same inside
 groups; '-' where it is not defined because something does not vary."""
 
 _EXPLOITED_TASKS = 100
-"""Tasks that the exploit suite plays at most; the first ones of --tasks."""
+"""The exploit suite plays at most this many tasks, the first ones of --tasks."""
 
 
 @click.command(epilog=_EPILOG)
@@ -55,19 +54,21 @@ def audit(file: Path, word: str, tasks: str | None, cache: str | None, as_json: 
 
     Prints for the total and each component: mean, spread within groups, the share of groups that
     it cannot tell apart, and its correlation with success; with --tasks also how far the exploit
-    suite moves it. Warnings say in words what could hurt training.
+    suite moves it. Warnings name what could hurt training.
     """
     from orch_env.audit.audit import audit as run_audit
-    from orch_env.cli.reward.options import ALL, TaskFinder, played_episodes, rewards_asked
+    from orch_env.cli.reward.options import ALL, TaskFinder, named_rewards, read_played
 
     if word == ALL:
         raise OrchError("orch reward audit looks at one reward; `compare` takes several")
-    ((label, reward),) = rewards_asked([word]).items()
+    ((label, reward),) = named_rewards([word]).items()
     finder = TaskFinder(tasks, cache)
-    played = played_episodes(file, finder)
+    played = read_played(file, finder)
     if finder.note is not None:
         say(finder.note, err=True)
-    attacked = None if tasks is None else _attacked(tasks, cache, label, reward)
+    attacked = None
+    if tasks is not None:
+        attacked = run_attack(tasks, cache, {label: reward}, limit=_EXPLOITED_TASKS)
     report = run_audit(played, reward, label=label, attacked=attacked)
     if attacked is None:
         say(
@@ -81,44 +82,21 @@ def audit(file: Path, word: str, tasks: str | None, cache: str | None, as_json: 
         _show(report, str(file))
 
 
-def _attacked(tasks: str, cache: str | None, label: str, reward: Reward) -> AttackReport:
-    from orch_env.audit import attack
-    from orch_env.backends.open import make_backend
-    from orch_env.cli.progress import progress_bar
-    from orch_env.tasks.selection import load_split
-
-    loaded = load_split(tasks)
-    backend = make_backend(tasks, cache, loaded)
-    try:
-        with progress_bar() as progress:
-            return attack(loaded[:_EXPLOITED_TASKS], backend, {label: reward}, progress=progress)
-    finally:
-        backend.close()
-
-
 def _show(report: AuditReport, source: str) -> None:
     say(
         f"{report.reward} on {source}: {report.episodes} episodes, {report.groups} groups, "
         f"success {report.success_rate:.1%}",
         bold=True,
     )
-    width = max(map(len, report.parts))
-    say(
-        f"  {'':<{width}}  {'mean':>7}  {'std':>6}  {'spread':>6}  {'flat':>5}  {'r':>6}  "
-        f"{'r within':>8}  exploits move it"
-    )
+    rows = []
     for name, part in report.parts.items():
         moved = (report.movements or {}).get(name)
         words = "-" if moved is None else f"{moved.nothing:.2f} to {moved.mean:.2f} {moved.exploit}"
-        flat = "-" if part.flat_groups is None else f"{part.flat_groups:.0%}"
-        say(
-            f"  {name:<{width}}  {part.mean:>7.3f}  {part.std:>6.3f}  {_number(part.spread):>6}  "
-            f"{flat:>5}  {_number(part.correlation):>6}  {_number(part.correlation_within):>8}  "
-            f"{words}"
-        )
+        flat = number(part.flat_groups, ".0%")
+        shown = (part.mean, part.std, part.spread, part.correlation, part.correlation_within)
+        mean, std, spread, r, r_within = (number(value, ".3f") for value in shown)
+        rows.append((name, mean, std, spread, flat, r, r_within, words))
+    heads = (">mean", ">std", ">spread", ">flat", ">r", ">r within")
+    table(("", *heads, "exploits move it"), rows)
     for warning in report.warnings:
         say(f"  ! {warning}", fg="yellow")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

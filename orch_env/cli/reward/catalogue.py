@@ -1,7 +1,7 @@
-"""``orch reward list`` and ``orch reward show``: what rewards there are, and what they are made of.
+"""``orch reward list`` and ``orch reward show``: the rewards, and what each is made of.
 
-The hard decision: nothing is written here about any reward; all of it is read from the catalogue
-(:mod:`orch_env.rewards.presets.catalogue`), which tests hold against what the rewards report.
+What is printed about a preset comes from :mod:`orch_env.rewards.presets.catalogue`, which tests
+compare with what the rewards report.
 """
 
 from __future__ import annotations
@@ -9,30 +9,20 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orch_env.cli.output import json_option
+from orch_env.cli.output import emit, json_option, say, table
 from orch_env.types import OrchError
+from orch_env.types.text import did_you_mean
 
 if TYPE_CHECKING:
     from orch_env.rewards import Preset
 
 _WIDTH = 100
-_MIX = {
-    "name": "mix",
-    "range": "as its parts",
-    "summary": "a weighted sum of rewards and of their components",
-    "source": "ours",
-}
-_OWN = {
-    "name": "module:function",
-    "range": "as it returns",
-    "summary": "a function (task, episode) of your own",
-    "source": "yours",
-}
+_MIX = ("mix", "as its parts", "a weighted sum of rewards and of their components", "ours")
+_OWN = ("module:function", "as it returns", "a function (task, episode) of your own", "yours")
 
 
 @click.command(name="list")
@@ -49,16 +39,10 @@ def list_rewards(as_json: bool) -> None:
     from orch_env.rewards import PRESETS
 
     if as_json:
-        rows = [_head(name, preset) for name, preset in PRESETS.items()]
-        click.echo(json.dumps({"rewards": rows}, ensure_ascii=False, allow_nan=False))
+        emit({"rewards": [_head(*item) for item in PRESETS.items()]}, as_json=True)
         return
-    table = [
-        [name, _range(*preset.range), preset.summary, preset.source]
-        for name, preset in PRESETS.items()
-    ]
-    table += [list(row.values()) for row in (_MIX, _OWN)]
-    for line in _aligned(["name", "range", "pays for", "source"], table):
-        click.echo(line)
+    rows = [(name, _span(*p.range), p.summary, p.source) for name, p in PRESETS.items()]
+    table(("name", "range", "pays for", "source"), [*rows, _MIX, _OWN])
 
 
 @click.command()
@@ -74,21 +58,17 @@ def show(name: str, as_json: bool) -> None:
       orch reward show graduated --json
     """
     from orch_env.rewards import PRESETS
-    from orch_env.rewards.presets.catalogue import nearest
 
     known = [*PRESETS, "mix"]
     if name not in known:
-        raise OrchError(
-            f"there is no reward {name!r}{nearest(name, known)}; the names are {', '.join(known)}"
-        )
-    record = _mix() if name == "mix" else _whole(name, PRESETS[name])
+        hint = did_you_mean(name, known)
+        raise OrchError(f"there is no reward {name!r}{hint}; the names are {', '.join(known)}")
+    record = _mix() if name == "mix" else _record(name, PRESETS[name])
     if as_json:
-        click.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
+        emit(record, as_json=True)
         return
-    span = _MIX["range"] if name == "mix" else _range(*PRESETS[name].range)
-    click.secho(f"{name}  {span}", bold=True)
-    for line in _described(record):
-        click.echo(line)
+    say(f"{name}  {_MIX[1] if name == 'mix' else _span(*PRESETS[name].range)}", bold=True)
+    _show(record)
 
 
 def _head(name: str, preset: Preset) -> dict[str, Any]:
@@ -100,7 +80,7 @@ def _head(name: str, preset: Preset) -> dict[str, Any]:
     }
 
 
-def _whole(name: str, preset: Preset) -> dict[str, Any]:
+def _record(name: str, preset: Preset) -> dict[str, Any]:
     defaults = {option: setting.default for option, setting in preset.options.items()}
     return {
         **_head(name, preset),
@@ -130,8 +110,8 @@ def _mix() -> dict[str, Any]:
     return {
         "name": "mix",
         "range": [None, None],
-        "summary": _MIX["summary"],
-        "source": _MIX["source"],
+        "summary": _MIX[2],
+        "source": _MIX[3],
         "equation": "sum over keys of weight * value",
         "symbols": "value: as the reward reports it, neither clipped nor rescaled",
         "components": [],
@@ -153,42 +133,30 @@ def _mix() -> dict[str, Any]:
     }
 
 
-def _described(record: dict[str, Any]) -> Iterator[str]:
-    """A reward's record for people, below its name."""
-    yield from _wrapped(f"{record['summary']} ({record['source']})")
-    yield from _wrapped(f"total = {record['equation']}")
-    if record["symbols"]:
-        yield from _wrapped(record["symbols"])
+def _show(record: dict[str, Any]) -> None:
+    """Print a reward's record for people, without its name."""
+    paragraphs = (
+        f"{record['summary']} ({record['source']})",
+        f"total = {record['equation']}",
+        record["symbols"],
+    )
+    for text in paragraphs:
+        for line in textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    "):
+            say(line)
     if record["components"]:
-        yield ""
+        say("")
         rows = [
-            [part["name"], _shown_range(*part["range"]), part["equation"], part["source"]]
+            (part["name"], _span(*part["range"]), part["equation"], part["source"])
             for part in record["components"]
         ]
-        yield from _aligned(["component", "range", "equation", "source"], rows)
+        table(("component", "range", "equation", "source"), rows)
     if record["options"]:
-        yield ""
-        rows = [
-            [option["name"], json.dumps(option["default"]), option["about"]]
-            for option in record["options"]
-        ]
-        yield from _aligned(["option", "default", "about"], rows)
-    yield ""
-    yield "example, as a configuration's environment.env_config.reward or in --reward:"
-    yield f"  {json.dumps(record['example'])}"
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
-
-
-def _aligned(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    """Columns as wide as their widest cell, the last one ragged; only the head is bold."""
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for number, row in enumerate([head, *rows]):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line = "  " + "  ".join(cells).rstrip()
-        yield line if number else click.style(line, bold=True)
+        say("")
+        options = [(o["name"], json.dumps(o["default"]), o["about"]) for o in record["options"]]
+        table(("option", "default", "about"), options)
+    say("")
+    say("example, as a configuration's environment.env_config.reward or in --reward:")
+    say(f"  {json.dumps(record['example'])}")
 
 
 def _finite(low: float, high: float) -> list[float | None]:
@@ -196,9 +164,5 @@ def _finite(low: float, high: float) -> list[float | None]:
     return [end if math.isfinite(end) else None for end in (low, high)]
 
 
-def _range(low: float, high: float) -> str:
-    return _shown_range(*_finite(low, high))
-
-
-def _shown_range(low: float | None, high: float | None) -> str:
-    return f"{'-inf' if low is None else f'{low:g}'}..{'inf' if high is None else f'{high:g}'}"
+def _span(low: float | None, high: float | None) -> str:
+    return f"{-math.inf if low is None else low:g}..{math.inf if high is None else high:g}"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orch_env.cli.output import emit, json_option, say
+from orch_env.cli.output import emit, json_option, number, say, table
 
 if TYPE_CHECKING:
-    from orch_env.audit.compare import CompareReport
+    from orch_env.audit.compare import CompareReport, PairCounts
 
 _EPILOG = """\b
 Examples:
@@ -18,11 +18,11 @@ Examples:
   orch reward compare episodes.jsonl --reward all --cache booking.db --figure agreement.png
 
 Kendall's tau-b: 1 means the same order, 0 no relation, -1 the opposite order; '-' where one of the
-rewards ties every pair. Groups are the episodes of one task with one seed: GRPO compares only
-within them, so 'within groups' is what matters for training."""
+rewards ties every pair. A group is the episodes of one task with one seed: GRPO compares only
+within groups, so 'within' is what matters for training."""
 
 _DISPUTES = 6
-"""Disputes printed in all, but at least one per pair of rewards; --json has more."""
+"""Disputes printed over all pairs of rewards, at least one per pair; --json has more."""
 
 
 @click.command(epilog=_EPILOG)
@@ -54,13 +54,13 @@ def compare(
     """Score the same episodes with several rewards, and show how alike they rank them."""
     from orch_env.audit import figures
     from orch_env.audit.compare import compare as run_compare
-    from orch_env.cli.reward.options import TaskFinder, played_episodes, rewards_asked
+    from orch_env.cli.reward.options import TaskFinder, named_rewards, read_played
 
     if figure is not None:
         figures.require_matplotlib()
-    rewards = rewards_asked(words)
+    rewards = named_rewards(words)
     finder = TaskFinder(tasks, cache)
-    report = run_compare(played_episodes(file, finder), rewards)
+    report = run_compare(read_played(file, finder), rewards)
     if finder.note is not None:
         say(finder.note, err=True)
     if figure is not None:
@@ -76,16 +76,11 @@ def _show(report: CompareReport, source: str) -> None:
     means = "  ".join(f"{name} {mean:.3f}" for name, mean in report.means.items())
     say(f"  mean totals: {means}")
     pairs = [f"{one.first} / {one.second}" for one in report.agreements]
-    width = max(map(len, pairs))
-    say(
-        f"  {'':<{width}}  {'tau':>6}  {'opposite':>8}  {'tau within':>10}  {'opposite within':>15}"
-    )
-    for name, one in zip(pairs, report.agreements, strict=True):
-        say(
-            f"  {name:<{width}}  {_number(one.overall.tau):>6}  "
-            f"{_share(one.overall.opposite_share):>8}  {_number(one.within.tau):>10}  "
-            f"{_share(one.within.opposite_share):>15}"
-        )
+    rows = [
+        (name, *_tau_and_share(one.overall), *_tau_and_share(one.within))
+        for name, one in zip(pairs, report.agreements, strict=True)
+    ]
+    table(("", ">tau", ">opposite", ">tau within", ">opposite within"), rows)
     shown = max(1, _DISPUTES // len(pairs))
     for name, one in zip(pairs, report.agreements, strict=True):
         for dispute in one.disputes[:shown]:
@@ -97,9 +92,5 @@ def _show(report: CompareReport, source: str) -> None:
             )
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+def _tau_and_share(counts: PairCounts) -> tuple[str, str]:
+    return number(counts.tau, ".2f"), number(counts.opposite_share, ".1%")

@@ -1,7 +1,8 @@
-"""What the subcommands of ``orch reward`` share: rewards as the user names them, and their tasks.
+"""What the subcommands of ``orch reward`` share: the rewards that the user names, and the tasks.
 
-The hard decision: an episode's task is never completed from what its own line names. Whole tool
-specs come from a catalogue that the user names; without one, rewards see what the line holds.
+Tool specs come from a catalogue that the user names (``--cache``, or the one bundled with
+``--tasks``), never from a file that a scored line names. Without a catalogue, rewards see what the
+line holds.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ ALL = "all"
 
 
 def reward_spec(text: str, weights: str | None = None) -> dict[str, Any]:
-    """A reward's configuration from the command line's words.
+    """A reward's configuration from the command line.
 
     Args:
         text: a name, or a JSON object ``{name, options}``.
         weights: JSON object of weights, ``None`` if the user gave none.
 
     Raises:
-        OrchError: what looks like JSON is none.
+        OrchError: what looks like JSON cannot be read.
     """
     spec: dict[str, Any] = {"name": text}
     if text.lstrip().startswith("{"):
@@ -41,24 +42,24 @@ def reward_spec(text: str, weights: str | None = None) -> dict[str, Any]:
 
 
 def json_object(text: str, option: str) -> dict[str, Any]:
-    """Read an option's JSON object.
+    """Read a JSON object from the command line.
 
     Raises:
-        OrchError: it is none.
+        OrchError: the text is no JSON object.
     """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as problem:
-        raise OrchError(f"{option} is not JSON ({problem}): {text!r}") from problem
+        raise OrchError(f"{option} is not JSON ({problem}): {text!r:.200}") from problem
     if not isinstance(value, dict):
-        raise OrchError(f"{option} must be a JSON object, got {text!r}")
+        raise OrchError(f"{option} must be a JSON object, got {text!r:.200}")
     return value
 
 
-def rewards_asked(words: Iterable[str]) -> dict[str, Reward]:
-    """Label -> reward, for every ``--reward`` in order; ``all`` stands for every preset.
+def named_rewards(words: Iterable[str]) -> dict[str, Reward]:
+    """Label -> reward, for every ``--reward`` in order; ``all`` means every preset.
 
-    A reward that is written as JSON is labelled with its name, and with a number behind it where
+    A reward that is written as JSON is labelled with its name, and with a number after it where
     the name was used before.
 
     Raises:
@@ -66,28 +67,28 @@ def rewards_asked(words: Iterable[str]) -> dict[str, Reward]:
     """
     from orch_env.rewards import PRESETS, make_reward
 
-    asked: dict[str, Reward] = {}
-    written: set[str] = set()
+    rewards: dict[str, Reward] = {}
+    seen: set[str] = set()
     for word in words:
         for text in PRESETS if word == ALL else (word,):
-            if text in written:
+            if text in seen:
                 raise OrchError(f"--reward {text} is given twice")
-            written.add(text)
+            seen.add(text)
             spec = reward_spec(text)
             made = make_reward(spec)
             label = str(spec["name"])
             number = 2
-            while label in asked:
+            while label in rewards:
                 label, number = f"{spec['name']} {number}", number + 1
-            asked[label] = made
-    return asked
+            rewards[label] = made
+    return rewards
 
 
 class TaskFinder:
-    """Finds the task of a stored episode, with whole tool specs where a catalogue is at hand.
+    """Finds the task of a stored episode, with whole tool specs where there is a catalogue.
 
     Args:
-        tasks: a task file or bundled data set that takes the place of the lines' own tasks.
+        tasks: a task file or bundled data set to use instead of the lines' own tasks.
         cache: the response cache whose catalogue has the tools; a bundled data set has its own.
 
     Raises:
@@ -105,7 +106,7 @@ class TaskFinder:
 
     @property
     def note(self) -> str | None:
-        """What a person should know about the tasks found so far, one line."""
+        """A warning about the tasks found so far, one line; ``None`` if there is none."""
         if not self._names_only:
             return None
         return (
@@ -114,12 +115,12 @@ class TaskFinder:
         )
 
     def task_of(self, stored: StoredEpisode) -> Task:
-        """The task as ``--tasks`` has it, else as the line itself does.
+        """The task from ``--tasks``, or from the line itself without ``--tasks``.
 
         Raises:
-            OrchError: neither has it, or the catalogue does not have one of its tools.
+            OrchError: the task is not there, or the catalogue lacks one of its tools.
         """
-        task = self._named(stored)
+        task = self._task_of(stored)
         if not any(isinstance(tool, str) for tool in task.tools):
             return task
         if self._catalogue is None:
@@ -127,7 +128,7 @@ class TaskFinder:
             return task
         return self._catalogue.resolve(task)
 
-    def _named(self, stored: StoredEpisode) -> Task:
+    def _task_of(self, stored: StoredEpisode) -> Task:
         task_id = stored.episode.task_id
         if self._tasks is None:
             if stored.task is None:
@@ -153,8 +154,8 @@ def _catalogue(tasks: str | None, cache: str | None) -> ToolBackend | None:
     return ReplayBackend(open_cache(source))
 
 
-def played_episodes(file: Path, finder: TaskFinder) -> list[tuple[Task, Episode]]:
-    """The episodes of a file with their tasks.
+def read_played(file: Path, finder: TaskFinder) -> list[tuple[Task, Episode]]:
+    """Read the episodes of a file, each with its task.
 
     Raises:
         OrchError: the file is missing, a line is no episode, or its task is not known; the message
@@ -168,11 +169,7 @@ def played_episodes(file: Path, finder: TaskFinder) -> list[tuple[Task, Episode]
         try:
             if "turns" not in data:
                 raise OrchError("this is no stored episode {task_id, turns, ...}")
-            stored = StoredEpisode.from_dict(data)
-            if not stored.intact:
-                raise OrchError(
-                    f"episode of task {stored.episode.task_id!r} was changed after it was stored"
-                )
+            stored = StoredEpisode.from_dict(data, check=True)
             played.append((finder.task_of(stored), stored.episode))
         except OrchError as problem:
             raise OrchError(f"{file}: line {number}: {problem}") from problem

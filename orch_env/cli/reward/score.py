@@ -1,8 +1,4 @@
-"""``orch reward score``: score stored trajectories, one JSON line each.
-
-The hard decision: tools are taken from a catalogue that the user names (``--cache``, or the one
-bundled with ``--tasks``), never looked up by names that stand in the scored file.
-"""
+"""``orch reward score``: score stored trajectories, one JSON line each."""
 
 from __future__ import annotations
 
@@ -80,18 +76,15 @@ def score(
             line_id, breakdown = scorer.score(data)
         except OrchError as problem:
             raise OrchError(f"{file}: line {number}: {problem}") from problem
-        result = {
-            "id": line_id,
-            "total": breakdown.total,
-            "components": dict(breakdown.components),
-        }
+        components = dict(breakdown.components)
+        result = {"id": line_id, "total": breakdown.total, "components": components}
         click.echo(json.dumps(result, ensure_ascii=True, allow_nan=False))
     if finder.note is not None:
         say(finder.note, err=True)
 
 
 class LineScorer:
-    """Scores records of either layout.
+    """Scores records of both layouts: stored episodes and published cases.
 
     Args:
         spec: the reward's configuration, with ``weights`` where the user gave them.
@@ -124,15 +117,10 @@ class LineScorer:
             )
         from orch_env.episodes import StoredEpisode
 
-        stored = StoredEpisode.from_dict(data)
-        episode = stored.episode
-        if not stored.intact:
-            raise OrchError(f"episode of task {episode.task_id!r} was changed after it was stored")
+        stored = StoredEpisode.from_dict(data, check=True)
+        breakdown = self._reward(self._finder.task_of(stored), stored.episode)
         line_id = data.get("id")
-        return (
-            line_id if isinstance(line_id, str) else episode.task_id,
-            self._reward(self._finder.task_of(stored), episode),
-        )
+        return line_id if isinstance(line_id, str) else stored.episode.task_id, breakdown
 
     def _score_case(self, case: ReferenceCase) -> RewardBreakdown:
         from orch_env.rewards.presets.paper import PaperReward
@@ -144,7 +132,7 @@ class LineScorer:
         return reward(case.task, episode_of_completion(case.task, case.completion))
 
     def _reward_for(self, case: ReferenceCase) -> Reward:
-        """The reward with the case's own weights, unless the user gave some or it takes none."""
+        """The reward with the case's own weights, where the user gave none and it takes weights."""
         if case.weights is None or "weights" in self._spec or not self._takes_weights():
             return self._reward
         key = (case.weights.atomic, case.weights.orchestration)

@@ -1,1 +1,1 @@
-"""The servers themselves, one module a domain."""
+"""The servers, one module per domain."""

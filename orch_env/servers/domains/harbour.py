@@ -1,7 +1,7 @@
 """The harbour: ships, berths, cranes, cargo, permits, pilots and agents; the quick start's world.
 
-Each look-up returns one item, so that following dependencies is all there is to learn: ids cannot
-be guessed, and the only way to one is the tool that gives it. Five tools change the state.
+Each look-up returns one id. Ids cannot be guessed; only one tool returns each of them. So a model
+has to learn nothing but the dependencies between calls. Five tools change the state.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Berth:
 
 @dataclass(frozen=True, slots=True)
 class Crane:
-    """A crane; one that is out of order unloads nothing."""
+    """A crane; it unloads only if it works."""
 
     id: str
     berth: str
@@ -70,7 +70,7 @@ class Cargo:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """An import permit and the year up to which it holds."""
+    """An import permit and the last year in which it is valid."""
 
     id: str
     until: int
@@ -104,7 +104,7 @@ class Booking:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A cargo that a crane was ordered to unload."""
+    """An order to a crane to unload a cargo."""
 
     id: str
     cargo: str
@@ -126,7 +126,7 @@ class Harbour(Server):
     name = "harbour"
     epoch = "2025-03-03"
     num_ships: ClassVar[int] = NUM_SHIPS
-    """A subclass may say another number; up to 10,000, as many as there are ids."""
+    """A subclass may set another number, up to 10,000, which is the number of ids."""
 
     ships: Table[Ship]
     berths: Table[Berth]
@@ -140,10 +140,9 @@ class Harbour(Server):
     notices: Table[Notice]
 
     def populate(self, random: Random) -> None:
-        """Ships with a berth, crane, cargo, permit and agent of their own, and pilots.
+        """Add ships, each with its own berth, crane, cargo, permit and agent, and pilots.
 
-        One crane in ten is out of order, one pilot in ten off duty; ship and pilot names are all
-        different.
+        One crane in ten is out of order, and one pilot in ten is off duty. No two names are equal.
         """
         names = _names(random)
         ids = {prefix: _ids(random, prefix) for prefix in "SBRCLAP"}

@@ -1,1 +1,1 @@
-"""What all servers are written on: tools from methods, tables, sessions."""
+"""The base of all servers: tools from methods, tables, sessions."""

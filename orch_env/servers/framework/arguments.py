@@ -1,8 +1,8 @@
-"""A tool's arguments: the JSON Schema read off a method's signature, and the check against it.
+"""A tool's arguments: the JSON Schema made from a method's signature, and the check against it.
 
-Type hints and docstring are the one source. The hard decision is a small vocabulary (below) with
-a checker of our own: it takes a few microseconds where a general validator takes a hundred, and
-it words its problems for a model that has to repair its call.
+The schema comes from type hints and docstring alone and uses few keywords. The checker here takes
+a few microseconds where a general validator takes a hundred, and its messages tell a model how to
+repair its call.
 """
 
 from __future__ import annotations
@@ -12,16 +12,7 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    TypeAlias,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from orch_env.types.json import Json, JsonObject
 
@@ -44,9 +35,9 @@ class Range:
 
 
 def schema_of(method: Callable[..., Any]) -> tuple[str, JsonObject]:
-    """Read ``(description, parameters schema)`` off a tool method.
+    """Make ``(description, parameters schema)`` from a tool method.
 
-    The description is the docstring up to ``Args:``; each argument's description stands there.
+    The description is the docstring up to ``Args:``; the lines there describe the arguments.
     Supported hints: str, int, float, bool, ``Literal`` of strings, ``list[T]``, ``T | None``
     (optional, needs a default), each with :class:`Pattern` or :class:`Range` through
     ``Annotated``.
@@ -99,9 +90,7 @@ def problem_with(arguments: Mapping[str, Json], schema: Mapping[str, Json]) -> s
     return None
 
 
-Check: TypeAlias = Callable[[Any], bool]
-
-_CHECKS: dict[str, Check] = {
+_CHECKS: dict[str, Callable[[Any], bool]] = {
     "string": lambda v: isinstance(v, str),
     "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
     "number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
@@ -151,7 +140,7 @@ def _constraints(marks: tuple[Any, ...]) -> JsonObject:
     out: JsonObject = {}
     for mark in marks:
         if isinstance(mark, Pattern):
-            # Anchored, because JSON Schema searches where we match the whole string.
+            # Anchored: JSON Schema only searches, but here the whole string must match.
             out["pattern"] = f"^{mark.regex}$"
         elif isinstance(mark, Range):
             bounds = {"minimum": mark.minimum, "maximum": mark.maximum}

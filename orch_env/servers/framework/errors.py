@@ -1,7 +1,7 @@
-"""How a tool refuses. A refusal is a result that the model reads, so each one says how to repair.
+"""How a tool refuses a call. The model reads the refusal, so it says how to repair the call.
 
-A tool raises one of these; the session rolls the state back and turns it into the one documented
-error shape. Any other exception is a bug in the server: it is rolled back too, and propagates.
+A tool raises one of these; the session then restores the state and makes an error result of it. Any
+other exception is a bug in the server: the state is restored too, and the exception propagates.
 """
 
 from __future__ import annotations

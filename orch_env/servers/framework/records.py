@@ -1,7 +1,7 @@
-"""Records of a server's state as plain data and back, driven by their type hints.
+"""Records of a server's state as plain data and back, by their type hints.
 
 A record is a frozen dataclass whose fields are strings, numbers, booleans, enums of strings,
-``T | None``, ``tuple[T, ...]`` or further records. Nothing else: a snapshot must be JSON.
+``T | None``, ``tuple[T, ...]`` or records; nothing else, because a snapshot must be JSON.
 """
 
 from __future__ import annotations

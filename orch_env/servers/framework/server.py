@@ -1,6 +1,6 @@
-"""What a domain module builds on: a server is a class, its tables are its state, its methods tools.
+"""The base class of servers: the tables of a class are its state, its methods are tools.
 
-A domain module declares records, tables and tools, and says how a seeded world is populated:
+A domain module declares records, tables and tools, and fills the world of a seed:
 
     class Library(Server):
         name = "library"
@@ -27,7 +27,7 @@ from random import Random
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from orch_env.servers.framework.arguments import schema_of
-from orch_env.servers.framework.records import check_record, to_json
+from orch_env.servers.framework.records import check_record
 from orch_env.servers.framework.table import Lock, Table
 from orch_env.types import ToolSpec
 from orch_env.types.json import Json
@@ -39,13 +39,13 @@ class Access(StrEnum):
     """What a tool may do to the state."""
 
     READ = "read"
-    """Looks only; the state hash is the same afterwards."""
+    """Only reads; the state hash is the same afterwards."""
     WRITE = "write"
     """Changes the state when it succeeds, and changes nothing when it fails."""
 
 
 def read(method: Method) -> Method:
-    """Declare a method as a tool that only looks."""
+    """Declare a method as a tool that only reads the state."""
     method.__dict__["access"] = Access.READ
     return method
 
@@ -58,7 +58,7 @@ def write(method: Method) -> Method:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool of a server: what the model sees of it, and whether it may write."""
+    """One tool of a server: what the model sees, and whether it may change the state."""
 
     spec: ToolSpec
     access: Access
@@ -82,10 +82,10 @@ class Server:
 
     Attributes:
         name: the server's name in tasks and in the registry.
-        epoch: the world's date, ISO 8601, where the task sets none.
+        epoch: the world's date, ISO 8601, for tasks without one.
         tools: tool name -> tool, collected from the methods, in order of definition.
         seed: the seed of this session's world.
-        today: this session's date, ISO 8601; servers never ask the machine's clock.
+        today: this session's date, ISO 8601; servers never read the machine's clock.
     """
 
     name: ClassVar[str]
@@ -117,51 +117,45 @@ class Server:
         seed: int,
         today: str | None = None,
     ) -> None:
-        """Open a view on ``tables``; sessions and :meth:`world` call this, nobody else."""
+        """Open a view of ``tables``. Only sessions and :meth:`world` call this."""
         self.seed = seed
         self.today = today or self.epoch
         self.tables: tuple[Table[Any], ...] = tuple(
             Table(record.__name__.lower(), record, tables.get(name, {}), lock, key=name)
             for name, record in self._records.items()
         )
-        for name, table in zip(self._records, self.tables, strict=True):
-            setattr(self, name, table)
+        for table in self.tables:
+            setattr(self, table.key, table)
 
     def populate(self, random: Random) -> None:
         """Fill the tables of a new world.
 
         Args:
-            random: seeded by (server name, world seed); the only source of chance.
+            random: seeded by (server name, world seed); use no other source of chance.
         """
         raise TypeError(f"server {type(self).__name__} does not define populate()")
 
     @classmethod
     @functools.lru_cache(maxsize=64)
     def world(cls, seed: int) -> World:
-        """The world of a seed: the same everywhere, built once a process."""
+        """The world of a seed: the same in every process, and kept for later sessions."""
         server = cls({}, Lock(writable=True), seed=seed)
         server.populate(Random(f"{cls.name}/{seed}"))
-        tables = {
-            name: {key: table[key] for key in table.changes()}
-            for name, table in zip(cls._records, server.tables, strict=True)
-        }
-        plain = {
-            name: {key: to_json(record) for key, record in records.items()}
-            for name, records in tables.items()
-        }
+        tables = {table.key: table.changes() for table in server.tables}
+        plain = {table.key: table.changes_to_json() for table in server.tables}
         text = json.dumps([cls.name, plain], sort_keys=True)
         return World(tables, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
 
     def new_id(self, prefix: str, *causes: str, taken: Table[Any]) -> str:
         """An id for a new record: ``prefix`` and four digits that cannot be guessed.
 
-        It follows from the seed and the causes alone, so that the same call gets the same id
-        wherever it stands in a trajectory.
+        It depends only on the seed, the causes and the ids that are taken, so the same call gets
+        the same id anywhere in a trajectory.
 
         Args:
             prefix: such as ``"K-"``.
-            causes: what brought the record about, ids as a rule.
-            taken: the table it will be put into; its ids are passed over.
+            causes: what the record is made from, usually ids.
+            taken: the table of the record; an id that is in it is not used.
         """
         for attempt in range(10_000):
             text = json.dumps([self.name, self.seed, prefix, causes, attempt])

@@ -1,4 +1,4 @@
-"""One isolated session of one server: answers calls, in transactions, and can go back in time."""
+"""One isolated session of one server: calls are transactions, and the state can be restored."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from orch_env.types.json import Json, JsonObject
 class ServerSession:
     """A server's state in one episode.
 
-    The same (server, seed, today, calls) gives the same bytes everywhere, and nothing that a
-    session does is visible to another one.
+    The same (server, seed, today, calls) gives the same bytes everywhere. No session sees what
+    another one does.
 
     Args:
         server: the server class.
         seed: the world's seed.
-        today: the session's date, ISO 8601; the server's own where ``None``.
+        today: the session's date, ISO 8601; ``None`` for the server's own.
     """
 
     def __init__(self, server: type[Server], seed: int, today: str | None = None) -> None:
@@ -33,7 +33,7 @@ class ServerSession:
         self.server = server(self._world.tables, self._lock, seed=seed, today=today)
 
     def call(self, name: str, arguments: Mapping[str, Json]) -> ToolResult:
-        """Run one tool; a failure is an error result and leaves the state as it was.
+        """Run one tool. A failure is an error result and does not change the state.
 
         The text of a success is ``json.dumps`` of what the tool returned.
         """
@@ -59,7 +59,7 @@ class ServerSession:
             self._lock.writable = False
 
     def snapshot(self) -> JsonObject:
-        """The state as plain data: the world it started from, and what has changed since."""
+        """The state as plain data: the world, and what changed since the start."""
         return {
             "server": self.server.name,
             "world": self._world.digest,
@@ -84,7 +84,7 @@ class ServerSession:
     def changes(self) -> JsonObject:
         """What differs from the world: table -> id -> record, ``None`` where it was deleted.
 
-        Tables that are as they were are left out.
+        Tables without a change are left out.
         """
         return {t.key: t.changes_to_json() for t in self.server.tables if t.changed}
 
@@ -93,14 +93,14 @@ class ServerSession:
         return tuple((t.key, key) for t in self.server.tables for key in t.created())
 
     def fork(self) -> ServerSession:
-        """An independent session in the same state; costs what was changed so far."""
+        """An independent session in the same state; its cost grows with the changes so far."""
         twin = ServerSession(type(self.server), self.server.seed, self.server.today)
         for table, source in zip(twin.server.tables, self.server.tables, strict=True):
             table.reset(source.changes())
         return twin
 
     def state_hash(self) -> str:
-        """Hex digest of the state; equal iff the states are, however they were reached."""
+        """Hex digest of the state; equal iff the states are equal."""
         text = json.dumps(self.snapshot(), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -109,8 +109,8 @@ class ServerSession:
             table.reset(changes)
 
 
-# A model may write a megabyte as a ship's name; what it reads back stays short.
 MAX_MESSAGE_CHARS = 600
+"""Characters of an error message: a model may write a megabyte as a ship's name."""
 
 
 def _failure(kind: ErrorType, message: str, **details: Json) -> ToolResult:

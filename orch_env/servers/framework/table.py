@@ -1,9 +1,9 @@
-"""A server's state: tables of frozen records, held as changes over a shared world.
+"""A server's state: tables of frozen records, kept as changes over a shared world.
 
-The hard decision: a session never copies its world. A world (one server, one seed) is built once
-and shared by all sessions; a session keeps only the records it changed. So opening a session is
-O(1), and snapshot, restore, fork and rollback cost what was changed, not what exists. The price
-is that records are frozen: a tool replaces a record (`dataclasses.replace`), it never edits one.
+A session never copies its world. A world (one server, one seed) is built once and shared by all
+sessions; a session keeps only the records that it changed. So opening a session is O(1), and the
+cost of snapshot, restore, fork and rollback grows with the changes, not with the world. For that
+records must be frozen: a tool replaces a record (`dataclasses.replace`) and never edits one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ R = TypeVar("R", bound=Record)
 
 
 class Lock:
-    """Whether the tables of one session may be written; one lock for all of them."""
+    """Whether the tables of one session may be written; all of them share it."""
 
     __slots__ = ("writable",)
 
@@ -28,16 +28,16 @@ class Lock:
 
 
 class Table(MutableMapping[str, R], Generic[R]):
-    """Records by id: a shared base under this session's own changes.
+    """Records by id: the world's records with this session's changes.
 
     Args:
-        name: what one record is called in messages to the model (``"ship"``).
-        key: the table's own name within its server (``"ships"``), in snapshots and states; two
-            tables may hold records of one type.
+        name: what messages to the model call one record (``"ship"``).
+        key: the table's name within its server (``"ships"``), in snapshots and states; two tables
+            may hold records of one type.
         record: the record type, a frozen dataclass.
         base: the world's records; never written.
-        lock: the session's lock. A write while it is closed raises ``RuntimeError``: a tool that
-            was declared READ tried to change the state.
+        lock: the session's lock. A write while it is not writable raises ``RuntimeError``: a tool
+            that was declared READ tried to change the state.
     """
 
     __slots__ = ("_base", "_changes", "_lock", "key", "name", "record")
@@ -78,8 +78,8 @@ class Table(MutableMapping[str, R], Generic[R]):
     def __iter__(self) -> Iterator[str]:
         """Ids in the world's order, then new ones in the order of their ids.
 
-        The order depends on the state alone and not on how it was reached, so that two sessions
-        with equal hashes answer every later call with the same bytes.
+        The order depends only on the state, not on the calls before, so that two sessions with
+        equal hashes answer every later call with the same bytes.
         """
         yield from (k for k in self._base if self._changes.get(k, self._base[k]) is not None)
         yield from sorted(k for k in self._changes if k not in self._base)
@@ -97,7 +97,7 @@ class Table(MutableMapping[str, R], Generic[R]):
 
         Args:
             key: the id.
-            hint: how the model gets a right one (``"find_ship gives it"``).
+            hint: how the model gets a valid id (``"find_ship gives it"``).
 
         Raises:
             NotFound: there is none.
@@ -120,7 +120,7 @@ class Table(MutableMapping[str, R], Generic[R]):
         return dict(self._changes)
 
     def reset(self, changes: dict[str, R | None]) -> None:
-        """Replace all changes; the table takes the dict over."""
+        """Replace all changes; the table keeps the dict itself."""
         self._changes = changes
 
     def changes_to_json(self) -> JsonObject:

@@ -9,16 +9,9 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-_TAKEN = 8
-"""A full store takes one in this many new values."""
-
 
 class BoundedStore(Generic[K, V]):
     """Values by key; the oldest make room for new ones.
-
-    A set that does not fit, walked again and again, would push out each value just before it is
-    asked for. So a full store takes only one in eight new values: most of what it holds then stays
-    until it comes round, and a new set still takes its place within a few passes.
 
     Args:
         most: bound on the sum of the costs.
@@ -28,7 +21,6 @@ class BoundedStore(Generic[K, V]):
         self.most = most
         self.cost = 0
         self._kept: dict[K, tuple[V, int]] = {}
-        self._refused = 0
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -40,14 +32,10 @@ class BoundedStore(Generic[K, V]):
         return None if found is None else found[0]
 
     def put(self, key: K, value: V, cost: int) -> None:
-        """Keep a value, unless it is too large or the store is full and not due to take one."""
+        """Keep a value; one that costs more than the bound is not kept."""
+        if cost > self.most:
+            return
         with self._lock:
-            if cost > self.most:
-                return
-            if self.cost + cost > self.most and key not in self._kept:
-                self._refused += 1
-                if self._refused % _TAKEN:
-                    return
             self._drop(key)
             while self.cost + cost > self.most:
                 self._drop(next(iter(self._kept)))

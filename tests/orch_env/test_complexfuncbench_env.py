@@ -260,26 +260,14 @@ def test_gold_of_the_bundled_world_is_perfect(strict: bool) -> None:
     assert sum(domain["n"] for domain in result["by_domain"].values()) == result["n"]
 
 
-@pytest.fixture(scope="module")
-def benchmark(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """The public part of the benchmark, imported."""
-    from orch_env.cli.main import main
-
-    folder = tmp_path_factory.mktemp("benchmark")
-    source = shared_data / "complexfuncbench" / "ComplexFuncBench.public.jsonl.gz"
-    tasks, cache = str(folder / "cfb.jsonl"), str(folder / "booking.db")
-    assert main(["tasks", "import", str(source), "--cache", cache, "--out", tasks]) == 0
-    return tasks, cache
-
-
 @pytest.mark.shared_data
 @pytest.mark.parametrize("table", [False, True])
 @pytest.mark.parametrize("strict", [False, True])
 def test_gold_of_the_benchmark_is_perfect(
-    benchmark: tuple[str, str], shared_data: Path, table: bool, strict: bool
+    booking_files: tuple[str, str], shared_data: Path, table: bool, strict: bool
 ) -> None:
     values = shared_data / "complexfuncbench" / "exact_match_values.json" if table else None
-    env = complexfuncbench(*benchmark, exact_match_values=values, strict=strict).env()
+    env = complexfuncbench(*booking_files, exact_match_values=values, strict=strict).env()
     result = summarise(run_policy(env, "gold"), env.tasks)
     assert result["n"] == 533
     assert (result["success"], result["call_accuracy"], result["turn_accuracy"]) == (1.0, 1.0, 1.0)
@@ -287,16 +275,16 @@ def test_gold_of_the_benchmark_is_perfect(
 
 
 @pytest.mark.shared_data
-def test_doing_nothing_on_the_benchmark_is_worth_nothing(benchmark: tuple[str, str]) -> None:
-    env = complexfuncbench(*benchmark).env()
+def test_doing_nothing_on_the_benchmark_is_worth_nothing(booking_files: tuple[str, str]) -> None:
+    env = complexfuncbench(*booking_files).env()
     result = summarise(run_policy(env, "noop"), env.tasks)
     assert (result["success"], result["call_accuracy"], result["turn_accuracy"]) == (0.0, 0.0, 0.0)
     assert result["errors"] == {"stop_early": 533}
 
 
 @pytest.mark.shared_data
-def test_gold_of_the_benchmark_scores_exactly_one(benchmark: tuple[str, str]) -> None:
-    env, policy = ToolOrchestrationEnv(*benchmark), make_policy("gold")
+def test_gold_of_the_benchmark_scores_exactly_one(booking_files: tuple[str, str]) -> None:
+    env, policy = ToolOrchestrationEnv(*booking_files), make_policy("gold")
     for task in env.tasks:
         info = play(env, policy, task)
         assert (info["reward"]["total"], info["success"]) == (1.0, True), task.id

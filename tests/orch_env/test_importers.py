@@ -285,20 +285,11 @@ def test_a_tool_without_a_name_is_named_by_its_place(tmp_path: Path) -> None:
 # -- the real files --------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ImportResult, Path]:
-    db = tmp_path_factory.mktemp("cfb") / "booking.db"
-    source = shared_data / "complexfuncbench" / "ComplexFuncBench.public.jsonl.gz"
-    with open_cache(db, write=True) as cache:
-        result = import_tasks(read_source(source), cache)
-    return result, db
-
-
 @pytest.mark.shared_data
 def test_every_recorded_response_of_the_benchmark_is_there_byte_for_byte(
-    real: tuple[ImportResult, Path], shared_data: Path, tmp_path: Path
+    booking_import: tuple[ImportResult, Path], shared_data: Path, tmp_path: Path
 ) -> None:
-    result, db = real
+    result, db = booking_import
     assert len(result.tasks) == 533 and result.refused == []
     tasks = {task.id: task for task in result.tasks}
     cache = open_cache(db)
@@ -333,9 +324,9 @@ def outputs_of(task: Task, cache: Any) -> list[Any]:
 
 @pytest.mark.shared_data
 def test_every_output_source_of_the_benchmark_leads_to_the_argument_s_value(
-    real: tuple[ImportResult, Path],
+    booking_import: tuple[ImportResult, Path],
 ) -> None:
-    result, db = real
+    result, db = booking_import
     cache, edges = open_cache(db), 0
     for task in result.tasks:
         outputs = outputs_of(task, cache)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from random import Random
 
 import pytest
 
+from orch_env import ToolOrchestrationEnv
 from orch_env.backends.local import LocalBackend
-from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolSpec
+from orch_env.replay.play import play
+from orch_env.replay.policies import make_policy
+from orch_env.servers import SERVERS, Server, Table, read, write
+from orch_env.types import ErrorType, GoldCall, OrchError, Task, ToolCall, ToolSpec
+from orch_env.types.bounded_store import BoundedStore
+from orch_env.types.json import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note in the bank."""
+
+    id: str
 
 
 def make_task(**changes: object) -> Task:
@@ -71,3 +86,92 @@ def test_a_snapshot_brings_back_what_was_written() -> None:
     other.restore(state)
     assert other.answer([again])[0].error is ErrorType.TOOL_ERROR
     assert other.state_hash() == session.state_hash()
+
+
+class Bank(Server):
+    """Money."""
+
+    name = "bank"
+    notes: Table[Note]
+
+    def populate(self, random: Random) -> None:
+        """A note."""
+        self.notes["N-1"] = Note("N-1")
+
+    @write
+    def transfer(self, to: str) -> JsonObject:
+        """Send money.
+
+        Args:
+            to: Who gets it.
+        """
+        self.notes[to] = Note(to)
+        return {"bank": to}
+
+    @read
+    def balance(self) -> JsonObject:
+        """How much there is."""
+        return {"notes": len(self.notes)}
+
+
+class Bus(Server):
+    """Rides."""
+
+    name = "bus"
+
+    def populate(self, random: Random) -> None:
+        """Nothing."""
+
+    @read
+    def transfer(self, to: str) -> JsonObject:
+        """Where to change.
+
+        Args:
+            to: The last stop.
+        """
+        return {"bus": to}
+
+
+@pytest.fixture
+def bank_and_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = __name__
+    monkeypatch.setitem(SERVERS, "bank", f"{here}:Bank")
+    monkeypatch.setitem(SERVERS, "bus", f"{here}:Bus")
+
+
+@pytest.mark.usefixtures("bank_and_bus")
+def test_two_tools_of_one_name_carry_their_server_s_name_where_they_meet() -> None:
+    backend = LocalBackend()
+    both = make_task(id="both", servers=("bank", "bus"))
+    assert backend.resolve(both).tool_names == ("bank__transfer", "balance", "bus__transfer")
+    alone = make_task(id="alone", servers=("bank",))
+    assert backend.resolve(alone).tool_names == ("transfer", "balance")
+    session = backend.open(both, seed=0)
+    calls = [ToolCall(name, {"to": "x"}) for name in ("bank__transfer", "bus__transfer")]
+    texts = [result.text for result in session.answer([*calls, ToolCall("transfer", {"to": "x"})])]
+    assert texts[:2] == ['{"bank": "x"}', '{"bus": "x"}']
+    assert "No tool 'transfer'" in texts[2]
+    assert session.answer([ToolCall("bank__transfer", {})])[0].error is ErrorType.INVALID_ARGUMENTS
+
+
+@pytest.mark.usefixtures("bank_and_bus")
+def test_gold_under_the_name_that_the_model_sees_replays_to_success() -> None:
+    gold = ((GoldCall("bank__transfer", {"to": "x"}),), (GoldCall("bus__transfer", {"to": "y"}),))
+    task = make_task(servers=("bank", "bus"), tools=("bank__transfer", "bus__transfer"), gold=gold)
+    env = ToolOrchestrationEnv.from_backend([task], LocalBackend())
+    info = play(env, make_policy("gold"), task)
+    assert info["success"] and info["reward"]["total"] == 1.0
+    with pytest.raises(OrchError, match="offers tool 'transfer', which none of its servers has"):
+        LocalBackend().resolve(make_task(servers=("bank", "bus"), tools=("transfer",)))
+
+
+@pytest.mark.usefixtures("bank_and_bus")
+def test_each_server_keeps_its_own_worlds_within_its_own_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Bus.world(0)
+    monkeypatch.setattr(Bank, "_worlds", BoundedStore(3 * 200))
+    kept = [Bank.world(seed) for seed in range(50)]
+    assert Bank._worlds.cost <= Bank._worlds.most and len(Bank._worlds) < 50
+    assert Bank.world(49) is kept[49] and Bus.world(0) is world
+    assert Bank.world(0) is not kept[0] and Bank.world(0) == kept[0]

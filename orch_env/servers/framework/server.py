@@ -17,7 +17,6 @@ A domain module declares records, tables and tools, and fills the world of a see
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -30,6 +29,7 @@ from orch_env.servers.framework.arguments import schema_of
 from orch_env.servers.framework.records import check_record
 from orch_env.servers.framework.table import Lock, Table
 from orch_env.types import ToolSpec
+from orch_env.types.bounded_store import BoundedStore
 from orch_env.types.json import Json
 
 Method = TypeVar("Method", bound=Callable[..., Json])
@@ -64,6 +64,12 @@ class Tool:
     access: Access
 
 
+WORLDS_MB = 64
+"""Megabytes of worlds that one server keeps in a process."""
+_BYTES_PER_CHAR = 3
+"""What a world takes in memory, by character of its JSON; 2.3 were measured."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The state that all sessions of one (server, seed) start from.
@@ -92,6 +98,7 @@ class Server:
     epoch: ClassVar[str] = "2025-01-01"
     tools: ClassVar[Mapping[str, Tool]]
     _records: ClassVar[Mapping[str, type[Any]]]
+    _worlds: ClassVar[BoundedStore[int, World]]
 
     def __init_subclass__(cls) -> None:
         tools: dict[str, Tool] = {}
@@ -101,6 +108,7 @@ class Server:
                 description, parameters = schema_of(method)
                 tools[name] = Tool(ToolSpec(name, description, parameters), access)
         cls.tools = tools
+        cls._worlds = BoundedStore(WORLDS_MB << 20)
         cls._records = {
             name: get_args(hint)[0]
             for name, hint in get_type_hints(cls).items()
@@ -136,15 +144,18 @@ class Server:
         raise TypeError(f"server {type(self).__name__} does not define populate()")
 
     @classmethod
-    @functools.lru_cache(maxsize=64)
     def world(cls, seed: int) -> World:
         """The world of a seed: the same in every process, and kept for later sessions."""
-        server = cls({}, Lock(writable=True), seed=seed)
-        server.populate(Random(f"{cls.name}/{seed}"))
-        tables = {table.key: table.changes() for table in server.tables}
-        plain = {table.key: table.changes_to_json() for table in server.tables}
-        text = json.dumps([cls.name, plain], sort_keys=True)
-        return World(tables, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+        found = cls._worlds.get(seed)
+        if found is None:
+            server = cls({}, Lock(writable=True), seed=seed)
+            server.populate(Random(f"{cls.name}/{seed}"))
+            tables = {table.key: table.changes() for table in server.tables}
+            plain = {table.key: table.changes_to_json() for table in server.tables}
+            text = json.dumps([cls.name, plain], sort_keys=True)
+            found = World(tables, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+            cls._worlds.put(seed, found, _BYTES_PER_CHAR * len(text))
+        return found
 
     def new_id(self, prefix: str, *causes: str, taken: Table[Any]) -> str:
         """An id for a new record: ``prefix`` and four digits that cannot be guessed.

@@ -44,8 +44,9 @@ class ServerSession:
         problem = problem_with(arguments, tool.spec.parameters)
         if problem is not None:
             return _failure(ErrorType.INVALID_ARGUMENTS, problem, tool=name)
-        before = [table.changes() for table in self.server.tables]
+        # A tool that was declared READ cannot write, so there is nothing to go back to.
         self._lock.writable = tool.access is Access.WRITE
+        before = [t.changes() for t in self.server.tables] if self._lock.writable else []
         try:
             value = getattr(self.server, name)(**arguments)
             return ToolResult(json.dumps(value, allow_nan=False))
@@ -105,7 +106,7 @@ class ServerSession:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _roll_back(self, before: list[dict[str, Any]]) -> None:
-        for table, changes in zip(self.server.tables, before, strict=True):
+        for table, changes in zip(self.server.tables, before, strict=False):
             table.reset(changes)
 
 

@@ -8,7 +8,7 @@ records must be frozen: a tool replaces a record (`dataclasses.replace`) and nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, ValuesView
 from typing import Generic, TypeVar
 
 from orch_env.servers.framework.errors import NotFound
@@ -81,8 +81,15 @@ class Table(MutableMapping[str, R], Generic[R]):
         The order depends only on the state, not on the calls before, so that two sessions with
         equal hashes answer every later call with the same bytes.
         """
-        yield from (k for k in self._base if self._changes.get(k, self._base[k]) is not None)
+        changes = self._changes
+        yield from (k for k in self._base if k not in changes or changes[k] is not None)
         yield from sorted(k for k in self._changes if k not in self._base)
+
+    def values(self) -> ValuesView[R]:
+        """The records in the order of their ids."""
+        if not self._changes:
+            return self._base.values()
+        return {key: self[key] for key in self}.values()
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -28,7 +28,7 @@ MOST_WITHOUT_KNOWLEDGE = 0.35
 LEAST_CALLS = 3
 """Required gold calls from which on the bounds on knowledge-free exploits hold."""
 MARGIN = 0.05
-"""How much less than gold an exploit earns whose budget or edges are broken."""
+"""How much less than gold an exploit must earn that exceeds the budget or breaks edges."""
 BROKEN = 1 / 8
 """Share of broken gold calls from which on the margin is due; at least one whole call."""
 _EXAMPLES = 5

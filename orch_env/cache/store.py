@@ -104,7 +104,7 @@ class ResponseCache:
 
         Args:
             tool: the tool's name or one of its aliases.
-            arguments: compared by their canonical form (``values.py``).
+            arguments: compared by their canonical form (:mod:`orch_env.values`).
             task: the task, or the id that it was imported with. Where it pins a variant of this
                 call, only that variant is returned; without a pin, variant 0.
 

@@ -108,7 +108,7 @@ def run_check(name: str, required: bool, check: Callable[..., Check], *arguments
     """Run a check. If it raises, the result is a failed check with the exception as its detail."""
     try:
         return check(*arguments)
-    except Exception as problem:  # the report must hold what nobody foresaw, too
+    except Exception as problem:  # an unforeseen error belongs in the report, too
         detail = f"could not be checked: {type(problem).__name__}: {problem}"
         return Check(name, False, required, " ".join(detail.split()), "reinstall, or report this")
 

@@ -1,7 +1,7 @@
 """The harbour: ships, berths, cranes, cargo, permits, pilots and agents; the quick start's world.
 
-Each look-up returns one id. Ids cannot be guessed; only one tool returns each of them. So a model
-has to learn nothing but the dependencies between calls. Five tools change the state.
+Each look-up returns one id. An id cannot be guessed, and only one tool returns it, so a model has
+to learn nothing but the dependencies between calls. Five tools change the state.
 """
 
 from __future__ import annotations

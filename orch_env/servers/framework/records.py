@@ -42,7 +42,8 @@ def from_json(kind: type[R], data: Mapping[str, Json]) -> R:
 
 def check_record(kind: type[Any]) -> None:
     """Raise ``TypeError`` unless ``kind`` is a frozen dataclass (tables share its instances)."""
-    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    parameters = getattr(kind, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
         raise TypeError(f"{kind.__name__} must be a frozen dataclass to be kept in a table")
 
 

@@ -1,8 +1,8 @@
-"""A call as a JSON object, in whatever markup it stood: read it, or say what is wrong with it.
+"""A call as a JSON object, without its markup: read it, or say what is wrong with it.
 
-Forgiven: ``"parameters"`` for ``"arguments"``; the object wrapped as ``{"function": {...}}``;
-arguments as a JSON string that holds an object; null, empty or missing arguments (``{}``); keys
-besides these (an ``id``, say).
+Accepted are also: ``"parameters"`` for ``"arguments"``; the object wrapped as
+``{"function": {...}}``; arguments as a JSON string that holds an object; null, empty or missing
+arguments (``{}``); other keys (an ``id``, say), which are ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from orch_env.types import ErrorType, ToolCall
 from orch_env.types.json import Json, JsonObject
 
 MAX_CALLS = 256
-"""Calls read out of one message; the bound keeps reading linear whatever the message."""
+"""Calls read from one message; the limit keeps reading linear in any message."""
 
 TOO_MANY = f"one message may hold at most {MAX_CALLS} calls"
 

@@ -53,19 +53,19 @@ class HermesFormat:
     name: str = "hermes"
 
     def parse(self, text: str) -> ParsedMessage:
-        """Read the calls out of an assistant message; never raises, linear in the text."""
+        """Read the calls of an assistant message; never raises, linear in the text."""
         return ParsedMessage(text, text.strip()) if self.is_plain(text) else _Reader(text).read()
 
     def is_plain(self, text: str) -> bool:
-        """Whether none of the tags stands in a text."""
+        """Whether a text holds none of the tags."""
         return not any(tag in text for tag in (_OPEN, _CLOSE, _THINK, _THOUGHT))
 
     def render_calls(self, calls: Sequence[ToolCall]) -> str:
-        r"""Write calls as a model would; ``<`` of markup inside strings becomes ``\u003c``."""
+        r"""Write calls as a model would; in strings, the ``<`` of markup becomes ``\u003c``."""
         return self.render_unread([{"name": c.name, "arguments": c.arguments} for c in calls])
 
     def render_unread(self, calls: Sequence[Json]) -> str:
-        """Any JSON value between the tags of a call."""
+        """Write JSON values, each between the tags of a call."""
         return "\n".join(f"{_OPEN}\n{_json_without_markup(call)}\n{_CLOSE}" for call in calls)
 
     def render_results(self, results: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""Assistant messages in OpenAI's shape, which agents with native tool calling have.
+"""Assistant messages in OpenAI's form, as agents with native tool calling write them.
 
-Such a message becomes the same `ParsedMessage` as its text in a call format would, so that a
-trajectory is the same whichever way in it took. Its text is the message rendered in that format;
-what the format cannot write (NaN, markup inside the content) is kept as the message's JSON.
+Such a message gives the same `ParsedMessage` as its text in a call format, so the trajectory is the
+same for both. The text is the message rendered in that format. A message that the format cannot
+write (it holds NaN, or markup in its content) is kept as JSON.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from orch_env.types.json import Json
 
 
 def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedMessage:
-    """Read an assistant message; never raises, whatever its content and calls hold.
+    """Read an assistant message; never raises.
 
     Args:
         message: ``{"content": ..., "tool_calls": [{"id", "function": {"name", "arguments"}}]}``;
             arguments as a JSON string or as an object. Flat calls ``{"name", "arguments"}`` are
             read too.
-        call_format: in which the message is rendered.
+        call_format: the format in which the message is rendered.
     """
     items = message.get("tool_calls") or ()
     items = list(items) if isinstance(items, Sequence) and not isinstance(items, str) else [items]
@@ -54,7 +54,7 @@ def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedM
 
 
 def reread(action: str, call_format: CallFormat) -> ParsedMessage | None:
-    """The message of an action that was stored as JSON, ``None`` if it is none."""
+    """The message of an action that was stored as JSON, ``None`` if the action is no JSON."""
     try:
         message = json.loads(action)
     except (ValueError, RecursionError):
@@ -63,7 +63,7 @@ def reread(action: str, call_format: CallFormat) -> ParsedMessage | None:
 
 
 def _body(item: Any) -> Json:
-    """The object that a model would have written for a call, as it came."""
+    """The name and arguments of a call, as received."""
     inner = item.get("function", item) if isinstance(item, Mapping) else item
     if not isinstance(inner, Mapping):
         return inner
@@ -71,7 +71,7 @@ def _body(item: Any) -> Json:
 
 
 def _read(body: Json) -> tuple[ToolCall, str | None]:
-    """Read a call; arguments given as an object are held to the bounds of those read from text."""
+    """Read a call; arguments that are an object have the same limits as those in a text."""
     if isinstance(body, dict) and isinstance(body.get("arguments"), dict):
         try:
             body = {**body, "arguments": json.dumps(body["arguments"], allow_nan=False)}

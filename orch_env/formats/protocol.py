@@ -42,7 +42,7 @@ class CallFormat(Protocol):
         ...
 
     def is_plain(self, text: str) -> bool:
-        """Whether a text is content alone: no markup of this format stands in it."""
+        """Whether a text holds no markup of this format."""
         ...
 
     def render_calls(self, calls: Sequence[ToolCall]) -> str:
@@ -50,9 +50,9 @@ class CallFormat(Protocol):
         ...
 
     def render_unread(self, calls: Sequence[Json]) -> str:
-        """Write calls as they came, ``{"name", "arguments"}`` or what stands in its place.
+        """Write calls as they were received: ``{"name", "arguments"}``, or another JSON value.
 
-        ``parse`` finds the same fault in an unreadable one.
+        ``parse`` finds the same problem in a call that cannot be read.
 
         Raises:
             ValueError: one of them is no JSON value, or this format cannot write it.

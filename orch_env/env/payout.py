@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from orch_env.backends.protocol import BackendSession
 from orch_env.rewards.build.schedule import check_step
+from orch_env.rewards.presets.binary import BinaryReward
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 from orch_env.types.json import JsonObject
@@ -47,7 +48,7 @@ class Payout:
 
     Args:
         reward: scores the episode; ``None`` pays what the scorer says.
-        verdict: says whether the task was done, by a total of 1.
+        verdict: says whether the task was done.
         dense: pay the change of the score at each step, beginning from 0, instead of everything at
             the end. A running episode is scored only then.
         scorer: a benchmark's verdict, in place of ``verdict``.
@@ -60,7 +61,12 @@ class Payout:
     """
 
     def __init__(
-        self, reward: Reward | None, verdict: Reward, *, dense: bool, scorer: Scorer | None = None
+        self,
+        reward: Reward | None,
+        verdict: BinaryReward,
+        *,
+        dense: bool,
+        scorer: Scorer | None = None,
     ) -> None:
         self._reward = self._now = reward
         self._verdict = verdict
@@ -92,7 +98,8 @@ class Payout:
         if reward is None and (scorer is None or mode == "dense"):
             raise OrchError("name a reward: only a benchmark's score is paid without, at the end")
         made = reward if reward is None or callable(reward) else make_reward(reward)
-        return cls(made, make_reward(verdict_spec(reward)), dense=mode == "dense", scorer=scorer)
+        verdict = cast(BinaryReward, make_reward(verdict_spec(reward)))
+        return cls(made, verdict, dense=mode == "dense", scorer=scorer)
 
     def fresh(self, training_step: int) -> Payout:
         """The same terms with the weights of a training step, and nothing paid yet."""
@@ -117,9 +124,10 @@ class Payout:
         total = round(breakdown.total * 2.0**40) * 2.0**-40
         due, self.paid = total - self.paid, total
         if ended:
-            self.breakdown = replace(breakdown, total=total)
+            rounded = breakdown.total == total
+            self.breakdown = breakdown if rounded else replace(breakdown, total=total)
             if score is None:
-                self.success = self._verdict(task, episode).total == 1.0
+                self.success = self._verdict.succeeds(task, episode)
             else:
                 self.success, self.details = score.success, score.details
         return due

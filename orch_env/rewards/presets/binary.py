@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from orch_env.rewards.credit.attribution import attributed
 from orch_env.rewards.matching.calls import CallIdentities, MadeCall, made_calls
@@ -69,32 +71,59 @@ class BinaryReward:
         (to the last turn where there is none). Where doing nothing earns 1, calls that spoil it
         share the loss.
         """
+        found = self._look(task, episode)
+        outcome, required = found.outcome, found.required
+        matched = [position for position, number in found.taken.items() if number in required]
+        parts = {"matched": len(matched) / len(required) if required else 1.0}
+        parts.update(_outcome_parts(task, episode, outcome))
+        idle = not required and outcome.answer is None and outcome.state is None
+        total = float(all(found.done) and not outcome.collateral)
+        answered = 1.0 / len(found.done) if outcome.answer is not None else 0.0
+        return attributed(
+            total,
+            parts,
+            _accounts(found.made, found.taken),
+            _credits(total - idle, answered, matched, len(found.made)),
+            turns=len(episode.turns),
+            base=float(idle),
+        )
+
+    def succeeds(self, task: Task, episode: Episode) -> bool:
+        """Whether everything was done: the total, without attribution."""
+        found = self._look(task, episode)
+        return all(found.done) and not found.outcome.collateral
+
+    def _look(self, task: Task, episode: Episode) -> _Findings:
         identities = derived(task, CallIdentities)
         made = made_calls(episode, identities.of_calls(episode))
         taken = _exact_matches(task, identities.gold, made)
         required = {i for i, call in enumerate(task.gold_calls) if not call.optional}
-        matched = [position for position, number in taken.items() if number in required]
-        calls_done = len(matched) == len(required) and (bool(task.gold_calls) or not made)
         outcome = read_outcome(task, episode, self.answers)
-        parts = {"matched": len(matched) / len(required) if required else 1.0}
         done = [] if outcome.answer is None else [outcome.answer == 1.0]
         if outcome.state is not None:
             done.append(outcome.state == 1.0)
         elif _calls_decide(task, episode):
-            done.append(calls_done)
-        total = float(all(done) and not outcome.collateral)
-        parts.update(_outcome_parts(task, episode, outcome))
-        idle = not required and outcome.answer is None and outcome.state is None
-        answered = 1.0 / len(done) if outcome.answer is not None else 0.0
-        credits = _credits(total - idle, answered, matched, len(made))
-        return attributed(
-            total,
-            parts,
-            _accounts(made, taken),
-            credits,
-            turns=len(episode.turns),
-            base=float(idle),
-        )
+            asked_for = bool(task.gold_calls) or not made
+            done.append(required.issubset(taken.values()) and asked_for)
+        return _Findings(made, taken, required, outcome, done)
+
+
+class _Findings(NamedTuple):
+    """What decides about one episode.
+
+    Attributes:
+        made: its calls.
+        taken: position of a call that ran -> number of the gold call it equals, one to one.
+        required: numbers of the gold calls that are not optional.
+        outcome: final state and answer.
+        done: whether each thing that decides was done.
+    """
+
+    made: Sequence[MadeCall]
+    taken: Mapping[int, int]
+    required: AbstractSet[int]
+    outcome: Outcome
+    done: Sequence[bool]
 
 
 def _calls_decide(task: Task, episode: Episode) -> bool:
@@ -148,7 +177,7 @@ def _exact_matches(task: Task, gold: Sequence[str], made: Sequence[MadeCall]) ->
     return taken
 
 
-def _accounts(made: Sequence[MadeCall], taken: dict[int, int]) -> tuple[CallAccount, ...]:
+def _accounts(made: Sequence[MadeCall], taken: Mapping[int, int]) -> tuple[CallAccount, ...]:
     accounts: list[CallAccount] = []
     for call in made:
         number = taken.get(call.position)

@@ -20,7 +20,7 @@ from orch_env.backends.protocol import ToolBackend
 from orch_env.env.episode_machine import MAX_OBSERVATION, Answer, EpisodeMachine, Limits
 from orch_env.env.payout import Payout, Scorer
 from orch_env.env.spaces import TextSpace
-from orch_env.formats import ParsedMessage, get_format
+from orch_env.formats import get_format
 from orch_env.formats.openai import read_message
 from orch_env.rewards.build.schedule import check_step
 from orch_env.tasks.selection import TaskSet, load_split
@@ -127,14 +127,11 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         Args:
             tasks: the tasks.
             backend: what answers their calls.
-            reward: a preset's name, a reward's configuration, or a reward; ``None`` pays what the
-                scorer says.
-            reward_mode: see the class.
-            call_format: see the class.
+            reward: also a reward itself; ``None`` pays what the scorer says.
+            reward_mode, call_format, render_mode: see the class.
             limits: where an episode ends.
             scorer: a benchmark's own verdict on an ended episode: it decides ``info["success"]``
                 and adds ``info["score"]``.
-            render_mode: see the class.
         """
         env = cls.__new__(cls)
         env._arguments = None
@@ -274,7 +271,8 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         """
         if not isinstance(action, str):
             raise InvalidAction(f"an action must be a str, got {type(action).__name__}")
-        return self._take(self._require_running("step()"), self._format.parse(action))
+        running = self._require_running("step()")
+        return self._transition(running, running.take(self._format.parse(action)))
 
     def step_message(
         self, message: Mapping[str, Any]
@@ -303,7 +301,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
                 f"step_message() takes an assistant message, got {type(message).__name__}"
             )
         running = self._require_running("step_message()")
-        return self._take(running, read_message(message, self._format))
+        return self._transition(running, running.take(read_message(message, self._format)))
 
     def stop(
         self, reason: StopReason, action: str = ""
@@ -460,11 +458,6 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         if self._running is not None:
             self._running.close()
         self._running, self._payout = running, payout
-
-    def _take(
-        self, running: EpisodeMachine, message: ParsedMessage
-    ) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        return self._transition(running, running.take(message))
 
     def _transition(
         self, running: EpisodeMachine, answer: Answer

@@ -2,9 +2,9 @@
 
 Gymnasium's own ``Text`` is alphanumeric by default and walks every character to answer
 ``contains``; this one holds any Unicode (lone surrogates included) up to a length and answers at
-once. The hard decision: it does not derive from ``Text``, so that shared-memory vector
-environments, which would encode character by character and fail on the first unknown one, refuse
-it when they are built instead of in the middle of a run.
+once. It does not derive from ``Text``: shared-memory vector environments, which would encode
+character by character and fail on the first unknown one, then refuse it when they are built and not
+in the middle of a run.
 """
 
 from __future__ import annotations

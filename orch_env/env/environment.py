@@ -128,10 +128,12 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             tasks: the tasks.
             backend: what answers their calls.
             reward: also a reward itself; ``None`` pays what the scorer says.
-            reward_mode, call_format, render_mode: see the class.
+            reward_mode: see the class.
+            call_format: see the class.
             limits: where an episode ends.
             scorer: a benchmark's own verdict on an ended episode: it decides ``info["success"]``
                 and adds ``info["score"]``.
+            render_mode: see the class.
         """
         env = cls.__new__(cls)
         env._arguments = None

@@ -1,9 +1,9 @@
 """`ToolOrchestrationVectorEnv`: many episodes in one process over one set of open files.
 
-Stepping, batching and the autoreset modes are Gymnasium's own: the class is a ``SyncVectorEnv``, and
-both give the same values. What is saved is everything around them: task files, cache handle, resolved
-tasks and reward are shared, there are no wrappers per environment, and observations, which are
-immutable texts, are not copied.
+Stepping, batching and the autoreset modes are Gymnasium's own: the class is a ``SyncVectorEnv``,
+and both give the same values. What is saved is everything around them: task files, cache handle,
+resolved tasks and reward are shared, there are no wrappers per environment, and observations, which
+are immutable texts, are not copied.
 """
 
 from __future__ import annotations

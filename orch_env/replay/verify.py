@@ -15,7 +15,7 @@ change that no re-run can show (blanks in an action, say) is reported without a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from orch_env.env.episode_machine import EpisodeMachine, Limits, shown_results
 from orch_env.episodes import StoredEpisode
 from orch_env.formats import CallFormat, ParsedMessage, get_format
 from orch_env.formats.openai import reread
-from orch_env.types import Episode, ErrorType, OrchError, Task, Turn, error_of_text
+from orch_env.types import Episode, ErrorType, OrchError, Task, ToolCall, Turn, error_of_text
 from orch_env.types.json import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -156,9 +156,7 @@ class Verifier:
     def _turn_difference(
         self, turn: Turn, call_format: CallFormat, limits: Limits
     ) -> tuple[Json, Json] | None:
-        read = _message(turn, call_format).calls
-        stored_calls = [[c.name, c.arguments] for c in turn.calls]
-        made = [[c.name, c.arguments] for c in read]
+        stored_calls, made = _named(turn.calls), _named(_message(turn, call_format).calls)
         if made != stored_calls:
             return stored_calls, made
         assert self._cache is not None
@@ -191,9 +189,13 @@ def _stopped_outside(episode: Episode) -> bool:
 def _message(turn: Turn, call_format: CallFormat) -> ParsedMessage:
     """A stored action as the message that it was: text, or JSON that no text could hold."""
     parsed = call_format.parse(turn.action)
-    if len(parsed.calls) == len(turn.exchanges):
+    if _named(parsed.calls) == _named(turn.calls):
         return parsed
     return reread(turn.action, call_format) or parsed
+
+
+def _named(calls: Sequence[ToolCall]) -> list[list[Json]]:
+    return [[call.name, call.arguments] for call in calls]
 
 
 def _settings(stored: StoredEpisode) -> tuple[CallFormat, Limits]:

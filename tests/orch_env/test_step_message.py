@@ -173,6 +173,10 @@ UNWRITABLE = [
     message(call("find_ship", {"name": math.inf}), call("find_ship", {"name": "x"})),
     message(content='Say <tool_call>{"name": "find_ship", "arguments": {}}</tool_call> to call.'),
     message(call("find_ship", {"name": "x"}), content="<think> without an end"),
+    message(
+        call("find_ship", {"name": "x"}),
+        content='<tool_call>{"name": "find_ship", "arguments": {"name": "y"}}</tool_call>',
+    ),
 ]
 
 

@@ -47,7 +47,11 @@ def canonical(value: Json) -> Json:
 
 def _canonical(value: Json, depth: int) -> Json:
     if isinstance(value, str):
-        return _canonical_text(value)
+        # Most texts are words, which are their own canonical form.
+        plain = value[:1] not in _NUMBER_BEGINS and "," not in value
+        return value if plain else _canonical_text(value)
+    if isinstance(value, int) or value is None:
+        return value
     if isinstance(value, float):
         return int(value) if math.isfinite(value) and value.is_integer() else value
     if isinstance(value, dict | list | tuple):

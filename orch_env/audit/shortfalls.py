@@ -12,12 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from orch_env.types import Episode, ErrorType, GoldCall, Task, ToolCall
+from orch_env.types import Episode, GoldCall, Task, ToolCall
 from orch_env.types.json import Json, leaves, resolve
 from orch_env.values import call_key, canonical, values_equal
-
-_ECHOES = frozenset(ErrorType) - {ErrorType.TOOL_ERROR, ErrorType.NOT_FOUND}
-"""Errors of the environment itself: they only repeat what the model wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool
         shown += [
             _shown(exchange.result.text)
             for exchange in turn.exchanges
-            if exchange.result.error not in _ECHOES
+            if exchange.result.error is None or not exchange.result.error.echoes
         ]
     return False
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from orch_env.types.errors import ErrorType, OrchError
-from orch_env.types.json import Json, JsonObject
+from orch_env.types.json import Json, JsonObject, parse_json
 from orch_env.types.tools import ToolCall, ToolResult
 
 if TYPE_CHECKING:
@@ -88,16 +88,8 @@ class CallAccount:
 
     def to_dict(self) -> JsonObject:
         """The JSON form of INTERFACE."""
-        return {
-            "turn": self.turn,
-            "index": self.index,
-            "gold": self.gold,
-            "atomic": self.atomic,
-            "orchestration": self.orchestration,
-            "arguments": dict(self.arguments),
-            "why": self.why,
-            "credit": self.credit,
-        }
+        out = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**out, "arguments": dict(self.arguments)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,32 +318,22 @@ class Episode:
         A call without an answer counts as not run (``limit``). System and user messages are the
         task's own and are passed over.
         """
-        turns: list[Turn] = []
-        pending: list[Mapping[str, Any]] = []
-        answers: list[Mapping[str, Any]] = []
-
-        def close() -> None:
-            if pending:
-                turns.append(_turn_from_messages(pending[0], answers))
-                pending.clear()
-                answers.clear()
-
+        answered_by: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]] = []
         for message in messages:
             role = message.get("role")
             if role == "assistant":
-                close()
-                pending.append(message)
+                answered_by.append((message, []))
             elif role == "tool":
-                if not pending:
+                if not answered_by:
                     raise OrchError(
                         f"task {task.id!r}: a 'tool' message stands before any assistant message"
                     )
-                answers.append(message)
-        close()
+                answered_by[-1][1].append(message)
+        turns = tuple(_turn_from_messages(message, tools) for message, tools in answered_by)
         answered = bool(turns) and not turns[-1].calls
         return cls(
             task_id=task.id,
-            turns=tuple(turns),
+            turns=turns,
             final=turns[-1].action if answered else None,
             stop_reason=StopReason.ANSWERED if answered else None,
         )
@@ -363,10 +345,7 @@ def error_of_text(text: str) -> ErrorType | None:
     Our own error shape is recognised exactly; besides it, an object with a truthy ``error`` or
     with ``status`` false is a tool's own error.
     """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    value = parse_json(text)
     if not isinstance(value, dict):
         return None
     error = value.get("error")
@@ -379,15 +358,12 @@ def error_of_text(text: str) -> ErrorType | None:
 
 
 def _call_from_openai(item: Any) -> ToolCall:
-    body = item.get("function", item) if isinstance(item, Mapping) else {}
-    name, arguments = (
-        (body.get("name"), body.get("arguments")) if isinstance(body, Mapping) else ("", {})
-    )
+    body = item.get("function", item) if isinstance(item, Mapping) else None
+    if not isinstance(body, Mapping):
+        return ToolCall("", {}, ErrorType.MALFORMED_CALL)
+    name, arguments = body.get("name"), body.get("arguments")
     if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments) if arguments.strip() else {}
-        except (ValueError, RecursionError):
-            arguments = None
+        arguments = parse_json(arguments) if arguments.strip() else {}
     elif arguments is None:
         arguments = {}
     if not isinstance(name, str) or not name or not isinstance(arguments, dict):

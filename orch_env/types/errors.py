@@ -23,6 +23,11 @@ class ErrorType(StrEnum):
     LIMIT = "limit"
     """The call was not run because a limit of the episode was reached."""
 
+    @property
+    def echoes(self) -> bool:
+        """Whether it is the environment's own: its text only repeats what the model wrote."""
+        return self not in (ErrorType.NOT_FOUND, ErrorType.TOOL_ERROR)
+
 
 class OrchError(Exception):
     """Bad input or usage: one clear line for a person. The CLI prints it and exits with 2."""

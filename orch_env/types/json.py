@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 Json: TypeAlias = Any  # None | bool | int | float | str | list[Json] | dict[str, Json]
 JsonObject: TypeAlias = dict[str, Any]
+
+
+def parse_json(text: str, unreadable: Json = None) -> Json:
+    """The JSON value of a text; ``unreadable`` if it has none or is nested too deeply to read."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return unreadable
 
 
 def escape(token: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from orch_env.types.errors import ErrorType, OrchError
-from orch_env.types.json import Json, JsonObject
+from orch_env.types.json import Json, JsonObject, parse_json
 
 T = TypeVar("T")
 
@@ -48,11 +48,7 @@ class ToolSpec:
 
     def to_dict(self) -> JsonObject:
         """The plain form; ``aliases`` appears only where there are any."""
-        out: JsonObject = {
-            "name": self.name,
-            "description": self.description,
-            "parameters": self.parameters,
-        }
+        out: JsonObject = self.to_openai()["function"]
         if self.aliases:
             out["aliases"] = list(self.aliases)
         return out
@@ -103,7 +99,7 @@ class ToolCall:
             return cls("", {}, ErrorType.MALFORMED_CALL)
         arguments, error = data.get("arguments"), data.get("error")
         if isinstance(arguments, str):
-            arguments = _object_in(arguments)
+            arguments = parse_json(arguments)
         elif arguments is None:
             arguments = {}
         known = ErrorType(error) if error is not None else None
@@ -118,13 +114,6 @@ class ToolCall:
             "arguments": self.arguments,
             "error": self.error.value if self.error is not None else None,
         }
-
-
-def _object_in(text: str) -> Json:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,7 @@ depend on what it was asked before.
 
 from __future__ import annotations
 
-import json
-
-from orch_env.types.json import Json
+from orch_env.types.json import Json, parse_json
 from orch_env.values import canonical
 
 _BETWEEN_STRINGS = frozenset(",:}] \t\r\n")
@@ -78,11 +76,8 @@ class TextIndex:
             return self._strings
         strings: dict[str, None] = {}
         numbers, literals = self._numbers, self._literals
-        try:
-            stack = [[json.loads(self._text)]]
-        except (ValueError, RecursionError):
-            strings[self._text] = None
-            stack = []
+        # What is no JSON is one string: the text itself.
+        stack = [[parse_json(self._text, self._text)]]
         while stack:
             for item in stack.pop():
                 kind = type(item)

@@ -6,11 +6,10 @@ punctuation, numbers are written with a decimal point, and ``and`` is the one wo
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 
-from orch_env.types.json import Json
+from orch_env.types.json import Json, parse_json
 from orch_env.values import canonical_text
 
 _MINUS = str.maketrans({"\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2014": "-"})
@@ -83,10 +82,7 @@ def item_sets(value: Json) -> list[frozenset[str]]:
         return [frozenset(map(_item, value))]
     if not isinstance(value, str):
         return [frozenset({_item(value)})]
-    try:
-        listed = json.loads(value)
-    except (ValueError, RecursionError):
-        listed = None
+    listed = parse_json(value)
     if isinstance(listed, list):
         return [frozenset(map(_item, listed))]
     lines = [_BULLET.sub("", line) for line in value.splitlines()]

@@ -18,7 +18,7 @@ from typing import Any
 from orch_env.rewards.build.user_function import load_function, told
 from orch_env.rewards.outcome.answer_text import item_sets, normalised, numbers_in
 from orch_env.types import OrchError, Task
-from orch_env.types.json import Json
+from orch_env.types.json import Json, parse_json
 from orch_env.values import values_equal
 
 
@@ -208,12 +208,7 @@ def _auto(gold: Json, final: str) -> bool:
 
 
 def _same_value(gold: Json, text: str) -> bool:
-    if values_equal(gold, text):
-        return True
-    try:
-        return values_equal(gold, json.loads(text))
-    except (ValueError, RecursionError):
-        return False
+    return values_equal(gold, text) or values_equal(gold, parse_json(text, text))
 
 
 def _exact(gold: Json, final: str) -> bool:

@@ -21,20 +21,9 @@ from typing import NamedTuple
 from orch_env.rewards.matching.arguments import EQUAL, Comparison
 from orch_env.rewards.matching.calls import MadeCall
 from orch_env.rewards.matching.text_index import TextIndex
-from orch_env.types import Episode, ErrorType, GoldCall
+from orch_env.types import Episode, GoldCall
 from orch_env.types.json import Json, JsonObject, leaves, resolve
 from orch_env.values import values_equal
-
-ECHOES = frozenset(
-    {
-        ErrorType.MALFORMED_CALL,
-        ErrorType.UNKNOWN_TOOL,
-        ErrorType.INVALID_ARGUMENTS,
-        ErrorType.NOT_RECORDED,
-        ErrorType.LIMIT,
-    }
-)
-"""Errors of the environment itself: their texts repeat what the model wrote."""
 
 
 class Visibility:
@@ -52,8 +41,9 @@ class Visibility:
         self._turns = [-1]
         for number, turn in enumerate(episode.turns):
             for exchange in turn.exchanges:
-                if exchange.result.error not in ECHOES:
-                    self._indexes.append(exchange.result.derived(TextIndex))
+                result = exchange.result
+                if result.error is None or not result.error.echoes:
+                    self._indexes.append(result.derived(TextIndex))
                     self._turns.append(number)
         self._verbatim: dict[tuple[type, Json], int | None] = {}
         self._whole: dict[tuple[type, Json], int | None] = {}

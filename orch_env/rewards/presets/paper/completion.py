@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orch_env.types import Episode, ErrorType, Task, ToolCall, Turn, error_of_text
-from orch_env.types.json import Json, JsonObject
+from orch_env.types.json import Json, JsonObject, parse_json
 
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
@@ -58,24 +58,11 @@ def read_completion(text: str, starts: Sequence[int] = (0,)) -> list[TextCall]:
             unused += 1
         response = responses[unused].group(1).strip() if unused < len(responses) else None
         unused += 1
-        body = parse_json(match.group(1))
-        if is_json(body):
+        body = parse_json(match.group(1), _UNREADABLE)
+        if body is not _UNREADABLE:
             calls.append(TextCall(*_name_and_arguments(body), response, turn, index))
         index += 1
     return calls
-
-
-def parse_json(text: str) -> Json:
-    """The JSON value of a text, or a sentinel that equals nothing if it has none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return _UNREADABLE
-
-
-def is_json(value: Json) -> bool:
-    """Whether :func:`parse_json` found a value."""
-    return value is not _UNREADABLE
 
 
 def _name_and_arguments(body: Json) -> tuple[str, JsonObject]:

@@ -21,16 +21,11 @@ from itertools import accumulate
 
 from orch_env.rewards.credit.attribution import split
 from orch_env.rewards.presets.paper.bfcl_check import accepts
-from orch_env.rewards.presets.paper.completion import (
-    TextCall,
-    parse_json,
-    read_completion,
-    turn_texts,
-)
+from orch_env.rewards.presets.paper.completion import TextCall, read_completion, turn_texts
 from orch_env.rewards.presets.weights import Weights
 from orch_env.rewards.protocol import Component
 from orch_env.types import CallAccount, Episode, GoldCall, RewardBreakdown, Task
-from orch_env.types.json import Json, JsonObject
+from orch_env.types.json import Json, JsonObject, parse_json
 
 NAME, STRUCTURE, VALUES = 0.33, 0.33, 0.34
 
@@ -170,9 +165,9 @@ def _scores(gold: Sequence[GoldCall], calls: Sequence[TextCall]) -> list[CallSco
 
 
 def _score(call: TextCall, number: int, gold: GoldCall) -> CallScore:
-    body = _NO_RESPONSE if call.response is None else parse_json(call.response)
     # A response that is no JSON counts as a text, and so as a good response.
-    exists = body is not _NO_RESPONSE and body is not None
+    body = None if call.response is None else parse_json(call.response, call.response)
+    exists = body is not None
     no_error = not isinstance(body, dict) or not ("error" in body or body.get("status") is False)
     return CallScore(
         step=number,
@@ -186,7 +181,6 @@ def _score(call: TextCall, number: int, gold: GoldCall) -> CallScore:
 
 
 _NOTHING = CallScore()
-_NO_RESPONSE = object()
 
 
 def _structure(made: JsonObject, gold: JsonObject) -> float:

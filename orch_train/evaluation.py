@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from orch_env.evaluation import complexfuncbench, summarise
 from orch_env.evaluation.complexfuncbench.suite import BenchmarkBackend
 from orch_env.evaluation.pass_rates import (
-    Outcome,
+    PassCount,
     Stratum,
     by_domain,
     by_gold_calls,
@@ -255,8 +255,10 @@ def _summary(
 ) -> dict[str, Any]:
     episodes = [trajectory for group in groups for trajectory in group.trajectories]
     count = len(episodes)
-    outcomes = {
-        group.task_id: Outcome(len(group.trajectories), sum(t.success for t in group.trajectories))
+    counts = {
+        group.task_id: PassCount(
+            len(group.trajectories), sum(t.success for t in group.trajectories)
+        )
         for group in groups
     }
     summary: dict[str, Any] = {
@@ -266,9 +268,9 @@ def _summary(
         "tool_calls_mean": sum(len(t.episode.calls) for t in episodes) / count,
         "num_episodes": count,
         "reward": component_means(episodes),
-        **rates(list(outcomes.values()), pass_at),
-        "by_domain": rates_by(outcomes, strata, by_domain, pass_at),
-        "by_gold_calls": rates_by(outcomes, strata, by_gold_calls, pass_at),
+        **rates(list(counts.values()), pass_at),
+        "by_domain": rates_by(counts, strata, by_domain, pass_at),
+        "by_gold_calls": rates_by(counts, strata, by_gold_calls, pass_at),
     }
     if benchmark is not None:
         scored: Mapping[str, Any] = summarise(

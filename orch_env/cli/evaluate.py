@@ -177,12 +177,12 @@ def _rates(
     infos: Sequence[Mapping[str, Any]], tasks: Sequence[Task], samples: int, pass_at: Sequence[int]
 ) -> dict[str, Any]:
     """avg@n, and pass@k for each ``k`` of ``pass_at``, with intervals."""
-    from orch_env.evaluation.pass_rates import Outcome, rates
+    from orch_env.evaluation.pass_rates import PassCount, rates
 
     passed = [bool(info["score"]["success"]) for info in infos]
     count = len(tasks)
-    outcomes = [Outcome(samples, sum(passed[number::count])) for number in range(count)]
-    found = rates(outcomes, pass_at)
+    counts = [PassCount(samples, sum(passed[number::count])) for number in range(count)]
+    found = rates(counts, pass_at)
     return {name: rate for name, rate in found.items() if name != "n"}
 
 

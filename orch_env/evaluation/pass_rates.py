@@ -42,7 +42,7 @@ class Stratum:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PassCount:
     """How often one task was solved.
 
     Attributes:
@@ -115,35 +115,35 @@ def wilson(share: float, draws: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def rates(outcomes: Sequence[Outcome], pass_at: Sequence[int] = (1,)) -> dict[str, object]:
+def rates(counts: Sequence[PassCount], pass_at: Sequence[int] = (1,)) -> dict[str, object]:
     """avg@n and pass@k of some tasks.
 
     Args:
-        outcomes: one per task, at least one; all with the same number of samples.
+        counts: one per task, at least one; all with the same number of samples.
         pass_at: the k; those above the number of samples are left out.
 
     Returns:
         ``n`` (tasks), ``avg_at_N`` and one ``pass_at_K`` per k, each ``{mean, low, high}``.
 
     Raises:
-        OrchError: there is no outcome, or tasks have different numbers of samples.
+        OrchError: there are no counts, or tasks have different numbers of samples.
     """
-    sizes = {outcome.samples for outcome in outcomes}
+    sizes = {count.samples for count in counts}
     if len(sizes) != 1:
         raise OrchError(f"every task needs the same number of episodes, got {sorted(sizes)}")
     samples = sizes.pop()
-    episodes = samples * len(outcomes)
-    found: dict[str, object] = {"n": len(outcomes)}
-    found[f"avg_at_{samples}"] = interval([o.passed / samples for o in outcomes], episodes)
+    episodes = samples * len(counts)
+    found: dict[str, object] = {"n": len(counts)}
+    found[f"avg_at_{samples}"] = interval([c.passed / samples for c in counts], episodes)
     for k in sorted(set(pass_at)):
         if k <= samples:
-            values = [pass_at_k(samples, o.passed, k) for o in outcomes]
+            values = [pass_at_k(samples, c.passed, k) for c in counts]
             found[f"pass_at_{k}"] = interval(values, episodes)
     return found
 
 
 def rates_by(
-    outcomes: Mapping[str, Outcome],
+    counts: Mapping[str, PassCount],
     strata: Mapping[str, Stratum],
     key: Callable[[Stratum], str | None],
     pass_at: Sequence[int] = (1,),
@@ -151,16 +151,16 @@ def rates_by(
     """`rates` of the tasks under each key, for tasks that have a stratum and a key.
 
     Args:
-        outcomes: task id -> outcome.
+        counts: task id -> how often it was solved.
         strata: task id -> stratum.
         key: `by_domain` or `by_gold_calls`.
         pass_at: the k.
     """
-    found: dict[str, list[Outcome]] = {}
-    for task_id, outcome in outcomes.items():
+    found: dict[str, list[PassCount]] = {}
+    for task_id, count in counts.items():
         name = key(strata[task_id]) if task_id in strata else None
         if name is not None:
-            found.setdefault(name, []).append(outcome)
+            found.setdefault(name, []).append(count)
     return {name: rates(found[name], pass_at) for name in sorted(found, key=_natural)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any
 
 from orch_env.tasks.files import bundled, load_tasks
 from orch_env.types import OrchError, Task
+from orch_env.types.text import nearest
 
 
 class TaskSet:
@@ -40,7 +40,7 @@ class TaskSet:
         if set(options) == {"task_id"}:
             wanted = options["task_id"]
             if not isinstance(wanted, str) or wanted not in self._index_of:
-                near = difflib.get_close_matches(str(wanted), list(self._index_of), n=3)
+                near = nearest(str(wanted), self._index_of, most=3)
                 hint = f"; did you mean {' or '.join(near)}?" if near else ""
                 raise OrchError(f"there is no task {wanted!r} among {len(self)}{hint}")
             return self.tasks[self._index_of[wanted]]

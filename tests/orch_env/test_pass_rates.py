@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orch_env.evaluation.pass_rates import (
-    Outcome,
+    PassCount,
     Stratum,
     by_domain,
     by_gold_calls,
@@ -92,7 +92,7 @@ def test_episodes_of_one_task_are_no_independent_draws() -> None:
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30))
 def test_intervals_contain_their_mean_and_stay_within_0_and_1(passed: list[int]) -> None:
-    found = rates([Outcome(4, c) for c in passed], (1, 2, 4))
+    found = rates([PassCount(4, c) for c in passed], (1, 2, 4))
     means = []
     for name in ("avg_at_4", "pass_at_1", "pass_at_2", "pass_at_4"):
         rate = found[name]
@@ -104,7 +104,7 @@ def test_intervals_contain_their_mean_and_stay_within_0_and_1(passed: list[int])
 
 
 def test_rates_by_hand() -> None:
-    found = rates([Outcome(2, 2), Outcome(2, 1), Outcome(2, 0)], (2, 1, 8))
+    found = rates([PassCount(2, 2), PassCount(2, 1), PassCount(2, 0)], (2, 1, 8))
     assert list(found) == ["n", "avg_at_2", "pass_at_1", "pass_at_2"]
     assert found["n"] == 3
     assert found["avg_at_2"]["mean"] == 0.5  # type: ignore[index]
@@ -113,7 +113,7 @@ def test_rates_by_hand() -> None:
 
 def test_tasks_of_different_sizes_are_refused() -> None:
     with pytest.raises(OrchError, match="same number"):
-        rates([Outcome(2, 1), Outcome(3, 1)])
+        rates([PassCount(2, 1), PassCount(3, 1)])
 
 
 def test_tasks_are_counted_by_domain_and_by_gold_calls() -> None:
@@ -123,10 +123,10 @@ def test_tasks_are_counted_by_domain_and_by_gold_calls() -> None:
         "c": Stratum("Flights", 10),
         "d": Stratum("Flights", None),
     }
-    outcomes = {name: Outcome(1, int(name in "ac")) for name in "abcde"}
-    domains = rates_by(outcomes, strata, by_domain)
+    passes = {name: PassCount(1, int(name in "ac")) for name in "abcde"}
+    domains = rates_by(passes, strata, by_domain)
     assert {name: found["n"] for name, found in domains.items()} == {"Flights": 2, "Hotels": 2}
-    calls = rates_by(outcomes, strata, by_gold_calls)
+    calls = rates_by(passes, strata, by_gold_calls)
     assert {name: found["n"] for name, found in calls.items()} == {"2": 1, "10+": 2}
     assert calls["10+"]["avg_at_1"]["mean"] == 0.5  # type: ignore[index]
 

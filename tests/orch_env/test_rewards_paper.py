@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from orch_env import Episode, OrchError, ToolCall, Turn, make_reward
+from orch_env.rewards.options import Weights
 from orch_env.rewards.presets.paper import PaperReward
 from orch_env.rewards.presets.paper.bfcl_check import accepts
 from orch_env.rewards.presets.paper.cases import ReferenceCase
 from orch_env.rewards.presets.paper.completion import episode_of_completion, read_completion
 from orch_env.rewards.presets.paper.reward import matched_steps
-from orch_env.rewards.presets.weights import Weights
 
 SUCCESS = {"status": True, "data": 1}
 
@@ -255,7 +255,7 @@ def test_a_completion_reads_as_an_episode_for_the_other_rewards() -> None:
         (7, ["7"]),
         ({"name": "paper", "weights": {"atomics": 1}}, ["unknown weight 'atomics'"]),
         ({"name": "paper", "weights": {"atomic": -1}}, ["at least 0"]),
-        ({"name": "paper", "weights": {"atomic": "1"}}, ["must be a number"]),
+        ({"name": "paper", "weights": {"atomic": "1"}}, ["must be a finite number"]),
         ({"name": "graduated", "weights": {"atomic": 1, "orchestration": 1}}, ["at most 1"]),
         ({"name": "graduated", "answer_weight": -1}, ["answer_weight"]),
     ],

@@ -13,9 +13,10 @@ from orch_env.rewards.build.external import ExternalReward
 from orch_env.rewards.build.mix import MixReward
 from orch_env.rewards.build.schedule import ScheduledReward, breakpoints
 from orch_env.rewards.build.user_function import is_function_path
-from orch_env.rewards.presets.catalogue import PRESETS, build_preset, check_options, nearest
+from orch_env.rewards.presets.catalogue import PRESETS, build_preset, check_options
 from orch_env.rewards.protocol import Reward
 from orch_env.types import OrchError
+from orch_env.types.text import did_you_mean
 
 
 def make_reward(spec: str | Mapping[str, Any], *, step: int = 0) -> Reward:
@@ -97,7 +98,6 @@ def _build(spec: Mapping[str, Any]) -> Reward:
         check_options(name, options, ("components", "options", "attribute"))
         return MixReward.from_options(options)
     if name not in PRESETS:
-        raise OrchError(
-            f"there is no reward {name!r}{nearest(name, [*PRESETS, 'mix'])}; the names are {_NAMES}"
-        )
+        hint = did_you_mean(name, [*PRESETS, "mix"])
+        raise OrchError(f"there is no reward {name!r}{hint}; the names are {_NAMES}")
     return build_preset(name, options)

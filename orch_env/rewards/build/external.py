@@ -16,6 +16,7 @@ from typing import Any
 from orch_env.rewards.build.user_function import load_function, told
 from orch_env.rewards.credit.prefixes import attribute_by_prefix
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
+from orch_env.types.text import shortened
 
 LARGEST = 1e12
 """Numbers beyond this, of either sign, are refused: sums of them could overflow."""
@@ -116,11 +117,9 @@ class ExternalReward:
         except OverflowError:
             number = math.inf
         if not abs(number) <= LARGEST:
-            shown = repr(value)
-            shown = shown if len(shown) <= 80 else shown[:77] + "..."
             raise OrchError(
-                f"reward {self.path!r} returned {shown}{what} for an episode of task "
-                f"{task.id!r}; it must return a finite number (or a RewardBreakdown) within "
-                f"{LARGEST:g}"
+                f"reward {self.path!r} returned {shortened(repr(value), 80)}{what} for an episode "
+                f"of task {task.id!r}; it must return a finite number (or a RewardBreakdown) "
+                f"within {LARGEST:g}"
             )
         return number

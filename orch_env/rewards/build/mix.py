@@ -24,9 +24,10 @@ from orch_env.rewards.build.external import ExternalReward
 from orch_env.rewards.build.user_function import is_function_path
 from orch_env.rewards.credit.attribution import on_grid
 from orch_env.rewards.credit.prefixes import attribute_by_prefix
-from orch_env.rewards.presets.catalogue import PRESETS, build_preset, nearest
+from orch_env.rewards.presets.catalogue import PRESETS, build_preset
 from orch_env.rewards.protocol import Reward
 from orch_env.types import CallAccount, Episode, OrchError, RewardBreakdown, Task
+from orch_env.types.text import did_you_mean
 
 EXAMPLE: dict[str, Any] = {
     "name": "mix",
@@ -155,7 +156,7 @@ def _part(key: str, weight: Any, options: Mapping[str, Any]) -> Part:
     source, dot, component = key.partition(".")
     if source not in PRESETS:
         raise OrchError(
-            f"mix: {key!r} names no reward{nearest(source, PRESETS)}; a key is a preset "
+            f"mix: {key!r} names no reward{did_you_mean(source, PRESETS)}; a key is a preset "
             f"({', '.join(PRESETS)}), PRESET.COMPONENT or module:function"
         )
     preset = PRESETS[source]
@@ -166,7 +167,7 @@ def _part(key: str, weight: Any, options: Mapping[str, Any]) -> Part:
     if component not in known:
         raise OrchError(
             f"mix: reward {source!r} has no component {component!r}"
-            f"{nearest(component, known)}; it has {', '.join(known)}"
+            f"{did_you_mean(component, known)}; it has {', '.join(known)}"
         )
     return Part(key, number, source, component, known[component].low, known[component].high)
 

@@ -10,12 +10,12 @@ changes, and the whole of it is checked at every point of every schedule when it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from orch_env.rewards.build.user_function import is_function_path
+from orch_env.rewards.options import is_finite_number
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 
@@ -47,7 +47,7 @@ class Schedule:
         Raises:
             OrchError: it is neither, a number is not finite, or the steps do not increase.
         """
-        if _is_finite(value):
+        if is_finite_number(value):
             return cls(((0, float(value)),))
         if not isinstance(value, list | tuple) or not value:
             raise OrchError(
@@ -62,7 +62,7 @@ class Schedule:
                 raise OrchError(f"{where}: a step must be an integer of at least 0, got {step!r}")
             if points and step <= points[-1][0]:
                 raise OrchError(f"{where}: steps must increase, got {step} after {points[-1][0]}")
-            if not _is_finite(number):
+            if not is_finite_number(number):
                 raise OrchError(f"{where}: a value must be a finite number, got {number!r}")
             points.append((step, float(number)))
         return cls(tuple(points))
@@ -202,12 +202,3 @@ def _schedules(
             for part, options in value.items():
                 if isinstance(options, Mapping):
                     yield from _schedules(options, (*path, str(part)))
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False

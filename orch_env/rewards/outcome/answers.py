@@ -8,7 +8,6 @@ number and ``set`` one that names all and only the items.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,9 +15,11 @@ from numbers import Real
 from typing import Any
 
 from orch_env.rewards.build.user_function import load_function, told
+from orch_env.rewards.options import at_least_0
 from orch_env.rewards.outcome.answer_text import item_sets, normalised, numbers_in
 from orch_env.types import OrchError, Task
 from orch_env.types.json import Json, parse_json
+from orch_env.types.text import shortened
 from orch_env.values import values_equal
 
 
@@ -100,8 +101,8 @@ class AnswerRule:
             _load_judge(judge)
         return cls(
             match,
-            tolerance=_distance(options, "tolerance", where),
-            relative=_distance(options, "relative", where),
+            tolerance=at_least_0(options.get("tolerance", 0.0), f"{where}: 'tolerance'"),
+            relative=at_least_0(options.get("relative", 0.0), f"{where}: 'relative'"),
             judge=judge,
         )
 
@@ -158,8 +159,8 @@ class AnswerRule:
         wanted = numbers_in(gold) if isinstance(gold, str) else [gold]
         if len(wanted) != 1 or isinstance(gold, bool) or not isinstance(wanted[0], int | float):
             raise OrchError(
-                f"task {task.id!r}: its answer {_short(gold)} is no number, which the rule "
-                "'numeric' needs; name another rule in the task's metadata 'answer_match'"
+                f"task {task.id!r}: its answer {shortened(repr(gold), 80)} is no number, which "
+                "the rule 'numeric' needs; name another rule in the task's metadata 'answer_match'"
             )
         said = numbers_in(task.query)
         if not any(self._near(wanted[0], number) for number in said):
@@ -187,8 +188,8 @@ class AnswerRule:
             ) from problem
         if not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
             raise OrchError(
-                f"answer judge {self.judge!r} returned {_short(value)} on task {task.id!r}; it "
-                "must return true, false or a number in 0..1"
+                f"answer judge {self.judge!r} returned {shortened(repr(value), 80)} on task "
+                f"{task.id!r}; it must return true, false or a number in 0..1"
             )
         return float(value)
 
@@ -230,17 +231,5 @@ def _match(name: object, where: str) -> Match:
     raise OrchError(f"{where}: there is no rule {name!r}; the rules are {', '.join(Match)}")
 
 
-def _distance(options: Mapping[str, Any], name: str, where: str) -> float:
-    value = options.get(name, 0.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise OrchError(f"{where}: {name!r} must be a number of at least 0, got {value!r}")
-    return float(value)
-
-
 def _load_judge(path: str) -> Any:
     return load_function(path, takes=("task", "answer"), role="answer judge")
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."

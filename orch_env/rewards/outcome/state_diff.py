@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from orch_env.types.json import Json, JsonObject, escape, unescape
+from orch_env.types.text import shortened
 from orch_env.values import values_equal
 
 MISSING = "missing"
@@ -133,7 +134,7 @@ def _short(value: Json) -> str:
         text = json.dumps(value, sort_keys=True, default=str)
     except (RecursionError, ValueError, TypeError):
         return "a value too odd to show"
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+    return shortened(text, SHOWN)
 
 
 def _pointer(place: Place) -> str:

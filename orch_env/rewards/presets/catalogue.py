@@ -7,12 +7,12 @@ computed, by each module's ``COMPONENTS``, and only gathered here.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from orch_env.rewards.options import Weights, at_least_0
 from orch_env.rewards.outcome.answers import AnswerRule, Match
 from orch_env.rewards.presets import binary, graduated, paper, prove, tier
 from orch_env.rewards.presets.binary import BinaryReward
@@ -20,9 +20,9 @@ from orch_env.rewards.presets.graduated import GraduatedReward
 from orch_env.rewards.presets.paper import PaperReward
 from orch_env.rewards.presets.prove import ProveReward, ProveWeights
 from orch_env.rewards.presets.tier import TierReward, TierWeights
-from orch_env.rewards.presets.weights import Weights
 from orch_env.rewards.protocol import Component, Reward
 from orch_env.types import OrchError
+from orch_env.types.text import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +67,12 @@ def build_preset(name: str, options: Mapping[str, Any]) -> Reward:
     """Build a preset.
 
     Args:
-        name: one of `PRESETS`.
+        name: a key of `PRESETS`.
         options: plain data by option name; numbers where a schedule could stand.
 
     Raises:
-        OrchError: an unknown name or option (the nearest one is named), or a bad value.
+        OrchError: an unknown option (the nearest one is named), or a bad value.
     """
-    if name not in PRESETS:
-        raise OrchError(
-            f"there is no reward {name!r}{nearest(name, PRESETS)}; "
-            f"the names are {', '.join(PRESETS)}"
-        )
     preset = PRESETS[name]
     check_options(name, options, preset.options)
     return preset.build(options)
@@ -93,41 +88,26 @@ def check_options(name: str, given: Iterable[str], known: Iterable[str]) -> None
     for option in given:
         if option not in names:
             raise OrchError(
-                f"reward {name!r} has no option {option!r}{nearest(str(option), names)}; "
+                f"reward {name!r} has no option {option!r}{did_you_mean(str(option), names)}; "
                 f"it takes {', '.join(names) or 'none'}"
             )
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or nothing where nothing is near."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _graduated(options: Mapping[str, Any]) -> Reward:
-    weights = options.get("weights")
     return GraduatedReward(
-        weights=Weights() if weights is None else Weights.from_dict(weights, at_most_one=True),
-        answer=_share(options, "answer_weight"),
-        state=_share(options, "state_weight"),
+        weights=Weights.from_options(options),
+        answer=at_least_0(options.get("answer_weight", 1.0), "option 'answer_weight'"),
+        state=at_least_0(options.get("state_weight", 1.0), "option 'state_weight'"),
         answers=AnswerRule.from_dict(options.get("answer", "auto")),
     )
 
 
 def _paper(options: Mapping[str, Any]) -> Reward:
-    weights = options.get("weights")
-    return PaperReward(weights=Weights() if weights is None else Weights.from_dict(weights))
+    return PaperReward(weights=Weights.from_options(options))
 
 
 def _binary(options: Mapping[str, Any]) -> Reward:
     return BinaryReward(answers=AnswerRule.from_dict(options.get("answer", "auto")))
-
-
-def _share(options: Mapping[str, Any], name: str) -> float:
-    value = options.get(name, 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise OrchError(f"option {name!r} must be a finite number of at least 0, got {value!r}")
-    return float(value)
 
 
 ANSWER = f"how the closing answer is held against gold's: {', '.join(Match)}"

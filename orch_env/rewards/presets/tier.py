@@ -32,10 +32,10 @@ from typing import Any
 from orch_env.rewards.credit.attribution import attributed, on_grid
 from orch_env.rewards.matching.arguments import MISSING, TYPE, UNKNOWN
 from orch_env.rewards.matching.calls import MadeCall, made_calls
+from orch_env.rewards.options import PartWeights
 from orch_env.rewards.outcome import read_outcome
 from orch_env.rewards.outcome.answers import AnswerRule, Match
 from orch_env.rewards.presets.schema_check import CallFaults, Candidates
-from orch_env.rewards.presets.weights import read_weights
 from orch_env.rewards.protocol import Component
 from orch_env.types import CallAccount, Episode, OrchError, RewardBreakdown, Task
 from orch_env.types.json import escape
@@ -55,8 +55,12 @@ COMPONENTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class TierWeights:
-    """The weight of each part, at least 0; only their proportions matter."""
+class TierWeights(PartWeights):
+    """The weight of each part, at least 0; only their proportions matter.
+
+    Raises:
+        OrchError: nothing is left to pay on a task without an answer.
+    """
 
     format: float = 0.1
     names: float = 0.1
@@ -65,20 +69,11 @@ class TierWeights:
     execution: float = 0.1
     answer: float = 0.5
 
-    @classmethod
-    def from_dict(cls, data: Any) -> TierWeights:
-        """Read ``{"format": 0.1, ...}``; a part left out weighs 0.
-
-        Raises:
-            OrchError: not a mapping, an unknown part, a weight that is no number >= 0, or nothing
-                left to pay on a task without an answer.
-        """
-        weights = cls(**read_weights(data, asdict(cls())))
-        if not any(value for part, value in asdict(weights).items() if part != "answer"):
+    def __post_init__(self) -> None:
+        if not any(value for part, value in asdict(self).items() if part != "answer"):
             raise OrchError(
                 "tier needs a weight above 0 beside 'answer': tasks without a gold answer drop it"
             )
-        return weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +97,8 @@ class TierReward:
         Raises:
             OrchError: a bad value.
         """
-        weights = options.get("weights")
         return cls(
-            weights=TierWeights() if weights is None else TierWeights.from_dict(weights),
+            weights=TierWeights.from_options(options),
             answers=AnswerRule.from_dict(options.get("answer", "values")),
         )
 

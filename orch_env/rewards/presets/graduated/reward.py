@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from orch_env.rewards.credit.attribution import GRAIN, split
 from orch_env.rewards.credit.explanation import explain
 from orch_env.rewards.matching.calls import MadeCall, made_calls, readable
+from orch_env.rewards.options import Weights
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
 from orch_env.rewards.presets.graduated.assignment import assign
 from orch_env.rewards.presets.graduated.gold_calls import GoldCalls
@@ -42,10 +43,9 @@ from orch_env.rewards.presets.graduated.scoring import (
     pair_calls,
     verbosity_cost,
 )
-from orch_env.rewards.presets.weights import Weights
 from orch_env.rewards.protocol import Component
 from orch_env.tasks.resolved import derived
-from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
+from orch_env.types import CallAccount, Episode, OrchError, RewardBreakdown, Task
 
 COMPONENTS = (
     Component("atomic", 0.0, 1.0, "mean over required gold calls of 0.1 + 0.2 T + 0.5 V + 0.2 ok"),
@@ -80,12 +80,22 @@ class GraduatedReward:
         answer: weight of the closing answer beside one gold call, where the task has an answer.
         state: weight of the final state likewise.
         answers: how a closing answer is held against gold's.
+
+    Raises:
+        OrchError: the weights sum to more than 1.
     """
 
     weights: Weights = field(default_factory=Weights)
     answer: float = 1.0
     state: float = 1.0
     answers: AnswerRule = field(default_factory=AnswerRule)
+
+    def __post_init__(self) -> None:
+        weight = self.weights.atomic + self.weights.orchestration
+        if weight > 1 + 1e-9:
+            raise OrchError(
+                f"weights sum to {weight:g}; this reward lies in 0..1, so they may sum to at most 1"
+            )
 
     @property
     def name(self) -> str:

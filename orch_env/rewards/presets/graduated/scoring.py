@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from orch_env.rewards.matching.arguments import Comparison
 from orch_env.rewards.matching.calls import MadeCall
+from orch_env.rewards.options import Weights
 from orch_env.rewards.outcome import Outcome
 from orch_env.rewards.presets.graduated.data_flow import Visibility, check_edges
 from orch_env.rewards.presets.graduated.gold_calls import ComparedCall, GoldCalls
-from orch_env.rewards.presets.weights import Weights
 from orch_env.types import Episode
 
 NAME, TYPES, VALUES, SUCCESS = 0.1, 0.2, 0.5, 0.2

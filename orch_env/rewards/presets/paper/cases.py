@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orch_env.rewards.presets.weights import Weights
+from orch_env.rewards.options import Weights
 from orch_env.types import OrchError, Task
 
 

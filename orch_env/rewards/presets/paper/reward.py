@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from orch_env.rewards.credit.attribution import split
+from orch_env.rewards.options import Weights
 from orch_env.rewards.presets.paper.bfcl_check import accepts
 from orch_env.rewards.presets.paper.completion import TextCall, read_completion, turn_texts
-from orch_env.rewards.presets.weights import Weights
 from orch_env.rewards.protocol import Component
 from orch_env.types import CallAccount, Episode, GoldCall, RewardBreakdown, Task
 from orch_env.types.json import Json, JsonObject, parse_json

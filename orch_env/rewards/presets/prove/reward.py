@@ -40,11 +40,11 @@ from typing import Any
 from orch_env.rewards.credit.attribution import attributed
 from orch_env.rewards.matching.arguments import UNKNOWN, Comparison
 from orch_env.rewards.matching.calls import MadeCall, made_calls
+from orch_env.rewards.options import PartWeights, at_least_0
 from orch_env.rewards.presets.prove.matching import Matching, match
 from orch_env.rewards.presets.schema_check import CallFaults, Candidates
-from orch_env.rewards.presets.weights import read_weights
 from orch_env.rewards.protocol import Component
-from orch_env.types import CallAccount, Episode, OrchError, RewardBreakdown, Task
+from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 
 _SHOWN = 3
 _SOURCE = "arXiv 2606.03892"
@@ -69,7 +69,7 @@ COMPONENTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class ProveWeights:
+class ProveWeights(PartWeights):
     """The weight of each term, at least 0; the defaults are the published ones."""
 
     val: float = 0.5
@@ -77,15 +77,6 @@ class ProveWeights:
     eff: float = 0.15
     name: float = 0.2
     arg: float = 0.1
-
-    @classmethod
-    def from_dict(cls, data: Any) -> ProveWeights:
-        """Read ``{"val": 0.5, "cov": 0.5, ...}``; a term left out weighs 0.
-
-        Raises:
-            OrchError: not a mapping, an unknown term, or a weight that is no number >= 0.
-        """
-        return cls(**read_weights(data, asdict(cls())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +103,10 @@ class ProveReward:
         Raises:
             OrchError: a bad value.
         """
-        weights = options.get("weights")
         return cls(
-            weights=ProveWeights() if weights is None else ProveWeights.from_dict(weights),
-            alpha=_factor(options, "alpha"),
-            beta=_factor(options, "beta"),
+            weights=ProveWeights.from_options(options),
+            alpha=at_least_0(options.get("alpha", 0.5), "option 'alpha'"),
+            beta=at_least_0(options.get("beta", 0.5), "option 'beta'"),
         )
 
     @property
@@ -237,10 +227,3 @@ def _differences(comparison: Comparison | None) -> list[str]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def _factor(options: Mapping[str, Any], name: str) -> float:
-    value = options.get(name, 0.5)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise OrchError(f"option {name!r} must be a finite number of at least 0, got {value!r}")
-    return float(value)

@@ -35,7 +35,7 @@ from pathlib import Path
 from benchmarks.report import machine, write_report
 from orch_env import Episode, GoldCall, Task, ToolCall, Turn, make_reward, open_cache
 from orch_env.rewards.presets.paper import PaperReward
-from orch_env.rewards.presets.paper.cases import ReferenceCase
+from orch_env.rewards.presets.paper.completion import ReferenceCase
 from orch_env.tasks.resolved import ResolvedTask
 from orch_env.types import ErrorType, Provenance, ValueRef
 

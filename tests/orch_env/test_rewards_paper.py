@@ -13,8 +13,11 @@ from orch_env import Episode, OrchError, ToolCall, Turn, make_reward
 from orch_env.rewards.options import Weights
 from orch_env.rewards.presets.paper import PaperReward
 from orch_env.rewards.presets.paper.bfcl_check import accepts
-from orch_env.rewards.presets.paper.cases import ReferenceCase
-from orch_env.rewards.presets.paper.completion import episode_of_completion, read_completion
+from orch_env.rewards.presets.paper.completion import (
+    ReferenceCase,
+    episode_of_completion,
+    read_completion,
+)
 from orch_env.rewards.presets.paper.reward import matched_steps
 
 SUCCESS = {"status": True, "data": 1}

@@ -14,7 +14,7 @@ from orch_env.cli.reward.options import TaskFinder, reward_spec
 from orch_env.types import OrchError, RewardBreakdown
 
 if TYPE_CHECKING:
-    from orch_env.rewards.presets.paper.cases import ReferenceCase
+    from orch_env.rewards.presets.paper.completion import ReferenceCase
     from orch_env.rewards.protocol import Reward
 
 
@@ -106,7 +106,7 @@ class LineScorer:
         Raises:
             OrchError: it has neither layout, or its task is not known.
         """
-        from orch_env.rewards.presets.paper.cases import ReferenceCase
+        from orch_env.rewards.presets.paper.completion import ReferenceCase
 
         if ReferenceCase.is_one(data):
             case = ReferenceCase.from_dict(data)

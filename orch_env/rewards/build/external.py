@@ -14,7 +14,7 @@ from numbers import Real
 from typing import Any
 
 from orch_env.rewards.build.user_function import load_function, told
-from orch_env.rewards.credit.prefixes import attribute_by_prefix
+from orch_env.rewards.credit.attribution import attribute_by_prefix
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 from orch_env.types.text import shortened
 
@@ -35,7 +35,7 @@ class ExternalReward:
         function: the function itself.
         options: keyword arguments.
         attribute: split the total over the turns by scoring every prefix of the episode, see
-            :func:`~orch_env.rewards.credit.prefixes.attribute_by_prefix`.
+            :func:`~orch_env.rewards.credit.attribution.attribute_by_prefix`.
     """
 
     path: str

@@ -22,8 +22,7 @@ from typing import Any
 
 from orch_env.rewards.build.external import ExternalReward
 from orch_env.rewards.build.user_function import is_function_path
-from orch_env.rewards.credit.attribution import on_grid
-from orch_env.rewards.credit.prefixes import attribute_by_prefix
+from orch_env.rewards.credit.attribution import attribute_by_prefix, on_grid
 from orch_env.rewards.presets.catalogue import PRESETS, build_preset
 from orch_env.rewards.protocol import Reward
 from orch_env.types import CallAccount, Episode, OrchError, RewardBreakdown, Task

@@ -1,6 +1,6 @@
-"""Who earned what: a total split over turns and calls, so that the parts sum to it.
+"""Totals split over turns and calls, so that the parts sum to the total.
 
-The hard decision: a share is a multiple of 2^-40, like the totals that environments pay, so that
+A share is a multiple of 2^-40, like the totals that environments pay, so that
 sums of shares are exact. Rounding is spread (running sums are rounded, not the shares), so a share
 is off by less than 2^-39 and keeps its sign; what float noise leaves over goes to the largest
 share. A total that is no such multiple itself leaves its fraction with the last turn.
@@ -8,10 +8,12 @@ share. A total that is no such multiple itself leaves its fraction with the last
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from orch_env.types import CallAccount, RewardBreakdown
+from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
+from orch_env.types.json import Json
 
 GRAIN = 2.0**40
 """Shares and totals are multiples of 1 / GRAIN."""
@@ -97,8 +99,70 @@ def attributed(
     """
     turn_of = [account.turn for account in accounts]
     shares = split(total, credits, turn_of, turns=turns, base=base, own=own)
-    calls = tuple(replace(a, credit=c) for a, c in zip(accounts, shares.calls, strict=True))
+    calls = tuple(
+        # dataclasses.replace takes twice as long.
+        CallAccount(a.turn, a.index, a.gold, a.atomic, a.orchestration, a.arguments, a.why, credit)
+        for a, credit in zip(accounts, shares.calls, strict=True)
+    )
     return RewardBreakdown(total, components, calls, shares.turns, shares.base)
+
+
+def prefixes(episode: Episode) -> Iterator[Episode]:
+    """The episode after 0, 1, ..., T - 1 of its T turns, as if it were still running.
+
+    The closing answer belongs to the last turn. So does the final state: no state in between is
+    on record, and until then an episode whose tools hold state counts as having changed nothing.
+    """
+    state: Json = None if episode.state is None else {}
+    for count in range(len(episode.turns)):
+        yield replace(
+            episode,
+            turns=episode.turns[:count],
+            final=None,
+            stop_reason=None,
+            reward=None,
+            state=state,
+        )
+
+
+def attribute_by_prefix(
+    score: Callable[[Task, Episode], RewardBreakdown],
+    task: Task,
+    episode: Episode,
+    breakdown: RewardBreakdown,
+) -> RewardBreakdown:
+    """Split a total over the turns of its episode by what each turn added to it.
+
+    For rewards that do not attribute themselves: telescoping differences over the prefixes, for any
+    reward ``R``::
+
+        base    = R(prefix 0)                       an episode in which nothing happened
+        turn t  = R(prefix t + 1) - R(prefix t)     prefix k: the first k turns
+        total   = base + sum of all turns
+
+    Values are rounded to multiples of 2^-40 first, so the sum is exact. The price is one scoring
+    per turn and one for the empty episode.
+
+    Args:
+        score: the reward; called once per turn.
+        task: the episode's task.
+        episode: the scored episode, finished or running.
+        breakdown: its score.
+
+    Returns:
+        The breakdown with its total rounded to a multiple of 2^-40, and with ``base`` and
+        ``turns`` that sum to it. Within a turn nothing is said about single calls: their credit
+        is 0, and the turn's share belongs to the turn itself.
+    """
+    values = [on_grid(score(task, prefix).total) for prefix in prefixes(episode)]
+    values.append(on_grid(breakdown.total))
+    return replace(
+        breakdown,
+        total=values[-1],
+        calls=tuple(replace(account, credit=0.0) for account in breakdown.calls),
+        turns=tuple(after - before for before, after in pairwise(values)),
+        base=values[0],
+    )
 
 
 def _rounded_in_running_sums(values: Sequence[float]) -> list[int]:

@@ -40,13 +40,13 @@ def explain(
         name_in_gold: whether gold uses the tool at all.
         reasons: leaf pointer -> why it is not equal (``Comparison.reasons``), where known.
     """
-    failure = "" if call.error is None else f"it failed ({call.error.value})"
+    failure = call.failure
     if gold is None and optional and (failure or broken):
-        return _sentence(["an optional call of gold, but of no use here", *broken, failure])
+        return sentence(["an optional call of gold, but of no use here", *broken, failure])
     if gold is None:
-        return _sentence([_needless(call, repeat_of, name_in_gold), failure])
+        return sentence([_needless(call, repeat_of, name_in_gold), failure])
     if optional:
-        return _sentence([f"an optional call of gold (number {gold})", failure])
+        return sentence([f"an optional call of gold (number {gold})", failure])
     why = reasons or {}
     faults = [f"{p} {why.get(p, _WORDS[s])}" for p, s in arguments.items() if s != EQUAL]
     if len(faults) > _SHOWN:
@@ -56,7 +56,7 @@ def explain(
     faults += [b for b in broken if not b.startswith(tuple(f"{p} " for p in told))]
     if not faults and not failure:
         return f"Matches gold call {gold} in every respect."
-    return _sentence([f"stands for gold call {gold}", *faults, failure])
+    return sentence([f"stands for gold call {gold}", *faults, failure])
 
 
 def _needless(call: MadeCall, repeat_of: int | None, name_in_gold: bool) -> str:
@@ -69,6 +69,7 @@ def _needless(call: MadeCall, repeat_of: int | None, name_in_gold: bool) -> str:
     return f"gold does not use {call.name}"
 
 
-def _sentence(parts: Sequence[str]) -> str:
+def sentence(parts: Sequence[str]) -> str:
+    """One sentence of the clauses that are not empty."""
     text = "; ".join(part for part in parts if part)
     return text[:1].upper() + text[1:] + "."

@@ -49,6 +49,11 @@ class MadeCall:
         return self.error is None
 
     @property
+    def failure(self) -> str:
+        """How it failed, as a clause for a person; empty if it ran."""
+        return "" if self.error is None else f"it failed ({self.error.value})"
+
+    @property
     def malformed(self) -> bool:
         """Whether it could not be read as a call at all."""
         return self.key is None

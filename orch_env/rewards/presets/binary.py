@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orch_env.rewards.credit.attribution import attributed
+from orch_env.rewards.credit.explanation import sentence
 from orch_env.rewards.matching.calls import CallIdentities, MadeCall, made_calls
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
 from orch_env.rewards.outcome.state_diff import records_of
@@ -183,10 +184,8 @@ def _accounts(made: Sequence[MadeCall], taken: Mapping[int, int]) -> tuple[CallA
         number = taken.get(call.position)
         if number is not None:
             why = f"Equals gold call {number}."
-        elif call.error is not None:
-            why = f"It failed ({call.error.value})."
         else:
-            why = "Equals no gold call that is still open."
+            why = sentence([call.failure or "equals no gold call that is still open"])
         accounts.append(
             CallAccount(
                 turn=call.turn,

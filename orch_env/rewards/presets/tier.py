@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orch_env.rewards.credit.attribution import attributed, on_grid
+from orch_env.rewards.credit.explanation import sentence
 from orch_env.rewards.matching.arguments import MISSING, TYPE, UNKNOWN
 from orch_env.rewards.matching.calls import MadeCall, made_calls
 from orch_env.rewards.options import PartWeights
@@ -155,8 +156,7 @@ def _split(value: float, lost: Sequence[float]) -> list[float]:
 
 
 def _account(call: MadeCall, faults: CallFaults) -> CallAccount:
-    failure = f"it failed ({call.error.value})" if call.error is not None else ""
-    why = "; ".join(part for part in (str(faults), failure) if part) or "valid, and it ran"
+    faulty = str(faults) or call.failure
     levels = (faults.named, not faults.parameters, not faults.types, call.ok)
     return CallAccount(
         turn=call.turn,
@@ -171,5 +171,5 @@ def _account(call: MadeCall, faults: CallFaults) -> CallAccount:
             )
             for name in names
         },
-        why=f"{why[:1].upper()}{why[1:]}.",
+        why=sentence([str(faults), call.failure] if faulty else ["valid, and it ran"]),
     )

@@ -28,7 +28,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orch_env.rewards.credit.attribution import GRAIN, split
+from orch_env.rewards.credit.attribution import attributed, on_grid
 from orch_env.rewards.credit.explanation import explain
 from orch_env.rewards.matching.calls import MadeCall, made_calls, readable
 from orch_env.rewards.options import Weights
@@ -126,22 +126,16 @@ class GraduatedReward:
         )
         extra = len(made) - len(assigned) - len(optional)
         cost = verbosity_cost(extra, len(gold.calls))
-        total = round(max(0.0, whole.value * (1.0 - cost)) * GRAIN) / GRAIN
+        total = on_grid(max(0.0, whole.value * (1.0 - cost)))
         credits, closing = _credits(gold, made, pairs, assigned, optional, whole)
-        shares = split(
+        return attributed(
             total,
+            _components(len(gold.required), made, matched, outcome, extra, cost),
+            _accounts(gold, made, pairs, {**assigned, **optional}),
             credits,
-            [call.turn for call in made],
             turns=len(episode.turns),
             base=whole.idle,
             own={len(episode.turns) - 1: closing},
-        )
-        return RewardBreakdown(
-            total=total,
-            components=_components(len(gold.required), made, matched, outcome, extra, cost),
-            calls=_accounts(gold, made, pairs, {**assigned, **optional}, shares.calls),
-            turns=shares.turns,
-            base=shares.base,
         )
 
 
@@ -228,11 +222,10 @@ def _accounts(
     made: Sequence[MadeCall],
     pairs: Sequence[Mapping[int, Pair]],
     taken: Mapping[int, int],
-    credits: Sequence[float],
 ) -> tuple[CallAccount, ...]:
     seen: dict[str, int] = {}
     accounts: list[CallAccount] = []
-    for call, credit in zip(made, credits, strict=True):
+    for call in made:
         number = taken.get(call.position)
         pair = None if number is None else pairs[call.position].get(number)
         status = pair.comparison.leaves if pair else _NOTHING
@@ -259,7 +252,6 @@ def _accounts(
                 pair.orchestration if pair else 0.0,
                 dict(status),
                 why,
-                credit,
             )
         )
         if call.key is not None:

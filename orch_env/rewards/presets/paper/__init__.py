@@ -1,4 +1,4 @@
-"""``paper``: the published graduated reward, reproduced, with the layout of its cases."""
+"""``paper``: the published graduated reward, reproduced."""
 
 from orch_env.rewards.presets.paper.reward import COMPONENTS, PaperReward
 

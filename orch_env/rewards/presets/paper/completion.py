@@ -1,18 +1,19 @@
 """A trajectory as one text: calls and responses in their tags, as the published reward reads it.
 
-The hard decision: this reader is strict where the environment's call format is tolerant, because
-the published numbers depend on what it drops.
+This reader is strict where the environment's call format is tolerant: the published numbers depend
+on what it drops.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orch_env.types import Episode, ErrorType, Task, ToolCall, Turn, error_of_text
+from orch_env.rewards.options import Weights
+from orch_env.types import Episode, ErrorType, OrchError, Task, ToolCall, Turn, error_of_text
 from orch_env.types.json import Json, JsonObject, parse_json
 
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
@@ -141,3 +142,65 @@ def _turn(bodies: list[str], responses: list[str]) -> Turn:
         results=results,
         observation="\n".join(f"<tool_response>\n{r}\n</tool_response>" for r in responses),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceCase:
+    """One scored trajectory in the layout of the published reference.
+
+    A record is ``{id, weights, task: {query, tools, steps: [{name, arguments, depends_on,
+    candidate_tools}]}, completion}``; other keys (``expected``) are ignored.
+
+    Attributes:
+        id: its name.
+        task: the task; each step is a gold step of one call.
+        completion: what the model wrote and read, as one text.
+        weights: the case's own weights, ``None`` if it has none.
+    """
+
+    id: str
+    task: Task
+    completion: str
+    weights: Weights | None
+
+    @staticmethod
+    def is_one(data: Mapping[str, Any]) -> bool:
+        """Whether a record has this layout (and not that of a stored episode)."""
+        return "turns" not in data and ("completion" in data or "task" in data)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ReferenceCase:
+        """Read one case.
+
+        Raises:
+            OrchError: a field is missing or of a wrong type.
+        """
+        case_id, body, completion = data.get("id"), data.get("task"), data.get("completion")
+        if not isinstance(case_id, str) or not case_id:
+            raise OrchError(f"a case needs a non-empty string 'id', got {case_id!r}")
+        if not isinstance(completion, str):
+            raise OrchError(f"case {case_id!r}: 'completion' must be a string")
+        if not isinstance(body, Mapping) or not isinstance(body.get("steps"), list):
+            raise OrchError(f"case {case_id!r}: 'task' must be an object with a list 'steps'")
+        steps = body["steps"]
+        if not all(isinstance(s, Mapping) and isinstance(s.get("name"), str) for s in steps):
+            raise OrchError(f"case {case_id!r}: every step needs a string 'name'")
+        task = Task.from_dict(
+            {
+                "id": case_id,
+                "messages": [{"role": "user", "content": str(body.get("query") or "")}],
+                "tools": body.get("tools") or [],
+                "gold": [[_gold_call(step)] for step in steps],
+            }
+        )
+        weights = data.get("weights")
+        return cls(
+            id=case_id,
+            task=task,
+            completion=completion,
+            weights=None if weights is None else Weights.from_dict(weights),
+        )
+
+
+def _gold_call(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: step[name] for name in ("name", "arguments", "depends_on") if name in step}

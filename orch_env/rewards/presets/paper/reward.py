@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from orch_env.rewards.credit.attribution import split
+from orch_env.rewards.credit.attribution import attributed
 from orch_env.rewards.options import Weights
 from orch_env.rewards.presets.paper.bfcl_check import accepts
 from orch_env.rewards.presets.paper.completion import TextCall, read_completion, turn_texts
@@ -126,9 +126,8 @@ class PaperReward:
             + self.weights.orchestration * satisfied[position] / len(gold or (None,))
             for position, score in enumerate(scores)
         ]
-        shares = split(total, credits, [call.turn for call in calls], turns=turns)
-        accounts = _accounts(calls, scores, satisfied, shares.calls)
-        return RewardBreakdown(total, components, accounts, shares.turns, shares.base)
+        accounts = _accounts(calls, scores, satisfied)
+        return attributed(total, components, accounts, credits, turns=turns)
 
 
 def matched_steps(task: Task, names: Sequence[str]) -> list[int | None]:
@@ -214,10 +213,7 @@ def _atomic_components(scores: Sequence[CallScore]) -> dict[str, float]:
 
 
 def _accounts(
-    calls: Sequence[TextCall],
-    scores: Sequence[CallScore],
-    satisfied: Counter[int],
-    credits: Sequence[float],
+    calls: Sequence[TextCall], scores: Sequence[CallScore], satisfied: Counter[int]
 ) -> tuple[CallAccount, ...]:
     accounts: list[CallAccount] = []
     for position, (call, score) in enumerate(zip(calls, scores, strict=True)):
@@ -236,7 +232,6 @@ def _accounts(
                 atomic=score.atomic,
                 orchestration=float(satisfied[position] > 0),
                 why=why,
-                credit=credits[position],
             )
         )
     return tuple(accounts)

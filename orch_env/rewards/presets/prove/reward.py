@@ -38,6 +38,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orch_env.rewards.credit.attribution import attributed
+from orch_env.rewards.credit.explanation import sentence
 from orch_env.rewards.matching.arguments import UNKNOWN, Comparison
 from orch_env.rewards.matching.calls import MadeCall, made_calls
 from orch_env.rewards.options import PartWeights, at_least_0
@@ -197,11 +198,7 @@ def _account(call: MadeCall, faults: CallFaults, matching: Matching, level: floa
         said = "no gold call of this name and with these argument names is left"
     else:
         said = f"gold does not use {call.name[:60]}"
-    failure = f"it failed ({call.error.value})" if call.error is not None else ""
     comparison = matching.comparisons.get(call.position)
-    why = "; ".join(
-        part for part in (said, *_differences(comparison), str(faults), failure) if part
-    )
     return CallAccount(
         turn=call.turn,
         index=call.index,
@@ -209,7 +206,7 @@ def _account(call: MadeCall, faults: CallFaults, matching: Matching, level: floa
         atomic=level,
         orchestration=float(gold is not None and matching.ordered[gold]),
         arguments={} if comparison is None else dict(comparison.leaves),
-        why=f"{why[:1].upper()}{why[1:]}.",
+        why=sentence([said, *_differences(comparison), str(faults), call.failure]),
     )
 
 

@@ -27,14 +27,14 @@ class Component:
 
     Attributes:
         name: key in ``RewardBreakdown.components``.
-        low: least value; ``-inf`` where there is none.
-        high: greatest value; ``inf`` where there is none.
         equation: how it is computed, one line of plain text.
         source: paper and equation or section, or ``"ours"``.
+        low: least value; ``-inf`` where there is none.
+        high: greatest value; ``inf`` where there is none.
     """
 
     name: str
-    low: float
-    high: float
     equation: str
     source: str = "ours"
+    low: float = 0.0
+    high: float = 1.0

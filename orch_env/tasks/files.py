@@ -44,9 +44,7 @@ def load_tasks(path: str | os.PathLike[str]) -> list[Task]:
     if not source.exists():
         found = bundled(os.fspath(path), "tasks")
         if found is None:
-            names = (
-                sorted(p.name for p in BUNDLED.iterdir() if p.is_dir()) if BUNDLED.is_dir() else []
-            )
+            names = sorted(folder.name for folder in BUNDLED.glob("*/"))
             raise OrchError(
                 f"tasks file {os.fspath(path)!r} does not exist and is no bundled data set "
                 f"(bundled: {', '.join(names) or 'none'})"

@@ -154,7 +154,7 @@ def test_matched_calls_get_the_golden_response_and_others_the_generic_sentence()
     verdicts = running.take_calls([call(ROOM_1), call(ROOM_2)])
     assert [v.feedback for v in verdicts] == ["gold 0", GENERIC_FEEDBACK]
     assert [v.matched for v in verdicts] == [0, None]
-    assert running.score.error is None
+    assert running.error is None
     assert running.expectation.made == 1
 
 
@@ -166,10 +166,10 @@ def test_a_call_ahead_of_its_turn_is_not_matched() -> None:
 def test_a_message_without_a_match_ends_the_episode() -> None:
     wrong_value = scorer(make_task([ROOM_1], [POLICY]))
     wrong_value.take_calls([call(ROOM_2)])
-    assert wrong_value.score.error == "value_error"
+    assert wrong_value.error == "value_error"
     wrong_tool = scorer(make_task([ROOM_1], [POLICY]))
     wrong_tool.take_calls([call(POLICY)])
-    assert wrong_tool.score.error == "func_error"
+    assert wrong_tool.error == "func_error"
 
 
 def test_a_format_error_is_told_and_the_episode_goes_on() -> None:
@@ -177,8 +177,8 @@ def test_a_format_error_is_told_and_the_episode_goes_on() -> None:
     malformed = ToolCall("", {}, ErrorType.MALFORMED_CALL)
     verdicts = running.take_calls([call(ROOM_1, bogus=1), ToolCall("Nope"), malformed])
     assert [v.feedback for v in verdicts] == ["bogus is unknown", "no tool Nope", "unreadable"]
-    assert running.score.error is None
-    assert running.score.format_errors == {
+    assert running.error is None
+    assert running.format_errors == {
         "param_unknown": 1,
         "unknown_function": 1,
         "malformed_call": 1,
@@ -198,7 +198,7 @@ def test_a_free_call_is_accepted_whenever_and_counts_once() -> None:
     assert (first[0].decision, first[0].feedback) == (Decision.FREE, "gold 1")
     again = running.take_calls([call(LOOKUP)])
     assert again[0].feedback == "gold 1"
-    assert running.score.error is None
+    assert running.error is None
     assert running.expectation.made == 1
 
 
@@ -213,12 +213,12 @@ def test_calls_after_everything_is_done_are_hallucinated() -> None:
     running = scorer(make_task([ROOM_1]))
     running.take_calls([call(ROOM_1)])
     running.take_calls([call(ROOM_1)])
-    assert running.score.error == "func_hallucination"
+    assert running.error == "func_hallucination"
     # Also where only free calls were left out.
     left = scorer(make_task([LOOKUP, ROOM_1]))
     left.take_calls([call(ROOM_1)])
     left.take_calls([call(CITY)])
-    assert left.score.error == "func_hallucination"
+    assert left.error == "func_hallucination"
 
 
 def test_a_free_call_left_over_may_be_made_after_the_rest() -> None:
@@ -226,14 +226,14 @@ def test_a_free_call_left_over_may_be_made_after_the_rest() -> None:
     running.take_calls([call(ROOM_1)])
     assert running.take_calls([call(LOOKUP)])[0].matched == 0
     running.take_answer()
-    assert running.score.success
+    assert running.success
 
 
 def test_an_answer_before_everything_is_done_stops_early() -> None:
     running = scorer(make_task([LOOKUP], [ROOM_1]))
     running.take_calls([call(LOOKUP)])
     running.take_answer()
-    assert (running.score.success, running.score.error) == (False, "stop_early")
+    assert (running.success, running.error) == (False, "stop_early")
     score = running.to_dict()
     assert (score["correct_calls"], score["total_calls"]) == (1, 2)
     assert (score["turns_reached"], score["total_turns"]) == (1, 2)

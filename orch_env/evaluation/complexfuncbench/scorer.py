@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orch_env.evaluation.complexfuncbench.decisions import (
@@ -87,23 +87,6 @@ class CallVerdict:
     feedback: str
 
 
-@dataclass(slots=True)
-class Score:
-    """The running score of one episode.
-
-    Attributes:
-        success: everything done, then an answer.
-        error: why it failed, ``None`` while it runs and on success.
-        decided_by: decision -> number of calls.
-        format_errors: kind -> number of calls.
-    """
-
-    success: bool = False
-    error: str | None = None
-    decided_by: Counter[str] = field(default_factory=Counter)
-    format_errors: Counter[str] = field(default_factory=Counter)
-
-
 class EpisodeScorer:
     """Scores one episode, message by message.
 
@@ -116,6 +99,13 @@ class EpisodeScorer:
         exact_values: which arguments must match exactly.
         judge: the last instance, off by default.
         strict: leave the published code's quirks out.
+
+    Attributes:
+        success: everything done, then an answer.
+        error: why the episode failed, ``None`` while it runs and on success.
+        decided_by: decision -> number of calls.
+        format_errors: kind -> number of calls.
+        expectation: the golden calls that are expected now.
     """
 
     def __init__(
@@ -131,7 +121,10 @@ class EpisodeScorer:
         strict: bool = False,
     ) -> None:
         self.task = task
-        self.score = Score()
+        self.success = False
+        self.error: str | None = None
+        self.decided_by: Counter[str] = Counter()
+        self.format_errors: Counter[str] = Counter()
         self._specs = specs
         self._gold = task.gold_calls
         self._golden = golden_calls(task)
@@ -143,37 +136,37 @@ class EpisodeScorer:
         self.expectation = Expectation(self._golden, strict=strict)
 
     def take_calls(self, calls: Sequence[ToolCall]) -> list[CallVerdict]:
-        """Score a message with calls; ``score.error`` says if it ended the episode."""
+        """Score a message with calls; ``error`` says if it ended the episode."""
         if self.expectation.exhausted:
-            self.score.error = EpisodeError.FUNC_HALLUCINATION
-            self.score.decided_by[Decision.OTHER_TOOL] += len(calls)
+            self.error = EpisodeError.FUNC_HALLUCINATION
+            self.decided_by[Decision.OTHER_TOOL] += len(calls)
             return [CallVerdict(None, Decision.OTHER_TOOL, GENERIC_FEEDBACK) for _ in calls]
         named = [self._with_canonical_name(call) for call in calls]
         verdicts = self._verdicts(named)
-        self.score.decided_by.update(v.decision.value for v in verdicts)
+        self.decided_by.update(v.decision.value for v in verdicts)
         matched = [v.matched for v in verdicts if v.matched is not None]
         if matched:
             self.expectation.accept(matched)
         elif not any(v.decision is Decision.FORMAT for v in verdicts):
-            self.score.error = self._why_nothing_matched(verdicts)
+            self.error = self._why_nothing_matched(verdicts)
         return verdicts
 
     def take_answer(self) -> None:
         """Score the closing answer."""
-        self.score.success = self.expectation.done
-        self.score.error = None if self.score.success else EpisodeError.STOP_EARLY
+        self.success = self.expectation.done
+        self.error = None if self.success else EpisodeError.STOP_EARLY
 
     def to_dict(self) -> JsonObject:
         """The score as ``info["score"]`` holds it."""
         return {
-            "success": self.score.success,
+            "success": self.success,
             "correct_calls": self.expectation.made,
             "total_calls": self.expectation.total,
             "turns_reached": self.expectation.turns_reached,
             "total_turns": self.expectation.total_turns,
-            "error": None if self.score.error is None else str(self.score.error),
-            "decided_by": dict(sorted(self.score.decided_by.items())),
-            "format_errors": dict(sorted(self.score.format_errors.items())),
+            "error": None if self.error is None else str(self.error),
+            "decided_by": dict(sorted(self.decided_by.items())),
+            "format_errors": dict(sorted(self.format_errors.items())),
         }
 
     def _with_canonical_name(self, call: ToolCall) -> ToolCall:
@@ -185,7 +178,7 @@ class EpisodeScorer:
         for index, call in enumerate(calls):
             fault = self._format_fault(call)
             if fault is not None:
-                self.score.format_errors[fault[0].value] += 1
+                self.format_errors[fault[0].value] += 1
                 verdicts[index] = CallVerdict(None, Decision.FORMAT, fault[1])
         open_calls = list(self.expectation.expected)
         for index, call in enumerate(calls):

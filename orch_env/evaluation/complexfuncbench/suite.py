@@ -206,7 +206,7 @@ class BenchmarkSession:
     @property
     def stop_reason(self) -> StopReason | None:
         """The scorer found the model lost; of the reasons an episode may end for, it is this."""
-        return None if self._scorer.score.error is None else StopReason.MAX_ERRORS
+        return None if self._scorer.error is None else StopReason.MAX_ERRORS
 
     def whole_message(self, calls: Sequence[ToolCall]) -> None:
         """Judge a message."""
@@ -234,17 +234,17 @@ class BenchmarkSession:
     def score(self, reason: StopReason | None) -> Score:
         """The verdict on an episode that ended for this reason."""
         scorer, expectation = self._scorer, self._scorer.expectation
-        if reason is not StopReason.ANSWERED and scorer.score.error is None:
-            scorer.score.error = None if reason is None else reason.value
+        if reason is not StopReason.ANSWERED and scorer.error is None:
+            scorer.error = None if reason is None else reason.value
         calls, turns = expectation.total, expectation.total_turns
         reward = RewardBreakdown(
-            total=float(scorer.score.success),
+            total=float(scorer.success),
             components={
                 "call_accuracy": expectation.made / calls if calls else 0.0,
                 "turn_accuracy": expectation.turns_reached / turns if turns else 0.0,
             },
         )
-        return Score(scorer.score.success, reward, scorer.to_dict())
+        return Score(scorer.success, reward, scorer.to_dict())
 
     def snapshot(self) -> JsonObject:
         """The messages so far: the scorer's state follows from them."""

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orch_env.evaluation.pass_rates import NO_DOMAIN
 from orch_env.types import Task
 from orch_env.types.json import JsonObject
 
 DOMAINS = ("Hotels", "Flights", "Car-Rental", "Attraction", "Cross")
 """The benchmark's domains in its own order; others follow by name."""
-NO_DOMAIN = "other"
 
 
 def summarise(scores: Sequence[Mapping[str, Any]], tasks: Sequence[Task]) -> JsonObject:

@@ -8,7 +8,7 @@ call" never disagree with what a comparison of their arguments says.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -101,34 +101,33 @@ class CallIdentities:
 
     def of(self, name: str, arguments: JsonObject) -> str:
         """Canonical text of a call of one of the task's tools."""
-        text = call_text(name, arguments)
-        found = None if text is None else self._known.get(text)
-        if found is None:
-            found = call_identity(name, arguments, self.rules(name))
-            if text is not None:
-                keep(self._known, text, found)
-        return found
+        return remembered(
+            self._known, name, arguments, lambda: call_identity(name, arguments, self.rules(name))
+        )
 
     def of_calls(self, episode: Episode) -> list[str | None]:
         """The identity of each call of an episode, ``None`` for one that is not readable."""
         return [self.of(c.name, c.arguments) if readable(c) else None for c in episode.calls]
 
 
-def call_text(name: str, arguments: JsonObject) -> str | None:
-    """A key for what is kept of a call; ``None`` for one that is too long to keep."""
+def remembered(kept: dict[str, T], name: str, arguments: JsonObject, make: Callable[[], T]) -> T:
+    """``make()`` for a call, made once while the result is kept.
+
+    Nothing is kept of calls longer than ``MAX_CHARS``; a full dict starts anew.
+    """
     try:
         text = repr((name, arguments))
     except (RecursionError, ValueError):
         # Nested too deeply, or an integer with more digits than Python prints.
-        return None
-    return text if len(text) <= MAX_CHARS else None
-
-
-def keep(kept: dict[str, T], text: str, value: T) -> None:
-    """Keep a value with a task; a full dict starts anew."""
-    if len(kept) >= MAX_CALLS:
-        kept.clear()
-    kept[text] = value
+        return make()
+    found = kept.get(text)
+    if found is None:
+        found = make()
+        if len(text) <= MAX_CHARS:
+            if len(kept) >= MAX_CALLS:
+                kept.clear()
+            kept[text] = found
+    return found
 
 
 def readable(call: ToolCall) -> bool:
@@ -149,10 +148,6 @@ def made_calls(episode: Episode, keys: Sequence[str | None] | None = None) -> tu
     made: list[MadeCall] = []
     for number, turn in enumerate(episode.turns):
         for index, call in enumerate(turn.calls):
-            position = len(made)
-            made.append(
-                MadeCall(
-                    position, number, index, call.name, call.arguments, call.error, keys[position]
-                )
-            )
+            at, key = len(made), keys[len(made)]
+            made.append(MadeCall(at, number, index, call.name, call.arguments, call.error, key))
     return tuple(made)

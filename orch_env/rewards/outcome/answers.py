@@ -197,11 +197,6 @@ class AnswerRule:
 _OPTIONS = {Match.NUMERIC: ("tolerance", "relative"), Match.JUDGE: ("judge",)}
 
 
-def answers_equal(gold: Json, final: str | None) -> bool:
-    """Whether the closing answer is gold's by the default rule; ``None`` is no answer."""
-    return final is not None and _auto(gold, final)
-
-
 def _auto(gold: Json, final: str) -> bool:
     if _same_value(gold, final.strip()):
         return True

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orch_env.rewards.outcome.answers import AnswerRule, answers_equal
+from orch_env.rewards.outcome.answers import AnswerRule
 from orch_env.rewards.outcome.state_diff import COLLATERAL, StateChange, diff_states, records_of
 from orch_env.types import Episode, Task
-
-__all__ = ["AnswerRule", "Outcome", "answers_equal", "read_outcome"]
 
 
 @dataclass(frozen=True, slots=True)

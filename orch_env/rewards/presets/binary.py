@@ -32,20 +32,16 @@ from orch_env.tasks.resolved import derived
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 
 COMPONENTS = (
-    Component("matched", 0.0, 1.0, "share of required gold calls made exactly, one to one"),
+    Component("matched", "share of required gold calls made exactly, one to one"),
     Component(
         "state",
-        0.0,
-        1.0,
         "everything that gold changes has gold's value in the end; only where gold changes state",
     ),
     Component(
         "collateral",
-        0.0,
-        1.0,
         "something that gold leaves alone was changed; only where the task gives a final state",
     ),
-    Component("answer", 0.0, 1.0, "closing answer equal to gold's; only where gold has one"),
+    Component("answer", "closing answer equal to gold's; only where gold has one"),
 )
 
 

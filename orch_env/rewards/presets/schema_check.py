@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from orch_env.rewards.matching.calls import MadeCall
 from orch_env.types import ErrorType, Task, ToolSpec
 from orch_env.types.json import Json, JsonObject, resolve
-from orch_env.values import SchemaRules, canonical_text_by_schema
+from orch_env.values import SchemaRules, canonical_text_by_schema, json_type
 
 _HOPS = 16
 """Local references and combinators followed before a schema counts as saying nothing."""
@@ -94,13 +94,10 @@ class Candidates:
     """
 
     def __init__(self, task: Task) -> None:
-        self._specs: dict[str, ToolSpec] = {}
-        for tool in task.tools:
-            if isinstance(tool, ToolSpec):
-                for alias in tool.aliases:
-                    self._specs.setdefault(alias, tool)
-        named = {tool.name: tool for tool in task.tools if isinstance(tool, ToolSpec)}
-        self._specs.update(named)
+        specs = [tool for tool in task.tools if isinstance(tool, ToolSpec)]
+        # A name goes before an alias, and the first tool with an alias before others.
+        self._specs = {alias: spec for spec in reversed(specs) for alias in spec.aliases}
+        self._specs |= {spec.name: spec for spec in specs}
         self._bare = {tool for tool in task.tools if isinstance(tool, str)}
         self._any = not task.tools
 
@@ -163,22 +160,19 @@ def schema_faults(parameters: JsonObject, arguments: JsonObject) -> CallFaults:
     )
 
 
-def type_fits(value: Json, schema: Json, root: JsonObject | None = None) -> bool:
+def type_fits(value: Json, schema: Json, root: JsonObject | None = None, hops: int = _HOPS) -> bool:
     """Whether a value has a JSON type that a property's schema allows.
 
     ``type`` may be a name or a list; ``nullable`` adds null; without a type ``anyOf``, ``oneOf``,
-    ``allOf``, a local ``$ref`` and the types of ``enum`` and ``const`` values are asked; a schema
+    ``allOf``, a local ``$ref`` and the types of ``enum`` and ``const`` values decide; a schema
     that says nothing of types allows all.
 
     Args:
         value: any JSON value.
         schema: the property's schema.
         root: the whole schema, for references into it.
+        hops: references and combinators that are followed.
     """
-    return _fits(value, schema, root or {}, _HOPS)
-
-
-def _fits(value: Json, schema: Json, root: JsonObject, hops: int) -> bool:
     if not isinstance(schema, Mapping) or hops == 0:
         return True
     if value is None and schema.get("nullable") is True:
@@ -191,17 +185,17 @@ def _fits(value: Json, schema: Json, root: JsonObject, hops: int) -> bool:
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#"):
         try:
-            target = resolve(root, reference[1:])
+            target = resolve(root or {}, reference[1:])
         except KeyError:
             return True
-        return _fits(value, target, root, hops - 1)
+        return type_fits(value, target, root, hops - 1)
     for combinator in ("anyOf", "oneOf"):
         branches = schema.get(combinator)
         if isinstance(branches, list) and branches:
-            return any(_fits(value, branch, root, hops - 1) for branch in branches)
+            return any(type_fits(value, branch, root, hops - 1) for branch in branches)
     branches = schema.get("allOf")
     if isinstance(branches, list):
-        return all(_fits(value, branch, root, hops - 1) for branch in branches)
+        return all(type_fits(value, branch, root, hops - 1) for branch in branches)
     allowed = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(allowed, list) and allowed:
         return any(_is(value, _kind(item)) for item in allowed)
@@ -219,17 +213,9 @@ _KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 
 def _kind(value: Json) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer"
-    if isinstance(value, float):
-        return "integer" if value.is_integer() else "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list | tuple) else "object"
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    kind = json_type(value)
+    return "integer" if whole and kind == "number" else kind
 
 
 def _names(names: tuple[str, ...], shown: int = 3) -> str:

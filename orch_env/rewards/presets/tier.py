@@ -46,12 +46,12 @@ STEP = 0.25
 
 _SOURCE = "arXiv 2605.16790"
 COMPONENTS = (
-    Component("format", 0.0, 1.0, "[there are calls and every one was read]; 0: total 0", _SOURCE),
-    Component("names", 0.0, 1.0, "[every name is a candidate tool's]", _SOURCE),
-    Component("parameters", 0.0, 1.0, "max(0, 1 - 0.25 missing or unknown parameters)", _SOURCE),
-    Component("types", 0.0, 1.0, "max(0, 1 - 0.25 values of a wrong JSON type)", _SOURCE),
-    Component("execution", 0.0, 1.0, "[every call ran without an error]", _SOURCE),
-    Component("answer", 0.0, 1.0, "closing answer equal to gold's; only with gold's", _SOURCE),
+    Component("format", "[there are calls and every one was read]; 0: total 0", _SOURCE),
+    Component("names", "[every name is a candidate tool's]", _SOURCE),
+    Component("parameters", "max(0, 1 - 0.25 missing or unknown parameters)", _SOURCE),
+    Component("types", "max(0, 1 - 0.25 values of a wrong JSON type)", _SOURCE),
+    Component("execution", "[every call ran without an error]", _SOURCE),
+    Component("answer", "closing answer equal to gold's; only with gold's", _SOURCE),
 )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from orch_env.rewards.matching.alignment import holds_sets
 from orch_env.rewards.matching.arguments import Comparison, argument_leaves, compare_arguments
-from orch_env.rewards.matching.calls import CallIdentities, call_text, keep
+from orch_env.rewards.matching.calls import CallIdentities, remembered
 from orch_env.rewards.matching.text_index import TextIndex
 from orch_env.rewards.presets.graduated.data_flow import edges_of
 from orch_env.tasks.resolved import derived
@@ -81,13 +81,7 @@ class GoldCalls:
 
     def compare(self, call: ToolCall) -> ComparedCall:
         """A readable call beside the gold calls of its tool."""
-        text = call_text(call.name, call.arguments)
-        found = None if text is None else self._compared.get(text)
-        if found is None:
-            found = self._compare(call)
-            if text is not None:
-                keep(self._compared, text, found)
-        return found
+        return remembered(self._compared, call.name, call.arguments, lambda: self._compare(call))
 
     def _compare(self, call: ToolCall) -> ComparedCall:
         rules = self._identities.rules(call.name)

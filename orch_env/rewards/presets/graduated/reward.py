@@ -48,20 +48,19 @@ from orch_env.tasks.resolved import derived
 from orch_env.types import CallAccount, Episode, OrchError, RewardBreakdown, Task
 
 COMPONENTS = (
-    Component("atomic", 0.0, 1.0, "mean over required gold calls of 0.1 + 0.2 T + 0.5 V + 0.2 ok"),
-    Component("orchestration", 0.0, 1.0, "mean over required gold calls of F V ok"),
-    Component("matched", 0.0, 1.0, "share of required gold calls that have a call"),
-    Component("extra_calls", 0.0, math.inf, "x: calls neither assigned nor optional"),
+    Component("atomic", "mean over required gold calls of 0.1 + 0.2 T + 0.5 V + 0.2 ok"),
+    Component("orchestration", "mean over required gold calls of F V ok"),
+    Component("matched", "share of required gold calls that have a call"),
+    Component("extra_calls", "x: calls neither assigned nor optional", high=math.inf),
     Component(
         "cost",
-        0.0,
-        math.inf,
         "0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b)), b = ceil(n/2); "
         "1 - 0.5^x without gold calls",
+        high=math.inf,
     ),
-    Component("failed_calls", 0.0, math.inf, "calls that returned an error"),
-    Component("state", 0.0, 1.0, "final state equal to gold's; only where gold changes state"),
-    Component("answer", 0.0, 1.0, "closing answer equal to gold's; only where gold has one"),
+    Component("failed_calls", "calls that returned an error", high=math.inf),
+    Component("state", "final state equal to gold's; only where gold changes state"),
+    Component("answer", "closing answer equal to gold's; only where gold has one"),
 )
 
 

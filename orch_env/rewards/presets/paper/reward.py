@@ -31,33 +31,24 @@ NAME, STRUCTURE, VALUES = 0.33, 0.33, 0.34
 
 _SOURCE = "arXiv 2603.24709"
 COMPONENTS = (
-    Component("R_atomic_validity", 0.0, 1.0, "mean over calls of (AST + semantic) / 2", _SOURCE),
-    Component("R_atomic_validity_ast", 0.0, 1.0, "mean of name + structure + values", _SOURCE),
-    Component("R_atomic_validity_semantic", 0.0, 1.0, "mean of [response without error]", _SOURCE),
-    Component("R_atomic_validity_rate", 0.0, 1.0, "share with AST >= 1 and semantic 1", _SOURCE),
-    Component("R_atomic_validity_name", 0.0, NAME, "mean of 0.33 [name is a gold step's]", _SOURCE),
+    Component("R_atomic_validity", "mean over calls of (AST + semantic) / 2", _SOURCE),
+    Component("R_atomic_validity_ast", "mean of name + structure + values", _SOURCE),
+    Component("R_atomic_validity_semantic", "mean of [response without error]", _SOURCE),
+    Component("R_atomic_validity_rate", "share with AST >= 1 and semantic 1", _SOURCE),
+    Component("R_atomic_validity_name", "mean of 0.33 [name is a gold step's]", _SOURCE, high=NAME),
     Component(
         "R_atomic_validity_structure",
-        0.0,
-        STRUCTURE,
         "mean of 0.33 (shared keys / gold keys) (keys of compatible type / shared keys)",
         _SOURCE,
+        high=STRUCTURE,
     ),
     Component(
-        "R_atomic_validity_values", 0.0, VALUES, "mean of 0.34 [BFCL's AST check passes]", _SOURCE
+        "R_atomic_validity_values", "mean of 0.34 [BFCL's AST check passes]", _SOURCE, high=VALUES
     ),
-    Component("tool_executable_rate", 0.0, 1.0, "share with a gold tool and a response", _SOURCE),
-    Component(
-        "tool_calling_success_rate", 0.0, 1.0, "share of those whose response is no error", _SOURCE
-    ),
-    Component(
-        "R_outcome_orchestration",
-        0.0,
-        1.0,
-        "share of gold steps matched by name, in order",
-        _SOURCE,
-    ),
-    Component("R_outcome_state", 0.0, 0.0, "always 0, as published", _SOURCE),
+    Component("tool_executable_rate", "share with a gold tool and a response", _SOURCE),
+    Component("tool_calling_success_rate", "share of those whose response is no error", _SOURCE),
+    Component("R_outcome_orchestration", "share of gold steps matched by name, in order", _SOURCE),
+    Component("R_outcome_state", "always 0, as published", _SOURCE, high=0.0),
 )
 
 

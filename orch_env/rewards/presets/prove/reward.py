@@ -50,19 +50,15 @@ from orch_env.types import CallAccount, Episode, RewardBreakdown, Task
 _SHOWN = 3
 _SOURCE = "arXiv 2606.03892"
 COMPONENTS = (
+    Component("val", "mean over calls of (candidate name + parameters + success) / 3", _SOURCE),
+    Component("cov", "1/|G| sum_g m(g) prod_{(j,g) in E} [mu(j) < mu(g)]", _SOURCE),
     Component(
-        "val", 0.0, 1.0, "mean over calls of (candidate name + parameters + success) / 3", _SOURCE
+        "eff", "-alpha max(0, N - B) / B, B = n + ceil(beta n)", _SOURCE, low=-math.inf, high=0.0
     ),
-    Component("cov", 0.0, 1.0, "1/|G| sum_g m(g) prod_{(j,g) in E} [mu(j) < mu(g)]", _SOURCE),
-    Component("eff", -math.inf, 0.0, "-alpha max(0, N - B) / B, B = n + ceil(beta n)", _SOURCE),
-    Component("name", 0.0, 1.0, "share of the calls whose name occurs in gold", _SOURCE),
-    Component(
-        "arg", 0.0, 1.0, "mean over matched pairs of the share of gold's arguments equal", _SOURCE
-    ),
+    Component("name", "share of the calls whose name occurs in gold", _SOURCE),
+    Component("arg", "mean over matched pairs of the share of gold's arguments equal", _SOURCE),
     Component(
         "abstained",
-        0.0,
-        1.0,
         "no call required: [every call equals a free optional one], instead of the sum",
         _SOURCE,
     ),
@@ -123,10 +119,14 @@ class ProveReward:
         candidates, made = Candidates(task), made_calls(episode)
         faults = [candidates.faults(call) for call in made]
         matching = match(task, candidates, made)
+        levels = [_levels(call, fault) for call, fault in zip(made, faults, strict=True)]
+        accounts = [
+            _account(call, fault, matching, level)
+            for call, fault, level in zip(made, faults, levels, strict=True)
+        ]
         turns = len(episode.turns)
         if not matching.required:
-            return _abstention(made, faults, matching, turns)
-        levels = [_levels(call, fault) for call, fault in zip(made, faults, strict=True)]
+            return _abstention(made, matching, accounts, turns)
         used = [matching.uses(call) for call in made]
         n = len(task.gold_calls)
         budget = n + math.ceil(self.beta * n - 1e-9)
@@ -144,10 +144,6 @@ class ProveReward:
             self._credit(call, level, name, matching, len(made))
             + (weights["eff"] * parts["eff"] / beyond if call.position >= budget else 0.0)
             for call, level, name in zip(made, levels, used, strict=True)
-        ]
-        accounts = [
-            _account(call, fault, matching, level)
-            for call, fault, level in zip(made, faults, levels, strict=True)
         ]
         return attributed(total, parts, accounts, credits, turns=turns)
 
@@ -171,16 +167,12 @@ def _levels(call: MadeCall, faults: CallFaults) -> float:
 
 
 def _abstention(
-    made: Sequence[MadeCall], faults: Sequence[CallFaults], matching: Matching, turns: int
+    made: Sequence[MadeCall], matching: Matching, accounts: Sequence[CallAccount], turns: int
 ) -> RewardBreakdown:
     """The score where no call is required: 1 if every call made equals a free optional one."""
     guilty = [call.position not in matching.optional for call in made]
     total = 0.0 if any(guilty) else 1.0
     credits = [-1.0 / sum(guilty) if bad else 0.0 for bad in guilty]
-    accounts = [
-        _account(call, fault, matching, _levels(call, fault))
-        for call, fault in zip(made, faults, strict=True)
-    ]
     return attributed(total, {"abstained": total}, accounts, credits, turns=turns, base=1.0)
 
 

@@ -2,9 +2,9 @@
 
 Each task is played n times and c of its episodes succeed. avg@n is the mean of c/n over tasks.
 pass@k, the chance that at least one of k episodes succeeds, is estimated without bias from all n
-of them (Chen et al. 2021, arXiv 2107.03374, equation 1). The hard decision: intervals count
-*tasks*. Episodes of one task resemble each other, so treating each as an independent draw would
-give intervals that are far too narrow.
+of them (Chen et al. 2021, arXiv 2107.03374, equation 1). Intervals count *tasks*: episodes of one
+task resemble each other, so treating each as an independent draw would give intervals that are far
+too narrow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Task files and bundled data sets, and which of their tasks are meant."""
+"""Task files and bundled data sets, and the selection of tasks."""
 
 from orch_env.tasks.files import bundled, load_tasks, save_tasks
 

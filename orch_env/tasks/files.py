@@ -85,7 +85,7 @@ def read_records(path: Path) -> Iterator[tuple[int, JsonObject]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """All lines of a text file, gzipped or plain (told apart by content).
+    """All lines of a text file, gzipped or plain (recognised by content).
 
     Raises:
         OrchError: the file is missing, a folder, not UTF-8, or damaged gzip.
@@ -102,7 +102,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def save_tasks(tasks: Iterable[Task], path: str | os.PathLike[str]) -> None:
-    """Write tasks as JSON Lines, gzipped if the name ends in ``.gz``; whole or not at all."""
+    """Write tasks as JSON Lines, gzipped if the name ends in ``.gz``; all or none of them."""
     lines = [json.dumps(t.to_dict(), ensure_ascii=False, separators=(",", ":")) for t in tasks]
     write_lines(lines, Path(path))
 

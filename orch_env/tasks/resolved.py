@@ -1,4 +1,4 @@
-"""A task as a backend opens it: tools resolved, and what follows from the task worked out once."""
+"""A task as a backend opens it: tools resolved, and what follows from the task computed once."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def offered_tool(spec: ToolSpec) -> OfferedTool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResolvedTask(Task):
-    """A task whose tools are whole specs, with what was derived from it.
+    """A task whose tools are all specs, with what was derived from it.
 
     Rewards take it as the task it is. It is made once when a backend first opens the task, and
-    goes when the backend forgets it.
+    is freed when the backend drops it.
 
     Attributes:
         source: the task as it was loaded.
@@ -99,7 +99,7 @@ _FIELDS = tuple(f.name for f in fields(Task))
 
 
 def derived(task: Task, make: Callable[[Task], T]) -> T:
-    """What ``make`` works out about a task, kept where the task can keep it."""
+    """``make(task)``, kept where the task can keep it."""
     return task.derived(make) if isinstance(task, ResolvedTask) else make(task)
 
 

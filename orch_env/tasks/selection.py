@@ -1,4 +1,4 @@
-"""Which tasks are meant: a file or a bundled data set, one split of it, one task of a set."""
+"""Selects tasks: a file or a bundled data set, one split of it, one task of a set."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Tasks that make an identical call (same tool, equal arguments) are kept on one side, and so are the
 tasks linked to them through other shared calls: otherwise a held-out answer would have been seen
-in training. The hard decision: a group of linked tasks is never cut, so the held-out share is
-met as nearly as whole groups allow, and a data set that is one single group is refused.
+in training. A group of linked tasks is never cut. So the held-out share is met as nearly as the
+groups allow, and a data set that is one single group is refused.
 """
 
 from __future__ import annotations

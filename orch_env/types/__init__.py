@@ -1,4 +1,4 @@
-"""The records that everything else is about. Frozen, plain, JSON in and out; no behaviour."""
+"""The records that all packages share: frozen dataclasses that read and write JSON."""
 
 from orch_env.types.episode import (
     CallAccount,

@@ -31,7 +31,7 @@ class StopReason(StrEnum):
     MAX_TURNS = "max_turns"
     """The limit on assistant messages was reached (truncated)."""
     MAX_TOOL_CALLS = "max_tool_calls"
-    """The limit on tool calls over the whole episode was reached (truncated)."""
+    """The limit on tool calls of the episode was reached (truncated)."""
     MAX_ERRORS = "max_errors"
     """Too many failed calls in a row: the model is stuck (terminated)."""
     CONTEXT_OVERFLOW = "context_overflow"
@@ -144,7 +144,7 @@ class Exchange:
 
     Attributes:
         call: as the model wrote it; its ``error`` is the result's.
-        result: the whole result, before any truncation.
+        result: the result before any truncation.
     """
 
     call: ToolCall
@@ -179,7 +179,7 @@ class Turn:
 
     @property
     def results(self) -> tuple[str, ...]:
-        """The whole result text of each call."""
+        """The result text of each call, untruncated."""
         return tuple(exchange.result.text for exchange in self.exchanges)
 
     @classmethod

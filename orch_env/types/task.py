@@ -1,7 +1,7 @@
 """A task: what is asked, which tools are offered, and the gold trace with its data flow.
 
-Schema version 1, one JSON object a line. The hard decision is that provenance is stored per
-argument *leaf* (JSON Pointer), so nested arguments carry dependencies like any other.
+Schema version 1, one JSON object a line. Provenance is stored per argument *leaf* (JSON Pointer),
+so nested arguments have dependencies like any other.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Task:
     Attributes:
         id: unique within its file.
         messages: the opening chat messages, OpenAI shape; at least one.
-        tools: names in the catalogue (cache or servers), or whole specs that override it.
+        tools: names in the catalogue (cache or servers), or specs that replace its entries.
         gold: steps in order; the calls of one step may run in parallel.
         today: the task's fixed date, ISO 8601, or ``None``.
         followups: later user turns; a message without a call moves on to the next one.
@@ -175,11 +175,11 @@ class Task:
         return tuple(t if isinstance(t, str) else t.name for t in self.tools)
 
     def tool_spec(self, name: str) -> ToolSpec | None:
-        """The whole spec of an offered tool, ``None`` if the task only names it or lacks it."""
+        """The spec of an offered tool, ``None`` if the task only names it or lacks it."""
         return next((t for t in self.tools if isinstance(t, ToolSpec) and t.name == name), None)
 
     def with_tools(self, specs: tuple[ToolSpec, ...]) -> Task:
-        """A copy that carries whole specs, for rewards that look at schemas."""
+        """A copy with these specs, for rewards that look at schemas."""
         return replace(self, tools=specs)
 
     def with_metadata(self, **entries: Json) -> Task:

@@ -124,7 +124,7 @@ def test_a_tool_goes_by_its_name_before_another_ones_alias() -> None:
     assert Candidates(task).resolve("uno") == "one"
     assert Candidates(task).resolve("two") == "two"
     assert faults_of(task, ToolCall("two")).missing == ("a",)
-    assert faults_of(task, ToolCall("three")).stranger
+    assert faults_of(task, ToolCall("three")).unknown_name
 
 
 def test_a_tool_that_is_only_named_is_judged_by_the_environment() -> None:

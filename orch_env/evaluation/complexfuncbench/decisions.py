@@ -1,4 +1,4 @@
-"""Whether a model call may stand for a golden call: the published rules, one after the other.
+"""Whether a model call matches a golden call: the published rules, one after the other.
 
 1. *rule*: same tool, same argument names, equal values (``categories_filter`` as a set) -> yes;
 2. *exact_values*: an argument that must match exactly does not -> no;
@@ -6,10 +6,10 @@
 4. *judge*: a judge is asked, where there is one; else *undecided* -> no.
 
 Values are equal as ``values.py`` says. Every decision is counted, so that a report can say which
-rules carried it. The hard decision is rule 2 without the benchmark's own table: then an argument
-must match exactly unless it is free wording, that is, text that the model itself had to put into
-words (a query such as "Paris city centre"): a string with a letter and no digit, whose gold value
-was taken from or reasoned out of the query, where the tool's schema has no list of allowed values.
+rules decided how often. Without the benchmark's own table, rule 2 asks for every argument to match
+exactly unless it is free wording, that is, text that the model itself had to put into words (a
+query such as "Paris city centre"): a string with a letter and no digit, whose gold value was taken
+from or reasoned out of the query, where the tool's schema has no list of allowed values.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def decide(
     responses: Responses,
     judge: Judge | None,
 ) -> tuple[bool, Decision]:
-    """Whether ``made`` may stand for ``gold``, and by which rule.
+    """Whether ``made`` matches ``gold``, and by which rule.
 
     Args:
         task: the task.
@@ -134,7 +134,7 @@ def decide(
         spec: the golden call's tool, as the task offers it.
         exact_values: which arguments must be exact.
         responses: what the model's call would be answered with.
-        judge: the last instance, if there is one.
+        judge: decides last, if there is one.
     """
     if made.name != gold.name:
         return False, Decision.OTHER_TOOL

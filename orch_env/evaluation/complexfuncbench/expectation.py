@@ -9,10 +9,10 @@ The rules, in the order in which they apply after each message:
 Free calls are look-ups that a model may make whenever it likes, or leave out: they are dropped
 before "everything done" is judged, while the totals still count them.
 
-The hard decision: the published code has two quirks, which are followed unless ``strict`` is set,
-because published numbers include them. (a) An expectation that holds a `Search_Hotels` with
-``search_type=hotel`` counts as free as a whole. (b) `Location_to_Lat_Long` is free while the
-episode runs but is not dropped at its end.
+The published code has two quirks. They are followed unless ``strict`` is set, because published
+numbers include them. (a) If a `Search_Hotels` with ``search_type=hotel`` is expected, all expected
+calls count as free. (b) `Location_to_Lat_Long` is free while the episode runs but is not dropped at
+its end.
 """
 
 from __future__ import annotations

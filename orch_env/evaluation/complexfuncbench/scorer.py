@@ -14,8 +14,8 @@ For a message with calls, in this order:
 
 A message without calls is the answer: ``stop_early`` unless everything is done.
 
-The hard decision: no I/O here. What the tools would answer comes in as a function, so that every
-rule can be tested on its own.
+There is no I/O here. What the tools would answer comes in as a function, so that every rule can be
+tested on its own.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class EpisodeError(StrEnum):
 
 
 class FormatError(StrEnum):
-    """What is wrong with a call's form. The model is told, and the episode goes on."""
+    """What is wrong with a call's form. The model reads it, and the episode goes on."""
 
     MALFORMED = "malformed_call"
     UNKNOWN_FUNCTION = "unknown_function"
@@ -69,7 +69,7 @@ class FormatError(StrEnum):
 
 
 FormatCheck = Callable[[ToolCall], "tuple[FormatError, str] | None"]
-"""The first fault of a call's form with the text that tells the model, ``None`` if it has none."""
+"""The first fault of a call's form with the text that the model reads, ``None`` if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class CallVerdict:
     """What one call of a message earned.
 
     Attributes:
-        matched: number of the golden call it stands for, ``None`` if for none.
+        matched: number of the golden call it was matched with, ``None`` if with none.
         decision: what decided.
         feedback: the text that the model reads as its result.
     """

@@ -1,10 +1,10 @@
-"""Which of the remaining calls was probably meant by which expected call.
+"""Pairs the remaining calls with the remaining expected ones by similarity.
 
 The published scorer embeds both calls with a sentence encoder and pairs them by the Hungarian
-method. The hard decision: an encoder is not deterministic across machines and weighs far more than
-the scorer, so ours compares the argument values by their character bigrams. It only decides
-*which* pairs are looked at; whether a pair matches is up to the rules in ``decisions``. A pair that
-is equal by rule counts more than all others together, so that no resemblance can part it.
+method. An encoder is not deterministic across machines and far larger than the scorer, so this one
+compares the argument values by their character bigrams. It only decides *which* pairs are compared;
+whether a pair matches is up to the rules in ``decisions``. A pair that is equal by rule weighs more
+than all others together, so that no resemblance can separate it.
 """
 
 from __future__ import annotations

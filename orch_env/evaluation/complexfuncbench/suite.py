@@ -102,13 +102,13 @@ def score_of(episode: Episode, session: BackendSession) -> Score:
 
 
 class BenchmarkBackend:
-    """Answers a message as the benchmark does, which depends on the message as a whole.
+    """Answers a message as the benchmark does, which depends on all calls of the message.
 
     Args:
         cache: an open cache. It is closed by :meth:`close`.
         exact_values: which arguments must match exactly.
         strict: leave out the published code's two quirks.
-        judge: the last instance, where there is one.
+        judge: decides last, where there is one.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """How a configuration becomes a reward: a name, or a name with options.
 
-The hard decision: what may stand in a configuration is plain data and nothing else; it survives
-YAML, JSON and ``EnvSpec.to_json`` unchanged, and equal configurations score alike.
+A configuration is plain data and nothing else: it survives YAML, JSON and ``EnvSpec.to_json``
+unchanged, and equal configurations score alike.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def make_reward(spec: str | Mapping[str, Any], *, step: int = 0) -> Reward:
 def verdict_spec(spec: object) -> dict[str, Any]:
     """The configuration of the ``binary`` reward that says whether a task was done.
 
-    What counts as the right answer is one question, asked once: the verdict takes the option
-    ``answer`` of a preset; in a mix, that of the first preset which has it set, ``binary`` first.
+    A right answer is the same for reward and verdict: the verdict takes the option ``answer`` of
+    a preset; in a mix, that of the first preset which has it set, ``binary`` first.
 
     Args:
         spec: a reward's configuration; anything else leaves the verdict as it is.

@@ -1,8 +1,7 @@
 """Rewards of the user's own: ``module:function``, a function (task, episode) -> number.
 
-The hard decision: a failure of such a function is nobody's score. Whatever it raises, and any
-result that is no finite number, becomes an ``OrchError`` that names the function; a training run
-stops there instead of learning from a made-up 0.
+Whatever such a function raises, and any result that is no finite number, becomes an ``OrchError``
+that names the function: a training run stops there instead of learning from a made-up 0.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from orch_env.rewards.build.user_function import load_function, told
+from orch_env.rewards.build.user_function import load_function, one_line
 from orch_env.rewards.credit.attribution import attribute_by_prefix
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 from orch_env.types.text import shortened
@@ -27,7 +26,7 @@ class ExternalReward:
     """A function of the user's as a reward.
 
     The function gets the task and the episode, and the options as keyword arguments. It returns
-    a finite number, or a whole :class:`RewardBreakdown`. It should be pure: the same episode is
+    a finite number, or a :class:`RewardBreakdown`. It should be pure: the same episode is
     scored at every step where rewards are dense, and again when it is stored and audited.
 
     Attributes:
@@ -85,7 +84,7 @@ class ExternalReward:
         except Exception as problem:
             raise OrchError(
                 f"reward {self.path!r} failed on an episode of task {task.id!r} "
-                f"({told(problem)}); it must score whatever a model does"
+                f"({one_line(problem)}); it must score whatever a model does"
             ) from problem
         if isinstance(value, RewardBreakdown):
             return self._checked(value, task, episode)
@@ -99,13 +98,13 @@ class ExternalReward:
         }
         if value.turns is not None:
             shares = [self._number(share, " as a turn's share", task) for share in value.turns]
-            whole = self._number(value.base, " as its base", task) + math.fsum(shares)
+            shared = self._number(value.base, " as its base", task) + math.fsum(shares)
             if len(shares) != len(episode.turns) or not math.isclose(
-                whole, total, rel_tol=1e-6, abs_tol=1e-6
+                shared, total, rel_tol=1e-6, abs_tol=1e-6
             ):
                 raise OrchError(
                     f"reward {self.path!r}, task {task.id!r}: base and {len(shares)} shares sum "
-                    f"to {whole:g}; they must sum to the total {total:g}, one share for each of "
+                    f"to {shared:g}; they must sum to the total {total:g}, one share for each of "
                     f"{len(episode.turns)} turns"
                 )
         return RewardBreakdown(total, parts, value.calls, value.turns, value.base)

@@ -7,10 +7,9 @@ A component's key says where its value comes from::
     module:function     a reward of the user's own                    "mypkg.rewards:politeness"
 
 ``total = sum over keys of weight * value``, rounded to a multiple of 2^-40. Weights may be
-negative, and need not sum to 1. The hard decision: values enter raw, neither clipped nor
-rescaled, and one that does not apply to a task (``graduated.answer`` where the task asks for no
-answer) counts as 0 and is left out of the breakdown; so a total is always the sum that a reader
-of the configuration expects.
+negative, and need not sum to 1. Values are neither clipped nor rescaled, so the total is the sum
+that the configuration shows. A value that does not apply to a task (``graduated.answer`` where the
+task asks for no answer) counts as 0 and is left out of the breakdown.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Part:
     Attributes:
         key: as the configuration writes it, and as the breakdown reports it.
         weight: of either sign.
-        source: name of the reward that is asked: a preset, or ``module:function``.
+        source: name of the reward that gives the value: a preset, or ``module:function``.
         component: entry of that reward's ``components``; ``None`` for its total.
         low: least value.
         high: greatest value; both are infinite where nothing is known.
@@ -72,7 +71,7 @@ class MixReward:
 
     Attributes:
         parts: the summands, in the order of the configuration, at least one.
-        rewards: source name -> reward; each is asked once per episode.
+        rewards: source name -> reward; each scores an episode once.
         attribute: split the total over the turns by scoring every prefix of the episode: T + 1
             scorings for T turns instead of one.
     """

@@ -3,9 +3,9 @@
 A weight may be written as RLlib writes a schedule: ``[[step, value], [step, value], ...]``,
 linear between the points and constant before the first and after the last.
 
-The hard decision: schedules are resolved in the reward's *configuration*, before it is built. No
-reward knows of steps; one with schedules is simply built again from plain numbers when the step
-changes, and the whole of it is checked at every point of every schedule when it is made.
+Schedules are resolved in the reward's *configuration*, before it is built. No reward knows of
+steps: one with schedules is built again from plain numbers when the step changes. The configuration
+is checked at every point of every schedule when it is read.
 """
 
 from __future__ import annotations
@@ -144,9 +144,9 @@ def check_step(step: Any) -> int:
 def spec_at(spec: Mapping[str, Any], step: int) -> dict[str, Any]:
     """A reward's configuration with every schedule replaced by its value at a step.
 
-    Schedules may stand for a part of ``weights``, an option that ends in ``_weight``, a weight
-    among a mix's ``components``, and for the same inside a mix's ``options``. What is handed to a
-    function of the user's (``module:function``) is its own affair and stays as it is.
+    A schedule may replace a part of ``weights``, an option that ends in ``_weight``, a weight
+    among a mix's ``components``, and the same inside a mix's ``options``. Options of a function of
+    the user's (``module:function``) stay as they are.
 
     Raises:
         OrchError: something that looks like a schedule is none.

@@ -1,7 +1,7 @@
 """Functions of the user's own by name: ``module:function``.
 
-The hard decision: such a name may stand in a configuration or on a command line only. Nothing
-that reads a task, an episode or a cache file hands a name of its content to this module.
+Such a name may come from a configuration or a command line only: no text of a task, an episode or a
+cache file is ever passed to this module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def load_function(
         path: ``module:function``; the module is looked for on Python's path.
         options: keyword arguments that it will get.
         takes: names of the positional arguments that it will get, for checks and errors.
-        role: what it is to serve as, for errors.
+        role: what it is used as, for errors.
 
     Raises:
         OrchError: the path is malformed, the module or the function is not there, the module
@@ -54,7 +54,7 @@ def load_function(
     return made
 
 
-def told(problem: Exception) -> str:
+def one_line(problem: Exception) -> str:
     """An exception as one line."""
     return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
 
@@ -69,7 +69,7 @@ def _module(name: str, where: str) -> Any:
                 f"{where}: there is no module {missing!r} on Python's path; install it, or name "
                 "its folder in PYTHONPATH (PYTHONPATH=. for the current one)"
             ) from problem
-        raise OrchError(f"{where}: importing its module failed ({told(problem)})") from problem
+        raise OrchError(f"{where}: importing its module failed ({one_line(problem)})") from problem
 
 
 def _check_signature(
@@ -77,7 +77,7 @@ def _check_signature(
 ) -> None:
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some builtins have none; the first call will tell
+    except (TypeError, ValueError):  # some builtins have none; the first call shows it
         return
     try:
         signature.bind(*takes, **options)

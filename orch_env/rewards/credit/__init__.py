@@ -1,1 +1,1 @@
-"""Who earned what: totals split over turns and calls, and why in a sentence."""
+"""Credit assignment: totals split over turns and calls, and why in a sentence."""

@@ -1,9 +1,9 @@
 """Totals split over turns and calls, so that the parts sum to the total.
 
-A share is a multiple of 2^-40, like the totals that environments pay, so that
-sums of shares are exact. Rounding is spread (running sums are rounded, not the shares), so a share
-is off by less than 2^-39 and keeps its sign; what float noise leaves over goes to the largest
-share. A total that is no such multiple itself leaves its fraction with the last turn.
+A share is a multiple of 2^-40, like the totals that environments pay, so that sums of shares are
+exact. Running sums are rounded, not the shares, so a share is off by less than 2^-39 and keeps its
+sign; what float noise leaves over is added to the largest share. If the total itself is no such
+multiple, the rest is added to the last turn.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def split(
         turns: number of turns of the episode.
         base: what an episode without calls earns.
         own: turn -> what it adds beside its calls (a closing answer). What credits, base and
-            these leave of the total goes to the last turn, to ``base`` where there is no turn.
+            these leave of the total is the last turn's, or ``base`` where there is no turn.
     """
     if not turns:
         return Shares(total, (), ())
@@ -110,8 +110,8 @@ def attributed(
 def prefixes(episode: Episode) -> Iterator[Episode]:
     """The episode after 0, 1, ..., T - 1 of its T turns, as if it were still running.
 
-    The closing answer belongs to the last turn. So does the final state: no state in between is
-    on record, and until then an episode whose tools hold state counts as having changed nothing.
+    The closing answer belongs to the last turn. So does the final state, because no state in
+    between is recorded: until then an episode whose tools hold state has changed nothing.
     """
     state: Json = None if episode.state is None else {}
     for count in range(len(episode.turns)):
@@ -151,8 +151,7 @@ def attribute_by_prefix(
 
     Returns:
         The breakdown with its total rounded to a multiple of 2^-40, and with ``base`` and
-        ``turns`` that sum to it. Within a turn nothing is said about single calls: their credit
-        is 0, and the turn's share belongs to the turn itself.
+        ``turns`` that sum to it. Single calls get no credit: a turn's share belongs to the turn.
     """
     values = [on_grid(score(task, prefix).total) for prefix in prefixes(episode)]
     values.append(on_grid(breakdown.total))

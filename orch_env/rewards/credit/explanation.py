@@ -1,4 +1,4 @@
-"""One sentence per model call that tells a person what it earned and why."""
+"""One sentence per model call for a person: what it earned, and why."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def explain(
 
     Args:
         call: the model call.
-        gold: number of the gold call it stands for, ``None`` if for none.
+        gold: number of the gold call it is assigned to, ``None`` if to none.
         optional: whether that gold call may be left out; with ``gold`` ``None``, whether the call
             equals one that may.
-        arguments: leaf pointer -> status, for a call that stands for a gold call.
+        arguments: leaf pointer -> status, for a call that is assigned to a gold call.
         broken: its broken dependencies, one phrase each.
         repeat_of: turn of the first identical call, ``None`` if this is the first.
         name_in_gold: whether gold uses the tool at all.
@@ -51,9 +51,9 @@ def explain(
     faults = [f"{p} {why.get(p, _WORDS[s])}" for p, s in arguments.items() if s != EQUAL]
     if len(faults) > _SHOWN:
         faults[_SHOWN:] = [f"{len(faults) - _SHOWN} more arguments differ"]
-    # An edge whose value is wrong is already told by its argument.
-    told = tuple(p for p, s in arguments.items() if s != EQUAL)
-    faults += [b for b in broken if not b.startswith(tuple(f"{p} " for p in told))]
+    # The argument of an edge with a wrong value is among the faults already.
+    named = tuple(f"{p} " for p, s in arguments.items() if s != EQUAL)
+    faults += [b for b in broken if not b.startswith(named)]
     if not faults and not failure:
         return f"Matches gold call {gold} in every respect."
     return sentence([f"stands for gold call {gold}", *faults, failure])

@@ -1,1 +1,1 @@
-"""Model calls held against gold calls: identity, arguments, items of sets."""
+"""Model calls compared with gold calls: identity, arguments, items of sets."""

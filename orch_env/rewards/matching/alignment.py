@@ -1,11 +1,10 @@
-"""Lists that a schema calls sets: which item of the call stands for which of gold's.
+"""Lists that a schema calls sets: which item of the call is compared with which of gold's.
 
-Arguments are compared leaf by leaf, by pointer; an item of a set has no pointer of its own. So each
-item of the call's list is given the position of the item of gold's that it stands for: equal items
-first, then those that share most leaves. The hard decision: items are paired so that as many leaves
-as possible are right, because then one more fault in a list never raises a call's score, wherever
-in the list it stands. Which of two equal items is the one too many is left to their order: it
-changes no right value, only which spelling of it is left over.
+Arguments are compared leaf by leaf, by pointer, but an item of a set has no fixed pointer. So each
+item of the call's list gets the position of the item of gold's that it is paired with: equal items
+first, then those that share most leaves. As many leaves as possible are right that way, so one more
+fault in a list never raises a call's score, wherever it is. Of two equal items the later one counts
+as too many; this changes no right value, only which spelling of it is left over.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from orch_env.values import (
 )
 
 MAX_WORK = 1024
-"""Leaves that are looked at to pair the items of one list that differ; beyond, order decides."""
+"""Leaves compared at most to pair the differing items of one list; beyond, order decides."""
 
 MAX_LEVELS = 2
 """Sets within sets that are paired so; each level multiplies the work. Deeper, order decides."""
@@ -45,7 +44,7 @@ def aligned_leaves(made: JsonObject, gold: JsonObject, rules: SchemaRules) -> di
         rules: of the tool's ``parameters``.
 
     Returns:
-        Leaf pointer -> value. Items that stand for none of gold's come behind gold's last.
+        Leaf pointer -> value. Items paired with none of gold's come after gold's last.
     """
     return dict(_aligned("", made, gold, rules, MAX_DEPTH, MAX_LEVELS)) if made else {}
 
@@ -89,7 +88,7 @@ def _aligned(
 def _places(
     made: list[Json], gold: list[Json], rules: SchemaRules | None, depth: int, levels: int
 ) -> list[int]:
-    """The position in gold's list that each item of ``made`` stands at."""
+    """The position in gold's list that each item of ``made`` gets."""
     waiting: dict[str, list[int]] = defaultdict(list)
     for index in reversed(range(len(gold))):
         waiting[canonical_text_by_schema(gold[index], rules)].append(index)
@@ -116,7 +115,7 @@ def _pairs(
     depth: int,
     levels: int,
 ) -> dict[int, int]:
-    """Pair items that equal none, both by index: index in the call's list -> index in gold's."""
+    """Pair items that have no equal: index in the call's list -> index in gold's."""
     if not made or not gold:
         return {}
     kinds = {json_type(item) for items in (made, gold) for item in items.values()}
@@ -127,7 +126,7 @@ def _pairs(
 
 
 def _work(made: Mapping[int, Json], gold: Mapping[int, Json]) -> int:
-    """How many leaves are looked at if each item of one list is held against each of the other."""
+    """How many leaves are compared if each item of one list is compared with each of the other."""
     ours = sum(1 for item in made.values() for _ in leaves(item))
     golds = sum(1 for item in gold.values() for _ in leaves(item))
     return len(gold) * ours + len(made) * golds

@@ -1,8 +1,7 @@
 """One call's arguments against gold's, leaf by leaf.
 
-The hard decision: the denominator is the *union* of both calls' leaves, so a missing and an
-unknown argument both cost, and nested values (``legs[0].fromId``) count one by one instead of
-failing as a whole.
+The denominator is the *union* of both calls' leaves. So a missing and an unknown argument both
+cost, and nested values (``legs[0].fromId``) count one by one.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _ABSENT: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The outcome of comparing two argument objects.
+    """Two argument objects compared.
 
     Attributes:
         types: T, share of the union of leaves present in both with a compatible type.
@@ -56,8 +55,8 @@ class Comparison:
     def reasons(self) -> Mapping[str, str]:
         """Leaf pointer -> why it is not equal, worded to follow the pointer.
 
-        ``/guests`` -> ``is 3, gold has 2``. Only leaves that are not equal; made anew each time,
-        because most comparisons are never shown to anybody.
+        ``/guests`` -> ``is 3, gold has 2``. Only leaves that are not equal. Computed on demand:
+        most comparisons are never shown.
         """
         return {p: self._reason(p, status) for p, status in self.leaves.items() if status != EQUAL}
 
@@ -81,7 +80,7 @@ def argument_leaves(
         arguments: of one call.
         schema: the tool's ``parameters``; needed only with ``like``.
         like: gold's arguments: items of lists that the schema calls sets (``uniqueItems``) then get
-            the pointer of the item of ``like`` that they stand for.
+            the pointer of the item of ``like`` that they are paired with.
     """
     if like is not None:
         rules = SchemaRules.of(schema)

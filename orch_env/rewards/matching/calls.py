@@ -1,4 +1,4 @@
-"""The calls of an episode as rewards look at them: numbered, with their canonical identity.
+"""The calls of an episode as rewards see them: numbered, with their canonical identity.
 
 Two calls are the same call exactly if they name one tool and their arguments are equal values, by
 the tool's schema where the task carries it. So "identical calls" and "equal to an optional gold
@@ -77,7 +77,7 @@ MAX_CALLS, MAX_CHARS = 256, 4_000
 
 
 class CallIdentities:
-    """Which calls of one task are the same call; each is worked out once while it is kept.
+    """Which calls of one task are the same call; each identity is computed once while it is kept.
 
     Args:
         task: tools that it only names have no schema.

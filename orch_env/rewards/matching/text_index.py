@@ -1,9 +1,8 @@
 """Which values a text shows: every leaf of its JSON, and whole words inside its strings.
 
-An index is built step by step. A value that stands verbatim in the text is found without reading
-it; the leaves are read when one does not, and their canonical forms when it is no leaf as it is
-written, which is rare for a model that copies what it was shown. What an index answers does not
-depend on what it was asked before.
+An index is built step by step. A value that occurs verbatim in the text is found without parsing
+it. Otherwise the leaves are read; and where the value is no leaf as it is written, which is rare
+for a model that copies, their canonical forms. Answers do not depend on earlier look-ups.
 """
 
 from __future__ import annotations
@@ -31,11 +30,10 @@ class TextIndex:
         self._words: str | None = None
 
     def shows_verbatim(self, scalar: Json) -> bool:
-        """A quick first look: True only for what the text shows, False if it takes a second one.
+        """A quick test: True only for what the text shows, False where :meth:`shows` must decide.
 
         A quoted string, or a number between the marks of JSON, is a leaf, or stands alone inside
-        one. Escapes, quotes, and what begins like the marks between two strings are left to
-        :meth:`shows`.
+        one. Escapes, quotes, and what begins like the marks between two strings give False.
         """
         if type(scalar) not in _QUICK:
             return False
@@ -53,7 +51,7 @@ class TextIndex:
         )
 
     def shows(self, scalar: Json) -> bool:
-        """Whether a scalar is a leaf of the text or stands as a whole word in it."""
+        """Whether a scalar is a leaf of the text or a whole word in it."""
         if self._has_leaf(scalar):
             return True
         value = canonical(scalar)
@@ -71,7 +69,7 @@ class TextIndex:
         return (kind is int or kind is float) and scalar in self._numbers
 
     def _read(self) -> dict[str, None]:
-        """The strings; reads all leaves the first time. Two threads may both read them, alike."""
+        """The strings; reads all leaves the first time. Two threads may both do it, alike."""
         if self._strings is not None:
             return self._strings
         strings: dict[str, None] = {}
@@ -96,7 +94,7 @@ class TextIndex:
         return strings
 
     def _canonical_forms(self) -> tuple[frozenset[str], frozenset[int | float]]:
-        """The canonical strings and numbers; two threads may both work them out, alike."""
+        """The canonical strings and numbers; two threads may both compute them, with one result."""
         if self._canonical is None:
             forms = [canonical(leaf) for leaf in (*self._read(), *self._numbers)]
             self._canonical = (

@@ -1,7 +1,7 @@
 """Closing answers as text: their words, their numbers, their items.
 
-The hard decision: nothing here guesses at a language. Words are compared without case and
-punctuation, numbers are written with a decimal point, and ``and`` is the one word that separates.
+Nothing here depends on a language, apart from ``and``, which separates items. Words are compared
+without case and punctuation, and numbers are written with a decimal point.
 """
 
 from __future__ import annotations

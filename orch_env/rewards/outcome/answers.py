@@ -1,8 +1,8 @@
 """Whether a closing answer is gold's: the rules that a task or a configuration can choose from.
 
-The hard decision: one answer is one guess. A rule that looks for the right value anywhere in the
-text pays for listing candidates, so ``numeric`` takes an answer that commits itself to a single
-number and ``set`` one that names all and only the items.
+One answer is one guess: a rule that looks for the right value anywhere in the text would reward
+listing candidates. So ``numeric`` takes an answer with a single number, and ``set`` one that names
+all items and no others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import StrEnum
 from numbers import Real
 from typing import Any
 
-from orch_env.rewards.build.user_function import load_function, told
+from orch_env.rewards.build.user_function import load_function, one_line
 from orch_env.rewards.options import at_least_0
 from orch_env.rewards.outcome.answer_text import item_sets, normalised, numbers_in
 from orch_env.types import OrchError, Task
@@ -50,11 +50,11 @@ class Match(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AnswerRule:
-    """How a closing answer is held against gold's.
+    """How a closing answer is compared with gold's.
 
     A task may name another rule for its own answer, ``metadata["answer_match"]`` (a name or an
-    object like here): it knows what kind of answer it asks for, so its rule goes before every
-    other one but a judge, which the user asked for by name. A task cannot name a judge.
+    object like here). It knows what kind of answer it asks for, so its rule replaces every other
+    one except a judge, which the user chose by name. A task cannot name a judge.
 
     Attributes:
         match: see :class:`Match`.
@@ -183,7 +183,7 @@ class AnswerRule:
             value = judge(task, final)
         except Exception as problem:
             raise OrchError(
-                f"answer judge {self.judge!r} failed on task {task.id!r} ({told(problem)}); it "
+                f"answer judge {self.judge!r} failed on task {task.id!r} ({one_line(problem)}); it "
                 "must judge whatever a model says"
             ) from problem
         if not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:

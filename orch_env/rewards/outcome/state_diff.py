@@ -1,13 +1,13 @@
-"""What an episode did to its servers' state, against what gold does: a list of readable changes.
+"""How an episode changed its servers' state, compared with gold: a list of readable differences.
 
-Both states are what :meth:`Session.final_state` gives: changes only, whole records,
-``{server: {table: {id: record, or null where deleted}}}``. Gold's record is the measure: a field
-that a hand-written gold record leaves out asks for nothing.
+Both states are what :meth:`Session.final_state` gives: changes only, complete records,
+``{server: {table: {id: record, or null where deleted}}}``. A field that a hand-written gold record
+leaves out is not compared.
 
-The hard decision: ids are part of the state. Permit L-1 renewed and permit L-2 renewed are records
-of one content, so matching by content alone would praise the wrong permit. Only ids that a server
-made up while gold ran may differ, and only the task can say which those are
-(``metadata["created"]``, see :func:`diff_states`).
+Ids are part of the state: the records of permit L-1 renewed and permit L-2 renewed have the same
+content, so a comparison by content alone would accept the wrong permit. Only ids that a server made
+up while gold ran may differ, and only the task can say which those are (``metadata["created"]``,
+see :func:`diff_states`).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The published rewards and ours, each by name."""
+"""The published rewards and ours, by name."""

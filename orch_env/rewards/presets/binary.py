@@ -3,15 +3,15 @@
 What decides:
 
 - the final state, where gold changes one and the tools hold state: everything that gold changes
-  has gold's value, and nothing else was changed. A task that says that gold changes nothing asks
-  for no state, but still that nothing is changed;
+  has gold's value, and nothing else was changed. Where gold changes nothing, no state is asked for,
+  but nothing may be changed;
 - the closing answer, where the task gives one;
 - the calls, where neither does, or where a final state is asked for that the tools do not hold:
   every required gold call was made with equal arguments and ran, each by a model call of its own.
 
 Extra calls, order and data flow do not matter, except that a task without gold calls asks for none
-to be made. The hard decision: a collateral change fails the task even though extra calls do not. A
-call too many is clumsy; another customer's booking cancelled is not what was asked.
+to be made. A collateral change fails the task even though extra calls do not: a call too many is
+clumsy, but a cancelled booking of another customer is a wrong result.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class BinaryReward:
     """Success or not.
 
     Attributes:
-        answers: how a closing answer is held against gold's.
+        answers: how a closing answer is compared with gold's.
     """
 
     answers: AnswerRule = field(default_factory=AnswerRule)
@@ -124,7 +124,7 @@ class _Findings(NamedTuple):
 
 
 def _calls_decide(task: Task, episode: Episode) -> bool:
-    """Whether calls stand for the task: nothing else is asked for, or a state nobody can see."""
+    """Whether calls decide: nothing else is asked for, or a state that the tools do not hold."""
     unseen = episode.state is None and bool(records_of(task.final_state))
     return task.answer is None or unseen
 
@@ -141,7 +141,7 @@ def _outcome_parts(task: Task, episode: Episode, outcome: Outcome) -> Mapping[st
 
 
 def _credits(due: float, answered: float, matched: Sequence[int], calls: int) -> list[float]:
-    """What each call adds to the total; what they leave of it goes to the last turn.
+    """What each call adds to the total; the rest of it is the last turn's.
 
     Args:
         due: the total less what doing nothing earns: 1, 0 or -1.

@@ -1,8 +1,7 @@
 """The catalogue of rewards: each preset by name, with its options, its range and its parts.
 
-The hard decision: a preset is built from plain data (option names and values), so that an
-environment's keyword arguments stay serialisable; its parts are documented where they are
-computed, by each module's ``COMPONENTS``, and only gathered here.
+A preset is built from plain data (option names and values), so that an environment's keyword
+arguments stay serialisable. Its parts are described where they are computed, in ``COMPONENTS``.
 """
 
 from __future__ import annotations

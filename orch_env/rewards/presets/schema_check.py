@@ -1,15 +1,15 @@
 """What a call gets wrong against its tool's declaration: name, parameters, JSON types.
 
-Rewards count these faults; they do not run the tool's full schema. The hard decision: the unit is
-the *top-level property*. A missing, unknown or wrongly typed one is one fault, however much is
-nested in it, and only its JSON type is looked at (``enum``, ``pattern`` and the like are the
-environment's to refuse). Types are JSON's, strictly: an integer is a number, ``2.0`` is an
+Rewards count these faults; they do not validate against the tool's full schema. The unit is the
+*top-level property*. A missing, unknown or wrongly typed one is one fault, however much is nested
+in it, and only its JSON type is checked (the environment refuses calls that break ``enum``,
+``pattern`` and the like). Types are JSON's, strictly: an integer is a number, ``2.0`` is an
 integer, a boolean is neither, and ``"2"`` is a string.
 
-Where a task only *names* a tool there is no schema, and the environment's word counts: a call
+Where a task only *names* a tool there is no schema, and the environment's result decides: a call
 refused as ``invalid_arguments`` has one fault of parameters and one of types (the error says that
-there is one, not which), any other call has none. Where a task lists no tools at all, a name
-is a candidate unless the environment answered ``unknown_tool``.
+there is one, not which), any other call has none. Where a task lists no tools at all, a name is a
+candidate unless the environment answered ``unknown_tool``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orch_env.types.json import Json, JsonObject, resolve
 from orch_env.values import SchemaRules, canonical_text_by_schema, json_type
 
 _HOPS = 16
-"""Local references and combinators followed before a schema counts as saying nothing."""
+"""Local references and combinators followed; a deeper schema allows every type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class CallFaults:
 
     Attributes:
         unreadable: it could not be read as a call; nothing else is known then.
-        stranger: its name is not among the candidate tools; no schema to hold it against then.
+        unknown_name: its name is not among the candidate tools; it has no schema then.
         missing: required parameters that it lacks.
         unknown: parameters that the tool does not take.
         mistyped: parameters whose value has a wrong JSON type.
@@ -40,7 +40,7 @@ class CallFaults:
     """
 
     unreadable: bool = False
-    stranger: bool = False
+    unknown_name: bool = False
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     mistyped: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class CallFaults:
     @property
     def named(self) -> bool:
         """Whether the name is among the candidate tools."""
-        return not self.unreadable and not self.stranger
+        return not self.unreadable and not self.unknown_name
 
     @property
     def callable(self) -> bool:
@@ -70,7 +70,7 @@ class CallFaults:
         """The faults as a clause for a person; empty where there are none."""
         if self.unreadable:
             return "could not be read as a call"
-        if self.stranger:
+        if self.unknown_name:
             return "no candidate tool has this name"
         parts = [
             f"{words}: {_names(names)}"
@@ -90,7 +90,7 @@ class Candidates:
     """The tools that a task offers, by every name that reaches them.
 
     Args:
-        task: the task; whole specs bring schemas and aliases.
+        task: the task; specs bring schemas and aliases.
     """
 
     def __init__(self, task: Task) -> None:
@@ -125,7 +125,7 @@ class Candidates:
             return schema_faults(spec.parameters, call.arguments)
         known = call.name in self._bare or (self._any and call.error is not ErrorType.UNKNOWN_TOOL)
         if not known:
-            return CallFaults(stranger=True)
+            return CallFaults(unknown_name=True)
         return CallFaults(refused=call.error is ErrorType.INVALID_ARGUMENTS)
 
     def _spec(self, name: str) -> ToolSpec | None:
@@ -133,7 +133,7 @@ class Candidates:
 
 
 def schema_faults(parameters: JsonObject, arguments: JsonObject) -> CallFaults:
-    """Hold arguments against a tool's JSON Schema.
+    """Check arguments against a tool's JSON Schema.
 
     An argument that the schema does not name is unknown unless the schema allows additional ones
     in so many words (``additionalProperties`` or ``patternProperties``).

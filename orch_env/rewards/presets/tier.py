@@ -9,17 +9,17 @@ The parts of the total, which lies in 0..1::
     execution   0.1  iff every call ran without an error
     answer      0.5  how right the closing answer is
 
-Mismatches are counted over the whole trajectory. A call of an unknown tool costs the names part
-(and, having failed, execution), not the parameters that no schema speaks of. A task without a gold
-answer drops that part, and the others are scaled up so that the most is 1 again.
+Mismatches are counted over all calls. A call of an unknown tool costs the names part (and, having
+failed, execution), but no parameters, which have no schema. A task without a gold answer drops that
+part, and the others are scaled up so that the maximum is 1 again.
 
-The hard decision: an episode *without calls* has no valid format and earns 0. Read as "no call is
-wrong", every part but the answer would be paid in full for doing nothing: half of the total, and
-all of it where the task has no answer. The published code asks for a tool-call block too (it lets
-an explicitly empty one pass, which pays that half; the chat formats here have no such block). Only
-where a task offers no tool at all, an answer in words is the valid format.
+An episode *without calls* has no valid format and earns 0. Otherwise every part but the answer
+would be paid in full for doing nothing: half of the total, and all of it where the task has no
+answer. The published code requires a tool-call block too (it accepts an explicitly empty one, which
+earns that half; the chat formats here have no such block). Only where a task offers no tool at all,
+an answer in words is the valid format.
 
-What stays hackable, as published: nothing asks whether the calls serve the task. Without a gold
+It can be gamed, as published: whether the calls serve the task does not matter. Without a gold
 answer one harmless call that runs earns 1.0, and a wrong answer after it still 0.5.
 """
 
@@ -85,7 +85,7 @@ class TierReward:
 
     Attributes:
         weights: of the parts; those that count are scaled to sum to 1.
-        answers: how a closing answer is held against gold's; as published, by value.
+        answers: how a closing answer is compared with gold's; as published, by value.
     """
 
     weights: TierWeights = field(default_factory=TierWeights)
@@ -120,7 +120,7 @@ class TierReward:
         weights = asdict(self.weights)
         if outcome.answer is None:
             del weights["answer"]
-        whole = sum(weights.values())
+        scale = sum(weights.values())
         parts = dict.fromkeys(weights, 0.0)
         lost = _lost(made, faults)
         silent = not made and bool(task.tools or episode.final is None)
@@ -130,10 +130,10 @@ class TierReward:
             if part == "format" or parts["format"]:
                 parts[part] = 0.0 if silent else max(0.0, 1.0 - sum(by_call))
                 for position, credit in enumerate(_split(parts[part], by_call)):
-                    credits[position] += weights[part] / whole * credit
+                    credits[position] += weights[part] / scale * credit
         if parts["format"] and outcome.answer is not None:
             parts["answer"] = outcome.answer
-        total = sum(weights[part] * value for part, value in parts.items()) / whole
+        total = sum(weights[part] * value for part, value in parts.items()) / scale
         accounts = [_account(call, fault) for call, fault in zip(made, faults, strict=True)]
         return attributed(on_grid(total), parts, accounts, credits, turns=len(episode.turns))
 
@@ -142,7 +142,7 @@ def _lost(made: Sequence[MadeCall], faults: Sequence[CallFaults]) -> dict[str, l
     """For each part that calls decide, the share of it that each call costs."""
     return {
         "format": [float(fault.unreadable) for fault in faults],
-        "names": [float(fault.stranger) for fault in faults],
+        "names": [float(fault.unknown_name) for fault in faults],
         "parameters": [STEP * fault.parameters for fault in faults],
         "types": [STEP * fault.types for fault in faults],
         "execution": [float(not call.ok) for call in made],
@@ -150,7 +150,7 @@ def _lost(made: Sequence[MadeCall], faults: Sequence[CallFaults]) -> dict[str, l
 
 
 def _split(value: float, lost: Sequence[float]) -> list[float]:
-    """Split a part's value over the calls: an even share each, less what it is to blame for."""
+    """Split a part's value over the calls: an even share each, less what its faults cost."""
     blame = sum(lost)
     return [1.0 / len(lost) - ((1.0 - value) * own / blame if blame else 0.0) for own in lost]
 

@@ -1,11 +1,11 @@
-"""Which model call stands for which gold call: one to one, and the best such choice.
+"""Assigns model calls to gold calls: one to one, with the largest sum of scores.
 
-Calls of different tools never meet, so each tool is solved by itself.
+Calls of different tools are never paired, so each tool is solved by itself.
 
-Of identical model calls at most as many may be assigned as gold holds (at least one), so that
-repeating a call is never a second chance at a similar gold call. Identical calls differ only in
-whether they ran and in what had been seen before them, which orders them from better to worse for
-*every* gold call; so the best few can be picked before the assignment.
+Of identical model calls at most as many may be assigned as gold has (at least one), so repeating a
+call is never a second chance at a similar gold call. Identical calls differ only in whether they
+ran and in what had been seen before them. This orders them from better to worse for *every* gold
+call, so the best few can be picked before the assignment.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def assign(
     """Maximise the sum of scores over one-to-one pairs.
 
     Calls that equal an optional gold call, and no required one, are matched last, and only to
-    required gold calls still unmatched. Otherwise an optional call could push a badly made required
-    one aside, whose further faults would then cost nothing.
+    required gold calls still unmatched. Otherwise an optional call could take the place of a badly
+    made required one, whose further faults would then cost nothing.
 
     Args:
         made: the model's calls, M of them.
@@ -117,10 +117,10 @@ def _best_pairs(table: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
 
 
 def _clear_choices(table: Sequence[Sequence[float]]) -> list[int] | None:
-    """Each line's best place, if no two lines want the same and each wants it clearly.
+    """Each line's best place, if no two lines share one and none has a second place near it.
 
-    Then no other choice can be best: it would lose a gap in some line, which is more than all
-    ties together can decide.
+    Then no other choice can be best: it would lose a gap in some line, and all ties together weigh
+    less than that.
     """
     choices: list[int] = []
     taken: set[int] = set()

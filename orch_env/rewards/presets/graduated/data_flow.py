@@ -7,9 +7,9 @@ message run in order).
 
 Order is judged by *visibility*, not by position: a value counts as carried over if it stood in the
 query or in the result of an earlier turn, whichever call produced it, in gold's spelling or in the
-model's; calls of one message cannot see each other's results. Results count as a whole, before any
-truncation. Error texts of the environment itself do not count: they echo what the model wrote, and
-would make a guess look like knowledge.
+model's; calls of one message cannot see each other's results. Results count untruncated. Error
+texts of the environment itself do not count: they echo what the model wrote, and would make a guess
+look like knowledge.
 """
 
 from __future__ import annotations
@@ -140,11 +140,11 @@ def check_edges(
     ran: Mapping[str, int],
     visibility: Visibility,
 ) -> EdgeCheck:
-    """Hold a model call against the dependencies of a gold call.
+    """Check a model call against the dependencies of a gold call.
 
     Args:
         call: the model call.
-        edges: the dependencies of the gold call it is held against.
+        edges: the dependencies of the gold call it is compared with.
         comparison: of its arguments with that gold call's.
         keys: canonical identities of all gold calls, by number.
         ran: identity of each call that ran without an error -> position of the first such call.
@@ -175,7 +175,7 @@ def _carries(call: MadeCall, pointer: str, gold: Json, comparison: Comparison) -
     status = comparison.leaves.get(pointer)
     if status is not None:
         return status == EQUAL
-    # Not a leaf of its own: an object or a list that was taken over as a whole.
+    # Not a leaf of its own: an object or a list that was copied entirely.
     made = _value_at(call.arguments, pointer)
     return made is not _ABSENT and gold is not _ABSENT and values_equal(made, gold)
 

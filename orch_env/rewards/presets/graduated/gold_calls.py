@@ -1,9 +1,9 @@
-"""A task's gold calls as ``graduated`` reads them, and model calls held against them.
+"""A task's gold calls as ``graduated`` reads them, and model calls compared with them.
 
-What depends on the task and a call's text alone (its identity, how its arguments compare with each
-gold call's) is worked out once and kept with the task, because the members of a group, and one task
-over the epochs, make the same calls again and again. What depends on the episode (did it run, what
-had been seen) is not part of it.
+What depends only on the task and a call's text (its identity, how its arguments compare with each
+gold call's) is computed once and kept with the task: the members of a group, and one task over the
+epochs, make the same calls again and again. What depends on the episode (did the call run, what had
+been seen) is not kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orch_env.types import Task, ToolCall
 
 
 class ComparedCall(NamedTuple):
-    """One call, whatever episode it stands in.
+    """A call beside the gold calls of its tool, in whichever episode it was made.
 
     Attributes:
         key: its canonical identity.
@@ -36,7 +36,7 @@ class GoldCalls:
     """A task's gold calls.
 
     Args:
-        task: must not be changed in place while its view is kept.
+        task: must not be changed in place while this object is kept.
 
     Attributes:
         task: the task.

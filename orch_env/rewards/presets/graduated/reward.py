@@ -13,10 +13,10 @@ their number; calls that are neither paired nor optional cost a little within a 
 beyond it. ``total = max(0, S (1 - cost))``, rounded to a multiple of 2^-40 so that differences of
 totals (dense rewards) add up exactly. Range 0..1.
 
-Attribution: a call that stands for a required gold call earns its ``s`` in the total's units; the
-k-th needless call, by position, bears ``cost(k) - cost(k - 1)`` of the whole, up to all of it; the
-answer belongs to the last turn; the state to the calls that stand for gold calls and ran, in equal
-parts. A collateral change makes all of these smaller alike, because nothing says whose it was.
+Attribution: a call assigned to a required gold call earns its ``s`` in the total's units. The k-th
+needless call, by position, loses ``cost(k) - cost(k - 1)`` of the total, at most all of it. The
+answer belongs to the last turn, the state in equal parts to the assigned calls that ran. A
+collateral change makes all of these smaller by the same factor, because its call is not known.
 
 Dependencies multiply with the *right value* (``F V ok``), so an order that merely looks right earns
 nothing, and the data flow is judged by what the model had seen.
@@ -78,7 +78,7 @@ class GraduatedReward:
             of 1).
         answer: weight of the closing answer beside one gold call, where the task has an answer.
         state: weight of the final state likewise.
-        answers: how a closing answer is held against gold's.
+        answers: how a closing answer is compared with gold's.
 
     Raises:
         OrchError: the weights sum to more than 1.
@@ -115,7 +115,7 @@ class GraduatedReward:
         optional = free_optional_calls(gold, made, pairs, assigned)
         matched = [pairs[position][number] for position, number in assigned.items()]
         outcome = read_outcome(task, episode, self.answers)
-        whole = achieved(
+        achievement = achieved(
             [pair.score for pair in matched],
             required=len(gold.required),
             gold_calls=len(gold.calls),
@@ -125,15 +125,15 @@ class GraduatedReward:
         )
         extra = len(made) - len(assigned) - len(optional)
         cost = verbosity_cost(extra, len(gold.calls))
-        total = on_grid(max(0.0, whole.value * (1.0 - cost)))
-        credits, closing = _credits(gold, made, pairs, assigned, optional, whole)
+        total = on_grid(max(0.0, achievement.value * (1.0 - cost)))
+        credits, closing = _credits(gold, made, pairs, assigned, optional, achievement)
         return attributed(
             total,
             _components(len(gold.required), made, matched, outcome, extra, cost),
             _accounts(gold, made, pairs, {**assigned, **optional}),
             credits,
             turns=len(episode.turns),
-            base=whole.idle,
+            base=achievement.idle,
             own={len(episode.turns) - 1: closing},
         )
 
@@ -194,25 +194,27 @@ def _credits(
     pairs: Sequence[Mapping[int, Pair]],
     assigned: Mapping[int, int],
     optional: Mapping[int, int],
-    whole: Achievement,
+    achievement: Achievement,
 ) -> tuple[list[float], float]:
     """What each call adds to the total, and what the last turn adds beside its calls."""
     needless = len(made) - len(assigned) - len(optional)
     costs = iter(marginal_costs(needless, len(gold.calls)))
     ran = sum(made[position].ok for position in assigned)
-    state = whole.factor * whole.state
+    state = achievement.factor * achievement.state
     credits: list[float] = []
     for call in made:
         number = assigned.get(call.position)
         if number is not None:
-            credit = whole.factor * whole.per_score * pairs[call.position][number].score
+            credit = achievement.factor * achievement.per_score * pairs[call.position][number].score
             credits.append(credit + state / ran if call.ok else credit)
         elif call.position in optional:
             credits.append(0.0)
         else:
-            credits.append(-whole.value * next(costs))
+            credits.append(-achievement.value * next(costs))
     # A collateral change takes from what doing nothing earns, too.
-    closing = whole.factor * whole.answer + (whole.factor - 1.0) * whole.idle
+    closing = (
+        achievement.factor * achievement.answer + (achievement.factor - 1.0) * achievement.idle
+    )
     return credits, closing if ran else closing + state
 
 

@@ -142,7 +142,7 @@ def achieved(
     if outcome.answer is not None:
         score = _mix(score, weight, outcome.answer, answer_weight)
         weight += answer_weight
-    # Without any weight there is nothing to do, and nothing to do is done.
+    # Without any weight the task asks for nothing, and every episode fulfils it.
     calls = gold_calls / weight if weight else 1.0
     return Achievement(
         score=score,
@@ -156,8 +156,8 @@ def achieved(
 
 def _mix(score: float, weight: float, part: float, part_weight: float) -> float:
     """``(weight * score + part_weight * part) / (weight + part_weight)``."""
-    whole = weight + part_weight
-    return (weight * score + part_weight * part) / whole if whole else score
+    both = weight + part_weight
+    return (weight * score + part_weight * part) / both if both else score
 
 
 def verbosity_cost(extra: int, gold_calls: int) -> float:
@@ -180,6 +180,6 @@ def verbosity_cost(extra: int, gold_calls: int) -> float:
 
 
 def marginal_costs(extra: int, gold_calls: int) -> list[float]:
-    """What each of ``extra`` needless calls adds to the cost, up to a cost of 1 in all."""
+    """What each of ``extra`` needless calls adds to the cost, up to a total cost of 1."""
     costs = [min(1.0, verbosity_cost(x, gold_calls)) for x in range(extra + 1)]
     return [after - before for before, after in pairwise(costs)]

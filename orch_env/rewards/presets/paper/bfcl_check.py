@@ -5,10 +5,10 @@ schema is inferred from gold: each parameter has the type of gold's value, and t
 only possible answer. Strings are compared in lower case without spaces and ``,./-_*^``; an int is
 taken where a float is expected, not the other way round; lists are compared in order.
 
-The hard decision: objects inside arguments keep the original's behaviour. It expects, for every
-key, a *list* of possible values, and given gold's plain string iterates over its characters. So an
-object holding gold's own text fails unless the text is one character, and a key may be left out.
-This is why gold calls with nested lists fail their own check.
+Objects inside arguments keep the original's behaviour too. It expects a *list* of possible values
+for every key, and iterates over the characters where gold has a plain string. So an object with
+gold's own text fails unless the text is one character, and a key may be left out. This is why gold
+calls with nested lists fail their own check.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 ``total = w_atomic * R_atomic + w_orchestration * R_orchestration``. It is here to compare with,
 its known defects included: arguments do not matter for orchestration, one call may satisfy several
-steps, and a call is held against the *first* step of its name. Use ``graduated`` to train.
+steps, and a call is compared with the *first* step of its name. Use ``graduated`` to train.
 
-The hard decision: it is computed from the completion text, as published, so an episode is first
-written out as text; nothing of the environment's own parse leaks in.
+It is computed from the completion text, as published: an episode is written out as text first, and
+the environment's own reading of the calls is not used.
 
-Attribution: of the mean over calls each call bears its part, and each step's share of the
-orchestration belongs to the call that satisfies it. So a call that no task needs earns here what
-its form is worth.
+Attribution: each call has its part of the mean over calls, and each step's share of the
+orchestration belongs to the call that satisfies it. So a call that the task does not need still
+earns what its form is worth.
 """
 
 from __future__ import annotations

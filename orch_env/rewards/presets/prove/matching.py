@@ -1,14 +1,14 @@
-"""Which model call stands for which gold call in ``prove``, and whether its order holds.
+"""Matches model calls with gold calls for ``prove``, and checks their order.
 
 Gold calls in order; each takes the earliest unused call of the same name that has all of its
 argument *names*. ``mu`` is a call's index in the flat list of calls; E, the edges, are a gold
 call's ``depends_on`` together with the calls whose outputs its arguments come from. A producer
 without a match makes its consumers' product 0.
 
-The hard decision: model calls that equal an optional gold call, beyond those that equal required
-ones, are set aside first, the later ones before the earlier. Without optional calls that is the
-published rule; with them, leaving one out or making it changes nothing for the others. An optional
-producer makes no edge.
+Model calls that equal an optional gold call, beyond those that equal required ones, are set aside
+first, the later ones before the earlier. Without optional calls that is the published rule; with
+them, leaving one out or making it changes nothing for the others. An optional producer makes no
+edge.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from orch_env.types.json import unescape
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """The outcome.
+    """Model calls matched with gold calls.
 
     Attributes:
         required: numbers of the required gold calls, G.
-        gold_of: position of a model call -> number of the required gold call it stands for.
+        gold_of: position of a model call -> number of the required gold call it is matched with.
         optional: position of a model call -> number of the optional gold call it equals.
-        ordered: matched gold call -> whether it stands after everything it depends on.
+        ordered: matched gold call -> whether it comes after everything it depends on.
         shares: matched gold call -> share of its arguments that have its value, 0..1.
         comparisons: position of a matched call -> its arguments beside gold's.
         names: names that gold uses.
@@ -116,7 +116,7 @@ def equal_share(gold: GoldCall, comparison: Comparison) -> float:
 def _in_order(
     number: int, gold: Sequence[GoldCall], required: frozenset[int], taken: Mapping[int, MadeCall]
 ) -> bool:
-    """Whether every required producer is matched and stands before."""
+    """Whether every required producer is matched and comes before."""
     return all(
         producer in taken and taken[producer].position < taken[number].position
         for producer in producers(gold[number]) & required

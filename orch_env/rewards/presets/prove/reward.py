@@ -5,8 +5,8 @@ With N model calls and the gold calls G::
     total = 0.5 val + 0.5 cov + 0.15 eff + 0.2 name + 0.1 arg
 
 - ``val``: mean over the N calls of three equal levels: the name is a candidate tool's; all required
-  parameters are there with compatible JSON types; the call returned no error. What is judged where
-  the task brings no schema stands in :mod:`orch_env.rewards.presets.schema_check`.
+  parameters are there with compatible JSON types; the call returned no error. For
+  tasks without schemas see :mod:`orch_env.rewards.presets.schema_check`.
 - ``cov``: ``1/|G| sum_g m(g) prod_{(j, g) in E} [mu(j) < mu(g)]``, see
   :mod:`orch_env.rewards.presets.prove.matching`.
 - ``eff``: ``-alpha max(0, N - B) / B`` with ``B = n + ceil(beta n)``, n the number of gold calls.
@@ -18,16 +18,16 @@ calls earns 0. With the published weights the total lies in -inf..1.3: ``eff`` h
 gold earns 1.3.
 
 The paper knows no *optional* gold calls. Here ``cov`` and ``arg`` run over the required ones alone;
-calls equal to an optional one are set aside before matching, so that they take nobody's place, and
-optional calls count for ``name`` and in n.
+calls equal to an optional one are set aside before matching, so that they take no other call's
+place, and optional calls count for ``name`` and in n.
 
 A task may require no call: it has no gold calls, or all of them are optional. Then the total is not
 the sum, whatever the weights. It is 1 if every call made equals a free optional call, or if none
 was made, else 0. Each optional gold call frees one equal model call, so a repeat of it costs all.
 
 It is reproduced, not repaired: a call in the same message as its producer counts as ordered, and a
-matched call needs gold's argument names, not values, so ``arg`` alone (0.1 of 1.3) tells right
-values from wrong ones.
+matched call needs gold's argument names, not its values, so wrong values cost ``arg`` alone (0.1 of
+1.3).
 """
 
 from __future__ import annotations
@@ -170,9 +170,9 @@ def _abstention(
     made: Sequence[MadeCall], matching: Matching, accounts: Sequence[CallAccount], turns: int
 ) -> RewardBreakdown:
     """The score where no call is required: 1 if every call made equals a free optional one."""
-    guilty = [call.position not in matching.optional for call in made]
-    total = 0.0 if any(guilty) else 1.0
-    credits = [-1.0 / sum(guilty) if bad else 0.0 for bad in guilty]
+    needless = [call.position not in matching.optional for call in made]
+    total = 0.0 if any(needless) else 1.0
+    credits = [-1.0 / sum(needless) if bad else 0.0 for bad in needless]
     return attributed(total, {"abstained": total}, accounts, credits, turns=turns, base=1.0)
 
 
@@ -203,7 +203,7 @@ def _account(call: MadeCall, faults: CallFaults, matching: Matching, level: floa
 
 
 def _differences(comparison: Comparison | None) -> list[str]:
-    """Why the first few arguments of gold that differ do; ``arg`` asks for no others."""
+    """Why the first few arguments of gold differ; ``arg`` does not count other ones."""
     if comparison is None or comparison.values == 1.0:
         return []
     reasons = [

@@ -14,8 +14,8 @@ from typing import Any
 from orch_env.formats.calls import MAX_CALLS, TOO_MANY, malformed, read_call
 from orch_env.formats.protocol import CallFormat, ParsedMessage
 from orch_env.types import ToolCall
-from orch_env.types.episode import message_text
 from orch_env.types.json import Json
+from orch_env.types.text import message_text
 
 
 def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedMessage:

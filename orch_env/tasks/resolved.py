@@ -11,8 +11,8 @@ from weakref import WeakValueDictionary
 
 from orch_env.types import Task, ToolSpec
 from orch_env.types.bounded_store import BoundedStore
-from orch_env.types.episode import message_text
 from orch_env.types.json import JsonObject
+from orch_env.types.text import message_text
 from orch_env.values import SchemaRules
 
 T = TypeVar("T")

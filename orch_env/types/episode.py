@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from orch_env.types.errors import ErrorType, OrchError
 from orch_env.types.json import Json, JsonObject, parse_json
+from orch_env.types.text import message_text
 from orch_env.types.tools import ToolCall, ToolResult
 
 if TYPE_CHECKING:
@@ -369,19 +370,6 @@ def _call_from_openai(item: Any) -> ToolCall:
     if not isinstance(name, str) or not name or not isinstance(arguments, dict):
         return ToolCall(name if isinstance(name, str) else "", {}, ErrorType.MALFORMED_CALL)
     return ToolCall(name, arguments)
-
-
-def message_text(content: Json) -> str:
-    """The text of a chat message's ``content``: a text, or a list of parts that hold texts."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        texts = [str(p["text"]) for p in content if isinstance(p, Mapping) and "text" in p]
-        if texts:
-            return "".join(texts)
-    return json.dumps(content, ensure_ascii=False)
 
 
 def _turn_from_messages(assistant: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Turn:

@@ -13,6 +13,7 @@ from typing import Any
 
 from orch_env.types.errors import OrchError
 from orch_env.types.json import Json, JsonObject
+from orch_env.types.text import message_text
 from orch_env.types.tools import ToolSpec
 
 TASK_SCHEMA = 1
@@ -166,8 +167,8 @@ class Task:
     @property
     def query(self) -> str:
         """Everything the user says: the user messages and follow-ups, joined by newlines."""
-        said = [str(m.get("content") or "") for m in self.messages if m.get("role") == "user"]
-        return "\n".join([*said, *self.followups])
+        texts = [message_text(m.get("content")) for m in self.messages if m.get("role") == "user"]
+        return "\n".join([*texts, *self.followups])
 
     @property
     def tool_names(self) -> tuple[str, ...]:

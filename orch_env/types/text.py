@@ -1,10 +1,10 @@
-"""Texts for people: the nearest known name, long texts cut short, JSON with letters as they are."""
+"""Texts: the nearest known name, long texts cut short, readable JSON, what a chat message says."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from orch_env.types.json import Json
 
@@ -45,3 +45,16 @@ def is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def message_text(content: Json) -> str:
+    """The text of a chat message's ``content``: a text, or a list of parts that hold texts."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = [str(p["text"]) for p in content if isinstance(p, Mapping) and "text" in p]
+        if texts:
+            return "".join(texts)
+    return json.dumps(content, ensure_ascii=False)

@@ -280,3 +280,11 @@ def test_the_harbour_refuses_what_it_refused_before() -> None:
     (reason,) = reasons(LocalBackend(), twice)
     assert "gold call 1 (renew_permit) is answered by an error" in reason
     assert ErrorType.TOOL_ERROR.value in reason
+
+
+def test_a_query_in_parts_is_read_as_its_text() -> None:
+    parts = [{"type": "text", "text": "Book a room"}, {"type": "text", "text": " in Oslo."}]
+    messages = ({"role": "user", "content": parts}, {"role": "user", "content": "For two."})
+    assert Task("t", messages, followups=("Thanks.",)).query == (
+        "Book a room in Oslo.\nFor two.\nThanks."
+    )

@@ -255,3 +255,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> ReplayBackend:
         cache.put_tool(BOOK)
         cache.put("book", {}, '{"error": "full"}', is_error=True)
     return ReplayBackend(open_cache(path))
+
+
+def test_a_response_is_one_object_while_it_is_kept_and_no_more_is_kept_than_allowed(
+    tmp_path: Path, digests: dict[str, str]
+) -> None:
+    kept = ReplayBackend(open_cache(tmp_path / "c.db"))
+    first, second = (ask(kept, "find_hotels", {"city": 7}) for _ in range(2))
+    assert first is second
+    nothing_kept = ReplayBackend(open_cache(tmp_path / "c.db"), memory_mb=0)
+    again = [ask(nothing_kept, "find_hotels", {"city": 7}) for _ in range(2)]
+    assert again == [first, first] and again[0] is not again[1]
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(OrchError, match="memory_mb must be a whole number"):
+            ReplayBackend(open_cache(tmp_path / "c.db"), memory_mb=wrong)  # type: ignore[arg-type]
+
+
+def test_a_task_is_resolved_once_by_a_backend_and_anew_by_another(
+    tmp_path: Path, digests: dict[str, str]
+) -> None:
+    one, other = (ReplayBackend(open_cache(tmp_path / "c.db")) for _ in range(2))
+    task = a_task()
+    resolved = one.resolve(task)
+    assert one.resolve(task) is one.resolve(resolved) is resolved
+    assert resolved.source is task and resolved.id == "t"
+    assert other.resolve(resolved) is not resolved
+    assert one.resolve(a_task()) is not resolved  # another task of the same id

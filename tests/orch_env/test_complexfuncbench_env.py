@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,29 @@ def test_a_cache_that_lacks_a_golden_response_is_refused(files: tuple[str, str])
         complexfuncbench(files[0], other).env().reset(options={"task_id": "oslo"})
     with pytest.raises(OrchError, match="needs a response cache"):
         complexfuncbench(files[0]).env()
+
+
+def test_a_pin_that_is_no_digest_is_a_clear_error(files: tuple[str, str]) -> None:
+    suite = complexfuncbench(*files)
+    (task,) = suite.tasks
+    (first, *rest), *steps = task.gold
+    broken = replace(task, gold=((replace(first, response="not hex"), *rest), *steps))
+    with pytest.raises(OrchError, match="gold call 0 pins 'not hex', which is no digest"):
+        suite.backend.open(broken, seed=0)
+
+
+def test_a_conversation_can_be_saved_and_forked_in_the_middle(env: ToolOrchestrationEnv) -> None:
+    env.step(write(FIND, HOTELS))
+    state, twin = env.get_state(), env.fork()
+    saved = json.dumps(state)
+    for one in (env, twin):
+        one.step(write(ROOMS, POLICY))
+        *_, info = one.step("done")
+        assert info["success"]
+    assert json.dumps(state) == saved, "what was saved is not touched by what follows"
+    env.set_state(state)
+    *_, info = env.step("I give up.")
+    assert (info["success"], info["score"]["correct_calls"]) == (False, 2)
 
 
 def test_siblings_play_at_the_same_time_over_one_cache(env: ToolOrchestrationEnv) -> None:

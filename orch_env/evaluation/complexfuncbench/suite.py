@@ -8,6 +8,7 @@ generic sentence. Tasks of any data set work, not only the benchmark's.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -183,7 +184,12 @@ class BenchmarkBackend:
 
     def _golden_response(self, task: Task, number: int) -> str:
         call = task.gold_calls[number]
-        digest = None if call.response is None else bytes.fromhex(call.response)
+        try:
+            digest = None if call.response is None else bytes.fromhex(call.response)
+        except ValueError as problem:
+            raise OrchError(
+                f"task {task.id!r}: gold call {number} pins {call.response!r}, which is no digest"
+            ) from problem
         found = self._recorded.response(self._cache.key(call.name, call.arguments), digest)
         if found is None:
             raise OrchError(
@@ -248,7 +254,7 @@ class BenchmarkSession:
 
     def snapshot(self) -> JsonObject:
         """The messages so far: the scorer's state follows from them."""
-        return {"messages": self._messages, "user_turns": self._user_turns}
+        return {"messages": copy.deepcopy(self._messages), "user_turns": self._user_turns}
 
     def restore(self, state: JsonObject) -> None:
         """Judge the messages of a snapshot again."""

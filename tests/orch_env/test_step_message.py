@@ -150,11 +150,13 @@ def test_tool_messages_carry_the_given_ids_and_else_one_by_turn_and_place(
     env: ToolOrchestrationEnv,
 ) -> None:
     env.reset(seed=0)
-    calls = [call("find_ship", "{}", "a"), call("find_ship", "{}", ""), call("find_ship", "{}")]
+    ids: list[Any] = ["a", "", None, 7]
+    calls = [call("find_ship", "{}", call_id) for call_id in ids]
     info = env.step_message(message(*calls))[-1]
-    assert [m["tool_call_id"] for m in info["messages"]] == ["a", "call_0_1", "call_0_2"]
+    names = ["a", "call_0_1", "call_0_2", "call_0_3"]
+    assert [m["tool_call_id"] for m in info["messages"]] == names
     info = env.step(HERMES.render_calls(HERMES.parse(env.episode.turns[0].action).calls))[-1]
-    assert [m["tool_call_id"] for m in info["messages"]] == ["call_1_0", "call_1_1", "call_1_2"]
+    assert [m["tool_call_id"] for m in info["messages"]] == [f"call_1_{n}" for n in range(4)]
 
 
 def test_a_message_without_calls_is_the_answer(env: ToolOrchestrationEnv) -> None:

@@ -157,6 +157,31 @@ TEXTS = st.one_of(
 )
 
 
+@pytest.mark.parametrize(
+    ("text", "scalar"),
+    [
+        ('{"a": 1, "b": 2}', ": 1, "),  # between two strings
+        ('["a"], "b"', "], "),
+        ('["a\\u0062"]', "a\\u0062"),  # the text says "ab"
+        ('["a","b"]', 'a","b'),
+        ("[15, 2.5]", 5),
+        ("[-5]", 5),
+        ('{"n": 50}', "5"),
+    ],
+)
+def test_what_only_looks_like_a_leaf_is_not_shown(text: str, scalar: Json) -> None:
+    index = TextIndex(text)
+    assert not index.shows_verbatim(scalar)
+
+
+@pytest.mark.parametrize(
+    ("text", "scalar"),
+    [('["Oslo"]', "Oslo"), ('{"n": 5}', 5), ('{"n":5}', "5"), ('["5"]', 5), ("[1,5]", 5)],
+)
+def test_a_plain_copy_is_found_without_reading_the_text(text: str, scalar: Json) -> None:
+    assert TextIndex(text).shows_verbatim(scalar)
+
+
 @pytest.mark.parametrize("tier", [pytest.param(400), pytest.param(20_000, marks=pytest.mark.long)])
 def test_what_is_found_verbatim_is_shown_by_the_whole_reading_too(tier: int) -> None:
     def body(text: str, scalar: Json) -> None:

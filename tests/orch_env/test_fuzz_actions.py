@@ -159,7 +159,7 @@ def fuzz(env: ToolOrchestrationEnv, examples: int) -> None:
 
 
 def test_whatever_a_model_writes_is_answered(env: ToolOrchestrationEnv) -> None:
-    fuzz(env, 2_000)
+    fuzz(env, 1_200)
 
 
 @pytest.mark.long

@@ -37,6 +37,7 @@ def shipped(name: str, kind: str) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_the_shipped_files_are_what_the_script_builds(built: Path) -> None:
     for name in ("harbour", "harbour/train", "harbour/heldout"):
         path = shipped(name, "tasks")

@@ -29,7 +29,7 @@ REWARDS = {name: make_reward(name) for name in PRESETS}
 
 HUGE = 10**400
 DEEP = 10_000
-MANY = 5_000
+MANY = 3_000
 
 
 def deep_list(levels: int) -> Any:

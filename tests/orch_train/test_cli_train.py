@@ -154,7 +154,7 @@ def test_help_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str
     assert "Examples:" in out and f"orch {command} configs/" in out
 
 
-@pytest.mark.parametrize("runners", [0, 1])
+@pytest.mark.parametrize("runners", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_ctrl_c_saves_a_checkpoint_and_exits_130(
     config_file: Path, tmp_path: Path, runners: int
 ) -> None:

@@ -105,7 +105,7 @@ def reward_weights(settings: Settings, training_step: int) -> dict[str, float]:
     Returns:
         Their places in the reward's configuration with their values; empty without schedules.
     """
-    from orch_env.rewards.build.schedule import scheduled_weights
+    from orch_env.rewards.compose.schedule import scheduled_weights
 
     return scheduled_weights(settings.environment.env_config.get("reward"), training_step)
 

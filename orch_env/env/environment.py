@@ -22,7 +22,7 @@ from orch_env.env.payout import Payout, Scorer
 from orch_env.env.spaces import TextSpace
 from orch_env.formats import get_format
 from orch_env.formats.openai import read_message
-from orch_env.rewards.build.schedule import check_step
+from orch_env.rewards.compose.schedule import check_step
 from orch_env.tasks.selection import TaskSet, load_split
 from orch_env.types import Episode, OrchError, StopReason, Task
 from orch_env.types.json import JsonObject

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 from orch_env.backends.protocol import BackendSession
-from orch_env.rewards.build.schedule import check_step
+from orch_env.rewards.compose.schedule import check_step
 from orch_env.rewards.presets.binary import BinaryReward
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
@@ -91,7 +91,7 @@ class Payout:
             OrchError: no such reward, ``mode`` is neither ``terminal`` nor ``dense``, or nothing
                 says what to pay.
         """
-        from orch_env.rewards.build.configuration import make_reward, verdict_spec
+        from orch_env.rewards.compose.configuration import make_reward, verdict_spec
 
         if mode not in ("terminal", "dense"):
             raise OrchError(f"reward_mode must be 'terminal' or 'dense', got {mode!r}")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from orch_env.cli.main import main
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.rewards import PRESETS, make_reward
-from orch_env.rewards.build.configuration import verdict_spec
-from orch_env.rewards.build.mix import MixReward
+from orch_env.rewards.compose.configuration import verdict_spec
+from orch_env.rewards.compose.mix import MixReward
 from orch_env.types import Episode, GoldCall, OrchError, RewardBreakdown, Task, ToolCall
 from tests.orch_env.reward_world import World, make_world
 from tests.orch_env.reward_worlds import worlds

@@ -18,7 +18,7 @@ from orch_env.env.vector import ToolOrchestrationVectorEnv
 from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
 from orch_env.rewards import make_reward
-from orch_env.rewards.build.schedule import (
+from orch_env.rewards.compose.schedule import (
     Schedule,
     ScheduledReward,
     breakpoints,

@@ -104,7 +104,7 @@ def _record(name: str, preset: Preset) -> dict[str, Any]:
 
 
 def _mix() -> dict[str, Any]:
-    from orch_env.rewards.build.mix import EXAMPLE
+    from orch_env.rewards.compose.mix import EXAMPLE
 
     scheduled = {**EXAMPLE["components"], "my_rewards:politeness": [[0, 0.2], [100, 0.0]]}
     return {

@@ -14,7 +14,7 @@ from enum import StrEnum
 from numbers import Real
 from typing import Any
 
-from orch_env.rewards.build.user_function import load_function, one_line
+from orch_env.rewards.compose.user_function import load_function, one_line
 from orch_env.rewards.options import at_least_0
 from orch_env.rewards.outcome.answer_text import item_sets, normalised, numbers_in
 from orch_env.types import OrchError, Task

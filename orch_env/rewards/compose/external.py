@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from orch_env.rewards.build.user_function import load_function, one_line
+from orch_env.rewards.compose.user_function import load_function, one_line
 from orch_env.rewards.credit.attribution import attribute_by_prefix
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 from orch_env.types.text import shortened

@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orch_env.rewards.build.external import ExternalReward
-from orch_env.rewards.build.user_function import is_function_path
+from orch_env.rewards.compose.external import ExternalReward
+from orch_env.rewards.compose.user_function import is_function_path
 from orch_env.rewards.credit.attribution import attribute_by_prefix, on_grid
 from orch_env.rewards.presets.catalogue import PRESETS, build_preset
 from orch_env.rewards.protocol import Reward

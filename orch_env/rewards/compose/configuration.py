@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orch_env.rewards.build.external import ExternalReward
-from orch_env.rewards.build.mix import MixReward
-from orch_env.rewards.build.schedule import ScheduledReward, breakpoints
-from orch_env.rewards.build.user_function import is_function_path
+from orch_env.rewards.compose.external import ExternalReward
+from orch_env.rewards.compose.mix import MixReward
+from orch_env.rewards.compose.schedule import ScheduledReward, breakpoints
+from orch_env.rewards.compose.user_function import is_function_path
 from orch_env.rewards.presets.catalogue import PRESETS, build_preset, check_options
 from orch_env.rewards.protocol import Reward
 from orch_env.types import OrchError
@@ -28,15 +28,15 @@ def make_reward(spec: str | Mapping[str, Any], *, step: int = 0) -> Reward:
             - a preset's name, or ``{"name": ..., option: value}``, such as
               ``{"name": "graduated", "weights": {"atomic": 0.3, "orchestration": 0.7}}``;
             - ``{"name": "mix", "components": {key: weight}, "options": {...}}``, see
-              :mod:`orch_env.rewards.build.mix`;
+              :mod:`orch_env.rewards.compose.mix`;
             - ``"module:function"``, or ``{"name": "module:function", option: value}``: a
               function (task, episode, **options) of the user's, see
-              :mod:`orch_env.rewards.build.external`.
+              :mod:`orch_env.rewards.compose.external`.
 
             A weight may be a schedule ``[[step, value], ...]``, see
-            :mod:`orch_env.rewards.build.schedule`. The last two take ``"attribute": true``.
+            :mod:`orch_env.rewards.compose.schedule`. The last two take ``"attribute": true``.
         step: training step whose weights count, from 0. A reward with schedules is a
-            :class:`~orch_env.rewards.build.schedule.ScheduledReward`, whose ``at_step`` gives
+            :class:`~orch_env.rewards.compose.schedule.ScheduledReward`, whose ``at_step`` gives
             another step's.
 
     Raises:

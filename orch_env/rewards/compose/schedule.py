@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orch_env.rewards.build.user_function import is_function_path
+from orch_env.rewards.compose.user_function import is_function_path
 from orch_env.rewards.options import is_finite_number
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task

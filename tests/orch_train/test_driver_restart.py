@@ -23,21 +23,29 @@ from orch_train.sampled_ahead import SampledAhead
 
 _DRIVER = """
 import sys
+import threading
 from pathlib import Path
 from orch_train import GRPOConfig
 from orch_train.progress import PlainDisplay
 from orch_train.training_run import TrainingRun
 
+class Waiting(PlainDisplay):
+    def show(self, result):
+        super().show(result)
+        if result["training_iteration"] == int(sys.argv[3]):
+            threading.Event().wait()
+
 config = GRPOConfig().from_yaml(sys.argv[1])
 folder = Path(sys.argv[2])
-display = PlainDisplay(config.settings.training.iterations)
+display = Waiting(config.settings.training.iterations)
 TrainingRun(config, folder, display, resume=folder.exists()).execute()
 """
 _TASKS = "abcdefghijklmnopqrstuvwxyzABCDEF"
 
 
-def _driver(config: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", _DRIVER, str(config), str(folder)]
+def _driver(config: Path, folder: Path, last: int = 0) -> subprocess.Popen[bytes]:
+    """Train in another process; ``last`` is a step that it does not get past."""
+    command = [sys.executable, "-c", _DRIVER, str(config), str(folder), str(last)]
     return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
 
 
@@ -71,7 +79,7 @@ def test_a_killed_driver_goes_on_where_its_checkpoint_stands(
     folder = tmp_path / "run"
     kept: dict[str, list[tuple[int, ...]]] = {}
     for goal in kills:
-        driver = _driver(tmp_path / "config.yaml", folder)
+        driver = _driver(tmp_path / "config.yaml", folder, goal + 2)
         while not any(step >= goal for step, _ in checkpoints(folder)):
             assert driver.poll() is None, "the driver ended by itself"
             time.sleep(0.005)  # watching another process, which says nothing

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-FEW, MANY = 50, 2000
+FEW, MANY = 40, 2000
 """Examples of a property in `make test`, and in the long tier."""
 
 

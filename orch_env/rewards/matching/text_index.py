@@ -35,6 +35,8 @@ class TextIndex:
         A quoted string, or a number between the marks of JSON, is a leaf, or stands alone inside
         one. Escapes, quotes, and what begins like the marks between two strings give False.
         """
+        if self._strings is not None:  # the leaves are read already
+            return self._has_leaf(scalar)
         if type(scalar) not in _QUICK:
             return False
         try:

@@ -107,12 +107,13 @@ class ReplayBackend:
         row = self.cache.row(key, digest)
         if row is None:
             return None
-        found = self._responses.get(row[0])
+        content = bytes(row[0])  # not every database's driver gives bytes
+        found = self._responses.get(content)
         if found is None:
             recorded = self.cache.decode(row)
             found = ToolResult(recorded.text, ErrorType.TOOL_ERROR if recorded.is_error else None)
             cost = sys.getsizeof(found.text) + _INDEX_BYTES * len(found.text)
-            self._responses.put(row[0], found, cost)
+            self._responses.put(content, found, cost)
         return found
 
     def _resolved(self, task: Task) -> _RecordedTask:

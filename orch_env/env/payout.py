@@ -68,11 +68,11 @@ class Payout:
         dense: bool,
         scorer: Scorer | None = None,
     ) -> None:
-        self._reward = self._now = reward
+        self._reward = reward
         self._verdict = verdict
         self._dense = dense
         self._scorer = scorer
-        self._training_step = 0
+        self._go_to_step(0)
         self.paid = 0.0
         self.breakdown: RewardBreakdown | None = None
         self.success = False
@@ -105,7 +105,8 @@ class Payout:
         """The same terms with the weights of a training step, and nothing paid yet."""
         twin = copy.copy(self)
         twin.paid, twin.breakdown, twin.success, twin.details = 0.0, None, False, None
-        twin._go_to_step(training_step)
+        if check_step(training_step) != self._training_step:
+            twin._go_to_step(training_step)
         return twin
 
     def due(self, ended: bool) -> bool:
@@ -154,7 +155,6 @@ class Payout:
         return copy.copy(self)
 
     def _go_to_step(self, step: int) -> None:
-        if check_step(step) != self._training_step:
-            at_step: Callable[[int], Reward] | None = getattr(self._reward, "at_step", None)
-            self._training_step = step
-            self._now = self._reward if at_step is None else at_step(step)
+        at_step: Callable[[int], Reward] | None = getattr(self._reward, "at_step", None)
+        self._training_step = step
+        self._now = self._reward if at_step is None else at_step(step)

@@ -104,6 +104,7 @@ class _Reader:
         self.stray_close = False
 
     def read(self) -> ParsedMessage:
+        """Read the message to its end."""
         text = self.text
         while (tag := _TAG.search(text, self.at)) is not None:
             self.content.append(text[self.at : tag.start()])

@@ -43,7 +43,10 @@ def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedM
             ids[position] = given
         if position == MAX_CALLS:
             break
-    content = message_text(message.get("content"))
+    try:
+        content = message_text(message.get("content"))
+    except (TypeError, ValueError, RecursionError):  # no JSON value
+        content = ""
     text = _text(content, calls, unread, not problems, call_format)
     if text is not None and not call_format.is_plain(content):
         # The content holds markup: it must not read as other calls than the message has.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env.env import ToolOrchestrationEnv
+from orch_env.env.payout import Payout
 from orch_env.env.vector import ToolOrchestrationVectorEnv
 from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
@@ -24,7 +26,7 @@ from orch_env.rewards.compose.schedule import (
     breakpoints,
     scheduled_weights,
 )
-from orch_env.types import GoldCall, OrchError
+from orch_env.types import GoldCall, OrchError, StopReason
 from tests.orch_env.reward_world import World, make_world, output_of
 
 FROM_ATOMIC_TO_ORCHESTRATION = {
@@ -292,3 +294,17 @@ def test_a_reward_s_configuration_survives_the_json_of_an_environment_s_spec() -
     assert played(again.unwrapped) == 0.25
     made.close()
     again.close()
+
+
+def test_an_environment_begins_at_step_0_whatever_step_its_reward_was_made_for(
+    guess: tuple[World, Any],
+) -> None:
+    world, episode = guess
+    ended = replace(episode, stop_reason=StopReason.ANSWERED)
+    payout = Payout.from_names(make_reward(FROM_ATOMIC_TO_ORCHESTRATION, step=10), "terminal")
+    session: Any = None
+    first = total_at(FROM_ATOMIC_TO_ORCHESTRATION, 0, world, episode)
+    last = total_at(FROM_ATOMIC_TO_ORCHESTRATION, 10, world, episode)
+    assert first != last
+    assert payout.fresh(0).pay(world.task, ended, session) == first
+    assert payout.fresh(10).pay(world.task, ended, session) == last

@@ -198,6 +198,13 @@ def test_what_the_format_cannot_write_is_kept_as_json_and_can_be_verified(
     assert Verifier(make_backend("harbour", None, env.tasks)).check(stored) is None
 
 
+@pytest.mark.parametrize("content", [{1, 2}, object(), {"a": object()}, [object()], 5])
+def test_content_of_any_type_is_an_answer(env: ToolOrchestrationEnv, content: Any) -> None:
+    env.reset(seed=0)
+    *_, terminated, _, info = env.step_message({"content": content})
+    assert terminated and info["stop_reason"] == "answered"
+
+
 def test_arguments_that_are_no_json_at_all_are_malformed(env: ToolOrchestrationEnv) -> None:
     env.reset(seed=0)
     env.step_message(message(call("find_ship", {"name": {1, 2}})))

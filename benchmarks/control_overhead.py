@@ -14,19 +14,20 @@ from typing import Any
 
 from orch_env.formats import get_format
 from orch_env.types import Episode, RewardBreakdown, StopReason
-from orch_train.algorithms.streamed_sampling import StreamedSampling
-from orch_train.algorithms.task_order import TaskOrder
-from orch_train.chat import ChatRenderer
-from orch_train.config import GRPOConfig
-from orch_train.engines.protocol import SamplingParams, TokenOutput, Weights
-from orch_train.model_files import load_tokenizer
-from orch_train.progress import SilentObserver
-from orch_train.runners.env_pool import EnvPool
-from orch_train.runners.env_runner import SampleReply, SampleRequest
-from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_group
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.chat.renderer import ChatRenderer
+from orch_train.engines.protocol import SamplingParams, TokenOutput
+from orch_train.models.files import load_tokenizer
+from orch_train.rollouts.env_pool import EnvPool
+from orch_train.rollouts.env_runner import SampleReply, SampleRequest
+from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_group
 from orch_train.runners.runner_group import LocalRunnerGroup
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group, Trajectory
+from orch_train.sampling.ahead import StreamedSampling
+from orch_train.sampling.observer import SilentObserver
+from orch_train.sampling.task_order import TaskOrder
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.weight_sync.buckets import Weights
 
 TURNS = 8
 

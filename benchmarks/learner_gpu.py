@@ -7,7 +7,7 @@ row is one `Learner.update` on one batch, after warm-up, timed between device sy
 `rl` learns from a quarter of the tokens, `sft` from all but each sequence's first. MFU is the
 operations of :mod:`benchmarks.model_flops` over time over the peak (``--peak-tflops``; 989 is the
 dense bfloat16 peak of an H100 or H200). Attention runs per sequence of a packed row with torch's
-causal kernel (:mod:`orch_train.learner.packed_attention`).
+causal kernel (:mod:`orch_train.learner.batch.packed_attention`).
 
 Not run yet: this was written on machines without a GPU, and no result is committed. Without a
 CUDA device the script says so and ends; nothing is estimated.
@@ -33,8 +33,8 @@ from orch_env.types import Episode
 from orch_train.learner.learner import Learner
 from orch_train.learner.optimizer import OptimizerSettings
 from orch_train.learner.settings import LearnerSettings
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group, Trajectory
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group, Trajectory
 
 SHAPES = {
     "qwen3-0.6b": Shape(28, 1024, 3072, 16, 8, 128, 151936),

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import machine, write_report
-from orch_train.config import GRPOConfig
-from orch_train.memory import estimate_memory
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.models.memory import estimate_memory
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -140,11 +140,11 @@ def _learn(
     import torch.distributed as dist
 
     from orch_train.algorithms.learner_settings import learner_settings
+    from orch_train.learner.group.ranks import OneProcess, Ranks
+    from orch_train.learner.group.sharding import ShardedRanks, join_group, read_by_first
     from orch_train.learner.learner import Learner
-    from orch_train.learner.ranks import OneProcess, Ranks
     from orch_train.learner.reference import FrozenReference
-    from orch_train.learner.sharding import ShardedRanks, join_group, read_by_first
-    from orch_train.model import load_model
+    from orch_train.models.load import load_model
 
     settings = _config(Path(folder), name, case).settings
     chosen = replace(learner_settings(settings), num_threads=1)
@@ -168,8 +168,8 @@ def _batch(vocabulary: int, tokens: int) -> list[Any]:
     import random
 
     from orch_env.types import Episode
-    from orch_train.token_trace import TokenTrace
-    from orch_train.trajectory import Group, Trajectory
+    from orch_train.trajectory.token_trace import TokenTrace
+    from orch_train.trajectory.trajectory import Group, Trajectory
 
     rng, length = random.Random(0), 256
     actions = int(length * ACTION_SHARE)

@@ -32,15 +32,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.report import machine, write_report
 from orch_env.types import Episode
-from orch_train.learner.batch import make_batch
+from orch_train.learner.batch.batch import make_batch
+from orch_train.learner.batch.packed_attention import use_packed_attention
+from orch_train.learner.batch.packing import Microbatch, TrainingSequence, make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs, hidden_states
 from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.packed_attention import use_packed_attention
-from orch_train.learner.packing import Microbatch, TrainingSequence, make_microbatches
 from orch_train.learner.settings import LearnerSettings
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group, Trajectory
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group, Trajectory
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {

@@ -30,9 +30,9 @@ from typing import Any
 
 from benchmarks.learning_world import make_world
 from benchmarks.report import machine, write_report
-from orch_train.config import GRPOConfig
-from orch_train.environments import check_data
-from orch_train.quickstart import CONFIG
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.cli.quickstart import CONFIG
+from orch_train.rollouts.environments import check_data
 
 RESULTS = Path("benchmarks/results")
 GATE = 0.9
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    from orch_train.warm_start import run_warm_start
+    from orch_train.sft.warm_start import run_warm_start
 
     clock = _Clock()
     folder = options.runs / f"seed-{seed}"

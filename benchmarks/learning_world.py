@@ -23,8 +23,8 @@ from orch_env.cache import ResponseCache, open_cache
 from orch_env.provenance import graph_size
 from orch_env.servers.domains.harbour import Harbour
 from orch_env.servers.framework.session import ServerSession
-from orch_env.synthesis.harbour_workflows import WORKFLOWS
-from orch_env.synthesis.workflow import Workflow, run_workflow
+from tools.harbour_world.workflow import Workflow, run_workflow
+from tools.harbour_world.workflows import WORKFLOWS
 
 KINDS = ("cargo", "crane", "permit", "crane")
 """In turn; the crane twice, as the only kind that asks for the berth."""

@@ -40,16 +40,17 @@ from typing import Any
 from benchmarks.control_overhead import Overhead, control_overhead, queue_seconds
 from benchmarks.report import machine, write_report
 from orch_env.types import Episode, StopReason
-from orch_train.algorithms.sampling import Sampling, SynchronousSampling
-from orch_train.algorithms.streamed_sampling import StreamedSampling
-from orch_train.algorithms.task_order import TaskOrder
-from orch_train.config import GRPOConfig, Settings
-from orch_train.engines.protocol import Weights
-from orch_train.progress import SilentObserver
-from orch_train.runners.env_runner import SampleReply, SampleRequest
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import Settings
+from orch_train.rollouts.env_runner import SampleReply, SampleRequest
 from orch_train.runners.runner_group import LocalRunnerGroup
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group, Trajectory
+from orch_train.sampling.ahead import StreamedSampling
+from orch_train.sampling.observer import SilentObserver
+from orch_train.sampling.synchronous import Sampling, SynchronousSampling
+from orch_train.sampling.task_order import TaskOrder
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.weight_sync.buckets import Weights
 
 _TOOL_SIGMA = math.log(1.0 / 0.05) / 2.326  # of a lognormal with p50 50 ms and p99 1 s
 

@@ -23,7 +23,7 @@ from orch_train.engines.protocol import SamplingParams
 from orch_train.engines.vllm.adapter import installed_version
 from orch_train.engines.vllm.engine import VllmEngine
 from orch_train.engines.vllm.settings import VllmSettings
-from orch_train.model import load_model
+from orch_train.models.load import load_model
 
 VOCABULARY = 512
 

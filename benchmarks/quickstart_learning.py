@@ -19,9 +19,9 @@ from typing import Any
 
 from benchmarks.report import machine, write_report
 from orch_env.types import OrchError
-from orch_train.config import GRPOConfig
-from orch_train.environments import check_data
-from orch_train.quickstart import CONFIG, MEASURES, run_quickstart
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.cli.quickstart import CONFIG, MEASURES, run_quickstart
+from orch_train.rollouts.environments import check_data
 
 RESULTS = Path("benchmarks/results")
 CONTROL_EVALUATIONS = 3
@@ -56,7 +56,7 @@ def main() -> int:
 
 def _control(seed: int, folder: Path, config: Path, seconds: float) -> dict[str, Any]:
     """Go on with the warm start for ``seconds`` of training."""
-    from orch_train.warm_start import run_warm_start
+    from orch_train.sft.warm_start import run_warm_start
 
     warm = json.loads((folder / "sft" / "summary.json").read_text())
     steps_per_second = warm["steps"] / warm["seconds"]

@@ -25,12 +25,13 @@ from pathlib import Path
 
 from benchmarks.report import machine, write_report
 from benchmarks.small_cluster import SmallCluster
-from orch_train.config import GRPOConfig, Settings
-from orch_train.engines.protocol import Weights
-from orch_train.model import load_model
-from orch_train.runners.env_runner import SampleRequest
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import Settings
+from orch_train.models.load import load_model
+from orch_train.rollouts.env_runner import SampleRequest
+from orch_train.rollouts.episode import GroupRequest
 from orch_train.runners.ray_runner_group import RayRunnerGroup
-from orch_train.runners.rollout import GroupRequest
+from orch_train.weight_sync.buckets import Weights
 
 SLACK_S = 5.0
 
@@ -83,7 +84,7 @@ def node_of(runners: RayRunnerGroup, cluster: SmallCluster) -> int:
 
 def measure(repeats: int) -> dict[str, list[float]]:
     """Seconds of every repeat, by what was done."""
-    from orch_train.environments import EnvFactory
+    from orch_train.rollouts.environments import EnvFactory
 
     configured = settings()
     weights: Weights = load_model("tiny", "float32").state_dict()

@@ -27,9 +27,9 @@ from benchmarks.ablation_figure import draw
 from benchmarks.report import machine, write_report
 from orch_env import load_tasks
 from orch_env.types import OrchError
-from orch_train.config import GRPOConfig
-from orch_train.environments import check_data
-from orch_train.quickstart import CONFIG
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.cli.quickstart import CONFIG
+from orch_train.rollouts.environments import check_data
 
 RESULTS = Path("benchmarks/results")
 REWARDS: dict[str, Any] = {
@@ -89,7 +89,7 @@ def main() -> int:
 
 
 def _warm_start(seed: int, options: argparse.Namespace) -> Path:
-    from orch_train.warm_start import run_warm_start
+    from orch_train.sft.warm_start import run_warm_start
 
     folder = options.runs / f"seed-{seed}" / "sft"
     if not (folder / "summary.json").exists():
@@ -103,8 +103,8 @@ def _warm_start(seed: int, options: argparse.Namespace) -> Path:
 
 def _train(name: str, seed: int, model: Path, folder: Path, options: argparse.Namespace) -> None:
     """One GRPO run; the warm start itself is a run without steps that is only measured."""
-    from orch_train.progress import make_display
-    from orch_train.training_run import TrainingRun
+    from orch_train.run.display import make_display
+    from orch_train.run.training_run import TrainingRun
 
     built = _config(options).model(str(model)).debugging(seed=seed)
     if name == WARM_START:

@@ -28,8 +28,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.report import machine, write_report
 from orch_train.engines.protocol import SamplingParams
-from orch_train.engines.torch import TorchEngine
-from orch_train.model import load_model
+from orch_train.engines.torch.engine import TorchEngine
+from orch_train.models.load import load_model
 
 TINY: dict[str, Any] = {
     "vocab_size": 512,

@@ -19,7 +19,7 @@ from gymnasium.envs.registration import register, registry
 from benchmarks.trl_task import LETTERS, Job, prompt, reward, write_steps
 from orch_env.env.spaces import TextSpace
 from orch_env.types import Episode, RewardBreakdown, StopReason, Turn
-from orch_train.config import GRPOConfig
+from orch_train.algorithms.grpo_config import GRPOConfig
 
 ENV = "orch_bench/Letters-v0"
 

@@ -22,8 +22,8 @@ from sqlalchemy import insert
 
 from benchmarks.report import machine, write_report
 from orch_env.types import CallAccount, Episode, RewardBreakdown, StopReason, ToolCall, Turn
-from orch_train.rollout_store import Rollout, RolloutStore, pack_trace
-from orch_train.token_trace import TokenTrace
+from orch_train.trajectory.store import Rollout, RolloutStore, pack_trace
+from orch_train.trajectory.token_trace import TokenTrace
 from orch_train.viewer.run_data import RunData
 from orch_train.viewer.server import ViewServer
 

@@ -28,7 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.report import machine, write_report
 from orch_train.engines.vllm.adapter import VllmAdapter, installed_version
 from orch_train.engines.vllm.settings import VllmSettings
-from orch_train.model import load_model
+from orch_train.models.load import load_model
 from orch_train.weight_sync.shared_memory import SharedWriter
 
 HOLD_RATIO, HOLD_EXTRA_S, HOLD_PER_TENSOR = 3.0, 0.015, 5.0

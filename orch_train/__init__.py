@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orch_train.algorithms.grpo import GRPO
-    from orch_train.config import GRPOConfig
+    from orch_train.algorithms.grpo_config import GRPOConfig
 
-_LAZY = {"GRPO": "orch_train.algorithms.grpo", "GRPOConfig": "orch_train.config"}
+_LAZY = {"GRPO": "orch_train.algorithms.grpo", "GRPOConfig": "orch_train.algorithms.grpo_config"}
 
 
 def __getattr__(name: str) -> Any:

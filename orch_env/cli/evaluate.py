@@ -229,7 +229,7 @@ def _evaluate_model(
 ) -> list[Mapping[str, Any]]:
     """The last ``info`` of each episode that the model plays, all tasks once, then all again."""
     # Named by a string: orch_env never imports orch_train.
-    evaluate_model = load("orch_train.evaluation", "evaluate_model", "--model")
+    evaluate_model = load("orch_train.evaluation.policy", "evaluate_model", "--model")
     infos: list[Mapping[str, Any]] = evaluate_model(
         model,
         env,

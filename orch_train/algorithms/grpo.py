@@ -20,29 +20,35 @@ from types import TracebackType
 from typing import Any
 
 from orch_env.types import OrchError
-from orch_train.algorithms.batch_sampler import SampledBatch
-from orch_train.algorithms.make_learner import AnyLearner, make_learner
-from orch_train.algorithms.sampling import Sampling, SynchronousSampling
-from orch_train.algorithms.streamed_sampling import StreamedSampling
-from orch_train.algorithms.task_order import TaskOrder
-from orch_train.chat import make_chat
-from orch_train.checkpoint import (
+from orch_train.algorithms.checkpoint import (
     CheckpointMetadata,
     read_metadata,
     read_sampled_ahead,
     settings_for,
     write_checkpoint,
 )
-from orch_train.config import GRPOConfig
-from orch_train.config.weight_sync import weight_sync
-from orch_train.environments import TaskIds, check_data, prompt_lengths, reward_weights
-from orch_train.evaluation import evaluate_policy, open_benchmark
-from orch_train.learner.alarms import alarms
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.algorithms.make_learner import AnyLearner, make_learner
+from orch_train.chat.renderer import make_chat
+from orch_train.config.weight_route import weight_sync
+from orch_train.evaluation.policy import evaluate_policy, open_benchmark
 from orch_train.learner.learner import Learner
-from orch_train.metrics import Result, Timers, rollout_metrics, split_sampling, sync_metrics
-from orch_train.model_files import load_tokenizer
-from orch_train.progress import Observer, SilentObserver
+from orch_train.learner.objective.alarms import alarms
+from orch_train.metrics.rollouts import (
+    Result,
+    Timers,
+    rollout_metrics,
+    split_sampling,
+    sync_metrics,
+)
+from orch_train.models.files import load_tokenizer
+from orch_train.rollouts.environments import TaskIds, check_data, prompt_lengths, reward_weights
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_runner_group
+from orch_train.sampling.ahead import StreamedSampling
+from orch_train.sampling.batch_sampler import SampledBatch
+from orch_train.sampling.observer import Observer, SilentObserver
+from orch_train.sampling.synchronous import Sampling, SynchronousSampling
+from orch_train.sampling.task_order import TaskOrder
 from orch_train.weight_sync.protocol import WeightSender
 
 logger = logging.getLogger(__name__)

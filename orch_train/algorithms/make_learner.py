@@ -12,10 +12,10 @@ from typing import TypeAlias
 from orch_env.types import OrchError
 from orch_train.algorithms.learner_settings import learner_settings
 from orch_train.config import Settings
+from orch_train.learner.group.learner_group import GroupShape, LearnerGroup
 from orch_train.learner.learner import Learner
-from orch_train.learner.learner_group import GroupShape, LearnerGroup
 from orch_train.learner.reference import FrozenReference
-from orch_train.model import load_model
+from orch_train.models.load import load_model
 
 AnyLearner: TypeAlias = Learner | LearnerGroup
 

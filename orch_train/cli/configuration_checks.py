@@ -67,7 +67,7 @@ def configuration_checks(config: str, overrides: Sequence[str], *, usable: bool)
 
 
 def _data(settings: Settings) -> Check:
-    from orch_train.environments import check_data
+    from orch_train.rollouts.environments import check_data
 
     try:
         tasks = check_data(settings)
@@ -83,7 +83,7 @@ def _model(settings: Settings) -> Check:
     if folder is None:
         detail = f"{settings.model.path!r} would be downloaded: its files are not here"
         return Check("model", False, False, detail, "download it first and name the folder")
-    from orch_train.memory import estimate_memory, read_shape
+    from orch_train.models.memory import estimate_memory, read_shape
 
     try:
         shape = read_shape(folder)
@@ -136,7 +136,7 @@ def _placement(settings: Settings) -> Check:
 
 def _cpus_of_actors(settings: Settings) -> float:
     """CPUs that Ray must have at once: of all runners and of learners that are actors."""
-    from orch_train.placement import Demand
+    from orch_train.runners.placement import Demand
 
     demand = Demand.of(settings)
     return demand.runners * demand.runner.cpus + demand.learners * demand.learner.cpus
@@ -158,7 +158,7 @@ def _weights_in_transit(settings: Settings) -> Check:
 
 
 def _parameters(settings: Settings) -> int:
-    from orch_train.memory import read_shape
+    from orch_train.models.memory import read_shape
 
     folder = _folder(settings)
     return 0 if folder is None else read_shape(folder).parameters

@@ -16,9 +16,10 @@ import click
 
 from orch_env.cli.installation import may_have_gpus
 from orch_env.types import OrchError
-from orch_train.config import GRPOConfig, Settings
-from orch_train.environments import TaskIds
-from orch_train.placement import Demand, Resources, plan
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import Settings
+from orch_train.rollouts.environments import TaskIds
+from orch_train.runners.placement import Demand, Resources, plan
 
 
 def dry_run(config: GRPOConfig, settings: Settings, tasks: TaskIds, *, as_json: bool) -> None:
@@ -30,8 +31,8 @@ def dry_run(config: GRPOConfig, settings: Settings, tasks: TaskIds, *, as_json: 
         OrchError: the model's files or its template are not usable.
     """
     template = check_template(settings)
-    from orch_train.memory import estimate_memory
-    from orch_train.model_files import resolve_model
+    from orch_train.models.files import resolve_model
+    from orch_train.models.memory import estimate_memory
 
     folder = resolve_model(settings.model.path)
     memory = estimate_memory(settings, folder) if Path(folder).is_dir() else None
@@ -66,9 +67,9 @@ def check_template(settings: Settings) -> dict[str, Any]:
     Raises:
         OrchError: the template does not only append, or no prompt leaves room for an answer.
     """
-    from orch_train.chat import make_chat
-    from orch_train.environments import prompt_lengths
-    from orch_train.model_files import load_tokenizer
+    from orch_train.chat.renderer import make_chat
+    from orch_train.models.files import load_tokenizer
+    from orch_train.rollouts.environments import prompt_lengths
 
     chat = make_chat(settings)
     lengths = prompt_lengths(settings, chat)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orch_env.types import OrchError
-from orch_train.config import GRPOConfig
+from orch_train.algorithms.grpo_config import GRPOConfig
 
 
 def read_config(config: str | None, overrides: Sequence[str], run: Path | None) -> GRPOConfig:

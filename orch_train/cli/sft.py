@@ -29,8 +29,8 @@ imitated. The model is written to OUT/model, beside metrics.jsonl and summary.js
 @json_option
 def sft(config: str, overrides: tuple[str, ...], only_check: bool, as_json: bool) -> int:
     """Warm-start a model on demonstrations, as the group `sft` of a YAML file says."""
-    from orch_train.environments import check_data
-    from orch_train.run_folder import new_folder, refuse_used
+    from orch_train.rollouts.environments import check_data
+    from orch_train.storage.run_folder import new_folder, refuse_used
 
     built = read_config(config, overrides, None)
     chosen = built.settings
@@ -50,7 +50,7 @@ def sft(config: str, overrides: tuple[str, ...], only_check: bool, as_json: bool
         folder = Path(settings.sft.out)
         refuse_used(folder, "choose another sft.out")
     quiet_libraries()
-    from orch_train.warm_start import run_warm_start
+    from orch_train.sft.warm_start import run_warm_start
 
     # Ray prints what its daemons say on stdout, which belongs to the result.
     with contextlib.redirect_stdout(sys.stderr):

@@ -13,7 +13,7 @@ from orch_env.cli.output import emit, json_option
 from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
 
 if TYPE_CHECKING:
-    from orch_train.training_run import RunOutcome
+    from orch_train.run.training_run import RunOutcome
 
 _EPILOG = """\b
 Examples:
@@ -48,8 +48,8 @@ def train(
     as_json: bool,
 ) -> int:
     """Train a model by GRPO, as a YAML file and GROUP.KEY=VALUE overrides say."""
-    from orch_train.checkpoint import checkpoints, settings_for
-    from orch_train.environments import check_data
+    from orch_train.algorithms.checkpoint import checkpoints, settings_for
+    from orch_train.rollouts.environments import check_data
 
     built = read_config(config, overrides, run)
     # Whatever can be wrong with text and files is found here, before torch and Ray start.
@@ -63,8 +63,8 @@ def train(
         return 0
 
     quiet_libraries()
-    from orch_train.progress import make_display
-    from orch_train.training_run import TrainingRun, new_run_folder
+    from orch_train.run.display import make_display
+    from orch_train.run.training_run import TrainingRun, new_run_folder
 
     folder = run if run is not None else new_run_folder(settings.reporting, config_name(config))
     display = make_display(settings.training.iterations)
@@ -77,15 +77,15 @@ def train(
 
 
 def _memory(settings: Any) -> str:
-    from orch_train.memory import estimate_memory
-    from orch_train.model_files import resolve_model
+    from orch_train.models.files import resolve_model
+    from orch_train.models.memory import estimate_memory
 
     folder = resolve_model(settings.model.path)
     return estimate_memory(settings, folder).describe() if Path(folder).is_dir() else "unknown"
 
 
 def _report(outcome: RunOutcome, *, as_json: bool) -> None:
-    from orch_train.metrics import plain
+    from orch_train.run.metrics_file import plain
 
     if as_json:
         emit(plain(outcome.result), as_json=True)

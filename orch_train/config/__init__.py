@@ -1,9 +1,8 @@
-"""Configuration of a run: typed groups, a fluent builder, YAML and dotted overrides.
+"""Configuration of a run: typed groups, their checks, YAML and dotted overrides.
 
 Imports without torch and without ray.
 """
 
-from orch_train.config.builder import GRPOConfig
 from orch_train.config.groups import (
     DebuggingSettings,
     EnvironmentSettings,
@@ -25,7 +24,6 @@ __all__ = [
     "EnvironmentSettings",
     "EvaluationSettings",
     "FaultToleranceSettings",
-    "GRPOConfig",
     "LearnerGroupSettings",
     "ModelSettings",
     "ReportingSettings",

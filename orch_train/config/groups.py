@@ -171,7 +171,7 @@ class TrainingSettings(_Frozen):
         loss: ``grpo`` (mean within each episode, then over episodes), ``dapo`` (mean over all
             action tokens), ``dr_grpo`` (constant length), ``bnpo``, ``gspo`` (one ratio per
             episode), ``cispo`` (clipped weights), or a name given to
-            `orch_train.learner.loss.register_loss`; see there.
+            `orch_train.learner.objective.loss.register_loss`; see there.
         clip_low: the probability ratio is clipped below at ``1 - clip_low``.
         clip_high: the ratio is clipped above at ``1 + clip_high``.
         advantage: ``group_mean``: r - mean; ``group_std``: that over (std + advantage_eps);
@@ -180,7 +180,7 @@ class TrainingSettings(_Frozen):
         length_constant: tokens per episode that ``dr_grpo`` divides by.
         entropy_coeff: weight of an entropy bonus.
         kl_coeff: weight of a KL penalty against the reference policy (``model.reference``).
-        kl_estimator: ``k1``, ``k2`` or ``k3``, see `orch_train.learner.kl_penalty`.
+        kl_estimator: ``k1``, ``k2`` or ``k3``, see `orch_train.learner.objective.kl_penalty`.
         correction: what is done about the gap between the policy that sampled a token and the
             learner's: ``none`` (the ratio is to the recorded policy, its clip is all), or
             truncated importance weights per token (``token_tis``) or episode (``sequence_tis``).

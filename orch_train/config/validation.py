@@ -20,7 +20,7 @@ from orch_env.tasks.files import BUNDLED, bundled
 from orch_env.types import OrchError
 from orch_train.config.groups import Settings
 from orch_train.config.reading import nearest
-from orch_train.config.weight_sync import obstacle
+from orch_train.config.weight_route import obstacle
 
 OUR_ENV = "orch_env/ToolOrchestration-v0"
 LOSSES = ("grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo")
@@ -207,7 +207,7 @@ def _sft_problems(settings: Settings) -> list[str]:
 
 def _losses() -> tuple[str, ...]:
     """Names of the losses, those registered by the user included, without importing torch."""
-    module = sys.modules.get("orch_train.learner.loss")
+    module = sys.modules.get("orch_train.learner.objective.loss")
     return LOSSES if module is None else tuple(module.LOSSES)
 
 

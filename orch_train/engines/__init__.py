@@ -13,7 +13,7 @@ from orch_train.engines.protocol import RolloutEngine
 # name -> where its factory stands; imported on first use, so that no engine's library is needed
 # by users of another.
 _FACTORIES: dict[str, str] = {
-    "torch": "orch_train.engines.torch:make_torch_engine",
+    "torch": "orch_train.engines.torch.engine:make_torch_engine",
     "vllm": "orch_train.engines.vllm.factory:make_vllm_engine",
     "scripted": "orch_train.engines.scripted:ScriptedEngine",
 }

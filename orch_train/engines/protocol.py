@@ -6,14 +6,13 @@ whatever is waiting, in process (torch) or in an engine of its own (vLLM's Async
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-import torch
+from orch_train.weight_sync.buckets import Weights
 
 FinishReason: TypeAlias = Literal["stop", "length"]
-Weights: TypeAlias = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)

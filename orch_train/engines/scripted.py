@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput, Weights
+from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
+from orch_train.weight_sync.buckets import Weights
 
 Line: TypeAlias = str | Sequence[int] | Exception
 """One message: text (encoded by the engine's ``encode``), token ids as they are, or a failure."""

@@ -17,15 +17,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
-from orch_train.atomic_folder import written_whole
-from orch_train.learner.batch import make_batch
-from orch_train.learner.dealing import share_of
+from orch_train.learner.batch.batch import make_batch
+from orch_train.learner.batch.dealing import share_of
+from orch_train.learner.batch.packing import Microbatch
+from orch_train.learner.group.ranks import OneProcess, Ranks
 from orch_train.learner.logprobs import check_head
 from orch_train.learner.lora import LoraSettings, add_adapters, save_adapter
-from orch_train.learner.objective import Objective
+from orch_train.learner.objective.objective import Objective
+from orch_train.learner.objective.statistics import Sums, merge_sums, step_metrics
 from orch_train.learner.optimizer import MasterAdamW, StepReport
-from orch_train.learner.packing import Microbatch
-from orch_train.learner.ranks import OneProcess, Ranks
 from orch_train.learner.reference import AdapterFreeReference, ReferencePolicy
 from orch_train.learner.saved_state import (
     SavedOutline,
@@ -36,10 +36,10 @@ from orch_train.learner.saved_state import (
     write_state,
 )
 from orch_train.learner.settings import LearnerSettings
-from orch_train.learner.statistics import Sums, merge_sums, step_metrics
 from orch_train.learner.training_mode import prepare_for_training, snapshot
-from orch_train.model import DTYPES, load_model, save_model
-from orch_train.trajectory import Group
+from orch_train.models.load import DTYPES, load_model, save_model
+from orch_train.storage.atomic_folder import written_whole
+from orch_train.trajectory.trajectory import Group
 
 Progress = Callable[[int, int], None]
 """Called after each micro-batch with (tokens done, tokens in all), over all updates of a batch."""

@@ -13,19 +13,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
-from orch_train.learner.packed_attention import use_packed_attention
+from orch_train.learner.batch.packed_attention import use_packed_attention
 
 if TYPE_CHECKING:
-    from orch_train.learner.packing import Microbatch
+    from orch_train.learner.batch.packing import Microbatch
 
 MAX_LOGITS = 1 << 26
 """Logits (tokens x vocabulary) held at once: 256 MiB in float32. Beyond it the head runs in
@@ -46,17 +44,6 @@ class ActionLogprobs:
     entropy_N: Tensor
 
 
-def predicting_positions(actions_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the output stands that predicts the token at each position: one to the left.
-
-    Raises:
-        OrchError: the first token of a sequence is an action, which nothing predicts.
-    """
-    if len(actions_N) and actions_N[0] < 1:
-        raise OrchError("a sequence cannot begin with an action token: nothing predicts it")
-    return actions_N - 1
-
-
 def action_logprobs(
     model: PreTrainedModel,
     batch: Microbatch,
@@ -68,7 +55,7 @@ def action_logprobs(
 
     Args:
         model: a causal language model.
-        batch: see :class:`~orch_train.learner.packing.Microbatch`.
+        batch: see :class:`~orch_train.learner.batch.packing.Microbatch`.
         temperature: logits are divided by it before the softmax, as the engine did when it
             sampled; above 0.
         entropy_gradient: whether the entropy carries a gradient.

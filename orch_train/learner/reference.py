@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from orch_train.learner.batch.packing import Microbatch
+from orch_train.learner.group.ranks import PolicyForward
 from orch_train.learner.logprobs import action_logprobs, check_head
 from orch_train.learner.lora import without_adapters
-from orch_train.learner.packing import Microbatch
-from orch_train.learner.ranks import PolicyForward
 
 
 class ReferencePolicy(Protocol):

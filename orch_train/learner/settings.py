@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orch_env.types import OrchError
-from orch_train.learner.advantages import ADVANTAGES
-from orch_train.learner.corrections import Correction, CorrectionKind
-from orch_train.learner.kl_penalty import KLEstimator
+from orch_train.learner.batch.packing import Layout
 from orch_train.learner.lora import LoraSettings
-from orch_train.learner.loss import ClipRange, loss_named
+from orch_train.learner.objective.advantages import ADVANTAGES
+from orch_train.learner.objective.corrections import Correction, CorrectionKind
+from orch_train.learner.objective.kl_penalty import KLEstimator
+from orch_train.learner.objective.loss import ClipRange, loss_named
 from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.packing import Layout
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LearnerSettings:
 
     Attributes:
         optimizer: learning rate, schedule, clipping.
-        loss: a key of :data:`orch_train.learner.loss.LOSSES`.
+        loss: a key of :data:`orch_train.learner.objective.loss.LOSSES`.
         clip_low: the ratio is clipped below at ``1 - clip_low``.
         clip_high: the ratio is clipped above at ``1 + clip_high``.
         advantage: ``group_mean``, ``group_std`` or ``leave_one_out``.
@@ -32,23 +32,23 @@ class LearnerSettings:
         updates_per_batch: optimizer steps on one batch; each sees the whole batch.
         max_tokens_per_microbatch: tokens of one forward pass, padding included; bounds memory and
             never changes a gradient.
-        layout: how micro-batches are laid out, see :mod:`orch_train.learner.packing`.
+        layout: how micro-batches are laid out, see :mod:`orch_train.learner.batch.packing`.
         temperature: the sampling temperature of the rollouts, above 0.
         entropy_coeff: weight of an entropy bonus, a mean over action tokens.
         kl_coeff: weight of the KL penalty against the reference policy, per token like the loss;
             above 0 the learner must be given a reference.
-        kl_estimator: see :mod:`orch_train.learner.kl_penalty`.
+        kl_estimator: see :mod:`orch_train.learner.objective.kl_penalty`.
         correction: of the mismatch between sampling and learning, see
-            :mod:`orch_train.learner.corrections`.
+            :mod:`orch_train.learner.objective.corrections`.
         correction_cap: largest importance weight.
         correction_mask: band around 1 for the geometric mean ratio of a trajectory; outside of it
             the trajectory is not learnt from.
         credit: ``trajectory``: one advantage for all tokens of a trajectory; ``turn``: one per
-            message, see :mod:`orch_train.learner.credit`.
+            message, see :mod:`orch_train.learner.objective.credit`.
         zero_variance: groups whose rewards are all equal. ``keep``: their tokens count in the
             loss's denominator; ``drop``: they do not. No forward pass is spent on either.
         mask_truncated: none of the tokens of an episode that a token limit cut off is learnt from,
-            see :mod:`orch_train.learner.batch`.
+            see :mod:`orch_train.learner.batch.batch`.
         gradient_checkpointing: recompute activations in the backward pass.
         dtype: what the model computes in; ``bfloat16`` keeps float32 master weights.
         device: torch device.

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from orch_train.engines.protocol import Weights
-from orch_train.weight_sync.buckets import BUCKET_BYTES, Manifest
+from orch_train.weight_sync.buckets import BUCKET_BYTES, Manifest, Weights
 from orch_train.weight_sync.collective import MeetingPoint
 from orch_train.weight_sync.protocol import Delivery, WeightSender
 

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.placement import Demand, Plan, Resources, plan
+from orch_train.runners.placement import Demand, Plan, Resources, plan
 
 
 class Reservation:

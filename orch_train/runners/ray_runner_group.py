@@ -16,8 +16,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from orch_train.config import Settings
-from orch_train.engines.protocol import Weights
-from orch_train.runners.env_runner import EnvRunnerActor, SampleReply, SampleRequest
+from orch_train.rollouts.env_runner import EnvRunnerActor, SampleReply, SampleRequest
 from orch_train.runners.ledger import GroupLedger
 from orch_train.runners.runner_group import (
     OnGroup,
@@ -28,7 +27,8 @@ from orch_train.runners.runner_group import (
 )
 from orch_train.runners.runner_pool import FETCH_TIMEOUT_S, RunnerPool, cause
 from orch_train.runners.runner_slot import RunnerSlot, Sent
-from orch_train.trajectory import Group
+from orch_train.trajectory.trajectory import Group
+from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.protocol import WeightSender
 
 WAKE_S = 0.02

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.config.weight_sync import weight_sync
-from orch_train.engines.protocol import Weights
-from orch_train.runners.env_runner import EnvRunner, SampleReply, SampleRequest
+from orch_train.config.weight_route import weight_sync
+from orch_train.rollouts.env_runner import EnvRunner, SampleReply, SampleRequest
 from orch_train.runners.ledger import GroupLedger, Ticket
-from orch_train.trajectory import Group
+from orch_train.trajectory.trajectory import Group
+from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.object_store import InProcessTransport
 from orch_train.weight_sync.protocol import WeightSender
 

@@ -17,12 +17,12 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.engines.protocol import Weights
+from orch_train.rollouts.env_runner import EnvRunnerActor, StartReply, TakeReply
 from orch_train.runners.collective_sync import CollectiveSync
-from orch_train.runners.env_runner import EnvRunnerActor, StartReply, TakeReply
 from orch_train.runners.placement_group import Reservation
 from orch_train.runners.ray_start import start_ray
 from orch_train.runners.runner_slot import RunnerSlot, SlotState
+from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.object_store import ObjectStoreTransport
 from orch_train.weight_sync.protocol import WeightSender, WeightTransport
 

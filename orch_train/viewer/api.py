@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orch_env.types import OrchError
-from orch_train.rollout_store import unpack_trace
+from orch_train.trajectory.store import unpack_trace
 from orch_train.viewer.rollout_queries import RolloutFilter
 from orch_train.viewer.run_data import RunData
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orch_train.metrics import plain
-from orch_train.run_folder import write_text
+from orch_train.run.metrics_file import plain
+from orch_train.storage.run_folder import write_text
 from orch_train.viewer.api import ViewerApi
 from orch_train.viewer.rollout_queries import MAX_PAGE, RolloutFilter
 from orch_train.viewer.run_data import RunData

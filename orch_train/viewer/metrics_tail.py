@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orch_train.metrics import flatten
+from orch_train.run.metrics_file import flatten
 
 STEP = "training_iteration"
 

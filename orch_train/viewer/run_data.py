@@ -86,7 +86,7 @@ class RunData:
 
     def advantages(self, rewards: Sequence[float]) -> list[float] | None:
         """Advantages of a group by the run's own settings, ``None`` where they are not known."""
-        from orch_train.learner.advantages import group_advantages
+        from orch_train.learner.objective.advantages import group_advantages
 
         kind, eps = self.setting("training", "advantage"), self.setting("training", "advantage_eps")
         try:

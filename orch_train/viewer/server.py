@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from orch_env.types import OrchError
-from orch_train.metrics import plain
+from orch_train.run.metrics_file import plain
 from orch_train.viewer.api import NotFound, ViewerApi
 from orch_train.viewer.run_data import RunData
 

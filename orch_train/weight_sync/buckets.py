@@ -10,11 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+Weights: TypeAlias = Mapping[str, Tensor]
+"""State-dict names and tensors."""
 BUCKET_BYTES = 64 << 20
 
 

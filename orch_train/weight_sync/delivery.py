@@ -15,8 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from orch_train.engines.protocol import Weights
-from orch_train.weight_sync.buckets import Manifest
+from orch_train.weight_sync.buckets import Manifest, Weights
 from orch_train.weight_sync.collective import (
     CollectiveReceiver,
     CollectiveSender,

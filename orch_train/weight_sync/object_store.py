@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from orch_train.engines.protocol import Weights
+from orch_train.weight_sync.buckets import Weights
 
 Packed = Mapping[str, tuple[str, "np.ndarray[Any, Any]"]]
 

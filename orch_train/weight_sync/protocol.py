@@ -13,8 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from orch_train.engines.protocol import Weights
-from orch_train.weight_sync.buckets import Manifest
+from orch_train.weight_sync.buckets import Manifest, Weights
 from orch_train.weight_sync.collective import Meeting
 
 

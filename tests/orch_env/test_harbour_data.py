@@ -12,11 +12,11 @@ from orch_env import Task, load_tasks, open_cache
 from orch_env.backends.local import LocalBackend
 from orch_env.formats.hermes import HermesFormat
 from orch_env.servers.domains.harbour import Harbour
-from orch_env.synthesis.harbour import build
-from orch_env.synthesis.harbour_workflows import WORKFLOWS
 from orch_env.tasks.files import bundled, read_lines
 from orch_env.types import ErrorType, Provenance, ToolCall
 from orch_env.types.json import resolve
+from tools.harbour_world.build import build
+from tools.harbour_world.workflows import WORKFLOWS
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import pytest
 
-from orch_train.config import GRPOConfig
+from orch_train.algorithms.grpo_config import GRPOConfig
 from tests.orch_train.toy_env import ENV_ID
 
 

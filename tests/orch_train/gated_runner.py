@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from orch_env.types import Episode, OrchError, StopReason
-from orch_train.engines.protocol import Weights
-from orch_train.runners.env_runner import EnvRunner, EnvRunnerActor, SampleReply, SampleRequest
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group, Trajectory
+from orch_train.rollouts.env_runner import EnvRunner, EnvRunnerActor, SampleReply, SampleRequest
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.weight_sync.buckets import Weights
 
 
 class GatedRunner:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orch_train.algorithms.admission import AdmissionBook
+from orch_train.sampling.admission import AdmissionBook
 
 
 class _Run:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orch_env.types import OrchError
-from orch_train.learner.advantages import ADVANTAGES, group_advantages
+from orch_train.learner.objective.advantages import ADVANTAGES, group_advantages
 
 REWARD = st.floats(-10, 10, allow_nan=False)
 

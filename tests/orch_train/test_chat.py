@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orch_env.formats import get_format
 from orch_env.types import OrchError, ToolSpec
-from orch_train.chat import ChatRenderer
+from orch_train.chat.renderer import ChatRenderer
 from tests.orch_train.chat_templates import (
     CHATML,
     FORGETFUL,

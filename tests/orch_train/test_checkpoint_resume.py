@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
-from orch_train.checkpoint import checkpoints, read_metadata
-from orch_train.metrics import read_metrics
-from orch_train.progress import PlainDisplay
-from orch_train.rollout_store import RolloutStore
-from orch_train.training_run import RunOutcome, TrainingRun
+from orch_train.algorithms.checkpoint import checkpoints, read_metadata
+from orch_train.run.display import PlainDisplay
+from orch_train.run.metrics_file import read_metrics
+from orch_train.run.training_run import RunOutcome, TrainingRun
+from orch_train.trajectory.store import RolloutStore
 
 
 def _weights(algo: GRPO) -> dict[str, torch.Tensor]:
@@ -168,7 +168,7 @@ def test_a_crash_doubles_nothing(toy_config: GRPOConfig, tmp_path: Path) -> None
     class Crash(Exception):
         pass
 
-    import orch_train.training_run as module
+    import orch_train.run.training_run as module
 
     real = module.TrainingRun._save
     written: list[int] = []

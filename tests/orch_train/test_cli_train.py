@@ -16,8 +16,8 @@ import yaml
 
 from orch_env.cli.main import main
 from orch_train import GRPOConfig
-from orch_train.checkpoint import checkpoints
-from orch_train.metrics import read_metrics
+from orch_train.algorithms.checkpoint import checkpoints
+from orch_train.run.metrics_file import read_metrics
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ENV = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}

@@ -18,11 +18,12 @@ import pytest
 import torch
 
 from orch_env.types import OrchError
-from orch_train.config import GRPOConfig, Settings
-from orch_train.config.weight_sync import weight_sync
-from orch_train.runners.env_runner import SampleRequest, TakeReply
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import Settings
+from orch_train.config.weight_route import weight_sync
+from orch_train.rollouts.env_runner import SampleRequest, TakeReply
+from orch_train.rollouts.episode import GroupRequest
 from orch_train.runners.ray_runner_group import RayRunnerGroup
-from orch_train.runners.rollout import GroupRequest
 from orch_train.weight_sync.delivery import Mailbox, ThreadSender
 from orch_train.weight_sync.protocol import Delivery
 from tests.orch_train.gated_runner import GatedActor, GatedRunner

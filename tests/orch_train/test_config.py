@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orch_env.types import OrchError
-from orch_train.config import GRPOConfig, Settings, arguments
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import Settings, arguments
 from orch_train.config.reading import parse_yaml
 
 

@@ -11,7 +11,7 @@ from orch_env.types import OrchError
 from orch_train import GRPOConfig
 from orch_train.cli.dry_run import describe_batch
 from orch_train.config import Settings
-from orch_train.placement import Demand, Resources, plan
+from orch_train.runners.placement import Demand, Resources, plan
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))

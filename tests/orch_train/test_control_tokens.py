@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from orch_env.types import OrchError
-from orch_train.control_tokens import ControlTokens
+from orch_train.chat.control_tokens import ControlTokens
 from tests.orch_train.chat_families import FAMILIES, family_tokenizer
 from tests.orch_train.chat_templates import MISTRAL, sentence_tokenizer_for
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env.types import OrchError
-from orch_train.learner.corrections import Correction, correction_weights
-from orch_train.learner.loss_inputs import LossInputs
+from orch_train.learner.objective.corrections import Correction, correction_weights
+from orch_train.learner.objective.loss_inputs import LossInputs
 
 
 def inputs(ratios: list[float], sequences: list[int], mask: list[bool] | None = None) -> LossInputs:

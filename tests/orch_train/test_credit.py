@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orch_env.types import OrchError, RewardBreakdown
-from orch_train.learner.credit import token_advantages
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group
+from orch_train.learner.objective.credit import token_advantages
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.small_models import group_of, random_trace
 
 

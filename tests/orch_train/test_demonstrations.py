@@ -17,14 +17,14 @@ from orch_env import load_tasks
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
 from orch_env.types import GoldCall, OrchError, Provenance, Task, ValueRef
-from orch_train.chat import ChatRenderer
-from orch_train.demonstrations import (
+from orch_train.chat.renderer import ChatRenderer
+from orch_train.sft.demonstrations import (
     Demonstration,
     DemonstrationSet,
     make_demonstrations,
     shorten,
 )
-from orch_train.mistakes import (
+from orch_train.sft.mistakes import (
     MISTAKES,
     CorruptionSettings,
     DemonstrationKind,
@@ -32,7 +32,7 @@ from orch_train.mistakes import (
     other_tool,
     replaced,
 )
-from orch_train.token_trace import TokenTrace
+from orch_train.trajectory.token_trace import TokenTrace
 from tests.orch_train.small_models import byte_tokenizer
 
 HERMES = get_format("hermes")

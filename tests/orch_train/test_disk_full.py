@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
-from orch_train.checkpoint import checkpoints
-from orch_train.metrics import MetricsWriter, read_metrics
-from orch_train.progress import PlainDisplay
-from orch_train.rollout_store import RolloutStore
-from orch_train.training_run import RunOutcome, TrainingRun
+from orch_train.algorithms.checkpoint import checkpoints
+from orch_train.run.display import PlainDisplay
+from orch_train.run.metrics_file import MetricsWriter, read_metrics
+from orch_train.run.training_run import RunOutcome, TrainingRun
+from orch_train.trajectory.store import RolloutStore
 
 
 def _run(config: GRPOConfig, folder: Path, *, resume: bool = False) -> RunOutcome:
@@ -88,7 +88,7 @@ def test_a_checkpoint_that_fails_half_way_leaves_the_one_before(
         before = {p: p.read_bytes() for p in (tmp_path / "step").rglob("*") if p.is_file()}
         algo.train()
         # The learner's part is written by then.
-        monkeypatch.setattr("orch_train.sampled_ahead.SampledAhead.write", _no_space)
+        monkeypatch.setattr("orch_train.sampling.untrained_groups.SampledAhead.write", _no_space)
         with pytest.raises(OrchError, match=r"No space left.*earlier checkpoints are whole"):
             algo.save_to_path(tmp_path / "step")
     assert {p: p.read_bytes() for p in (tmp_path / "step").rglob("*") if p.is_file()} == before

@@ -14,7 +14,7 @@ from orch_env.cli import installation
 from orch_env.cli.main import main
 from orch_train import GRPOConfig
 from orch_train.cli import configuration_checks, dry_run
-from orch_train.placement import Resources
+from orch_train.runners.placement import Resources
 
 
 @pytest.fixture

@@ -15,19 +15,19 @@ from pathlib import Path
 import pytest
 
 from orch_train import GRPOConfig
-from orch_train.checkpoint import checkpoints, read_sampled_ahead
-from orch_train.metrics import read_metrics
-from orch_train.rollout_store import RolloutStore
-from orch_train.run_folder import write_text
-from orch_train.sampled_ahead import SampledAhead
+from orch_train.algorithms.checkpoint import checkpoints, read_sampled_ahead
+from orch_train.run.metrics_file import read_metrics
+from orch_train.sampling.untrained_groups import SampledAhead
+from orch_train.storage.run_folder import write_text
+from orch_train.trajectory.store import RolloutStore
 
 _DRIVER = """
 import sys
 import threading
 from pathlib import Path
 from orch_train import GRPOConfig
-from orch_train.progress import PlainDisplay
-from orch_train.training_run import TrainingRun
+from orch_train.run.display import PlainDisplay
+from orch_train.run.training_run import TrainingRun
 
 class Waiting(PlainDisplay):
     def show(self, result):

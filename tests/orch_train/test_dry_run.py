@@ -14,8 +14,8 @@ from orch_env.cli.installation import may_have_gpus
 from orch_env.cli.main import main
 from orch_train import GRPOConfig
 from orch_train.cli.dry_run import describe_batch, describe_data, describe_placement
-from orch_train.environments import TaskIds
-from orch_train.placement import Resources
+from orch_train.rollouts.environments import TaskIds
+from orch_train.runners.placement import Resources
 
 ONE_NODE = Resources(96, 8)
 

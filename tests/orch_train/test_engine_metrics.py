@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from orch_train.config import GRPOConfig
-from orch_train.engine_metrics import COUNTERS, EngineReader, engine_metrics, paused_seconds
+from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.engines.protocol import SamplingParams, TokenOutput
-from orch_train.engines.torch import TorchEngine
-from orch_train.metrics import flatten, sync_metrics
-from orch_train.trajectory import Group
+from orch_train.engines.torch.engine import TorchEngine
+from orch_train.metrics.engines import COUNTERS, EngineReader, engine_metrics, paused_seconds
+from orch_train.metrics.rollouts import sync_metrics
+from orch_train.run.metrics_file import flatten
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.small_models import small_llama
 
 

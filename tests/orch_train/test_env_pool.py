@@ -11,11 +11,11 @@ import gymnasium as gym
 import pytest
 
 from orch_env.formats import get_format
-from orch_train.chat import ChatRenderer
-from orch_train.config import GRPOConfig
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.chat.renderer import ChatRenderer
 from orch_train.engines.scripted import ScriptedEngine
-from orch_train.runners.env_pool import EnvPool, EnvThread, EnvTimeout
-from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_group
+from orch_train.rollouts.env_pool import EnvPool, EnvThread, EnvTimeout
+from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_group
 from tests.orch_train.chat_templates import QWEN, tokenizer_for
 from tests.orch_train.toy_env import LettersEnv
 
@@ -149,7 +149,7 @@ def test_what_a_call_raises_is_raised_where_it_is_awaited() -> None:
 
 
 def test_the_setting_reaches_the_runner_s_environments(chat: ChatRenderer) -> None:
-    from orch_train.runners.env_runner import EnvRunner
+    from orch_train.rollouts.env_runner import EnvRunner
 
     config = (
         GRPOConfig()

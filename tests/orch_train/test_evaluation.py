@@ -18,21 +18,22 @@ from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, StopReason, Task
 from orch_train import GRPOConfig
-from orch_train.chat import make_chat
+from orch_train.chat.renderer import make_chat
 from orch_train.cli.evaluation_table import evaluation_table
 from orch_train.config import Settings
-from orch_train.environments import EnvFactory, TaskIds, check_data, prompt_lengths
-from orch_train.evaluation import (
+from orch_train.evaluation.policy import (
     Benchmark,
     evaluate_model,
     evaluate_policy,
     model_folder,
     open_benchmark,
 )
-from orch_train.progress import SilentObserver, evaluation_line
-from orch_train.runners.env_runner import SampleRequest
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group, Trajectory
+from orch_train.rollouts.env_runner import SampleRequest
+from orch_train.rollouts.environments import EnvFactory, TaskIds, check_data, prompt_lengths
+from orch_train.run.display import evaluation_line
+from orch_train.sampling.observer import SilentObserver
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group, Trajectory
 
 Play = Callable[[Any, Task], None]
 

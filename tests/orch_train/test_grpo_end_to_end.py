@@ -13,12 +13,12 @@ import torch
 
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
-from orch_train.algorithms.batch_sampler import BatchSampler
-from orch_train.algorithms.task_order import TaskOrder, stable_seed
 from orch_train.config import Settings
-from orch_train.progress import SilentObserver
 from orch_train.runners.runner_group import LocalRunnerGroup, SamplingStopped
-from orch_train.trajectory import Group, Trajectory
+from orch_train.sampling.batch_sampler import BatchSampler
+from orch_train.sampling.observer import SilentObserver
+from orch_train.sampling.task_order import TaskOrder, stable_seed
+from orch_train.trajectory.trajectory import Group, Trajectory
 
 
 def _weights(algo: GRPO) -> dict[str, torch.Tensor]:
@@ -183,7 +183,7 @@ class _TableRunners:
 
     def _group(self, request: Any) -> Group:
         from orch_env.types import Episode
-        from orch_train.token_trace import TokenTrace
+        from orch_train.trajectory.token_trace import TokenTrace
 
         rewards = [0.0 if request.task_id in self.flat else float(m) for m in range(request.size)]
         return Group(

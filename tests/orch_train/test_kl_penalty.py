@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from orch_env.types import OrchError
-from orch_train.learner.kl_penalty import kl_estimate
+from orch_train.learner.objective.kl_penalty import kl_estimate
 
 POLICY = torch.tensor([0.5, 0.3, 0.2])
 REFERENCE = torch.tensor([0.7, 0.2, 0.1])

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from orch_env.types import Episode, OrchError, StopReason
+from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs
 from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.packing import TrainingSequence, make_microbatches
 from orch_train.learner.settings import LearnerSettings
-from orch_train.model import load_model
-from orch_train.trajectory import Group
+from orch_train.models.load import load_model
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.small_models import group_of, random_groups, random_trace, small_llama
 
 LR = 3e-3

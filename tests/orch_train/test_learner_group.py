@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from orch_env.types import OrchError
-from orch_train.learner.dealing import deal, share_of
+from orch_train.learner.batch.dealing import deal, share_of
+from orch_train.learner.batch.packing import TrainingSequence
+from orch_train.learner.group.learner_group import GroupShape, LearnerGroup
+from orch_train.learner.group.sharding import ShardedRanks, read_by_first
 from orch_train.learner.learner import Learner
-from orch_train.learner.learner_group import GroupShape, LearnerGroup
 from orch_train.learner.lora import LoraSettings
 from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.packing import TrainingSequence
 from orch_train.learner.settings import LearnerSettings
-from orch_train.learner.sharding import ShardedRanks, read_by_first
-from orch_train.model import load_model
+from orch_train.models.load import load_model
 from tests.orch_train.small_models import random_groups, small_llama
 
 MakeGroup = Callable[[Path, LearnerSettings], LearnerGroup]
@@ -225,9 +225,9 @@ class ReadOnce:
         self.forbidden = forbidden
 
     def __call__(self, rank: Any) -> None:
+        import orch_train.learner.group.sharding as sharding
         import orch_train.learner.learner as learner
         import orch_train.learner.saved_state as saved_state
-        import orch_train.learner.sharding as sharding
 
         def refused(*_: Any, **__: Any) -> None:
             raise AssertionError("only the first rank reads weights")

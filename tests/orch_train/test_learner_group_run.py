@@ -10,8 +10,8 @@ import pytest
 
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
-from orch_train.learner.learner_group import LearnerGroup
-from orch_train.learner.loss import LOSSES
+from orch_train.learner.group.learner_group import LearnerGroup
+from orch_train.learner.objective.loss import LOSSES
 
 
 def test_a_run_with_two_learners_goes_as_with_one_and_its_loss_is_one_clear_error(

@@ -12,12 +12,12 @@ import torch
 
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
+from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.lora import LoraSettings, adapted_layers
 from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.packing import TrainingSequence, make_microbatches
 from orch_train.learner.settings import LearnerSettings
-from orch_train.model import load_model
+from orch_train.models.load import load_model
 from tests.orch_train.small_models import random_groups, small_llama
 
 LORA = LoraSettings(rank=4, alpha=8.0)

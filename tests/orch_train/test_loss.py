@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from orch_env.types import OrchError
-from orch_train.learner.loss import (
+from orch_train.learner.objective.loss import (
     LOSSES,
     BatchCounts,
     ClipRange,
@@ -18,7 +18,7 @@ from orch_train.learner.loss import (
     loss_named,
     register_loss,
 )
-from orch_train.learner.statistics import loss_sums
+from orch_train.learner.objective.statistics import loss_sums
 
 CLIP = ClipRange(0.2, 0.3)
 
@@ -211,7 +211,7 @@ def test_dapo_divides_by_tokens_and_dr_grpo_by_a_constant_length() -> None:
 def test_a_registered_loss_can_be_used_and_names_are_unique(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orch_train.learner.loss.LOSSES", dict(LOSSES))
+    monkeypatch.setattr("orch_train.learner.objective.loss.LOSSES", dict(LOSSES))
     mine = PolicyLoss(lambda given, clip: -given.logprobs_N, lambda counts: 1.0)
     register_loss("mine", mine)
     assert loss_named("mine") is mine

@@ -12,7 +12,7 @@ from orch_train import GRPOConfig
 from orch_train.learner.learner import Learner
 from orch_train.learner.lora import LoraSettings
 from orch_train.learner.settings import LearnerSettings
-from orch_train.memory import MemoryEstimate, estimate_memory, read_shape
+from orch_train.models.memory import MemoryEstimate, estimate_memory, read_shape
 from tests.orch_train.small_models import small_llama
 
 

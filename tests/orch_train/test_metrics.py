@@ -22,19 +22,18 @@ from orch_env.types import (
     ToolCall,
     Turn,
 )
-from orch_train.metrics import (
+from orch_train.metrics.rollouts import rollout_metrics, split_sampling
+from orch_train.run.display import LiveDisplay, duration, sparkline, step_line, time_split
+from orch_train.run.metrics_file import (
     MetricsWriter,
     flatten,
     plain,
     read_metrics,
-    rollout_metrics,
-    split_sampling,
     truncate_metrics,
 )
-from orch_train.progress import LiveDisplay, duration, sparkline, step_line, time_split
-from orch_train.rollout_store import RolloutStore, pack_trace, unpack_trace
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group, Trajectory
+from orch_train.trajectory.store import RolloutStore, pack_trace, unpack_trace
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group, Trajectory
 
 
 def _trajectory(

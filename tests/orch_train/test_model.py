@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from orch_env.types import OrchError
-from orch_train.atomic_folder import written_whole
-from orch_train.model import load_model, save_model
-from orch_train.model_files import _TOKENIZER_CLASSES, BUNDLED, load_tokenizer
+from orch_train.models.files import _TOKENIZER_CLASSES, BUNDLED, load_tokenizer
+from orch_train.models.load import load_model, save_model
+from orch_train.storage.atomic_folder import written_whole
 from tests.orch_train.small_models import byte_tokenizer, small_llama
 
 

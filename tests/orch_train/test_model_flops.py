@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.learner_gpu import make_groups
 from benchmarks.model_flops import Shape, update_flops
+from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
 from orch_train.learner.logprobs import action_logprobs
-from orch_train.learner.packing import TrainingSequence, make_microbatches
 from tests.orch_train.small_models import VOCABULARY, small_llama
 
 

@@ -13,15 +13,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orch_env.types import OrchError, RewardBreakdown
-from orch_train.config import GRPOConfig
-from orch_train.learner.batch import make_batch
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.learner.batch.batch import make_batch
+from orch_train.learner.batch.packing import Microbatch, make_microbatches
 from orch_train.learner.logprobs import action_logprobs
-from orch_train.learner.objective import Objective
-from orch_train.learner.packing import Microbatch, make_microbatches
+from orch_train.learner.objective.objective import Objective
+from orch_train.learner.objective.statistics import Sums, merge_sums
 from orch_train.learner.reference import FrozenReference
 from orch_train.learner.settings import LearnerSettings
-from orch_train.learner.statistics import Sums, merge_sums
-from orch_train.trajectory import Group
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.small_models import group_of, random_groups, random_trace, small_llama
 
 LOSS_NAMES = ("grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo")

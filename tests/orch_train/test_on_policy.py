@@ -14,13 +14,13 @@ import pytest
 from orch_env import load_tasks
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
-from orch_train.chat import ChatRenderer
-from orch_train.engines.torch import TorchEngine
+from orch_train.chat.renderer import ChatRenderer
+from orch_train.engines.torch.engine import TorchEngine
 from orch_train.learner.learner import Learner
 from orch_train.learner.optimizer import OptimizerSettings
 from orch_train.learner.settings import LearnerSettings
-from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_groups
-from orch_train.trajectory import Group
+from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_groups
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.small_models import byte_tokenizer, small_llama
 
 TEMPERATURE = 0.8

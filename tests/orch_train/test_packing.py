@@ -23,14 +23,14 @@ from transformers import (
 
 from orch_env.types import OrchError
 from orch_train.learner import logprobs as logprobs_module
-from orch_train.learner.logprobs import action_logprobs, check_head
-from orch_train.learner.packing import (
+from orch_train.learner.batch.packing import (
     Layout,
     TrainingSequence,
     make_microbatches,
     plan_packed,
     plan_rows,
 )
+from orch_train.learner.logprobs import action_logprobs, check_head
 from tests.orch_train.small_models import VOCABULARY, random_trace, small_llama
 
 TEMPERATURE = 0.7

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from orch_env.types import OrchError
 from orch_train import GRPOConfig
-from orch_train.placement import Demand, Resources, plan
-from orch_train.runners.env_runner import EnvRunnerActor
+from orch_train.rollouts.env_runner import EnvRunnerActor
+from orch_train.runners.placement import Demand, Resources, plan
 
 LAPTOP = [Resources(8)]
 ONE_NODE = [Resources(96, 8)]
@@ -144,7 +144,7 @@ def test_runners_land_in_the_bundles_that_were_reserved_for_them(
 ) -> None:
     import ray
 
-    from orch_train.model import load_model
+    from orch_train.models.load import load_model
     from orch_train.runners.runner_pool import RunnerPool
 
     settings = toy_config.env_runners(

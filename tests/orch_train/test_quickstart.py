@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orch_env import OrchError
-from orch_train.quickstart import CONFIG, MEASURES, run_quickstart, show_table
+from orch_train.cli.quickstart import CONFIG, MEASURES, run_quickstart, show_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (

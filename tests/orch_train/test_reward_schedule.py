@@ -17,16 +17,16 @@ from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, Task
 from orch_train import GRPO, GRPOConfig
-from orch_train.algorithms.batch_sampler import BatchSampler
-from orch_train.algorithms.task_order import TaskOrder
-from orch_train.chat import ChatRenderer
+from orch_train.chat.renderer import ChatRenderer
 from orch_train.engines.scripted import ScriptedEngine
-from orch_train.metrics import flatten
-from orch_train.progress import SilentObserver
-from orch_train.runners.env_runner import EnvRunner, SampleReply, SampleRequest
-from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_groups
+from orch_train.rollouts.env_runner import EnvRunner, SampleReply, SampleRequest
+from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_groups
+from orch_train.run.metrics_file import flatten
 from orch_train.runners.runner_group import LocalRunnerGroup
-from orch_train.trajectory import Group
+from orch_train.sampling.batch_sampler import BatchSampler
+from orch_train.sampling.observer import SilentObserver
+from orch_train.sampling.task_order import TaskOrder
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.chat_templates import QWEN, tokenizer_for
 from tests.orch_train.toy_env import LettersEnv
 
@@ -189,7 +189,7 @@ def test_every_iteration_and_its_evaluation_play_at_their_own_step(
 
 
 def test_the_log_holds_the_weights_that_follow_a_schedule() -> None:
-    from orch_train.environments import reward_weights
+    from orch_train.rollouts.environments import reward_weights
 
     config = GRPOConfig().environment(
         env_config={
@@ -316,6 +316,6 @@ def test_a_function_that_raises_stops_the_run_and_is_not_tried_again(toy_model: 
 
 
 def encoder(model: Path) -> Callable[[str], Sequence[int]]:
-    from orch_train.model_files import load_tokenizer
+    from orch_train.models.files import load_tokenizer
 
     return ChatRenderer(load_tokenizer(str(model)), get_format("hermes")).encode_action

@@ -20,18 +20,18 @@ from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
 from orch_env.types import ErrorType, OrchError, StopReason, Task
-from orch_train.chat import ChatRenderer
+from orch_train.chat.renderer import ChatRenderer
 from orch_train.engines.protocol import EngineError, RolloutEngine, SamplingParams, TokenOutput
 from orch_train.engines.scripted import ScriptedEngine
-from orch_train.engines.torch import TorchEngine
-from orch_train.runners.rollout import (
+from orch_train.engines.torch.engine import TorchEngine
+from orch_train.rollouts.episode import (
     GroupRequest,
     RolloutLimits,
     run_episode,
     run_groups,
     turn_seed,
 )
-from orch_train.trajectory import Group, Trajectory
+from orch_train.trajectory.trajectory import Group, Trajectory
 from tests.orch_train.chat_templates import QWEN, tokenizer_for
 
 HERMES = get_format("hermes")

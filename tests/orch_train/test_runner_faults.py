@@ -18,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orch_env.types import OrchError
-from orch_train.config import GRPOConfig, Settings
-from orch_train.runners.env_runner import SampleRequest
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import Settings
+from orch_train.rollouts.env_runner import SampleRequest
+from orch_train.rollouts.episode import GroupRequest
 from orch_train.runners.ledger import GroupFailed, GroupLedger, Ticket
 from orch_train.runners.ray_runner_group import RayRunnerGroup
-from orch_train.runners.rollout import GroupRequest
 from orch_train.runners.runner_group import SamplingStopped
 from orch_train.runners.runner_slot import SlotState
 from tests.orch_train.gated_runner import GatedActor

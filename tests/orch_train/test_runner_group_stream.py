@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from orch_env.types import OrchError
-from orch_train.config import GRPOConfig
-from orch_train.runners.env_runner import SampleReply, SampleRequest
-from orch_train.runners.rollout import GroupRequest
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.rollouts.env_runner import SampleReply, SampleRequest
+from orch_train.rollouts.episode import GroupRequest
 from orch_train.runners.runner_group import LocalRunnerGroup
-from orch_train.trajectory import Group
+from orch_train.trajectory.trajectory import Group
 
 
 class _Gates:

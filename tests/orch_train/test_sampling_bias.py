@@ -11,10 +11,10 @@ import random
 import pytest
 
 from orch_env.types import Episode, Turn
-from orch_train.algorithms.admission import AdmissionBook
-from orch_train.algorithms.sampling_bias import BiasAudit, ks_distance
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group, Trajectory
+from orch_train.sampling.admission import AdmissionBook
+from orch_train.sampling.bias import BiasAudit, ks_distance
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group, Trajectory
 
 SIZE, STEPS, LEARNING_S = 4, 150, 1.0
 

@@ -11,9 +11,9 @@ import torch
 
 from orch_env.types import OrchError
 from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.model import load_model
-from orch_train.sft import SFTSettings, SFTStop, SFTTrainer
-from orch_train.token_trace import NO_VERSION, TokenTrace
+from orch_train.models.load import load_model
+from orch_train.sft.trainer import SFTSettings, SFTStop, SFTTrainer
+from orch_train.trajectory.token_trace import NO_VERSION, TokenTrace
 from tests.orch_train.small_models import VOCABULARY, random_trace, small_llama
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from orch_env.types import StopReason
 from orch_train import GRPO, GRPOConfig
-from orch_train.progress import SilentObserver
-from orch_train.trajectory import Group
+from orch_train.sampling.observer import SilentObserver
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.hanging_env import ENV_ID
 
 LETTERS = "abcdefghijkl"

@@ -16,12 +16,13 @@ import pytest
 
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
-from orch_train.checkpoint import read_sampled_ahead
-from orch_train.progress import PlainDisplay, SilentObserver
-from orch_train.rollout_store import RolloutStore
+from orch_train.algorithms.checkpoint import read_sampled_ahead
+from orch_train.run.display import PlainDisplay
+from orch_train.run.training_run import TrainingRun
 from orch_train.runners.runner_group import SamplingStopped
-from orch_train.training_run import TrainingRun
-from orch_train.trajectory import Group
+from orch_train.sampling.observer import SilentObserver
+from orch_train.trajectory.store import RolloutStore
+from orch_train.trajectory.trajectory import Group
 
 LETTERS = "abcdefghijkl"
 

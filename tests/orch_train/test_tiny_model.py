@@ -15,10 +15,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from orch_env import load_tasks, open_cache
 from orch_env.formats.hermes import HermesFormat
 from orch_env.types import OrchError, Task, ToolCall
-from orch_train.chat import ChatRenderer
-from orch_train.model import load_model
-from orch_train.model_files import BUNDLED, load_tokenizer
-from orch_train.tiny_model.build import (
+from orch_train.chat.renderer import ChatRenderer
+from orch_train.models.files import BUNDLED, load_tokenizer
+from orch_train.models.load import load_model
+from tools.tiny_model.build import (
     Recipe,
     build,
     copying_accuracy,
@@ -26,8 +26,8 @@ from orch_train.tiny_model.build import (
     new_model,
     tiny_tokenizer,
 )
-from orch_train.tiny_model.copying import IGNORED, Alphabet, batch, lookups, repetition
-from orch_train.tiny_model.vocabulary import END, SPECIAL
+from tools.tiny_model.copying import IGNORED, Alphabet, batch, lookups, repetition
+from tools.tiny_model.vocabulary import END, SPECIAL
 
 TINY = BUNDLED / "tiny"
 

@@ -18,12 +18,12 @@ import pytest
 import torch
 
 from orch_env.types import OrchError, StopReason
-from orch_train.chat import ChatRenderer
+from orch_train.chat.renderer import ChatRenderer
 from orch_train.engines.protocol import SamplingParams, TokenOutput
 from orch_train.engines.scripted import ScriptedEngine
-from orch_train.engines.torch import TorchEngine
-from orch_train.runners.rollout import RolloutLimits, run_episode
-from orch_train.trajectory import Trajectory
+from orch_train.engines.torch.engine import TorchEngine
+from orch_train.rollouts.episode import RolloutLimits, run_episode
+from orch_train.trajectory.trajectory import Trajectory
 from tests.orch_train.chat_families import FAMILIES, Family, family_tokenizer
 from tests.orch_train.random_conversations import (
     HERMES,
@@ -268,7 +268,7 @@ def test_a_message_may_end_by_another_stop_token_which_stays_in_the_stream() -> 
 
 
 def test_the_generation_configuration_names_more_stop_tokens(tmp_path: Any) -> None:
-    from orch_train.model_files import load_stop_ids
+    from orch_train.models.files import load_stop_ids
 
     model = small_llama()
     model.generation_config.eos_token_id = [5, 4]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orch_train.token_trace import NO_VERSION, TokenTrace
+from orch_train.trajectory.token_trace import NO_VERSION, TokenTrace
 
 _IDS = st.lists(st.integers(0, 99), max_size=6)
 _PARTS = st.lists(st.tuples(st.booleans(), _IDS, st.integers(0, 3)), max_size=8)

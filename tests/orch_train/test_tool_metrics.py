@@ -9,15 +9,15 @@ import pytest
 
 from orch_env.backends.arguments import ArgumentChecker
 from orch_env.types import Episode, ErrorType, ToolCall, ToolSpec, Turn
-from orch_train.metrics import rollout_metrics
-from orch_train.tool_metrics import (
+from orch_train.metrics.rollouts import rollout_metrics
+from orch_train.metrics.tools import (
     MOST_TOOLS,
     PARSE_CLASSES,
     parse_failures,
     tool_counts,
     tool_times,
 )
-from orch_train.trajectory import Group
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.viewer_runs import step_groups, trajectory
 
 _SPEC = ToolSpec(

@@ -30,7 +30,7 @@ from orch_env.types import OrchError
 from orch_train.engines import make_engine
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
 from orch_train.engines.sampling import draw, uniforms
-from orch_train.engines.torch import TorchEngine
+from orch_train.engines.torch.engine import TorchEngine
 
 VOCABULARY = 61
 STOPS = (3, 5)

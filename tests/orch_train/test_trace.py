@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from orch_env.cli.main import main
-from orch_train.config import GRPOConfig
-from orch_train.progress import SilentObserver
-from orch_train.rollout_store import RolloutStore
-from orch_train.trace import PhaseRecorder, PhaseSpan, TraceFile, trace_events
-from orch_train.trajectory import Group
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.run.trace import PhaseRecorder, PhaseSpan, TraceFile, trace_events
+from orch_train.sampling.observer import SilentObserver
+from orch_train.trajectory.store import RolloutStore
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.viewer_runs import trajectory
 
 

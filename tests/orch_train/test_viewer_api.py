@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orch_env.types import OrchError
-from orch_train.rollout_store import RolloutStore
+from orch_train.trajectory.store import RolloutStore
 from orch_train.viewer.api import NotFound, ViewerApi
 from orch_train.viewer.rollout_queries import RolloutReader
 from orch_train.viewer.run_data import RunData
@@ -178,7 +178,7 @@ def test_a_run_is_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, liv
 
 
 def test_results_that_a_resumed_run_cut_back_are_gone(tmp_path: Path) -> None:
-    from orch_train.metrics import truncate_metrics
+    from orch_train.run.metrics_file import truncate_metrics
 
     folder = make_run(tmp_path / "cut", 3)
     api = ViewerApi([RunData(folder)])

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from orch_env.cli.main import main
-from orch_train.config import GRPOConfig
-from orch_train.metrics import read_metrics
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.run.metrics_file import read_metrics
 
 _FAKE = """
 import json, os, pathlib

@@ -16,10 +16,11 @@ from orch_env.types import (
     ToolCall,
     Turn,
 )
-from orch_train.metrics import MetricsWriter, rollout_metrics
-from orch_train.rollout_store import RolloutStore
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group, Trajectory
+from orch_train.metrics.rollouts import rollout_metrics
+from orch_train.run.metrics_file import MetricsWriter
+from orch_train.trajectory.store import RolloutStore
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group, Trajectory
 
 HOSTILE = "<img src=x onerror=\"alert('xss')\"><script>alert('xss')</script>"
 HOSTILE_TASK = "t/../<b onclick=alert(1)>\"'&#x41;?#%2e%2e"

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 from orch_env.types import OrchError
-from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput, Weights
+from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
 from orch_train.engines.vllm.adapter import VllmAdapter
 from orch_train.engines.vllm.settings import VllmSettings
+from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.collective import TransferError
 from orch_train.weight_sync.protocol import Delivery
 from orch_train.weight_sync.shared_memory import Manifest, SharedWriter

@@ -39,7 +39,7 @@ def make_vllm_engine(
     """
     installed_version()
     from orch_train.engines.vllm.engine import VllmEngine
-    from orch_train.model_files import resolve_model
+    from orch_train.models.files import resolve_model
 
     return VllmEngine(
         VllmSettings(

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from orch_train.learner.kl_penalty import kl_estimate
-from orch_train.learner.loss import LOSSES, BatchCounts, ClipRange, LossInputs
+from orch_train.learner.objective.kl_penalty import kl_estimate
+from orch_train.learner.objective.loss import LOSSES, BatchCounts, ClipRange, LossInputs
 
 PYTHON = Path(".venv-trl/bin/python")
 SCRIPT = Path(__file__).with_name("reference_losses.py")

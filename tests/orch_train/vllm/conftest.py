@@ -18,7 +18,7 @@ from orch_train.engines.vllm.settings import VllmSettings
 from orch_train.learner.learner import Learner
 from orch_train.learner.optimizer import OptimizerSettings
 from orch_train.learner.settings import LearnerSettings
-from orch_train.model import load_model
+from orch_train.models.load import load_model
 from tests.orch_train.small_models import byte_tokenizer
 
 CONTEXT = 12_000

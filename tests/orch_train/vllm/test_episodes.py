@@ -14,11 +14,11 @@ import pytest
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
-from orch_train.chat import ChatRenderer
+from orch_train.chat.renderer import ChatRenderer
 from orch_train.engines.vllm import adapter
-from orch_train.model_files import load_tokenizer
-from orch_train.runners.rollout import GroupRequest, RolloutLimits, run_groups
-from orch_train.trajectory import Group
+from orch_train.models.files import load_tokenizer
+from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_groups
+from orch_train.trajectory.trajectory import Group
 from tests.orch_train.vllm.conftest import CONTEXT, Served, learner_logprobs
 
 HERMES = get_format("hermes")

@@ -11,13 +11,13 @@ from typing import Any
 import psutil
 import pytest
 
-from orch_train.config import GRPOConfig
-from orch_train.model import load_model
-from orch_train.runners.env_runner import SampleRequest
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.models.load import load_model
+from orch_train.rollouts.env_runner import SampleRequest
+from orch_train.rollouts.episode import GroupRequest
 from orch_train.runners.ray_runner_group import RayRunnerGroup
-from orch_train.runners.rollout import GroupRequest
 from orch_train.runners.runner_slot import SlotState
-from orch_train.token_trace import NO_VERSION
+from orch_train.trajectory.token_trace import NO_VERSION
 from tests.orch_train.toy_env import ENV_ID
 from tests.orch_train.vllm.conftest import save_small_model
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orch_train.config import GRPOConfig
-from orch_train.token_trace import NO_VERSION
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.trajectory.token_trace import NO_VERSION
 from tests.orch_train.toy_env import ENV_ID
 from tests.orch_train.vllm.conftest import save_small_model
 

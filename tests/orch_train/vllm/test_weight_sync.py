@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
-from orch_train.token_trace import TokenTrace
-from orch_train.trajectory import Group
+from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.trajectory import Group
 from orch_train.weight_sync.shared_memory import SharedWriter, read
 from tests.orch_train.small_models import group_of
 from tests.orch_train.vllm.conftest import Served, learner_logprobs

@@ -1,0 +1,174 @@
+"""Checkpoints of a run: ``RUN/checkpoints/step_N/``, whole or not at all, the newest kept.
+
+    step_N/metadata.json    counters, weight version and the task frontier
+           config.yaml      the resolved configuration
+           sampled_ahead/   groups that were sampled ahead of the learner, if there are any
+           learner/         optimizer, random state, and model/ (float32 weights and tokenizer)
+           model            -> learner/model: what transformers, vLLM and `orch eval` load
+
+Everything is JSON, YAML or safetensors: reading a checkpoint runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from sqlalchemy.exc import SQLAlchemyError
+
+from orch_env.types import OrchError
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import Settings
+from orch_train.sampling.untrained_groups import SampledAhead
+from orch_train.storage.atomic_folder import written_whole
+
+CHECKPOINT_SCHEMA = 1
+_AHEAD = "sampled_ahead"
+_STEP = re.compile(r"step_(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMetadata:
+    """What a run needs beside the learner's state to go on as if it had not stopped.
+
+    Attributes:
+        training_iteration: training steps that are done.
+        weights_seq_no: version of the weights.
+        lifetime: counters over the whole run.
+        task_order: the frontier; see `TaskOrder.state`.
+    """
+
+    training_iteration: int
+    weights_seq_no: int
+    lifetime: Mapping[str, float]
+    task_order: Mapping[str, Any]
+
+
+def write_checkpoint(
+    folder: Path,
+    metadata: CheckpointMetadata,
+    config_yaml: str,
+    save_learner: Callable[[Path], None],
+    ahead: SampledAhead | None = None,
+) -> Path:
+    """Write one checkpoint folder; an existing one of that name is replaced.
+
+    Args:
+        folder: the checkpoint's folder.
+        metadata: see `CheckpointMetadata`.
+        config_yaml: the resolved configuration.
+        save_learner: writes the learner's state, model included, into the folder it is given.
+        ahead: groups that were sampled ahead of the learner.
+
+    Raises:
+        OrchError: the folder cannot be written; an earlier one of that name is as it was.
+    """
+    from orch_env import __version__
+
+    with _told(folder), written_whole(folder) as partial:
+        save_learner(partial / "learner")
+        if ahead is not None and ahead.requests:
+            ahead.write(partial / _AHEAD)
+        (partial / "model").symlink_to(Path("learner") / "model", target_is_directory=True)
+        (partial / "config.yaml").write_text(config_yaml, encoding="utf-8")
+        record = {"schema": CHECKPOINT_SCHEMA, "algorithm": "GRPO", "orch_rl": __version__}
+        text = json.dumps({**record, **asdict(metadata)}, indent=2, ensure_ascii=False)
+        (partial / "metadata.json").write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """One error for all that goes wrong in writing: each library has its own for a full disk."""
+    try:
+        yield
+    except (OSError, SafetensorError, SQLAlchemyError, OrchError) as problem:
+        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else repr(problem)
+        raise OrchError(
+            f"checkpoint {str(folder)!r} cannot be written ({reason}); earlier checkpoints are "
+            "whole: make room, or mend what is wrong, and go on with --resume"
+        ) from problem
+
+
+def read_metadata(folder: Path) -> CheckpointMetadata:
+    """Read a checkpoint's ``metadata.json``.
+
+    Raises:
+        OrchError: the folder is no checkpoint, or one of another schema.
+    """
+    path = folder / "metadata.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise OrchError(f"{str(folder)!r} is no checkpoint: it has no metadata.json") from problem
+    except (OSError, ValueError) as problem:
+        raise OrchError(f"{path} cannot be read: {problem}") from problem
+    if not isinstance(data, dict) or data.get("schema") != CHECKPOINT_SCHEMA:
+        raise OrchError(f"{path} is not of schema {CHECKPOINT_SCHEMA}, which this version reads")
+    try:
+        return CheckpointMetadata(
+            training_iteration=int(data["training_iteration"]),
+            weights_seq_no=int(data["weights_seq_no"]),
+            lifetime=dict(data["lifetime"]),
+            task_order=dict(data["task_order"]),
+        )
+    except (KeyError, TypeError, ValueError) as problem:
+        raise OrchError(f"{path} is incomplete ({type(problem).__name__}: {problem})") from problem
+
+
+def read_sampled_ahead(folder: Path) -> SampledAhead | None:
+    """The groups that a checkpoint's run had sampled ahead of its learner, if there are any.
+
+    Raises:
+        OrchError: a file is missing or damaged.
+    """
+    return SampledAhead.read(folder / _AHEAD) if (folder / _AHEAD).is_dir() else None
+
+
+def settings_for(config: GRPOConfig, checkpoint: Path | None) -> Settings:
+    """Checked settings; a checkpoint brings its own model, whatever became of the first one.
+
+    Raises:
+        OrchError: one message with every problem of the configuration and its files.
+    """
+    if checkpoint is None:
+        return config.validate()
+    return config.copy().model(str(checkpoint / "model")).validate()
+
+
+def checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """The checkpoints of a run as (step, folder), oldest first."""
+    folder = run / "checkpoints"
+    found = []
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            match = _STEP.fullmatch(entry.name)
+            if match and (entry / "metadata.json").is_file():
+                found.append((int(match.group(1)), entry))
+    return sorted(found)
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step stands."""
+    return run / "checkpoints" / f"step_{step}"
+
+
+def prune_checkpoints(run: Path, keep: int | None) -> None:
+    """Delete all but the newest ``keep`` checkpoints; ``None`` deletes none."""
+    if keep is not None:
+        for _, folder in checkpoints(run)[:-keep]:
+            shutil.rmtree(folder)
+
+
+def drop_checkpoints_after(run: Path, step: int) -> None:
+    """Delete checkpoints beyond a step: a run that resumes there makes them again."""
+    for number, folder in checkpoints(run):
+        if number > step:
+            shutil.rmtree(folder)

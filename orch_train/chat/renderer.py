@@ -1,0 +1,230 @@
+"""Chat messages to token ids and back, without ever re-encoding what a model sampled.
+
+A conversation is rendered twice only: once for the opening prompt, then, after each sampled
+message, for what comes next. The second is the difference of two renderings on a synthetic
+conversation: everything that the template writes after the end of an assistant message (the
+unsampled tokens before the next header, the tool or user messages, the next generation prompt).
+The hard decision: the stream is append-only. A template that rewrites what it rendered before is
+refused when the renderer is built, not repaired turn by turn; templates that only drop earlier
+reasoning before a new *user* message, or the empty reasoning that their generation prompt writes,
+are served, and the reasoning stays in the stream. Control tokens spelt out in what users and tools
+write stay text (see :mod:`orch_train.chat.control_tokens`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from orch_env.formats import get_format
+from orch_env.formats.protocol import CallFormat
+from orch_env.types import OrchError, ToolSpec
+from orch_train.chat.template import Message, TemplateProbe
+from orch_train.config import Settings
+from orch_train.models.files import load_stop_ids, load_tokenizer
+
+SystemTools = Literal["auto", "always", "never"]
+
+
+class ChatRenderer:
+    """Renders prompts and observations for one tokenizer and one call format.
+
+    Args:
+        tokenizer: a fast ``transformers`` tokenizer with a chat template.
+        call_format: how calls and results are written; its prompt offers the tools where the
+            template does not.
+        system_tools: ``auto`` puts the tools into the system message only if the template
+            ignores ``tools=``; ``always`` and ``never`` decide by hand (``always`` is right when
+            the template teaches another call syntax than ``call_format``).
+        stop_token_ids: more ids that end a message, as models name them in their generation
+            configuration (``load_stop_ids``); those that are no special tokens are left out,
+            because a configuration that was never set says 2.
+        template_kwargs: further variables for the template, such as ``enable_thinking=False`` or
+            a fixed ``date_string`` for templates that print today's date.
+
+    Attributes:
+        stop_token_ids: ids that end an assistant message, the template's own first.
+        tools_in_system: whether tools are offered in a system message.
+        native_tool_role: whether tool results are rendered as ``tool`` messages; otherwise they
+            become one user message written by ``call_format``.
+
+    Raises:
+        OrchError: there is no chat template, or it is not prefix-preserving.
+
+    Example:
+        >>> renderer = ChatRenderer(tokenizer, call_format)           # doctest: +SKIP
+        >>> ids = renderer.start([{"role": "user", "content": "hi"}], tools=[])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        call_format: CallFormat,
+        *,
+        system_tools: SystemTools = "auto",
+        stop_token_ids: Sequence[int] = (),
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        if system_tools not in ("auto", "always", "never"):
+            raise OrchError(f"system_tools must be auto, always or never, got {system_tools!r}")
+        self._tokenizer = tokenizer
+        self._format = call_format
+        self._probe = TemplateProbe(tokenizer, dict(template_kwargs or {}))
+        stop_id = self._probe.stop_id
+        added = tokenizer.added_tokens_decoder
+        others = [i for i in stop_token_ids if i in added and added[i].special]
+        others.insert(0, tokenizer.eos_token_id)
+        self.stop_token_ids: tuple[int, ...] = tuple(
+            dict.fromkeys([stop_id, *(i for i in others if isinstance(i, int))])
+        )
+        self.native_tool_role = self._probe.knows_tool_role()
+        self.tools_in_system = (
+            not self._probe.knows_tools() if system_tools == "auto" else system_tools == "always"
+        )
+        self._knows_system = self._probe.knows_system_role()
+        self._check_prefix_preserving()
+
+    def start(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec | Mapping[str, Any]] = ()
+    ) -> list[int]:
+        """Token ids of the opening prompt, generation prompt included.
+
+        Args:
+            messages: the chat so far, OpenAI shape (``role``, ``content``).
+            tools: the tools on offer, as specs or in either of their JSON forms.
+
+        Raises:
+            OrchError: the template refuses the messages.
+        """
+        specs = [self._guarded_tool(t) for t in tools]
+        chat = [self._guarded(m) for m in messages]
+        native: list[Any] | None = None
+        if specs and self.tools_in_system:
+            chat = _with_system_text(chat, self._format.render_tools(specs))
+        elif specs:
+            native = [t.to_openai() for t in specs]
+        if not self._knows_system:
+            chat = _system_into_user(chat)
+        text = self._probe.render(chat, tools=native, generation_prompt=True)
+        return self._probe.encode_whole(text)
+
+    def observe(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids to append after a sampled message that ended with its stop token.
+
+        These are the unsampled boundary tokens between the end of the message and the next
+        header, the messages, and the next generation prompt. Consecutive ``tool`` messages are
+        rendered as one group, as the template does it.
+
+        Args:
+            messages: one or more ``tool`` or ``user`` messages.
+
+        Raises:
+            OrchError: there is no message, or one of another role.
+        """
+        if not messages:
+            raise OrchError("there is no message to observe; the episode has ended")
+        wrong = {str(m.get("role")) for m in messages} - {"tool", "user"}
+        if wrong:
+            raise OrchError(
+                f"an observation holds tool and user messages, not {', '.join(sorted(wrong))}"
+            )
+        return self._probe.encode(self._probe.continuation(self._tool_messages(messages)))
+
+    def encode_action(self, text: str) -> list[int]:
+        """The canonical ids of an assistant message, its stop token included.
+
+        For demonstrations only: what a model sampled is never encoded again.
+        """
+        return [*self._probe.encode(self._probe.lead + text), self._probe.stop_id]
+
+    def decode(self, action_ids: Sequence[int]) -> str:
+        """The text of a sampled message: a closing stop token is cut off, all else is kept.
+
+        Special tokens inside the message stay visible (some tokenizers hold ``<tool_call>`` as
+        one). The result is for parsing; it never goes back into the stream.
+        """
+        ids = list(action_ids)
+        if ids and ids[-1] in self.stop_token_ids:
+            ids.pop()
+        text: str = self._tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        lead = self._probe.lead
+        return text[len(lead) :] if lead and text.startswith(lead) else text
+
+    def _tool_messages(self, messages: Sequence[Message]) -> list[Message]:
+        """Number the tool messages, or fold each run of them into one user message."""
+        out: list[Message] = []
+        run: list[str] = []
+        guarded = [self._guarded(m) for m in messages]
+        for number, message in enumerate([*guarded, {"role": "end"}]):
+            if message["role"] == "tool":
+                content = str(message.get("content") or "")
+                if self.native_tool_role:
+                    out.append(self._probe.tool_message(content, number, message.get("name")))
+                else:
+                    run.append(content)
+                continue
+            if run:
+                out.append({"role": "user", "content": self._format.render_results(run)})
+                run = []
+            if message["role"] != "end":
+                out.append(dict(message))
+        return out
+
+    def _guarded(self, message: Message) -> Message:
+        """The message with no control token spelt out in it, unless it is of our own side."""
+        if message.get("role") not in ("tool", "user"):
+            return message
+        guarded: Message = self._probe.control.guard_json(message)
+        return guarded
+
+    def _guarded_tool(self, tool: ToolSpec | Mapping[str, Any]) -> ToolSpec:
+        """The tool with no control token spelt out in it: servers describe their tools."""
+        spec = tool if isinstance(tool, ToolSpec) else ToolSpec.from_dict(tool)
+        return ToolSpec.from_dict(self._probe.control.guard_json(spec.to_dict()))
+
+    def _check_prefix_preserving(self) -> None:
+        tools: list[ToolSpec] = [ToolSpec("find_item", "Finds an item.")]
+        chat: list[Message] = [{"role": "user", "content": "Where is it?"}]
+        native = None
+        if self.tools_in_system:
+            chat = _with_system_text(chat, "You may call find_item.")
+            chat = chat if self._knows_system else _system_into_user(chat)
+        else:
+            native = [t.to_openai() for t in tools]
+        results = self._tool_messages(
+            [{"role": "tool", "content": "one"}, {"role": "tool", "content": "two"}]
+        )
+        self._probe.check_prefix_preserving(chat, results, native)
+
+
+def make_chat(settings: Settings) -> ChatRenderer:
+    """The chat renderer of a configuration's tokenizer and call format.
+
+    Raises:
+        OrchError: no tokenizer there, or its template is not usable.
+    """
+    name = settings.environment.env_config.get("call_format", "hermes")
+    path = settings.model.path
+    return ChatRenderer(load_tokenizer(path), get_format(name), stop_token_ids=load_stop_ids(path))
+
+
+def _with_system_text(chat: Sequence[Message], text: str) -> list[Message]:
+    """The chat with ``text`` added to its system message, which is made if there is none."""
+    if chat and chat[0].get("role") == "system":
+        head = str(chat[0].get("content") or "")
+        merged = f"{head}\n\n{text}" if head else text
+        return [{**chat[0], "content": merged}, *chat[1:]]
+    return [{"role": "system", "content": text}, *chat]
+
+
+def _system_into_user(chat: Sequence[Message]) -> list[Message]:
+    """For templates without a system role: its text opens the first user message."""
+    if not chat or chat[0].get("role") != "system":
+        return list(chat)
+    system, rest = str(chat[0].get("content") or ""), list(chat[1:])
+    if rest and rest[0].get("role") == "user":
+        body = f"{system}\n\n{rest[0].get('content') or ''}"
+        return [{**rest[0], "content": body}, *rest[1:]]
+    return [{"role": "user", "content": system}, *rest]

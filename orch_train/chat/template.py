@@ -1,0 +1,264 @@
+"""What a chat template does, found out by rendering probes with it and never by reading it.
+
+The hard decision: the continuation after an assistant message is cut out of a rendering behind a
+marker that stands for the message's text, so it holds for any template that writes the text
+verbatim and closes it with one special token, whatever it does elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from orch_env.types import OrchError
+from orch_train.chat.control_tokens import ControlTokens
+
+Message: TypeAlias = Mapping[str, Any]
+
+# Encoded texts that are kept, the least recently used one goes first.
+_KEPT = 256
+_MARK = "zqxMARKzqx"
+_QUESTION: Message = {"role": "user", "content": "x"}
+_ANSWER: Message = {"role": "assistant", "content": _MARK}
+# The same message as a model writes it that was made to open with its reasoning.
+_REASONED = f"<think>\nzqx\n</think>\n\n{_MARK}"
+# Templates without thinking put this into the generation prompt and drop it from the history.
+_NO_REASONING = re.compile(r"<think>\s*</think>\s*")
+
+
+class TemplateProbe:
+    """One tokenizer's chat template, with what was learnt about it.
+
+    Attributes:
+        stop_id: the token that closes an assistant message.
+        stop_text: its text.
+        control: the tokens that only the template may write.
+        lead: white space that the template writes between its header and the message; a model
+            trained with the template samples it as part of the message.
+    """
+
+    def __init__(self, tokenizer: Any, variables: Mapping[str, Any]) -> None:
+        self._tokenizer = tokenizer
+        self.control = ControlTokens(tokenizer)
+        self._variables = dict(variables)
+        self._encoded: dict[str, array[int]] = {}
+        self._name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+        if not getattr(tokenizer, "chat_template", None):
+            raise self._error("the tokenizer has none; set tokenizer.chat_template")
+        self.lead = ""
+        self.stop_text, self.stop_id = self._find_stop()
+        self.lead = self._find_lead()
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Any] | None = None,
+        generation_prompt: bool,
+    ) -> str:
+        """The template's text.
+
+        Raises:
+            OrchError: the template raised; the message says what it said.
+        """
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [dict(m) for m in messages],
+                tools=list(tools) if tools else None,
+                add_generation_prompt=generation_prompt,
+                tokenize=False,
+                **self._variables,
+            )
+        except Exception as problem:  # templates raise whatever they like
+            roles = ", ".join(str(m.get("role")) for m in messages)
+            raise self._error(f"it refuses messages of roles {roles}: {problem}") from problem
+        return str(text)
+
+    def encode_whole(self, text: str) -> list[int]:
+        """Ids of a complete rendering (the template writes its own special tokens).
+
+        The members of a group ask for the same prompt, and often for the same observations, so
+        the latest answers are kept.
+        """
+        ids = self._encoded.pop(text, None)
+        if ids is None:
+            ids = array("q", self.control.encode(_well_formed(text)))
+            if len(self._encoded) >= _KEPT:
+                del self._encoded[next(iter(self._encoded))]
+        self._encoded[text] = ids
+        return ids.tolist()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of text that stands inside a rendering.
+
+        A special token is put before it and cut off again, so that tokenizers which treat the
+        start of a text differently (a space in front) do not do so here.
+        """
+        ids = self.encode_whole(self.stop_text + text)
+        if not ids or ids[0] != self.stop_id:
+            raise self._error(f"{self.stop_text!r} is not kept whole in front of {text[:40]!r}")
+        return ids[1:]
+
+    def continuation(self, messages: Sequence[Message]) -> str:
+        """What the template writes after an assistant message when ``messages`` follow it."""
+        text = self.render([_QUESTION, _ANSWER, *messages], generation_prompt=True)
+        return self._behind_mark(text)
+
+    def tool_message(self, content: str, number: int, name: Any = None) -> Message:
+        """A tool message that strict templates accept (a nine-character call id, a name)."""
+        return {
+            "role": "tool",
+            "name": str(name or "tool"),
+            "tool_call_id": f"{number:09d}",
+            "content": content,
+        }
+
+    def knows_tools(self) -> bool:
+        """Whether ``tools=`` changes the rendering and shows the tool's name."""
+        function = {
+            "name": _MARK,
+            "description": "x",
+            "parameters": {"type": "object", "properties": {}},
+        }
+        tool = {"type": "function", "function": function}
+        try:
+            return _MARK in self.render([_QUESTION], tools=[tool], generation_prompt=True)
+        except OrchError:
+            return False
+
+    def knows_system_role(self) -> bool:
+        """Whether a system message is rendered rather than refused or dropped."""
+        chat = [{"role": "system", "content": _MARK}, _QUESTION]
+        try:
+            return _MARK in self.render(chat, generation_prompt=True)
+        except OrchError:
+            return False
+
+    def knows_tool_role(self) -> bool:
+        """Whether ``tool`` messages mean anything to the template.
+
+        A template that writes any role's name into the header accepts ``tool`` too, but a role
+        that no model was trained on is no role: then the rendering differs from one of an
+        invented role only by the name.
+        """
+        result = self.tool_message("content", 0)
+        try:
+            text = self.render([_QUESTION, _ANSWER, result], generation_prompt=True)
+        except OrchError:
+            return False
+        if "content" not in text:
+            return False
+        try:
+            invented = {**result, "role": "qqrolezz"}
+            other = self.render([_QUESTION, _ANSWER, invented], generation_prompt=True)
+        except OrchError:
+            return True
+        return text != other.replace("qqrolezz", "tool")
+
+    def check_prefix_preserving(
+        self, chat: Sequence[Message], results: Sequence[Message], tools: Sequence[Any] | None
+    ) -> None:
+        """Raise unless two rounds of tool use only ever append to what was rendered before.
+
+        A template whose generation prompt opens the reasoning is checked with messages that
+        hold some. Empty reasoning may be dropped from the history. Templates that insist on
+        users and assistants in turn refuse the second round, and are judged by the first.
+
+        Raises:
+            OrchError: it names the template and shows where the renderings part.
+        """
+        problem = self._first_change(chat, results, tools, _MARK)
+        if problem is not None and self._first_change(chat, results, tools, _REASONED) is not None:
+            raise self._error(
+                f"it is not prefix-preserving: after tool results it {problem}. Multi-turn "
+                "training needs a template that only appends; use its training variant or set "
+                "tokenizer.chat_template"
+            )
+
+    def _first_change(
+        self,
+        chat: Sequence[Message],
+        results: Sequence[Message],
+        tools: Sequence[Any] | None,
+        content: str,
+    ) -> str | None:
+        answer = {"role": "assistant", "content": content}
+        conversation = list(chat)
+        before = self._history(conversation, tools)
+        for number in range(2):
+            conversation = [*conversation, answer, *results]
+            try:
+                after = self._history(conversation, tools)
+            except OrchError:
+                if number == 0:
+                    raise
+                return None
+            if not after.startswith(before):
+                return _where_they_part(before, after)
+            added = after[len(before) :]
+            message, mark, rest = added.partition(_MARK)
+            # What a model samples is the message's text, or its end where the header opens it.
+            if not mark or not content.endswith(message.lstrip() + mark):
+                return f"rewrites the assistant message {content!r} as {added[:80]!r}"
+            continuation = _NO_REASONING.sub("", self.continuation(results))
+            if rest != self.stop_text + continuation:
+                return f"continues with {rest[:80]!r} here but differently elsewhere"
+            before = after
+        return None
+
+    def _history(self, messages: Sequence[Message], tools: Sequence[Any] | None) -> str:
+        return _NO_REASONING.sub("", self.render(messages, tools=tools, generation_prompt=True))
+
+    def _find_stop(self) -> tuple[str, int]:
+        text = self.render([_QUESTION, _ANSWER], generation_prompt=False)
+        if _MARK not in text:
+            raise self._error("it does not write an assistant message verbatim")
+        tail = text[text.rindex(_MARK) + len(_MARK) :]
+        special = {t.content: i for i, t in self._tokenizer.added_tokens_decoder.items()}
+        found = [t for t in special if t and tail.startswith(t)]
+        if not found:
+            raise self._error(
+                f"an assistant message must be closed by a special token, it goes on with "
+                f"{tail[:40]!r}"
+            )
+        stop = max(found, key=len)
+        return stop, int(special[stop])
+
+    def _find_lead(self) -> str:
+        prompt = self.render([_QUESTION], generation_prompt=True)
+        text = self.render([_QUESTION, _ANSWER], generation_prompt=False)
+        between = text[: text.rindex(_MARK)]
+        lead = between[len(prompt) :] if between.startswith(prompt) else ""
+        return lead if lead.isspace() else ""
+
+    def _behind_mark(self, text: str) -> str:
+        tail = text[text.rindex(_MARK) + len(_MARK) :] if _MARK in text else ""
+        if not tail.startswith(self.stop_text):
+            raise self._error(
+                f"it does not close an assistant message with {self.stop_text!r} when another "
+                f"message follows, but with {tail[:40]!r}"
+            )
+        return tail[len(self.stop_text) :]
+
+    def _error(self, problem: str) -> OrchError:
+        return OrchError(f"chat template of {self._name}: {problem}")
+
+
+def _well_formed(text: str) -> str:
+    """Text without lone surrogates, which JSON can hold and no tokenizer can encode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _where_they_part(before: str, after: str) -> str:
+    at = next(
+        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b),
+        min(len(before), len(after)),
+    )
+    start = max(0, at - 20)
+    return f"turns {before[start : at + 30]!r} into {after[start : at + 30]!r}"

@@ -1,0 +1,165 @@
+"""The quick start: a tiny model learns the bundled world in minutes, and a table says how much.
+
+    python -m orch_train.cli.quickstart --seed 0
+
+Three phases, all of them ordinary library calls on one configuration file: a warm start on
+demonstrations most of which contain a mistake, GRPO that sees rewards and no gold trajectory, and
+the same held-out measurement before and after. The hard decision: nothing here is special to the
+quick start. `orch sft` and `orch train` on the same file do the same.
+
+    OUT/sft/  OUT/grpo/  OUT/summary.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orch_env.cli.main import exit_code
+from orch_env.types import OrchError
+
+CONFIG = Path("configs/quickstart.yaml")
+MEASURES = ("reward_mean", "success", "call_accuracy", "turn_accuracy")
+
+
+def run_quickstart(
+    *, seed: int, out: Path, config: Path = CONFIG, overrides: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Warm-start, train, and measure before and after.
+
+    Args:
+        seed: of demonstrations, task order and sampling.
+        out: folder of the run; one that is there already is set aside under a number.
+        config: the configuration file; its groups ``sft`` and ``training`` are the two phases.
+        overrides: ``group.key=value`` texts on top of it.
+
+    Returns:
+        What ``OUT/summary.json`` holds: ``{seed, seconds: {setup, sft, grpo}, before, after}``,
+        where ``before`` and ``after`` have ``reward_mean``, ``success``, ``call_accuracy``,
+        ``turn_accuracy`` and ``n`` at the training temperature, and the same under ``greedy``.
+
+    Raises:
+        OrchError: a file is missing or wrong.
+        KeyboardInterrupt: a signal ended one of the phases; what it wrote stays.
+    """
+    started = time.perf_counter()
+    from orch_train.algorithms.grpo_config import GRPOConfig
+    from orch_train.cli.run_arguments import quiet_libraries
+    from orch_train.rollouts.environments import check_data
+    from orch_train.run.display import make_display
+
+    built = GRPOConfig().from_yaml(config).with_overrides([f"debugging.seed={seed}", *overrides])
+    settings = built.validate()
+    tasks = check_data(settings)
+    quiet_libraries()
+    from orch_train.run.training_run import TrainingRun
+    from orch_train.sft.warm_start import run_warm_start
+
+    _set_aside(out)
+    setup = time.perf_counter()
+    _say("1/2  warm start on imperfect demonstrations")
+    warm = run_warm_start(built, settings, tasks, out / "sft")
+    if warm.interrupted:
+        raise KeyboardInterrupt
+    warmed = time.perf_counter()
+    _say("2/2  GRPO: rewards only, no gold trajectory is shown")
+    training = GRPOConfig().from_dict(built.to_dict()).model(str(warm.model))
+    display = make_display(settings.training.iterations)
+    outcome = TrainingRun(training, out / "grpo", display).execute()
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    trained = time.perf_counter()
+    measured = json.loads((out / "grpo" / "summary.json").read_text())["evaluation"]
+    summary = {
+        "seed": seed,
+        "seconds": {
+            "setup": setup - started,
+            "sft": warmed - setup,
+            "grpo": trained - warmed,
+        },
+        "before": _measures(measured["first"]),
+        "after": _measures(measured["last"]),
+    }
+    _write(out / "summary.json", summary)
+    return summary
+
+
+def show_table(summary: Mapping[str, Any]) -> None:
+    """Print the before/after table on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    before, after = summary["before"], summary["after"]
+    table = Table(title=f"{before['n']} held-out tasks with unseen names, seed {summary['seed']}")
+    table.add_column("")
+    for heading in ("before GRPO", "after GRPO", "change"):
+        table.add_column(heading, justify="right")
+    rows = [(name.replace("_", " "), before[name], after[name]) for name in MEASURES]
+    rows.append(("success, greedy", before["greedy"]["success"], after["greedy"]["success"]))
+    for name, first, last in rows:
+        table.add_row(name, f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}")
+    console = Console()
+    console.print(table)
+    seconds = summary["seconds"]
+    spent = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
+    console.print(f"{spent}; {sum(seconds.values()):.0f} s in all")
+
+
+def _measures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    names = (*MEASURES, "n")
+    greedy = {name: evaluation["greedy"][name] for name in names}
+    return {**{name: evaluation[name] for name in names}, "greedy": greedy}
+
+
+def _set_aside(out: Path) -> None:
+    """Give an earlier run's folder the next free number: nothing of it is lost."""
+    if not out.exists():
+        return
+    from orch_train.storage.run_folder import new_folder
+
+    aside = new_folder(out.parent, out.name)
+    try:
+        out.rename(aside)
+    except OSError as problem:
+        raise OrchError(f"{str(out)!r} cannot be set aside: {problem}") from problem
+    _say(f"the earlier {out} is now {aside}")
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    from orch_train.storage.run_folder import write_text
+
+    write_text(path, json.dumps(record, indent=2))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@click.command()
+@click.option("--seed", default=0, show_default=True, help="Seed of the whole run.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/quickstart"),
+    show_default=True,
+    help="Folder of the run; an earlier one is set aside under a number.",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=CONFIG, show_default=True, help="YAML."
+)
+@click.argument("overrides", nargs=-1, metavar="[GROUP.KEY=VALUE]...")
+def main(seed: int, out: Path, config: Path, overrides: tuple[str, ...]) -> None:
+    """Warm-start a tiny model, train it by GRPO, and print before and after."""
+    summary = run_quickstart(seed=seed, out=out, config=config, overrides=overrides)
+    show_table(summary)
+    click.echo(f"everything is in {out}: metrics, rollouts, checkpoints, summary.json")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main, "quickstart"))

@@ -1,0 +1,362 @@
+"""Held-out measurement: the policy in training, or a model folder.
+
+Episodes are sampled by the same code as in training and on the same kind of environment. Call and
+turn accuracy come from the benchmark's scorer, which reads the very messages that the model
+wrote; so one pass of sampling gives the reward, the task's verdict and the benchmark's numbers.
+The hard decision: the sampling seed is the same at every evaluation, so that a change of the
+numbers is a change of the policy and not of the dice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from orch_env.evaluation import complexfuncbench, summarise
+from orch_env.evaluation.complexfuncbench.suite import BenchmarkBackend
+from orch_env.evaluation.pass_rates import (
+    PassCount,
+    Stratum,
+    by_domain,
+    by_gold_calls,
+    rates,
+    rates_by,
+)
+from orch_env.formats import get_format
+from orch_env.types import OrchError, StopReason, Task
+from orch_train.chat.renderer import ChatRenderer
+from orch_train.config import Settings
+from orch_train.engines import make_engine
+from orch_train.metrics.rollouts import component_means
+from orch_train.models.files import load_stop_ids, load_tokenizer
+from orch_train.rollouts.env_runner import SampleRequest
+from orch_train.rollouts.environments import TaskIds, env_config
+from orch_train.rollouts.episode import GroupRequest, RolloutEnv, RolloutLimits, run_groups
+from orch_train.sampling.observer import Observer
+from orch_train.sampling.task_order import stable_seed
+from orch_train.trajectory.trajectory import Group, Trajectory
+
+if TYPE_CHECKING:
+    from orch_train.runners.runner_group import GroupSource
+
+logger = logging.getLogger(__name__)
+
+_OUR_ENV = "orch_env/ToolOrchestration-v0"
+_BENCHMARK_ARGUMENTS = ("tasks", "cache", "split")
+
+
+def evaluate_policy(
+    settings: Settings,
+    runners: GroupSource,
+    task_ids: Sequence[str],
+    *,
+    benchmark: Benchmark | None,
+    observer: Observer,
+    should_stop: Callable[[], bool],
+    training_step: int = 0,
+    strata: Mapping[str, Stratum] | None = None,
+) -> dict[str, Any]:
+    """``evaluation.samples_per_task`` episodes per held-out task and temperature.
+
+    Args:
+        settings: the whole configuration.
+        runners: they serve the policy.
+        task_ids: held-out tasks.
+        benchmark: scores the messages; see `open_benchmark`.
+        observer: told of every episode.
+        should_stop: True abandons the evaluation.
+        training_step: number of training steps done: where the reward's weights follow a
+            schedule, its means are comparable only between evaluations of equal weights.
+        strata: domain and number of gold calls of the tasks, as far as they are known.
+
+    Returns:
+        ``{reward_mean, success, call_accuracy, turn_accuracy, n, num_episodes, avg_at_N,
+        pass_at_K, by_domain, by_gold_calls, ...}`` of the first temperature, and the same under
+        ``greedy`` (temperature 0) or ``sampled_T`` for the others. ``n`` counts tasks; means are
+        over episodes; the rates have 95% intervals. The accuracies are there if ``benchmark`` is.
+
+    Raises:
+        SamplingStopped: ``should_stop`` said so.
+        OrchError: an episode fails everywhere, or no runner is left.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    for temperature in settings.evaluation.temperatures:
+        observer.expect(len(task_ids))
+        requests = _requests(settings, task_ids, temperature, training_step)
+        groups = runners.sample(requests, on_group=observer.sampled, should_stop=should_stop)
+        name = "greedy" if temperature == 0 else f"sampled_{temperature:g}"
+        measured = _summary(groups, benchmark, strata or {}, settings.evaluation.pass_at)
+        results[name] = {"temperature": temperature, **measured}
+    first = next(iter(results))
+    rest = {name: found for name, found in results.items() if name != first or name == "greedy"}
+    return {**results[first], **rest}
+
+
+def evaluate_model(
+    model: str,
+    env: RolloutEnv | Callable[[], RolloutEnv],
+    task_ids: Sequence[str],
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    max_tokens_per_turn: int = 512,
+    max_context: int = 4096,
+    call_format: str = "hermes",
+    dtype: str = "float32",
+    max_concurrent: int = 32,
+    samples: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Play the tasks with a model folder; no Ray.
+
+    Args:
+        model: a model folder, a checkpoint of a run (its ``model/`` is taken), a bundled name.
+        env: makes an environment, or an environment; of one that can make a ``sibling`` or
+            ``fork`` itself, as many run at the same time as episodes do.
+        task_ids: tasks, each once.
+        temperature: 0 is greedy.
+        seed: sampling seed.
+        max_tokens_per_turn: tokens of one message.
+        max_context: tokens of a whole conversation.
+        call_format: how the model writes calls.
+        dtype: what the model computes in: ``float32`` or ``bfloat16``.
+        max_concurrent: episodes in flight.
+        samples: episodes per task; the first pass is the same for any number.
+        progress: called with (done, in all).
+
+    Returns:
+        The last ``info`` of each episode: all tasks in their order, then all of them again.
+
+    Raises:
+        OrchError: the model or a task is not usable.
+        EngineError: the engine failed.
+    """
+    folder = model_folder(model)
+    chat = ChatRenderer(
+        load_tokenizer(folder), get_format(call_format), stop_token_ids=load_stop_ids(folder)
+    )
+    recorder = _Recorder(env)
+    limits = RolloutLimits(
+        max_tokens_per_turn=max_tokens_per_turn, max_context=max_context, temperature=temperature
+    )
+    engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
+    places = recorder.places(max_concurrent)
+
+    async def play() -> list[dict[str, Any]]:
+        infos: list[dict[str, Any]] = []
+        for requests in _passes(task_ids, seed, samples):
+            groups = run_groups(
+                recorder.make, engine, chat, requests, limits=limits, max_concurrent=places
+            )
+            done = len(infos)
+            async for _ in groups:
+                done += 1
+                if progress is not None:
+                    progress(done, samples * len(requests))
+            infos += [recorder.infos[task] for task in task_ids]
+        return infos
+
+    try:
+        return asyncio.run(play())
+    finally:
+        engine.close()
+
+
+def _passes(task_ids: Sequence[str], seed: int, samples: int) -> Iterator[list[GroupRequest]]:
+    """One request per task and pass; passes differ in their sampling seed alone."""
+    for number in range(samples):
+        parts = ("evaluation", seed, str(number)) if number else ("evaluation", seed)
+        base = stable_seed(*parts)
+        yield [GroupRequest(f"eval:{task}", task, seed, base) for task in task_ids]
+
+
+def model_folder(path: str) -> str:
+    """The model inside a checkpoint, or the path itself."""
+    inner = Path(path) / "model"
+    if not (Path(path) / "config.json").is_file() and (inner / "config.json").is_file():
+        return str(inner)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """The benchmark's rules over the held-out tasks.
+
+    Attributes:
+        backend: scores episodes.
+        tasks: the held-out tasks by id.
+    """
+
+    backend: BenchmarkBackend
+    tasks: Mapping[str, Task]
+
+    def score(self, trajectory: Trajectory) -> dict[str, Any]:
+        """What the benchmark's rules say about an episode's messages."""
+        return self.backend.score(self.tasks[trajectory.task_id], trajectory.episode)
+
+    def close(self) -> None:
+        """Close the cache."""
+        self.backend.close()
+
+
+def open_benchmark(settings: Settings, tasks: TaskIds) -> Benchmark | None:
+    """The benchmark's scorer over the held-out tasks.
+
+    ``None`` if there are none, or if it lacks the recorded responses that it compares (tasks that
+    run on servers have none); the log then says so, and reward and verdict are all there is.
+    """
+    if tasks.held_out is None or settings.environment.env != _OUR_ENV:
+        return None
+    config = env_config(settings, held_out=True)
+    known = {key: config[key] for key in _BENCHMARK_ARGUMENTS if key in config}
+    held_out = set(tasks.held_out)
+    try:
+        suite = complexfuncbench(**known)
+        chosen = {task.id: task for task in suite.tasks if task.id in held_out}
+        for task in chosen.values():
+            suite.backend.open(task, seed=0)
+    except OrchError as problem:
+        logger.warning("no call and turn accuracy on the held-out tasks: %s", problem)
+        return None
+    return Benchmark(cast(BenchmarkBackend, suite.backend), chosen)
+
+
+def _requests(
+    settings: Settings, task_ids: Sequence[str], temperature: float, training_step: int
+) -> list[Any]:
+    seed = settings.evaluation.seed
+    return [
+        SampleRequest(
+            GroupRequest(
+                id=f"eval:{temperature:g}:{task}",
+                task_id=task,
+                env_seed=stable_seed("evaluation", seed, task),
+                sample_seed=stable_seed("evaluation", seed),
+                # Greedy episodes of one task are all the same.
+                size=settings.evaluation.samples_per_task if temperature > 0 else 1,
+                training_step=training_step,
+            ),
+            temperature=temperature,
+            held_out=True,
+        )
+        for task in task_ids
+    ]
+
+
+def _summary(
+    groups: Sequence[Group],
+    benchmark: Benchmark | None,
+    strata: Mapping[str, Stratum],
+    pass_at: Sequence[int],
+) -> dict[str, Any]:
+    episodes = [trajectory for group in groups for trajectory in group.trajectories]
+    count = len(episodes)
+    counts = {
+        group.task_id: PassCount(
+            len(group.trajectories), sum(t.success for t in group.trajectories)
+        )
+        for group in groups
+    }
+    summary: dict[str, Any] = {
+        "reward_mean": sum(t.reward for t in episodes) / count,
+        "success": sum(t.success for t in episodes) / count,
+        "episode_len_mean": sum(len(t.episode.turns) for t in episodes) / count,
+        "tool_calls_mean": sum(len(t.episode.calls) for t in episodes) / count,
+        "num_episodes": count,
+        "reward": component_means(episodes),
+        **rates(list(counts.values()), pass_at),
+        "by_domain": rates_by(counts, strata, by_domain, pass_at),
+        "by_gold_calls": rates_by(counts, strata, by_gold_calls, pass_at),
+    }
+    if benchmark is not None:
+        scored: Mapping[str, Any] = summarise(
+            [benchmark.score(trajectory) for trajectory in episodes],
+            [benchmark.tasks[trajectory.task_id] for trajectory in episodes],
+        )
+        summary |= {key: scored[key] for key in ("call_accuracy", "turn_accuracy", "errors")}
+        summary["benchmark_success"] = scored["success"]
+        # The benchmark counts episodes, `rates_by` counts tasks.
+        summary["by_domain"] = {
+            name: {**found, **summary["by_domain"].get(name, {})}
+            for name, found in scored["by_domain"].items()
+        }
+    return summary
+
+
+class _Recorder:
+    """Hands out environments that keep the last ``info`` of every episode.
+
+    Args:
+        env: makes an environment, or is one that others are made from.
+    """
+
+    def __init__(self, env: RolloutEnv | Callable[[], RolloutEnv]) -> None:
+        self._env = env
+        self.infos: dict[str, dict[str, Any]] = {}
+
+    def places(self, wanted: int) -> int:
+        """How many episodes may run at the same time."""
+        return wanted if callable(self._env) or self._twin() is not None else 1
+
+    def make(self) -> _RecordedEnv:
+        """One more environment."""
+        if callable(self._env):
+            return _RecordedEnv(self._env(), self.infos, owned=True)
+        twin = self._twin()
+        if twin is None:
+            return _RecordedEnv(self._env, self.infos, owned=False)
+        return _RecordedEnv(twin(), self.infos, owned=True)
+
+    def _twin(self) -> Callable[[], RolloutEnv] | None:
+        inner = self._env.unwrapped if not callable(self._env) else None
+        found: Callable[[], RolloutEnv] | None = getattr(
+            inner, "sibling", getattr(inner, "fork", None)
+        )
+        return found
+
+
+class _RecordedEnv:
+    """An environment seen through a notebook: what a rollout needs, and the infos."""
+
+    def __init__(self, env: RolloutEnv, infos: dict[str, dict[str, Any]], *, owned: bool) -> None:
+        self._env, self._infos, self._owned = env, infos, owned
+
+    @property
+    def unwrapped(self) -> _RecordedEnv:
+        return self
+
+    @property
+    def episode(self) -> Any:
+        return self._env.unwrapped.episode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        return self._env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        return self._noted(self._env.step(action))
+
+    def stop(
+        self, reason: StopReason, action: str | None
+    ) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        stopped: tuple[Any, Any, bool, bool, dict[str, Any]] = self._env.unwrapped.stop(
+            reason, action or ""
+        )
+        return self._noted(stopped)
+
+    def close(self) -> None:
+        if self._owned:
+            self._env.close()
+
+    def _noted(
+        self, outcome: tuple[Any, Any, bool, bool, dict[str, Any]]
+    ) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        *_, terminated, truncated, info = outcome
+        if terminated or truncated:
+            self._infos[info["task_id"]] = info
+        return outcome

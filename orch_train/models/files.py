@@ -1,0 +1,154 @@
+"""What lies in a model's folder beside its weights: names, the tokenizer, stop tokens.
+
+Imports no torch, so that a configuration is checked in a second. The hard decision: transformers'
+`AutoTokenizer` loads torch and most of the library only to choose a class; where the folder's own
+files leave no choice, that class is taken directly, and it is the one that `AutoTokenizer` takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from safetensors import SafetensorError
+
+from orch_env.types import OrchError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BUNDLED = Path(__file__).parent.parent / "data"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# (model_type, tokenizer_class) -> the class that AutoTokenizer takes.
+_TOKENIZER_CLASSES = {
+    ("llama", "TokenizersBackend"): "TokenizersBackend",
+    ("llama", "PreTrainedTokenizerFast"): "TokenizersBackend",
+    ("qwen2", "Qwen2Tokenizer"): "Qwen2Tokenizer",
+    ("qwen3", "Qwen2Tokenizer"): "Qwen2Tokenizer",
+}
+
+_Loaded = TypeVar("_Loaded")
+
+
+def resolve_model(path: str | os.PathLike[str]) -> str:
+    """Turn a folder, a bundled model's name or a hub id into what transformers loads.
+
+    Raises:
+        OrchError: it is none of the three.
+    """
+    name = os.fspath(path)
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise OrchError(f"model folder {name!r} has no config.json: it is no saved model")
+        return name
+    if name.isidentifier() and (BUNDLED / name / "config.json").is_file():
+        return str(BUNDLED / name)
+    if _HUB_ID.fullmatch(name) and not Path(name).exists():
+        return name
+    names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
+    raise OrchError(
+        f"model {name!r} is no folder and no bundled model (bundled: {', '.join(names) or 'none'})"
+    )
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that lies with a model.
+
+    Raises:
+        OrchError: nothing there, or it cannot be read without running its code.
+    """
+    source = resolve_model(path)
+
+    def load() -> PreTrainedTokenizerBase:
+        name = _tokenizer_class(Path(source)) or "AutoTokenizer"
+        tokenizer: PreTrainedTokenizerBase = getattr(
+            import_module("transformers"), name
+        ).from_pretrained(source, local_files_only=Path(source).is_dir(), trust_remote_code=False)
+        return tokenizer
+
+    return or_clear_error(load, f"tokenizer of {os.fspath(path)!r}")
+
+
+def load_stop_ids(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Ids that end a message according to the model's ``generation_config.json``.
+
+    Llama 3.1 ends a message that calls a tool with ``<|eom_id|>``, which only this file says.
+
+    Returns:
+        The ids; none without such a file.
+
+    Raises:
+        OrchError: no model there, or the file is damaged.
+    """
+    source = resolve_model(path)
+    if Path(source).is_dir():
+        file = Path(source) / "generation_config.json"
+        if not file.is_file():
+            return ()
+        what = f"generation_config.json of {os.fspath(path)!r}"
+        return or_clear_error(lambda: _ids(_read(file).get("eos_token_id")), what)
+    from transformers import GenerationConfig
+
+    try:
+        return _ids(GenerationConfig.from_pretrained(source).eos_token_id)
+    except OSError:  # the hub says so when there is no such file
+        return ()
+
+
+def or_clear_error(load: Callable[[], _Loaded], what: str) -> _Loaded:
+    """What ``load`` returns.
+
+    Raises:
+        OrchError: it failed; of transformers' paragraphs of advice the line with the cause.
+    """
+    try:
+        with no_progress_bars():
+            return load()
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as problem:
+        lines = str(problem).strip().splitlines() or [type(problem).__name__]
+        raise OrchError(f"{what} cannot be loaded: {lines[0]}") from problem
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers' own bars off the terminal: a run has a display of its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _tokenizer_class(folder: Path) -> str | None:
+    """The class of the tokenizer, where the folder's files leave no choice."""
+    files = [folder / name for name in ("config.json", "tokenizer_config.json", "tokenizer.json")]
+    if not all(file.is_file() for file in files):
+        return None
+    model, tokenizer = _read(files[0]), _read(files[1])
+    if "auto_map" in tokenizer:
+        return None
+    kinds = (str(model.get("model_type")), str(tokenizer.get("tokenizer_class")))
+    return _TOKENIZER_CLASSES.get(kinds)
+
+
+def _ids(found: Any) -> tuple[int, ...]:
+    if found is None:
+        return ()
+    return tuple(int(i) for i in found) if isinstance(found, list) else (int(found),)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    data = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(data, dict):
+        raise ValueError(f"{file.name} holds no object")
+    return data

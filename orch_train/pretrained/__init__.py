@@ -1,1 +1,0 @@
-"""Real pretrained models that can be had without a model hub."""

@@ -1,0 +1,273 @@
+"""One rollout worker: its own engine, its own environments, one event loop.
+
+The same class runs as a Ray actor and in process. Every call to `sample` plays one group; many
+run at the same time on the one loop, so the engine batches across groups and a finished group
+leaves at once. The hard decision: `sample` returns a value or the reason why there is none, and
+never raises, so that a failure is sorted where it happens: the user's data (futile to repeat) or
+infrastructure (repeat elsewhere). Neither ever becomes a reward.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orch_env.types import OrchError
+from orch_train.chat.renderer import make_chat
+from orch_train.config import Settings
+from orch_train.config.weight_route import weight_sync
+from orch_train.engines.protocol import EngineError, RolloutEngine
+from orch_train.metrics.engines import EngineReader
+from orch_train.rollouts.env_pool import EnvPool
+from orch_train.rollouts.environments import EnvFactory
+from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_group
+from orch_train.trajectory.trajectory import Group
+from orch_train.weight_sync.buckets import Weights
+from orch_train.weight_sync.collective import TransferError
+from orch_train.weight_sync.delivery import Mailbox
+from orch_train.weight_sync.protocol import Delivery, TakesDeliveries, WeightTransport
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One group to sample.
+
+    Attributes:
+        group: task, seeds and size.
+        temperature: sampling temperature; 0 is greedy (evaluation only).
+        held_out: play on the held-out tasks instead of the training tasks.
+    """
+
+    group: GroupRequest
+    temperature: float
+    held_out: bool = False
+
+    @property
+    def id(self) -> str:
+        """The group's id."""
+        return self.group.id
+
+
+@dataclass(frozen=True, slots=True)
+class SampleReply:
+    """A group, or why there is none.
+
+    Attributes:
+        group: the sampled and scored group.
+        failure: infrastructure failed; the group may be tried again.
+        engine_failed: the failure was the engine's, so that the runner is of no further use.
+        user_error: the data or the configuration is at fault; trying again is futile.
+    """
+
+    group: Group | None = None
+    failure: str | None = None
+    engine_failed: bool = False
+    user_error: OrchError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartReply:
+    """How a runner's start went.
+
+    Attributes:
+        pid: its process id.
+        failure: why it cannot work, if so.
+        user_error: the data or the configuration is at fault; another start is futile.
+    """
+
+    pid: int
+    failure: str | None = None
+    user_error: OrchError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeReply:
+    """How a collective transfer ended for one runner.
+
+    Attributes:
+        failure: why the weights did not arrive; the runner is sound and serves what it served.
+    """
+
+    failure: str | None = None
+
+
+class EnvRunner:
+    """Plays groups with its own engine and environments.
+
+    Args:
+        settings: the whole configuration.
+        index: number of this runner, from 0; for messages only.
+        engine: use this engine instead of building the configured one.
+
+    Raises:
+        OrchError: the model, a task file or the cache is not usable.
+    """
+
+    def __init__(
+        self, settings: Settings, index: int = 0, *, engine: RolloutEngine | None = None
+    ) -> None:
+        self._index = index
+        rollouts, runners = settings.rollouts, settings.env_runners
+        self._limits = RolloutLimits(
+            max_tokens_per_turn=rollouts.max_tokens_per_turn,
+            max_context=rollouts.max_context,
+            min_tokens_per_turn=rollouts.min_tokens_per_turn,
+            temperature=rollouts.temperature,
+        )
+        self._chat = make_chat(settings)
+        self._engine = engine if engine is not None else _make_engine(settings)
+        self._reader = EngineReader(self._engine)
+        size, limit = runners.num_envs_per_env_runner, runners.env_step_timeout_s
+        self._training_envs = EnvPool(
+            EnvFactory(settings, held_out=False), size, step_timeout_s=limit
+        )
+        self._held_out_envs = EnvPool(
+            EnvFactory(settings, held_out=True), size, step_timeout_s=limit
+        )
+
+    async def sample(self, request: SampleRequest) -> SampleReply:
+        """Play one group to its end."""
+        pool = self._held_out_envs if request.held_out else self._training_envs
+        limits = replace(self._limits, temperature=request.temperature)
+        try:
+            group = await run_group(pool, self._engine, self._chat, request.group, limits=limits)
+        except OrchError as problem:
+            return SampleReply(user_error=problem)
+        except EngineError as problem:
+            return SampleReply(failure=_told(problem, self._index), engine_failed=True)
+        except Exception as problem:  # what is left is infrastructure too: told, never raised
+            return SampleReply(failure=_told(problem, self._index))
+        group.engine = self._reader.since_last()
+        group.tool_timeouts = pool.take_timeouts()
+        return SampleReply(group=group)
+
+    async def serve(self, weights: Weights, version: int) -> int:
+        """Sample with these weights from now on; returns the version."""
+        await self._engine.sync(weights, version)
+        return self._engine.version
+
+    async def take(self, mailbox: Mailbox, delivery: Delivery, version: int) -> int:
+        """Receive weights with all other runners, then serve them; returns the version.
+
+        They are complete before an engine of this process sees any. Episodes go on meanwhile.
+
+        Raises:
+            TransferError: they did not all arrive; the engine serves what it served.
+            EngineError: the engine did not take them and is of no further use.
+        """
+        if isinstance(self._engine, TakesDeliveries):
+            await self._engine.take(delivery, version)
+            return self._engine.version
+        return await self.serve(await asyncio.to_thread(mailbox.take, delivery), version)
+
+    def stop(self) -> None:
+        """Close the environments and the engine."""
+        self._training_envs.close()
+        self._held_out_envs.close()
+        self._engine.close()
+
+
+class EnvRunnerActor:
+    """The body of a Ray actor: an `EnvRunner` that is started by a call and fed by a transport.
+
+    Args:
+        settings: the whole configuration.
+        index: number of this runner.
+        transport: unpacks the weights.
+    """
+
+    def __init__(self, settings: Settings, index: int, transport: WeightTransport) -> None:
+        self._settings, self._index, self._transport = settings, index, transport
+        self._runner: EnvRunner | None = None
+        self._mailbox = Mailbox()
+
+    def build(self) -> EnvRunner:
+        """Make the runner; separate so that tests can put another engine in."""
+        return EnvRunner(self._settings, self._index)
+
+    async def start(self, parcel: Any, version: int) -> StartReply:
+        """Load everything and serve the given weights; the outcome is a value, never raised."""
+        try:
+            # Ray's own OMP_NUM_THREADS comes too late where unpickling has imported torch.
+            limit_threads(max(1, int(self._settings.env_runners.num_cpus_per_env_runner)))
+            self._runner = self.build()
+            await self._runner.serve(self._transport.receive(parcel), version)
+        except OrchError as problem:
+            return StartReply(os.getpid(), user_error=problem)
+        except Exception as problem:  # told, never raised: Ray would wrap it beyond recognition
+            return StartReply(os.getpid(), failure=_told(problem, self._index))
+        return StartReply(os.getpid())
+
+    async def sample(self, request: SampleRequest) -> SampleReply:
+        """Play one group."""
+        return await self._started().sample(request)
+
+    async def set_weights(self, parcel: Any, version: int) -> int:
+        """Serve a published version; returns it."""
+        return await self._started().serve(self._transport.receive(parcel), version)
+
+    async def take_weights(self, delivery: Delivery, version: int) -> TakeReply:
+        """Take part in a collective transfer and serve the version that it brings."""
+        runner = self._started()
+        try:
+            await runner.take(self._mailbox, delivery, version)
+        except TransferError as problem:
+            return TakeReply(failure=str(problem))
+        return TakeReply()
+
+    def ping(self) -> int:
+        """A sign of life: the process id. Runs on a thread of its own."""
+        return os.getpid()
+
+    def stop(self) -> None:
+        """Close environments and engine."""
+        if self._runner is not None:
+            self._runner.stop()
+            self._runner = None
+
+    def _started(self) -> EnvRunner:
+        if self._runner is None:
+            raise EngineError(f"runner {self._index} was not started")
+        return self._runner
+
+
+def _told(problem: Exception, index: int) -> str:
+    """One line: what failed, on which runner, where in the code."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    place = f", {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return f"{type(problem).__name__}: {problem} (runner {index}{place})"
+
+
+def limit_threads(count: int) -> None:
+    """Bound torch's compute threads in this process."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _make_engine(settings: Settings) -> RolloutEngine:
+    from orch_train.engines import make_engine, register_engine
+
+    kind, runners = settings.rollouts.engine, settings.env_runners
+    if ":" in kind:
+        register_engine(kind, kind)
+    options: dict[str, Any] = dict(settings.rollouts.engine_config)
+    if kind == "torch":
+        options.setdefault("max_batch", runners.num_envs_per_env_runner)
+        if runners.num_env_runners > 0:
+            options.setdefault("num_threads", max(1, int(runners.num_cpus_per_env_runner)))
+        options["device"] = "cuda" if runners.num_gpus_per_env_runner > 0 else "cpu"
+        options["dtype"] = settings.model.dtype
+        options["model"] = settings.model.path
+    elif kind == "vllm":
+        options.setdefault("max_num_seqs", runners.num_envs_per_env_runner)
+        options.setdefault("max_model_len", settings.rollouts.max_context)
+        options.setdefault("tensor_parallel_size", runners.tensor_parallel_size)
+        options.setdefault("collective", weight_sync(settings) == "collective")
+        options.setdefault("num_threads", max(1, int(runners.num_cpus_per_env_runner)))
+        options["dtype"] = settings.model.dtype
+        options["model"] = settings.model.path
+    return make_engine(kind, **options)

@@ -1,0 +1,181 @@
+"""The configured environment, for training and for held-out tasks; and a look at its data.
+
+Imports without torch, so that a wrong path or a damaged cache is found before anything heavy
+starts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orch_env.evaluation.pass_rates import Stratum
+from orch_env.types import OrchError, Task
+from orch_train.config import Settings
+
+if TYPE_CHECKING:
+    from orch_train.chat.renderer import ChatRenderer
+    from orch_train.rollouts.episode import RolloutEnv
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskIds:
+    """What there is to train and to measure on.
+
+    Attributes:
+        training: ids of the training tasks, in file order.
+        held_out: ids of the held-out tasks, in file order; ``None`` if none are configured.
+        strata: what each held-out task is counted under; of our own tasks only.
+    """
+
+    training: tuple[str, ...]
+    held_out: tuple[str, ...] | None
+    strata: Mapping[str, Stratum] = field(default_factory=dict)
+
+
+class EnvFactory:
+    """Makes the configured environment.
+
+    Environments that can `fork` share their tasks and their open cache with the first one: the
+    hundredth costs microseconds instead of reading the task file again.
+
+    Args:
+        settings: the whole configuration.
+        held_out: on the held-out tasks instead of the training tasks.
+        tasks: on these tasks instead of either.
+    """
+
+    def __init__(
+        self, settings: Settings, *, held_out: bool = False, tasks: str | None = None
+    ) -> None:
+        self._env = settings.environment.env
+        self._config = env_config(settings, held_out=held_out)
+        if tasks is not None:
+            self._config["tasks"] = tasks
+            self._config.pop("split", None)
+        self._first: RolloutEnv | None = None
+
+    def __call__(self) -> RolloutEnv:
+        """Make one environment.
+
+        Raises:
+            OrchError: an argument is wrong, or a file is missing or damaged.
+        """
+        if self._first is not None and hasattr(self._first.unwrapped, "fork"):
+            twin: RolloutEnv = self._first.unwrapped.fork()
+            return twin
+        self._first = self._make()
+        return self._first
+
+    def _make(self) -> RolloutEnv:
+        import gymnasium as gym
+
+        import orch_env  # registers the environment, also inside a fresh worker
+
+        del orch_env
+        try:
+            # Gymnasium's passive checker would look at every observation again.
+            env: Any = gym.make(self._env, disable_env_checker=True, **self._config)
+        except (gym.error.Error, ImportError, TypeError) as problem:
+            raise OrchError(f"environment {self._env!r} cannot be made: {problem}") from problem
+        made: RolloutEnv = env
+        return made
+
+
+def env_config(settings: Settings, *, held_out: bool) -> dict[str, Any]:
+    """Arguments of ``gym.make`` for the training tasks, or for the held-out ones."""
+    config = dict(settings.environment.env_config)
+    evaluation = settings.evaluation
+    if held_out and evaluation.tasks is not None:
+        config["tasks"] = evaluation.tasks
+        # A split of the training file says nothing about another file.
+        config.pop("split", None)
+    if held_out and evaluation.split is not None:
+        config["split"] = evaluation.split
+    return config
+
+
+def reward_weights(settings: Settings, training_step: int) -> dict[str, float]:
+    """The weights of the configured reward that follow a schedule, at a training step.
+
+    Returns:
+        Their places in the reward's configuration with their values; empty without schedules.
+    """
+    from orch_env.rewards.compose.schedule import scheduled_weights
+
+    return scheduled_weights(settings.environment.env_config.get("reward"), training_step)
+
+
+def check_data(settings: Settings) -> TaskIds:
+    """Open the environments once and play one reset; returns the ids of their tasks.
+
+    Raises:
+        OrchError: a file is missing or damaged, or an argument of the environment is wrong.
+    """
+    training = tuple(task.id for task in _open_once(settings, held_out=False))
+    evaluation = settings.evaluation
+    if evaluation.tasks is None and evaluation.split is None:
+        return TaskIds(training, None)
+    tasks = _open_once(settings, held_out=True)
+    held_out = tuple(task.id for task in tasks)
+    both = set(training) & set(held_out)
+    if both:
+        logger.warning(
+            "%d of %d held-out tasks are also trained on: their scores measure memory",
+            len(both),
+            len(held_out),
+        )
+    chosen = tasks[: evaluation.num_tasks]
+    strata = {task.id: Stratum.of(task) for task in chosen if isinstance(task, Task)}
+    return TaskIds(training, tuple(task.id for task in chosen), strata)
+
+
+def _open_once(settings: Settings, *, held_out: bool) -> tuple[Any, ...]:
+    env = EnvFactory(settings, held_out=held_out)()
+    try:
+        tasks = getattr(env.unwrapped, "tasks", None)
+        if not tasks:
+            raise OrchError(
+                f"environment {settings.environment.env!r} offers no tasks to train on: it needs "
+                "a property 'tasks' whose items have an 'id'"
+            )
+        env.reset(seed=0, options={"task_id": tasks[0].id})
+    finally:
+        env.close()
+    return tuple(tasks)
+
+
+def prompt_lengths(settings: Settings, chat: ChatRenderer, *, most: int = 64) -> list[int]:
+    """Tokens of the opening prompts of the first training tasks.
+
+    Raises:
+        OrchError: not one of them leaves room for an answer within ``rollouts.max_context``.
+    """
+    env = EnvFactory(settings)()
+    lengths = []
+    try:
+        for task in env.unwrapped.tasks[:most]:
+            _, info = env.reset(seed=0, options={"task_id": task.id})
+            lengths.append(len(chat.start(info["messages"], info.get("tools") or ())))
+    finally:
+        env.close()
+    room = settings.rollouts.max_context - settings.rollouts.min_tokens_per_turn
+    too_long = sum(length > room for length in lengths)
+    if too_long == len(lengths):
+        raise OrchError(
+            f"rollouts.max_context ({settings.rollouts.max_context}) leaves no room for an answer: "
+            f"the shortest of the first {len(lengths)} prompts has {min(lengths)} tokens"
+        )
+    if too_long:
+        logger.warning(
+            "%d of the first %d prompts exceed rollouts.max_context (%d): their episodes end "
+            "before the first message",
+            too_long,
+            len(lengths),
+            settings.rollouts.max_context,
+        )
+    return lengths

@@ -1,0 +1,125 @@
+"""``metrics.jsonl``, TensorBoard and W&B: one result per step, on disk at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orch_env.types import OrchError
+from orch_train.metrics.rollouts import Result
+from orch_train.run.wandb_log import WandbLog
+
+
+def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a result under names with slashes; texts, lists and None are left out."""
+    flat: dict[str, float] = {}
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}/"))
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            flat[prefix + key] = value
+    return flat
+
+
+def plain(value: Any) -> Any:
+    """A result as strict JSON: numbers that are not finite become null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class MetricsWriter:
+    """``metrics.jsonl`` and, if wanted, TensorBoard files; every result is on disk at once.
+
+    Args:
+        folder: the run's folder.
+        tensorboard: also write ``tensorboard/``.
+        wandb: also log there; closed with the files.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool, wandb: WandbLog | None = None) -> None:
+        self._wandb = wandb
+        self._folder = folder
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._board: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=_next_step(folder))
+
+    def write(self, result: Result) -> None:
+        """Append one result.
+
+        Raises:
+            OrchError: it cannot be written.
+        """
+        try:
+            self._write(result)
+        except OSError as problem:
+            raise OrchError(f"{self._folder} cannot be written: {problem}") from problem
+
+    def _write(self, result: Result) -> None:
+        self._file.write(json.dumps(plain(result), ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            step = int(result["training_iteration"])
+            for name, value in flatten(result).items():
+                if math.isfinite(value):
+                    self._board.add_scalar(name, value, step)
+            self._board.flush()
+        if self._wandb is not None:
+            self._wandb.write({k: v for k, v in flatten(result).items() if math.isfinite(v)})
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+        if self._wandb is not None:
+            self._wandb.close()
+
+
+def read_metrics(folder: Path) -> list[Result]:
+    """All results of a run; a last line that was cut off by a crash is left out.
+
+    Raises:
+        OrchError: a line in the middle is no JSON.
+    """
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    results: list[Result] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            results.append(json.loads(line))
+        except ValueError as problem:
+            if number >= len(lines) - 1:
+                break
+            raise OrchError(f"{path}: line {number} is not JSON ({problem})") from problem
+    return results
+
+
+def truncate_metrics(folder: Path, iteration: int) -> None:
+    """Drop the results after an iteration: a run that resumes there writes them again."""
+    kept = [r for r in read_metrics(folder) if int(r["training_iteration"]) <= iteration]
+    path = folder / "metrics.jsonl"
+    partial = path.with_name(".metrics.jsonl.partial")
+    text = "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in kept)
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _next_step(folder: Path) -> int | None:
+    """TensorBoard drops what an earlier life of the run wrote from this step on."""
+    results = read_metrics(folder)
+    return int(results[-1]["training_iteration"]) + 1 if results else None

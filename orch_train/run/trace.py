@@ -1,0 +1,226 @@
+"""``trace.json``: the newest training steps as a picture of time, for Perfetto or Chrome.
+
+In the trace event format (open it at ui.perfetto.dev or chrome://tracing): the driver's phases by
+thread, and every episode of the batch on the process that played it, with its waits for the engine
+and its environment steps inside. The hard decision: the file always holds the newest few steps and
+is written anew after each, so that it is there when a run is slow *now* and never grows.
+
+Times are each machine's own wall clock; between machines they are as good as its synchronisation.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orch_train.sampling.observer import Observer
+from orch_train.storage.run_folder import write_text
+from orch_train.trajectory.trajectory import Group, Trajectory
+
+Event = dict[str, Any]
+_DRIVER = "driver"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSpan:
+    """A phase of the driver.
+
+    Attributes:
+        name: ``sample``, ``learn``, ``sync``, ``evaluate``.
+        thread: the thread it ran on.
+        start: seconds since the epoch.
+        seconds: how long it took.
+    """
+
+    name: str
+    thread: str
+    start: float
+    seconds: float
+
+
+class PhaseRecorder:
+    """An observer that notes when phases begin and end, and passes everything on.
+
+    Args:
+        observer: told everything, too.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._spans: list[PhaseSpan] = []
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """See `Observer.phase`."""
+        return self._timed(name)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start, clock = time.time(), time.perf_counter()
+        try:
+            with self._observer.phase(name):
+                yield
+        finally:
+            seconds = time.perf_counter() - clock
+            thread = threading.current_thread().name
+            self._spans.append(PhaseSpan(name, thread, start, seconds))
+
+    def expect(self, groups: int) -> None:
+        """See `Observer.expect`."""
+        self._observer.expect(groups)
+
+    def sampled(self, group: Group) -> None:
+        """See `Observer.sampled`."""
+        self._observer.sampled(group)
+
+    def learned(self, done: int, total: int) -> None:
+        """See `Observer.learned`."""
+        self._observer.learned(done, total)
+
+    def take(self) -> list[PhaseSpan]:
+        """The phases that ended since the last call."""
+        taken, self._spans = self._spans, []
+        return taken
+
+
+class TraceFile:
+    """Keeps the newest steps of a run in one file.
+
+    Args:
+        path: the file.
+        steps: how many steps it holds, at least 1.
+    """
+
+    def __init__(self, path: Path, steps: int) -> None:
+        self._path = path
+        self._kept: deque[tuple[int, list[PhaseSpan], list[Trajectory]]] = deque(maxlen=steps)
+
+    def add(self, step: int, phases: Sequence[PhaseSpan], groups: Sequence[Group]) -> None:
+        """Take in a step and write the file, whole or not at all.
+
+        Args:
+            step: number of the training step.
+            phases: what the driver did since the last one.
+            groups: the episodes that were learned from.
+
+        Raises:
+            OrchError: the file cannot be written.
+        """
+        episodes = [t for group in groups for t in group.trajectories if t.spans]
+        self._kept.append((step, list(phases), episodes))
+        write_text(self._path, json.dumps(trace_events(list(self._kept)), ensure_ascii=True))
+
+
+def trace_events(
+    steps: Sequence[tuple[int, Sequence[PhaseSpan], Sequence[Trajectory]]],
+) -> dict[str, Any]:
+    """Steps in the trace event format (JSON object form); times in microseconds from the first.
+
+    Args:
+        steps: number, driver phases and episodes of each step.
+    """
+    starts = [p.start for _, phases, _ in steps for p in phases]
+    starts += [s[1] for _, _, episodes in steps for t in episodes for s in t.spans]
+    origin = min(starts, default=0.0)
+    writer = _Writer(origin)
+    for step, phases, _ in steps:
+        for phase in phases:
+            place = writer.place(_DRIVER, phase.thread)
+            writer.add(phase.name, place, phase.start, phase.seconds, {"step": step})
+    episodes = [(step, t) for step, _, found in steps for t in found]
+    for step, trajectory, lane in _lanes(episodes):
+        _add_episode(writer, step, trajectory, lane)
+    return {
+        "traceEvents": [*writer.names, *writer.events],
+        "displayTimeUnit": "ms",
+        "otherData": {"origin_s": origin, "steps": [step for step, _, _ in steps]},
+    }
+
+
+class _Writer:
+    def __init__(self, origin: float) -> None:
+        self._origin = origin
+        self._places: dict[tuple[str, str], tuple[int, int]] = {}
+        self._processes: dict[str, int] = {}
+        self.names: list[Event] = []
+        self.events: list[Event] = []
+
+    def place(self, process: str, thread: str) -> tuple[int, int]:
+        """Numbers of a process and a thread, named on first use."""
+        if process not in self._processes:
+            self._processes[process] = len(self._processes) + 1
+            self._name("process_name", self._processes[process], 0, process)
+        if (process, thread) not in self._places:
+            place = self._processes[process], len(self._places) + 1
+            self._places[process, thread] = place
+            self._name("thread_name", *place, thread)
+        return self._places[process, thread]
+
+    def add(
+        self, name: str, place: tuple[int, int], start: float, seconds: float, args: Event
+    ) -> None:
+        """A complete event; times are rounded once, so that what is nested stays nested."""
+        begin, end = self._us(start), self._us(start + seconds)
+        event = {"name": name, "ph": "X", "ts": begin, "dur": max(0, end - begin)}
+        self.events.append({**event, "pid": place[0], "tid": place[1], "args": args})
+
+    def _us(self, seconds: float) -> int:
+        return round((seconds - self._origin) * 1e6)
+
+    def _name(self, kind: str, process: int, thread: int, name: str) -> None:
+        self.names.append(
+            {"name": kind, "ph": "M", "pid": process, "tid": thread, "args": {"name": name}}
+        )
+
+
+def _add_episode(writer: _Writer, step: int, trajectory: Trajectory, lane: int) -> None:
+    place = writer.place(f"runner {trajectory.worker}", f"episodes {lane}")
+    start, end = _extent(trajectory)
+    reason = trajectory.episode.stop_reason
+    writer.add(
+        trajectory.task_id,
+        place,
+        start,
+        end - start,
+        {
+            "step": step,
+            "group": trajectory.group,
+            "member": trajectory.member,
+            "reward": trajectory.reward,
+            "turns": len(trajectory.episode.turns),
+            "action_tokens": trajectory.trace.num_actions,
+            "stop": None if reason is None else reason.value,
+        },
+    )
+    for name, begin, seconds in trajectory.spans:
+        writer.add(name, place, begin, min(seconds, end - begin), {})
+
+
+def _lanes(
+    episodes: Sequence[tuple[int, Trajectory]],
+) -> Iterator[tuple[int, Trajectory, int]]:
+    """Episodes with the lowest free lane of their worker: those at the same time never share."""
+    free: dict[str, list[int]] = {}
+    busy: dict[str, list[tuple[float, int]]] = {}
+    for step, trajectory in sorted(episodes, key=lambda item: _extent(item[1])):
+        start, end = _extent(trajectory)
+        lanes, running = (
+            free.setdefault(trajectory.worker, []),
+            busy.setdefault(trajectory.worker, []),
+        )
+        while running and running[0][0] <= start:
+            heapq.heappush(lanes, heapq.heappop(running)[1])
+        lane = heapq.heappop(lanes) if lanes else len(running) + 1
+        heapq.heappush(running, (end, lane))
+        yield step, trajectory, lane
+
+
+def _extent(trajectory: Trajectory) -> tuple[float, float]:
+    return trajectory.spans[0][1], max(begin + seconds for _, begin, seconds in trajectory.spans)

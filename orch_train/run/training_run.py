@@ -1,0 +1,256 @@
+"""One run in one folder: the loop around the algorithm that writes everything down.
+
+    RUN/config.yaml  metrics.jsonl  tensorboard/  rollouts.db  checkpoints/step_N/  summary.json
+    RUN/trace.json: the newest steps on a time line
+
+The hard decision: the checkpoint is the truth. Resuming cuts results and rollouts back to it, so
+that after any crash each step stands in the folder exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orch_env.types import OrchError
+from orch_train.algorithms.checkpoint import (
+    checkpoint_folder,
+    checkpoints,
+    drop_checkpoints_after,
+    prune_checkpoints,
+    read_metadata,
+)
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import ReportingSettings
+from orch_train.metrics.rollouts import Result
+from orch_train.run.metrics_file import MetricsWriter, plain, read_metrics, truncate_metrics
+from orch_train.run.stop_signal import StopSignal
+from orch_train.run.trace import PhaseRecorder, TraceFile
+from orch_train.run.wandb_log import WandbLog
+from orch_train.runners.runner_group import SamplingStopped
+from orch_train.storage.run_folder import make_folder, new_folder, refuse_used, write_text
+from orch_train.trajectory.store import RolloutStore
+
+if TYPE_CHECKING:
+    from orch_train.algorithms.grpo import GRPO
+    from orch_train.run.display import Display
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+        folder: the run's folder.
+        result: the last training step's result; empty if none was finished.
+        interrupted: whether a signal ended it early.
+        checkpoint: the newest checkpoint.
+    """
+
+    folder: Path
+    result: Result
+    interrupted: bool
+    checkpoint: Path | None
+
+
+class TrainingRun:
+    """Trains in a folder until the configured number of steps is done.
+
+    Args:
+        config: the configuration.
+        folder: the run's folder; made if it is missing.
+        display: shows what happens.
+        resume: go on from the folder's newest checkpoint (from the start if there is none).
+
+    Raises:
+        OrchError: the folder holds a run already and ``resume`` is off, or cannot be written.
+    """
+
+    def __init__(
+        self, config: GRPOConfig, folder: Path, display: Display, *, resume: bool = False
+    ) -> None:
+        self._config, self._folder, self._display = config, folder, display
+        self._settings = config.settings
+        self._reporting: ReportingSettings = self._settings.reporting
+        self._resume = resume
+        if not resume:
+            refuse_used(folder, f"go on with --resume {folder}, or set another reporting.run_name")
+        self._checkpoint = newest_checkpoint(folder) if resume else None
+        self._saved = self._recorded = self._start_iteration()
+
+    def execute(self) -> RunOutcome:
+        """Train; the checkpoint and ``summary.json`` are written however it ends.
+
+        Raises:
+            OrchError: the configuration or the data is not usable, or the run cannot go on.
+        """
+        from orch_train.algorithms.grpo import GRPO
+
+        display, iterations = self._display, self._settings.training.iterations
+        if self._saved >= iterations:
+            display.note(f"all {iterations} steps are done already")
+            return self._outcome(interrupted=False)
+        recorder = PhaseRecorder(display)
+        algo = GRPO(self._config, checkpoint=self._checkpoint, observer=recorder)
+        self._prepare_folder()
+        # Ray installs a SIGTERM handler of its own when it starts: ours comes after.
+        with algo, StopSignal(self._announce_stop) as stop:
+            algo.stop_when(stop.requested)
+            writer = self._open_writer()
+            store = self._open_store()
+            try:
+                with display:
+                    self._train(algo, writer, store, recorder, stop.requested)
+            finally:
+                writer.close()
+                if store is not None:
+                    store.close()
+                if algo.between_steps and algo.iteration == self._recorded:
+                    self._save(algo)
+            interrupted = stop.requested() and algo.iteration < iterations
+        outcome = self._outcome(interrupted=interrupted)
+        write_text(self._folder / "summary.json", json.dumps(self._summary(outcome), indent=2))
+        return outcome
+
+    def _train(
+        self,
+        algo: GRPO,
+        writer: MetricsWriter,
+        store: RolloutStore | None,
+        recorder: PhaseRecorder,
+        stopped: Callable[[], bool],
+    ) -> None:
+        interval, traced = self._reporting.checkpoint_interval, self._reporting.trace_steps
+        trace = TraceFile(self._folder / "trace.json", traced) if traced else None
+        try:
+            if algo.iteration == 0 and self._settings.evaluation.evaluation_at_start:
+                before = {"training_iteration": 0, "weights_seq_no": 0}
+                writer.write({**before, "evaluation": algo.evaluate()})
+            while algo.iteration < self._settings.training.iterations and not stopped():
+                result = algo.train()
+                if store is not None and algo.last_batch is not None:
+                    store.add(algo.iteration, algo.last_batch.groups)
+                writer.write(result)
+                self._recorded = algo.iteration
+                phases = recorder.take()
+                if trace is not None and algo.last_batch is not None:
+                    trace.add(algo.iteration, phases, algo.last_batch.groups)
+                self._display.show(result)
+                if interval and algo.iteration % interval == 0:
+                    self._save(algo)
+        except SamplingStopped:
+            logger.debug("the step was abandoned")
+
+    def _save(self, algo: GRPO) -> None:
+        """Write the checkpoint of the current step, unless it is there and says the same."""
+        if algo.iteration > self._saved or algo.has_sampled_ahead:
+            folder = checkpoint_folder(self._folder, algo.iteration)
+            self._checkpoint = algo.save_to_path(folder)
+            self._saved = algo.iteration
+            prune_checkpoints(self._folder, self._reporting.keep_checkpoints)
+
+    def _start_iteration(self) -> int:
+        if self._checkpoint is None:
+            return 0
+        return read_metadata(self._checkpoint).training_iteration
+
+    def _prepare_folder(self) -> None:
+        """Only now, when all that can be wrong with a configuration was found."""
+        make_folder(self._folder)
+        if self._resume:
+            self._cut_back()
+        write_text(self._folder / "config.yaml", self._config.to_yaml())
+
+    def _cut_back(self) -> None:
+        """Drop what was written after the checkpoint."""
+        step = self._saved
+        truncate_metrics(self._folder, step if self._checkpoint is not None else -1)
+        drop_checkpoints_after(self._folder, step)
+        path = self._folder / "rollouts.db"
+        if path.exists():
+            store = RolloutStore(path)
+            store.truncate(step)
+            store.close()
+        if self._checkpoint is None:
+            self._display.note(f"{self._folder} has no checkpoint: starting from the first step")
+        else:
+            self._display.note(f"resuming {self._folder} after step {step}")
+
+    def _open_writer(self) -> MetricsWriter:
+        reporting, wandb = self._reporting, None
+        if reporting.wandb_project is not None:
+            wandb = WandbLog(
+                self._folder, reporting.wandb_project, reporting.wandb_mode, self._config.to_dict()
+            )
+        return MetricsWriter(self._folder, tensorboard=reporting.tensorboard, wandb=wandb)
+
+    def _open_store(self) -> RolloutStore | None:
+        if not self._reporting.store_rollouts:
+            return None
+        return RolloutStore(self._folder / "rollouts.db")
+
+    def _announce_stop(self, name: str) -> None:
+        self._display.note(
+            f"{name}: stopping; sampling is abandoned, learning finishes its step, then a "
+            "checkpoint is written. Once more to quit at once."
+        )
+
+    def _outcome(self, *, interrupted: bool) -> RunOutcome:
+        results = [
+            r for r in read_metrics(self._folder) if 0 < r["training_iteration"] <= self._saved
+        ]
+        return RunOutcome(
+            folder=self._folder,
+            result=results[-1] if results else {},
+            interrupted=interrupted,
+            checkpoint=self._checkpoint,
+        )
+
+    def _summary(self, outcome: RunOutcome) -> dict[str, Any]:
+        results = read_metrics(self._folder)
+        measured = [r for r in results if r.get("evaluation")]
+        evaluations = {}
+        if measured:
+            for name, found in (("first", measured[0]), ("last", measured[-1])):
+                step = found["training_iteration"]
+                evaluations[name] = {"training_iteration": step, **found["evaluation"]}
+        rewards = [r["env_runners"]["episode_return_mean"] for r in results if "env_runners" in r]
+        summary = {
+            "seed": self._settings.debugging.seed,
+            "training_iteration": outcome.result.get("training_iteration", 0),
+            "interrupted": outcome.interrupted,
+            "seconds": outcome.result.get("time_total_s", 0.0),
+            "episode_return_mean": {"first": rewards[0], "last": rewards[-1]} if rewards else {},
+            "evaluation": evaluations,
+            "checkpoint": _relative(outcome.checkpoint, self._folder),
+            "fault_tolerance": outcome.result.get("fault_tolerance", {}),
+        }
+        return dict(plain(summary))
+
+
+def new_run_folder(reporting: ReportingSettings, name: str) -> Path:
+    """The folder of a new run: the configured name, or the given one, numbered if taken."""
+    parent = Path(reporting.log_dir)
+    return parent / reporting.run_name if reporting.run_name else new_folder(parent, name)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run, ``None`` if there is none yet.
+
+    Raises:
+        OrchError: the folder holds no run.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise OrchError(f"{str(folder)!r} is no run folder: it has no config.yaml")
+    found = checkpoints(folder)
+    return found[-1][1] if found else None
+
+
+def _relative(path: Path | None, folder: Path) -> str | None:
+    return None if path is None else str(path.relative_to(folder))

@@ -1,0 +1,210 @@
+"""Demonstrations: token traces of plans that were really carried out.
+
+The gold plan, or an imperfect version of it, is rolled through the environment, so that every
+observation (errors included) is the one that the model will read, rendered by the code that
+renders it in training. The hard decision: a demonstration has the same type as a rollout. Its
+log-probabilities are 0, the demonstrator being certain, and its weight version is none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from orch_env.formats import get_format
+from orch_env.replay.play import play
+from orch_env.replay.policies import GoldPolicy
+from orch_env.types import OrchError, Task
+from orch_train.chat.renderer import ChatRenderer
+from orch_train.rollouts.episode import RolloutEnv
+from orch_train.sft.mistakes import CorruptionSettings, DemonstrationKind, Mistakes
+from orch_train.trajectory.token_trace import NO_VERSION, TokenTrace
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One trajectory to imitate.
+
+    Attributes:
+        task_id: the task.
+        trace: the tokens; actions are what is imitated.
+        kind: gold, or the mistake it contains.
+        success: the environment's verdict.
+    """
+
+    task_id: str
+    trace: TokenTrace
+    kind: DemonstrationKind
+    success: bool
+
+
+@dataclass(frozen=True)
+class DemonstrationSet:
+    """Demonstrations, and an account of what did not become one.
+
+    Attributes:
+        demonstrations: in task order.
+        num_shortened: cut at ``max_tokens``: the messages beyond are not imitated.
+        num_dropped: dropped, because not even the first message fitted.
+        num_messages_lost: messages that are not imitated for either reason.
+        failed_gold: ids of tasks whose gold plan did not succeed in the environment.
+    """
+
+    demonstrations: list[Demonstration] = field(default_factory=list)
+    num_shortened: int = 0
+    num_dropped: int = 0
+    num_messages_lost: int = 0
+    failed_gold: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for a report."""
+        lengths = [len(d.trace) for d in self.demonstrations]
+        kinds = Counter(str(d.kind) for d in self.demonstrations)
+        return {
+            "demonstrations": len(self.demonstrations),
+            "kinds": {str(k): kinds[k] for k in DemonstrationKind if kinds[k]},
+            "success": sum(d.success for d in self.demonstrations) / max(len(lengths), 1),
+            "tokens": sum(lengths),
+            "action_tokens": sum(d.trace.num_actions for d in self.demonstrations),
+            "longest": max(lengths, default=0),
+            "shortened": self.num_shortened,
+            "dropped": self.num_dropped,
+            "messages_lost": self.num_messages_lost,
+            "failed_gold": list(self.failed_gold),
+        }
+
+
+def make_demonstrations(
+    env: RolloutEnv,
+    chat: ChatRenderer,
+    tasks: Sequence[Task],
+    *,
+    corruption: CorruptionSettings | None = None,
+    copies: int = 1,
+    max_tokens: int | None = None,
+    call_format: str = "hermes",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> DemonstrationSet:
+    """Demonstrate every task.
+
+    Args:
+        env: an environment that knows all the tasks; it stays the caller's.
+        chat: renders prompts, messages and observations.
+        tasks: what to demonstrate, each with gold.
+        corruption: how many demonstrations contain a mistake; none by default.
+        copies: demonstrations per task, with mistakes drawn anew.
+        max_tokens: longer traces are cut after the last message that fits.
+        call_format: how calls are written.
+        seed: with the task's id and the copy's number it determines everything.
+        progress: called with (done, in all) after each demonstration.
+
+    Raises:
+        OrchError: no tasks, a task without gold, or nothing left within ``max_tokens``.
+    """
+    _check_request(tasks, copies, max_tokens)
+    mistakes = Mistakes(tasks, corruption or CorruptionSettings())
+    policy = GoldPolicy(get_format(call_format))
+    made: list[Demonstration] = []
+    shortened = dropped = lost = 0
+    failed: dict[str, None] = {}
+    for number, (copy, task) in enumerate([(c, t) for c in range(copies) for t in tasks]):
+        # A str seed goes through SHA-512: the same on every machine, whatever the task order.
+        rng = Random(f"{seed}\x1f{copy}\x1f{task.id}")
+        whole = _demonstrate(env, chat, task, mistakes, policy, rng)
+        if whole.kind is DemonstrationKind.GOLD and not whole.success:
+            failed[task.id] = None
+        trace = whole.trace if max_tokens is None else shorten(whole.trace, max_tokens)
+        lost += len(whole.trace.turns) - len(trace.turns)
+        if trace.turns:
+            shortened += len(trace.turns) < len(whole.trace.turns)
+            made.append(Demonstration(task.id, trace, whole.kind, whole.success))
+        else:
+            dropped += 1
+        if progress is not None:
+            progress(number + 1, copies * len(tasks))
+    if not made:
+        raise OrchError(
+            f"no demonstration fits into max_tokens={max_tokens}: even the first message of the "
+            "shortest one lies beyond; raise it, or shorten observations (max_observation_chars)"
+        )
+    return DemonstrationSet(made, shortened, dropped, lost, tuple(failed))
+
+
+def shorten(trace: TokenTrace, max_tokens: int) -> TokenTrace:
+    """The trace up to the end of the last message that lies within ``max_tokens`` tokens.
+
+    A trace that fits is returned as it is; one without a fitting message becomes empty.
+    """
+    if len(trace) <= max_tokens:
+        return trace
+    turns = [turn for turn in trace.turns if turn[1] <= max_tokens]
+    end = turns[-1][1] if turns else 0
+    return TokenTrace(
+        ids=trace.ids[:end],
+        action_mask=trace.action_mask[:end],
+        logprobs=trace.logprobs[:end],
+        versions=trace.versions[:end],
+        turns=turns,
+    )
+
+
+def _check_request(tasks: Sequence[Task], copies: int, max_tokens: int | None) -> None:
+    if not tasks:
+        raise OrchError("there are no tasks to demonstrate")
+    if copies < 1 or (max_tokens is not None and max_tokens < 2):
+        raise OrchError("copies must be at least 1 and max_tokens at least 2")
+    without = [t.id for t in tasks if not t.gold_calls]
+    if without:
+        raise OrchError(
+            f"{len(without)} of {len(tasks)} tasks have no gold calls to demonstrate, "
+            f"the first is {without[0]!r}"
+        )
+
+
+class _Demonstrator:
+    """Plays a corrupted plan and keeps its tokens."""
+
+    def __init__(
+        self, chat: ChatRenderer, mistakes: Mistakes, policy: GoldPolicy, rng: Random
+    ) -> None:
+        self.trace = TokenTrace()
+        self.kind: DemonstrationKind | None = None
+        self._chat, self._mistakes, self._policy, self._rng = chat, mistakes, policy, rng
+        self._task: Task | None = None
+
+    def start(self, task: Task) -> None:
+        """The plan is made when the tools are known."""
+        self._task = task
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """The next message of the plan."""
+        if self._task is not None:
+            self.kind, planned = self._mistakes.corrupt(self._task, info["tools"], self._rng)
+            self._policy.start(planned)
+            self._task = None
+            self.trace.append_context(self._chat.start(info["messages"], info["tools"]))
+        else:
+            self.trace.append_context(self._chat.observe(info["messages"]))
+        action = self._policy.act(observation, info)
+        ids = self._chat.encode_action(action)
+        self.trace.append_action(ids, [0.0] * len(ids), [NO_VERSION] * len(ids))
+        return action
+
+
+def _demonstrate(
+    env: RolloutEnv,
+    chat: ChatRenderer,
+    task: Task,
+    mistakes: Mistakes,
+    policy: GoldPolicy,
+    rng: Random,
+) -> Demonstration:
+    """Play one plan to its end."""
+    player = _Demonstrator(chat, mistakes, policy, rng)
+    info = play(env, player, task, seed=rng.getrandbits(31))
+    assert player.kind is not None
+    return Demonstration(task.id, player.trace, player.kind, bool(info["success"]))

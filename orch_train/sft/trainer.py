@@ -1,0 +1,345 @@
+"""Supervised fine-tuning on demonstrations: the warm start before rewards.
+
+Cross-entropy on action tokens only, with the learner's own packing, log-probabilities and
+optimizer. The hard decision: what stops the warm start is held-out success at the *training*
+temperature, not greedy success and not the loss: a greedy stop leaves a diffuse policy, and a
+policy that succeeds always leaves nothing to a reward.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any, Literal, TypeAlias
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from orch_env.types import OrchError
+from orch_train.learner.batch.packing import Layout, TrainingSequence, make_microbatches
+from orch_train.learner.logprobs import action_logprobs, check_head
+from orch_train.learner.optimizer import MasterAdamW, OptimizerSettings, StepReport
+from orch_train.learner.training_mode import prepare_for_training, snapshot
+from orch_train.models.load import DTYPES, save_model
+from orch_train.trajectory.token_trace import TokenTrace
+
+Metrics: TypeAlias = dict[str, float]
+Evaluate: TypeAlias = Callable[[PreTrainedModel], Mapping[str, float]]
+"""Measures a model on held-out tasks; the result has ``success`` (0..1) at the training
+temperature, and whatever else should be recorded beside it."""
+
+
+class SFTStop(StrEnum):
+    """Why the warm start ended."""
+
+    TARGET = "target"
+    """Held-out success lies within the target band."""
+    ABOVE_TARGET = "above_target"
+    """Held-out success jumped over the band: measure more often to stop within it."""
+    MAX_STEPS = "max_steps"
+    """The bound on optimizer steps was reached."""
+    MAX_EPOCHS = "max_epochs"
+    """The bound on passes over the demonstrations was reached."""
+    MAX_SECONDS = "max_seconds"
+    """The bound on training time was reached."""
+    INTERRUPTED = "interrupted"
+    """``should_stop`` said so."""
+
+
+@dataclass(frozen=True)
+class SFTSettings:
+    """The warm start. At least one of the three bounds must be given.
+
+    Attributes:
+        optimizer: learning rate, schedule, clipping.
+        batch_size: demonstrations per optimizer step.
+        max_steps: bound on optimizer steps.
+        max_epochs: bound on passes over the demonstrations.
+        max_seconds: bound on training time; evaluations do not count.
+        eval_every: optimizer steps between evaluations; 0: never.
+        eval_at_start: evaluate before the first step too.
+        target_success: (low, high), within 0..1: stop at the first evaluation at or above low;
+            ``None``: never for this reason.
+        max_tokens_per_microbatch: tokens of one forward pass, padding included.
+        layout: see :mod:`orch_train.learner.batch.packing`.
+        gradient_checkpointing: recompute activations in the backward pass.
+        dtype: what the model computes in; ``bfloat16`` keeps float32 master weights.
+        device: torch device.
+        num_threads: compute threads of this process; ``None`` leaves torch's choice.
+        seed: of the order of the demonstrations.
+    """
+
+    optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(lr=1e-4))
+    batch_size: int = 16
+    max_steps: int | None = None
+    max_epochs: float | None = None
+    max_seconds: float | None = None
+    eval_every: int = 0
+    eval_at_start: bool = False
+    target_success: tuple[float, float] | None = None
+    max_tokens_per_microbatch: int = 4096
+    layout: Layout = "rows"
+    gradient_checkpointing: bool = False
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "cpu"
+    num_threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounds = (self.max_steps, self.max_epochs, self.max_seconds)
+        if all(b is None for b in bounds):
+            raise OrchError("SFT needs a bound: max_steps, max_epochs or max_seconds")
+        if any(b is not None and not b > 0 for b in bounds) or self.batch_size < 1:
+            raise OrchError("SFT bounds must be above 0 and batch_size at least 1")
+        if self.eval_every < 0:
+            raise OrchError(f"eval_every must not be negative, got {self.eval_every}")
+        if self.target_success is not None:
+            low, high = self.target_success
+            if not 0 <= low <= high <= 1:
+                raise OrchError(f"target_success must be (low, high) within 0..1, got {low, high}")
+            if not self.eval_every and not self.eval_at_start:
+                raise OrchError("target_success needs eval_every: success must be measured")
+
+
+@dataclass(frozen=True)
+class SFTSummary:
+    """What a warm start did.
+
+    Attributes:
+        stop: why it ended.
+        steps: optimizer steps taken.
+        epochs: passes over the demonstrations.
+        seconds: training time, without evaluations.
+        eval_seconds: time of the evaluations.
+        tokens: tokens trained on, observations included.
+        loss_first: mean cross-entropy per action token (nats) of the first step.
+        loss_last: the same, mean of the last 10 steps.
+        evaluations: one mapping each: ``step``, ``seconds``, and what ``evaluate`` returned; the
+            last one is of the final weights, unless a signal ended the warm start.
+    """
+
+    stop: SFTStop
+    steps: int
+    epochs: float
+    seconds: float
+    eval_seconds: float
+    tokens: int
+    loss_first: float | None
+    loss_last: float | None
+    evaluations: tuple[dict[str, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for ``summary.json``."""
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "stop": self.stop.value,
+            "evaluations": [dict(e) for e in self.evaluations],
+        }
+
+
+class SFTTrainer:
+    """Trains a model on demonstrations, in place.
+
+    To go on from an earlier warm start, load its model folder and train again: the optimizer's
+    running means begin anew.
+
+    Args:
+        model: a causal language model, best loaded in float32 whatever ``settings.dtype`` says.
+        settings: see :class:`SFTSettings`.
+
+    Raises:
+        OrchError: the model's architecture is not supported.
+    """
+
+    def __init__(self, model: PreTrainedModel, settings: SFTSettings) -> None:
+        self.settings = settings
+        if settings.num_threads is not None:
+            torch.set_num_threads(settings.num_threads)
+        torch.nn.Module.to(model, torch.device(settings.device))
+        self.model = model
+        check_head(model)
+        self._optimizer = MasterAdamW(model, settings.optimizer, DTYPES[settings.dtype])
+
+    def train(
+        self,
+        traces: Sequence[TokenTrace],
+        *,
+        evaluate: Evaluate | None = None,
+        on_metrics: Callable[[Metrics], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> SFTSummary:
+        """Train until a bound or the target is reached.
+
+        Args:
+            traces: the token traces of the demonstrations.
+            evaluate: see :data:`Evaluate`; the model is in evaluation mode while it runs.
+            on_metrics: called after each step with ``step``, ``epoch``, ``loss``, ``grad_norm``,
+                ``lr``, ``tokens_per_s``, ``seconds``; after an evaluation its results are among
+                them, under ``evaluation/NAME``.
+            should_stop: asked between steps; true ends training with everything intact.
+
+        Raises:
+            OrchError: nothing to train on, a missing ``evaluate``, or gradients that stay
+                non-finite.
+        """
+        sequences = [TrainingSequence.from_trace(t) for t in traces if t.num_actions]
+        if not sequences:
+            raise OrchError("there is no demonstration with an action to train on")
+        if evaluate is None and (self.settings.eval_every or self.settings.eval_at_start):
+            raise OrchError("eval_every is set, but there is nothing to evaluate with")
+        prepare_for_training(
+            self.model, gradient_checkpointing=self.settings.gradient_checkpointing
+        )
+        try:
+            run = _Run(self, sequences, evaluate, on_metrics)
+            return run.until(should_stop or (lambda: False))
+        finally:
+            self.model.eval()  # type: ignore[no-untyped-call]
+
+    def save(
+        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> Path:
+        """Write a model folder with the float32 weights, whole or not at all."""
+        weights = snapshot(self.model, self._optimizer.master_weights())
+        return save_model(self.model, tokenizer, folder, weights)
+
+    def step(self, sequences: Sequence[TrainingSequence]) -> tuple[float, StepReport]:
+        """One optimizer step; returns the mean cross-entropy per action token, in nats."""
+        total = sum(len(s.actions_N) for s in sequences)
+        loss = 0.0
+        for batch in make_microbatches(
+            sequences,
+            self.settings.max_tokens_per_microbatch,
+            layout=self.settings.layout,
+            device=self.settings.device,
+        ):
+            logprobs_N = action_logprobs(self.model, batch, temperature=1.0).logprobs_N
+            part = -logprobs_N.sum() / total
+            part.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.accumulate()
+            loss += float(part.detach())
+        return loss, self._optimizer.step()
+
+
+class _Clock:
+    """Seconds of training and of evaluation, apart."""
+
+    def __init__(self) -> None:
+        self.training = 0.0
+        self.evaluating = 0.0
+
+
+class _Run:
+    """One call of :meth:`SFTTrainer.train`."""
+
+    def __init__(
+        self,
+        trainer: SFTTrainer,
+        sequences: list[TrainingSequence],
+        evaluate: Evaluate | None,
+        on_metrics: Callable[[Metrics], None] | None,
+    ) -> None:
+        self.trainer = trainer
+        self.settings = trainer.settings
+        self.sequences = sequences
+        self.evaluate = evaluate
+        self.on_metrics = on_metrics
+        self.order = _shuffled_forever(len(sequences), trainer.settings.seed)
+        self.clock = _Clock()
+        self.steps = self.examples = self.tokens = 0
+        self.losses: list[float] = []
+        self.evaluations: list[dict[str, float]] = []
+
+    def until(self, should_stop: Callable[[], bool]) -> SFTSummary:
+        stop = self._measured({}) if self.settings.eval_at_start else None
+        while stop is None:
+            stop = SFTStop.INTERRUPTED if should_stop() else self._bound()
+            if stop is None:
+                metrics = self._step()
+                due = self.settings.eval_every and self.steps % self.settings.eval_every == 0
+                stop = self._measured(metrics) if due else None
+                if self.on_metrics is not None:
+                    self.on_metrics(metrics)
+        if self.settings.eval_every and stop is not SFTStop.INTERRUPTED and not self._is_measured():
+            self._measured({})
+        last = self.losses[-10:]
+        return SFTSummary(
+            stop=stop,
+            steps=self.steps,
+            epochs=self.examples / len(self.sequences),
+            seconds=self.clock.training,
+            eval_seconds=self.clock.evaluating,
+            tokens=self.tokens,
+            loss_first=self.losses[0] if self.losses else None,
+            loss_last=sum(last) / len(last) if last else None,
+            evaluations=tuple(self.evaluations),
+        )
+
+    def _is_measured(self) -> bool:
+        """Whether the last evaluation is of the weights as they are now."""
+        return bool(self.evaluations) and self.evaluations[-1]["step"] == self.steps
+
+    def _bound(self) -> SFTStop | None:
+        chosen = self.settings
+        if chosen.max_steps is not None and self.steps >= chosen.max_steps:
+            return SFTStop.MAX_STEPS
+        if chosen.max_epochs is not None and self.examples >= chosen.max_epochs * len(
+            self.sequences
+        ):
+            return SFTStop.MAX_EPOCHS
+        if chosen.max_seconds is not None and self.clock.training >= chosen.max_seconds:
+            return SFTStop.MAX_SECONDS
+        return None
+
+    def _step(self) -> Metrics:
+        batch = [self.sequences[next(self.order)] for _ in range(self.settings.batch_size)]
+        started = perf_counter()
+        loss, report = self.trainer.step(batch)
+        seconds = perf_counter() - started
+        self.clock.training += seconds
+        self.steps += 1
+        self.examples += len(batch)
+        tokens = sum(len(s) for s in batch)
+        self.tokens += tokens
+        self.losses.append(loss)
+        return {
+            "step": self.steps,
+            "epoch": self.examples / len(self.sequences),
+            "loss": loss,
+            "grad_norm": report.grad_norm,
+            "lr": report.lr,
+            "tokens_per_s": tokens / seconds,
+            "seconds": self.clock.training,
+        }
+
+    def _measured(self, metrics: Metrics) -> SFTStop | None:
+        """Evaluate, add the results to the metrics, and say whether the target was reached."""
+        if self.evaluate is None:
+            return None
+        started = perf_counter()
+        self.trainer.model.eval()  # type: ignore[no-untyped-call]
+        result = dict(self.evaluate(self.trainer.model))
+        self.trainer.model.train()
+        self.clock.evaluating += perf_counter() - started
+        metrics.update({f"evaluation/{name}": value for name, value in result.items()})
+        self.evaluations.append({"step": self.steps, "seconds": self.clock.training, **result})
+        if self.settings.target_success is None:
+            return None
+        low, high = self.settings.target_success
+        if result["success"] > high:
+            return SFTStop.ABOVE_TARGET
+        return SFTStop.TARGET if result["success"] >= low else None
+
+
+def _shuffled_forever(size: int, seed: int) -> Iterator[int]:
+    """Indices in epochs, each in a new order; batches may run across the seam."""
+    rng = Random(seed)
+    while True:
+        order = list(range(size))
+        rng.shuffle(order)
+        yield from order

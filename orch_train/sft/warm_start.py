@@ -1,0 +1,228 @@
+"""The warm start as a run: demonstrations, training, held-out measurement, and its folder.
+
+    OUT/config.yaml  metrics.jsonl  summary.json  model/
+
+Held-out success is measured by the same runners and the same code as in GRPO, on the weights of
+the moment; so the number that stops the warm start is the number that GRPO starts from.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from orch_env.cli.progress import progress_bar
+from orch_env.types import Task
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.chat.renderer import make_chat
+from orch_train.config import Settings
+from orch_train.evaluation.policy import evaluate_policy, open_benchmark
+from orch_train.learner.optimizer import OptimizerSettings
+from orch_train.learner.training_mode import snapshot
+from orch_train.models.files import load_tokenizer
+from orch_train.models.load import load_model
+from orch_train.rollouts.environments import EnvFactory, TaskIds
+from orch_train.run.display import duration
+from orch_train.run.metrics_file import flatten, plain
+from orch_train.run.stop_signal import StopSignal
+from orch_train.runners.runner_group import make_runner_group
+from orch_train.sampling.observer import SilentObserver
+from orch_train.sft.demonstrations import DemonstrationSet, make_demonstrations
+from orch_train.sft.mistakes import CorruptionSettings, DemonstrationKind
+from orch_train.sft.trainer import SFTSettings, SFTStop, SFTTrainer
+from orch_train.storage.run_folder import make_folder, write_text
+
+_SAY_EVERY_S = 5.0
+"""Steps are said at most this often; evaluations always."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """What a warm start left behind.
+
+    Attributes:
+        model: the model's folder.
+        summary: what ``summary.json`` holds.
+        interrupted: whether a signal ended it.
+    """
+
+    model: Path
+    summary: dict[str, Any]
+    interrupted: bool
+
+
+def run_warm_start(
+    config: GRPOConfig, settings: Settings, tasks: TaskIds, folder: Path
+) -> WarmStart:
+    """Train on demonstrations; lines on stderr say how it goes.
+
+    Args:
+        config: the configuration, to be written down.
+        settings: its checked form.
+        tasks: the environment's tasks.
+        folder: the run's folder; made if it is missing.
+
+    Raises:
+        OrchError: a task without gold, nothing that fits, or a model that is not supported.
+    """
+    demonstrations = _demonstrate(settings)
+    make_folder(folder)
+    write_text(folder / "config.yaml", config.to_yaml())
+    made = demonstrations.summary()
+    _say(
+        f"{folder}: {made['demonstrations']} demonstrations, {made['tokens']} tokens, "
+        f"{made['success']:.0%} succeed; kinds {made['kinds']}"
+    )
+    tokenizer = load_tokenizer(settings.model.path)
+    trainer = SFTTrainer(load_model(settings.model.path), _sft_settings(settings))
+    with (
+        _evaluator(settings, tasks) as evaluate,
+        StopSignal(lambda name: _say(f"{name}: stopping after this step")) as stop,
+        (folder / "metrics.jsonl").open("w", encoding="utf-8") as lines,
+    ):
+        said = 0.0
+
+        def on_metrics(metrics: Mapping[str, Any]) -> None:
+            nonlocal said
+            lines.write(json.dumps(plain(metrics), allow_nan=False) + "\n")
+            lines.flush()
+            if "evaluation/success" in metrics or time.monotonic() - said >= _SAY_EVERY_S:
+                _say(_line(metrics))
+                said = time.monotonic()
+
+        done = trainer.train(
+            [d.trace for d in demonstrations.demonstrations],
+            evaluate=evaluate,
+            on_metrics=on_metrics,
+            should_stop=stop.requested,
+        )
+    return _write_down(folder, trainer, tokenizer, {"demonstrations": made, **done.to_dict()})
+
+
+def _write_down(
+    folder: Path,
+    trainer: SFTTrainer,
+    tokenizer: PreTrainedTokenizerBase,
+    summary: dict[str, Any],
+) -> WarmStart:
+    model = trainer.save(folder / "model", tokenizer)
+    summary = dict(plain(summary))
+    write_text(folder / "summary.json", json.dumps(summary, indent=2))
+    return WarmStart(model, summary, summary["stop"] == SFTStop.INTERRUPTED.value)
+
+
+def _demonstrate(settings: Settings) -> DemonstrationSet:
+    sft = settings.sft
+    env = EnvFactory(settings, held_out=False, tasks=sft.tasks)()
+    kinds = tuple(DemonstrationKind(name) for name in sft.mistakes)
+    try:
+        known: tuple[Task, ...] = env.unwrapped.tasks
+        with progress_bar() as report:
+            return make_demonstrations(
+                env,
+                make_chat(settings),
+                known[: sft.num_tasks],
+                corruption=CorruptionSettings(sft.corruption, kinds),
+                copies=sft.copies,
+                max_tokens=sft.max_tokens or settings.rollouts.max_context,
+                call_format=settings.environment.env_config.get("call_format", "hermes"),
+                seed=_seed(settings),
+                progress=lambda done, total: report("demonstrating", done, total),
+            )
+    finally:
+        env.close()
+
+
+@contextmanager
+def _evaluator(
+    settings: Settings, tasks: TaskIds
+) -> Iterator[Callable[[PreTrainedModel], Mapping[str, float]] | None]:
+    """Runners that measure the model of the moment; ``None`` if nothing is to be measured."""
+    held_out = tasks.held_out
+    if held_out is None or not (settings.sft.eval_every or settings.sft.eval_at_start):
+        yield None
+        return
+    benchmark = open_benchmark(settings, tasks)
+    first = load_model(settings.model.path, settings.model.dtype)
+    runners = make_runner_group(settings, snapshot(first), 0)
+    del first
+    version = 0
+
+    def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
+        nonlocal version
+        version += 1
+        runners.sync_weights(snapshot(model), version)
+        measured = evaluate_policy(
+            settings,
+            runners,
+            held_out,
+            benchmark=benchmark,
+            observer=SilentObserver(),
+            should_stop=lambda: False,
+            strata=tasks.strata,
+        )
+        by_stratum = ("by_domain", "by_gold_calls")
+        return flatten({key: value for key, value in measured.items() if key not in by_stratum})
+
+    try:
+        yield evaluate
+    finally:
+        runners.stop()
+        if benchmark is not None:
+            benchmark.close()
+
+
+def _sft_settings(settings: Settings) -> SFTSettings:
+    """The trainer's part of the configuration, in its own words."""
+    sft, learners = settings.sft, settings.learners
+    return SFTSettings(
+        optimizer=OptimizerSettings(
+            lr=sft.lr,
+            weight_decay=sft.weight_decay,
+            grad_clip=sft.grad_clip,
+            warmup_updates=sft.lr_warmup_updates,
+        ),
+        batch_size=sft.batch_size,
+        max_steps=sft.max_steps,
+        max_epochs=sft.max_epochs,
+        max_seconds=sft.max_seconds,
+        eval_every=sft.eval_every,
+        eval_at_start=sft.eval_at_start,
+        target_success=sft.target_success,
+        max_tokens_per_microbatch=learners.max_tokens_per_microbatch,
+        layout=learners.layout,
+        gradient_checkpointing=learners.gradient_checkpointing,
+        dtype=settings.model.dtype,
+        device="cuda" if learners.num_gpus_per_learner else "cpu",
+        num_threads=learners.num_cpus_per_learner,
+        seed=_seed(settings),
+    )
+
+
+def _seed(settings: Settings) -> int:
+    return settings.debugging.seed if settings.sft.seed is None else settings.sft.seed
+
+
+def _line(metrics: Mapping[str, Any]) -> str:
+    text = (
+        f"step {metrics['step']:.0f}  epoch {metrics['epoch']:.2f}  loss {metrics['loss']:.4f}  "
+        f"grad {metrics['grad_norm']:.2g}  {metrics['tokens_per_s']:.0f} tok/s  "
+        f"{duration(metrics['seconds'])}"
+    )
+    if "evaluation/success" in metrics:
+        text += f"  held out: success {metrics['evaluation/success']:.3f}"
+        if "evaluation/greedy/success" in metrics:
+            text += f" (greedy {metrics['evaluation/greedy/success']:.3f})"
+    return text
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -24,8 +24,7 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import SQLAlchemyError
 
 from orch_env.types import OrchError
-from orch_train.algorithms.grpo_config import GRPOConfig
-from orch_train.config import Settings
+from orch_train.config import RunConfig, Settings
 from orch_train.sampling.untrained_groups import SampledAhead
 from orch_train.storage.atomic_folder import written_whole
 
@@ -132,7 +131,7 @@ def read_sampled_ahead(folder: Path) -> SampledAhead | None:
     return SampledAhead.read(folder / _AHEAD) if (folder / _AHEAD).is_dir() else None
 
 
-def settings_for(config: GRPOConfig, checkpoint: Path | None) -> Settings:
+def settings_for(config: RunConfig, checkpoint: Path | None) -> Settings:
     """Checked settings; a checkpoint brings its own model, whatever became of the first one.
 
     Raises:
@@ -140,7 +139,7 @@ def settings_for(config: GRPOConfig, checkpoint: Path | None) -> Settings:
     """
     if checkpoint is None:
         return config.validate()
-    return config.copy().model(str(checkpoint / "model")).validate()
+    return config.copy().from_dict({"model": {"path": str(checkpoint / "model")}}).validate()
 
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:

@@ -27,9 +27,9 @@ from orch_train.algorithms.checkpoint import (
     settings_for,
     write_checkpoint,
 )
-from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.algorithms.make_learner import AnyLearner, make_learner
 from orch_train.chat.renderer import make_chat
+from orch_train.config import RunConfig
 from orch_train.config.weight_route import weight_sync
 from orch_train.evaluation.policy import evaluate_policy, open_benchmark
 from orch_train.learner.learner import Learner
@@ -43,7 +43,8 @@ from orch_train.metrics.rollouts import (
 )
 from orch_train.models.files import load_tokenizer
 from orch_train.rollouts.environments import TaskIds, check_data, prompt_lengths, reward_weights
-from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, make_runner_group
+from orch_train.runners.make_runner_group import make_runner_group
+from orch_train.runners.runner_group import RunnerGroup, SamplingStopped
 from orch_train.sampling.ahead import StreamedSampling
 from orch_train.sampling.batch_sampler import SampledBatch
 from orch_train.sampling.observer import Observer, SilentObserver
@@ -77,7 +78,7 @@ class GRPO:
 
     def __init__(
         self,
-        config: GRPOConfig,
+        config: RunConfig,
         *,
         checkpoint: str | PathLike[str] | None = None,
         observer: Observer | None = None,
@@ -260,7 +261,7 @@ class GRPO:
         cls,
         path: str | PathLike[str],
         *,
-        config: GRPOConfig | None = None,
+        config: RunConfig | None = None,
         observer: Observer | None = None,
     ) -> GRPO:
         """Go on from a checkpoint, with its own configuration or another one.
@@ -268,7 +269,7 @@ class GRPO:
         Raises:
             OrchError: it is no checkpoint, or does not fit the configuration.
         """
-        own = config or GRPOConfig().from_yaml(Path(path) / "config.yaml")
+        own = config or RunConfig().from_yaml(Path(path) / "config.yaml")
         return cls(own, checkpoint=path, observer=observer)
 
     def restore_from_path(self, path: str | PathLike[str]) -> None:

@@ -17,6 +17,7 @@ from orch_train.config.groups import (
     SFTGroupSettings,
     TrainingSettings,
 )
+from orch_train.config.run_config import RunConfig
 
 __all__ = [
     "DebuggingSettings",
@@ -28,6 +29,7 @@ __all__ = [
     "ModelSettings",
     "ReportingSettings",
     "RolloutSettings",
+    "RunConfig",
     "SFTGroupSettings",
     "Settings",
     "TrainingSettings",

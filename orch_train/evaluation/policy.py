@@ -34,8 +34,9 @@ from orch_train.engines import make_engine
 from orch_train.metrics.rollouts import component_means
 from orch_train.models.files import load_stop_ids, load_tokenizer
 from orch_train.rollouts.env_runner import SampleRequest
+from orch_train.rollouts.environment import RolloutEnv
 from orch_train.rollouts.environments import TaskIds, env_config
-from orch_train.rollouts.episode import GroupRequest, RolloutEnv, RolloutLimits, run_groups
+from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_groups
 from orch_train.sampling.observer import Observer
 from orch_train.sampling.task_order import stable_seed
 from orch_train.trajectory.trajectory import Group, Trajectory

@@ -16,12 +16,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from orch_train.rollouts.environment import RolloutEnv
 from orch_train.trajectory.trajectory import NO_TOOL
-
-if TYPE_CHECKING:
-    from orch_train.rollouts.episode import RolloutEnv
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from orch_train.config import Settings
 
 if TYPE_CHECKING:
     from orch_train.chat.renderer import ChatRenderer
-    from orch_train.rollouts.episode import RolloutEnv
+    from orch_train.rollouts.environment import RolloutEnv
 
 logger = logging.getLogger(__name__)
 

@@ -25,41 +25,15 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Itera
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter, time
-from typing import Any, Protocol
+from typing import Any
 
 from orch_env.types import OrchError, StopReason
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.engines.protocol import EngineError, RolloutEngine, SamplingParams, TokenOutput
 from orch_train.rollouts.env_pool import EnvCaller, EnvPool, on_the_loop
+from orch_train.rollouts.environment import RolloutEnv
 from orch_train.trajectory.token_trace import TokenTrace
 from orch_train.trajectory.trajectory import Group, Trajectory
-
-
-class RolloutEnv(Protocol):
-    """The part of ``ToolOrchestrationEnv`` (or of a wrapper around it) that a rollout uses."""
-
-    @property
-    def unwrapped(self) -> Any:
-        """The environment itself, with ``stop(reason, action)`` and ``episode``.
-
-        If it has a ``set_training_step(step)``, that is called before each reset. It may tell
-        ``tool_seconds``, the (tool, seconds) of the episode's calls, and the ``running_tool``.
-        """
-        ...
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Start the task ``options["task_id"]``; info has ``messages`` and ``tools``."""
-        ...
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take an assistant message; info has ``messages``, at the end ``success``."""
-        ...
-
-    def close(self) -> None:
-        """Free what the environment holds."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

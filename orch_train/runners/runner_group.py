@@ -16,13 +16,11 @@ from typing import Any, Protocol
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.config.weight_route import weight_sync
 from orch_train.rollouts.env_runner import EnvRunner, SampleReply, SampleRequest
 from orch_train.runners.ledger import GroupLedger, Ticket
 from orch_train.trajectory.trajectory import Group
 from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.object_store import InProcessTransport
-from orch_train.weight_sync.protocol import WeightSender
 
 OnGroup = Callable[[Group], None]
 ShouldStop = Callable[[], bool]
@@ -114,32 +112,6 @@ class RunnerGroup(GroupSource, Protocol):
     def stop(self) -> None:
         """End everything; may be called twice."""
         ...
-
-
-def make_runner_group(
-    settings: Settings, weights: Weights, version: int, sender: WeightSender | None = None
-) -> RunnerGroup:
-    """Start the runners of a configuration with these weights.
-
-    Args:
-        settings: the whole configuration.
-        weights: served from the start.
-        version: their version.
-        sender: has the learner's later weights, for ``env_runners.weight_sync: collective``;
-            ``None``: whoever calls `RunnerGroup.sync_weights` does.
-
-    Raises:
-        OrchError: a runner cannot start.
-    """
-    if settings.env_runners.num_env_runners == 0:
-        return LocalRunnerGroup(EnvRunner(settings), settings, weights, version)
-    from orch_train.runners.ray_runner_group import RayRunnerGroup
-
-    if weight_sync(settings) == "host":
-        return RayRunnerGroup(settings, weights, version)
-    from orch_train.weight_sync.delivery import ThreadSender
-
-    return RayRunnerGroup(settings, weights, version, sender=sender or ThreadSender())
 
 
 def episodes_in_flight(settings: Settings, size: int) -> int:
@@ -334,6 +306,5 @@ __all__ = [
     "ShouldStop",
     "checked",
     "episodes_in_flight",
-    "make_runner_group",
     "sample_all",
 ]

@@ -19,7 +19,7 @@ from orch_env.replay.play import play
 from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, Task
 from orch_train.chat.renderer import ChatRenderer
-from orch_train.rollouts.episode import RolloutEnv
+from orch_train.rollouts.environment import RolloutEnv
 from orch_train.sft.mistakes import CorruptionSettings, DemonstrationKind, Mistakes
 from orch_train.trajectory.token_trace import NO_VERSION, TokenTrace
 

@@ -33,7 +33,7 @@ from orch_train.rollouts.environments import EnvFactory, TaskIds
 from orch_train.run.display import duration
 from orch_train.run.metrics_file import flatten, plain
 from orch_train.run.stop_signal import StopSignal
-from orch_train.runners.runner_group import make_runner_group
+from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.sampling.observer import SilentObserver
 from orch_train.sft.demonstrations import DemonstrationSet, make_demonstrations
 from orch_train.sft.mistakes import CorruptionSettings, DemonstrationKind

@@ -30,9 +30,8 @@ import torch
 from benchmarks.model_flops import Shape, update_flops
 from benchmarks.report import machine, write_report
 from orch_env.types import Episode
+from orch_train.config import LearnerGroupSettings, ModelSettings, Settings
 from orch_train.learner.learner import Learner
-from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.settings import LearnerSettings
 from orch_train.trajectory.token_trace import TokenTrace
 from orch_train.trajectory.trajectory import Group, Trajectory
 
@@ -84,13 +83,11 @@ def measure(name: str, tokens: int, mode: str, given: argparse.Namespace) -> dic
     """One row of the table."""
     shape = SHAPES[name]
     groups, lengths = make_groups(shape.vocabulary, tokens, given.rows_per_update, MODES[mode])
-    settings = LearnerSettings(
-        optimizer=OptimizerSettings(lr=1e-6),
-        max_tokens_per_microbatch=tokens,
-        layout="packed",
-        gradient_checkpointing=True,
-        dtype="bfloat16",
-        device="cuda",
+    settings = Settings(
+        model=ModelSettings(dtype="bfloat16"),
+        learners=LearnerGroupSettings(
+            num_gpus_per_learner=1, max_tokens_per_microbatch=tokens, gradient_checkpointing=True
+        ),
     )
     learner = Learner(make_model(shape), settings)
     for _ in range(2):

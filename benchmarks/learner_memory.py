@@ -17,7 +17,6 @@ import multiprocessing
 import resource
 import statistics
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,22 +138,21 @@ def _learn(
     import torch
     import torch.distributed as dist
 
-    from orch_train.algorithms.learner_settings import learner_settings
     from orch_train.learner.group.ranks import OneProcess, Ranks
     from orch_train.learner.group.sharding import ShardedRanks, join_group, read_by_first
     from orch_train.learner.learner import Learner
     from orch_train.learner.reference import FrozenReference
     from orch_train.models.load import load_model
 
-    settings = _config(Path(folder), name, case).settings
-    chosen = replace(learner_settings(settings), num_threads=1)
+    config = _config(Path(folder), name, case).with_overrides(["learners.num_cpus_per_learner=1"])
+    settings = config.settings
     ranks: Ranks = OneProcess()
     if size > 1:
         join_group(dist.FileStore(meeting, size), rank, size, "cpu", 600.0)
         ranks = ShardedRanks("cpu")
-    reference = FrozenReference(lambda: load_model(folder, chosen.dtype))
+    reference = FrozenReference(lambda: load_model(folder, settings.model.dtype))
     model = read_by_first(folder, ranks)
-    learner = Learner(model, chosen, reference if chosen.kl_coeff else None, ranks)
+    learner = Learner(model, settings, reference if settings.training.kl_coeff else None, ranks)
     torch.manual_seed(1)
     groups = _batch(SHAPES[name]["vocab_size"], BUDGET[name] * size)
     for _ in range(2):

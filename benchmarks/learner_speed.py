@@ -32,13 +32,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.report import machine, write_report
 from orch_env.types import Episode
+from orch_train.config import LearnerGroupSettings, Settings, TrainingSettings
 from orch_train.learner.batch.batch import make_batch
 from orch_train.learner.batch.packed_attention import use_packed_attention
 from orch_train.learner.batch.packing import Microbatch, TrainingSequence, make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs, hidden_states
-from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.settings import LearnerSettings
 from orch_train.trajectory.token_trace import TokenTrace
 from orch_train.trajectory.trajectory import Group, Trajectory
 
@@ -143,7 +142,7 @@ def packing(options: argparse.Namespace) -> dict[str, Any]:
     """Packed rows against rows in order of arrival, padded to the longest of their batch."""
     model = make_model(options)
     groups = random_groups(options, model.config.vocab_size)
-    sequences = make_batch(groups, LearnerSettings()).sequences
+    sequences = make_batch(groups, TrainingSettings()).sequences
     arrival = np.random.default_rng(options.seed).permutation(len(sequences))
     padded = [
         batch
@@ -181,7 +180,7 @@ def head(options: argparse.Namespace) -> dict[str, Any]:
     """The same rows with the head on action tokens, on all tokens, and on none."""
     model = make_model(options)
     groups = random_groups(options, model.config.vocab_size)
-    sequences = make_batch(groups, LearnerSettings()).sequences
+    sequences = make_batch(groups, TrainingSettings()).sequences
     share = sum(len(s.actions_N) for s in sequences) / sum(map(len, sequences))
     chosen = make_microbatches(sequences, options.budget, layout="packed")
     every = make_microbatches([_all_tokens(s) for s in sequences], options.budget, layout="packed")
@@ -226,13 +225,14 @@ def _all_tokens(sequence: TrainingSequence) -> TrainingSequence:
 
 def bare_loop(options: argparse.Namespace) -> dict[str, Any]:
     """One optimizer step of the learner against the least code that takes the same step."""
-    settings = LearnerSettings(
-        optimizer=OptimizerSettings(lr=1e-6), layout="packed",
-        max_tokens_per_microbatch=options.budget, num_threads=options.threads,
-    )  # fmt: skip
+    settings = Settings(
+        learners=LearnerGroupSettings(
+            max_tokens_per_microbatch=options.budget, num_cpus_per_learner=options.threads
+        )
+    )
     model = make_model(options)
     groups = random_groups(options, model.config.vocab_size)
-    batch = make_batch(groups, settings)
+    batch = make_batch(groups, settings.training)
     microbatches = make_microbatches(batch.sequences, options.budget, layout="packed")
     tokens = sum(map(len, batch.sequences))
     actions = batch.counts.action_tokens

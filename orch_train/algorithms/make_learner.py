@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from orch_env.types import OrchError
-from orch_train.algorithms.learner_settings import learner_settings
 from orch_train.config import Settings
 from orch_train.learner.group.learner_group import GroupShape, LearnerGroup
 from orch_train.learner.learner import Learner
@@ -30,17 +29,16 @@ def make_learner(settings: Settings, first_model: str) -> AnyLearner:
     Raises:
         OrchError: the model does not suit, or the machines have no room for the learners.
     """
-    chosen = learner_settings(settings)
     reference = settings.model.reference
-    if reference is None and settings.training.kl_coeff > 0 and chosen.lora is None:
+    if reference is None and settings.training.kl_coeff > 0 and not settings.model.lora_rank:
         reference = first_model
     if settings.learners.num_learners > 1:
         return _group(settings, reference)
     frozen = None
     if reference is not None:
-        folder, dtype, device = reference, settings.model.dtype, chosen.device
+        folder, dtype, device = reference, settings.model.dtype, settings.learners.device
         frozen = FrozenReference(lambda: load_model(folder, dtype, device))
-    return Learner(load_model(settings.model.path), chosen, frozen)
+    return Learner(load_model(settings.model.path), settings, frozen)
 
 
 def _group(settings: Settings, reference: str | None) -> LearnerGroup:
@@ -54,9 +52,7 @@ def _group(settings: Settings, reference: str | None) -> LearnerGroup:
         size = settings.learners.num_learners
         limit = settings.learners.learner_timeout_s
         shape = GroupShape(size, [places.learner_options(r) for r in range(size)], limit, limit)
-        return LearnerGroup(
-            settings.model.path, learner_settings(settings), shape, reference, handle.close
-        )
+        return LearnerGroup(settings.model.path, settings, shape, reference, handle.close)
     except BaseException:
         handle.close()
         raise

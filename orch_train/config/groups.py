@@ -61,6 +61,14 @@ class ModelSettings(_Frozen):
     lora_alpha: PositiveFloat | None = None
     lora_targets: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("all-linear",)
 
+    @property
+    def lora(self) -> dict[str, Any] | None:
+        """``{rank, alpha, targets}`` of the adapters as checkpoints hold it; ``None`` without."""
+        if not self.lora_rank:
+            return None
+        alpha = self.lora_alpha or 2.0 * self.lora_rank
+        return {"rank": self.lora_rank, "alpha": alpha, "targets": list(self.lora_targets)}
+
 
 class RolloutSettings(_Frozen):
     """How episodes are sampled, and what ends them.
@@ -153,6 +161,11 @@ class LearnerGroupSettings(_Frozen):
     layout: Literal["rows", "packed"] = "packed"
     gradient_checkpointing: bool = False
 
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Torch device of a learner."""
+        return "cuda" if self.num_gpus_per_learner else "cpu"
+
 
 class TrainingSettings(_Frozen):
     """The algorithm.
@@ -234,6 +247,11 @@ class TrainingSettings(_Frozen):
     zero_variance: Literal["keep", "drop", "resample"] = "keep"
     max_resample_rounds: Count = 2
     mask_truncated: bool = False
+
+    @property
+    def total_updates(self) -> int:
+        """Optimizer steps of the run, where a falling schedule ends."""
+        return self.iterations * self.updates_per_batch
 
 
 class EvaluationSettings(_Frozen):

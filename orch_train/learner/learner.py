@@ -17,15 +17,16 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
+from orch_train.config import Settings
 from orch_train.learner.batch.batch import make_batch
 from orch_train.learner.batch.dealing import share_of
 from orch_train.learner.batch.packing import Microbatch
 from orch_train.learner.group.ranks import OneProcess, Ranks
 from orch_train.learner.logprobs import check_head
-from orch_train.learner.lora import LoraSettings, add_adapters, save_adapter
+from orch_train.learner.lora import add_adapters, save_adapter
 from orch_train.learner.objective.objective import Objective
 from orch_train.learner.objective.statistics import Sums, merge_sums, step_metrics
-from orch_train.learner.optimizer import MasterAdamW, StepReport
+from orch_train.learner.optimizer import MasterAdamW, StepReport, lr_at
 from orch_train.learner.reference import AdapterFreeReference, ReferencePolicy
 from orch_train.learner.saved_state import (
     SavedOutline,
@@ -35,7 +36,6 @@ from orch_train.learner.saved_state import (
     restore_random_state,
     write_state,
 )
-from orch_train.learner.settings import LearnerSettings
 from orch_train.learner.training_mode import prepare_for_training, snapshot
 from orch_train.models.load import DTYPES, load_model, save_model
 from orch_train.storage.atomic_folder import written_whole
@@ -49,10 +49,11 @@ class Learner:
     """Trains one policy by policy gradients on groups.
 
     Args:
-        model: a causal language model, best loaded in float32 whatever ``settings.dtype`` says;
+        model: a causal language model, best loaded in float32 whatever ``model.dtype`` says;
             it is moved, cast and trained in place.
-        settings: see :class:`LearnerSettings`.
-        reference: of the KL penalty; needed where ``settings.kl_coeff`` is above 0, except with
+        settings: the whole configuration; read are ``training``, ``learners``, the dtype and
+            adapters of ``model``, ``rollouts.temperature`` and ``debugging.seed``.
+        reference: of the KL penalty; needed where ``training.kl_coeff`` is above 0, except with
             LoRA, where it defaults to the model without its adapters.
         ranks: the processes that share the model; ``None``: this one alone.
 
@@ -65,28 +66,30 @@ class Learner:
     def __init__(
         self,
         model: PreTrainedModel,
-        settings: LearnerSettings,
+        settings: Settings,
         reference: ReferencePolicy | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         self.settings = settings
-        if settings.num_threads is not None:
-            torch.set_num_threads(settings.num_threads)
-        torch.manual_seed(settings.seed)
+        training, learners = settings.training, settings.learners
+        self._dtype, self._lora = DTYPES[settings.model.dtype], settings.model.lora
+        if learners.num_cpus_per_learner is not None:
+            torch.set_num_threads(learners.num_cpus_per_learner)
+        torch.manual_seed(settings.debugging.seed)
         self.model = model
         self._ranks = ranks or OneProcess()
-        if settings.lora:
-            add_adapters(model, settings.lora)
+        if self._lora:
+            add_adapters(model, settings.model)
         if self._ranks.rank == 0:
             check_head(model)
-        prepare_for_training(model, gradient_checkpointing=settings.gradient_checkpointing)
-        self._policy = self._ranks.place(model, settings.device, DTYPES[settings.dtype])
-        if settings.lora and reference is None:
+        prepare_for_training(model, gradient_checkpointing=learners.gradient_checkpointing)
+        self._policy = self._ranks.place(model, learners.device, self._dtype)
+        if self._lora and reference is None:
             reference = AdapterFreeReference(model, self._policy)
-        self._objective = Objective(settings, reference)
+        self._objective = Objective(training, settings.rollouts.temperature, reference)
         # A sharded model keeps its best precision and casts what it gathers.
-        kept = torch.float32 if self._ranks.size > 1 else DTYPES[settings.dtype]
-        self._optimizer = MasterAdamW(model, settings.optimizer, kept)
+        kept = torch.float32 if self._ranks.size > 1 else self._dtype
+        self._optimizer = MasterAdamW(model, training, kept)
 
     @property
     def num_updates(self) -> int:
@@ -97,7 +100,7 @@ class Learner:
         """Learn from one batch.
 
         Args:
-            groups: the batch; sampled at ``settings.temperature``.
+            groups: the batch; sampled at ``rollouts.temperature``.
             progress: see :data:`Progress`.
 
         Returns:
@@ -116,21 +119,22 @@ class Learner:
             OrchError: a broken batch, or gradients that stay non-finite.
         """
         started = perf_counter()
-        batch = make_batch(groups, self.settings)
+        training, learners = self.settings.training, self.settings.learners
+        batch = make_batch(groups, training)
         microbatches = share_of(
             self._ranks.rank,
             self._ranks.size,
             batch.sequences,
-            self.settings.max_tokens_per_microbatch,
-            layout=self.settings.layout,
-            device=self.settings.device,
+            learners.max_tokens_per_microbatch,
+            layout=learners.layout,
+            device=learners.device,
         )
         packed = perf_counter()
-        tally = _Tally(microbatches, self.settings.updates_per_batch, progress)
+        tally = _Tally(microbatches, training.updates_per_batch, progress)
         steps: list[tuple[dict[str, float], StepReport]] = []
         self._objective.begin(batch.counts)
         if microbatches:
-            for _ in range(self.settings.updates_per_batch):
+            for _ in range(training.updates_per_batch):
                 sums = self._gradient(microbatches, tally)
                 stepping = perf_counter()
                 steps.append((sums, self._optimizer.step()))
@@ -141,7 +145,7 @@ class Learner:
             **step_metrics(steps),
             **_tally_metrics(self._ranks.gather(tally.counts()), seconds),
             **tally.times(),
-            "lr": steps[-1][1].lr if steps else self.settings.optimizer.lr_at(self.num_updates),
+            "lr": steps[-1][1].lr if steps else lr_at(training, self.num_updates),
             "num_updates_lifetime": self.num_updates,
             "num_bad_gradients_lifetime": self._optimizer.num_bad_gradients,
             "time_pack": packed - started,
@@ -154,17 +158,16 @@ class Learner:
         The names are those of ``model.state_dict()``; tied tensors appear under each of their
         names and share one memory; adapters are merged in. Later updates do not change the copy.
         """
-        return self._weights(DTYPES[self.settings.dtype])
+        return self._weights(self._dtype)
 
     def _gradient(self, microbatches: list[Microbatch], tally: _Tally) -> dict[str, float]:
         """Add up the gradient of the whole batch; returns the statistics, summed over all ranks."""
-        settings = self.settings
+        temperature = self.settings.rollouts.temperature
+        bonus = self.settings.training.entropy_coeff > 0
         totals: Sums = {}
         for index, microbatch in enumerate(microbatches):
             self._objective.prepare(index, microbatch)
-            current = self._policy(
-                microbatch, settings.temperature, entropy_gradient=settings.entropy_coeff > 0
-            )
+            current = self._policy(microbatch, temperature, entropy_gradient=bonus)
             loss, sums = self._objective.loss(index, microbatch, current)
             if microbatch.idle:
                 loss, sums = loss * 0.0, {}
@@ -199,7 +202,7 @@ class Learner:
             self._write_model(partial / "model", tokenizer, weights, adapter)
             state = SavedState(
                 self._optimizer.counters(),
-                self.settings.to_dict(),
+                {"lora": self._lora},
                 optimizer,
                 random_state(),
                 adapter,
@@ -236,12 +239,11 @@ class Learner:
         def read() -> SavedOutline:
             """On the first rank alone; what it returns is small and goes to all."""
             saved = read_state(folder)
-            adapters = LoraSettings.from_dict(saved.settings.get("lora"))
-            if adapters != self.settings.lora:
+            adapters = saved.settings.get("lora")
+            if adapters != self._lora:
                 raise OrchError(
-                    f"saved learner {str(folder)!r} was trained with {adapters or 'no LoRA'}, the "
-                    f"settings ask for {self.settings.lora or 'none'}: leave model.lora_* as they "
-                    "were"
+                    f"saved learner {str(folder)!r} was trained with LoRA {adapters or 'off'}, the "
+                    f"settings have {self._lora or 'off'}: leave model.lora_* as they were"
                 )
             weights.update(load_model(Path(folder) / "model", "float32").state_dict())
             weights.update(saved.adapter)
@@ -278,7 +280,7 @@ class Learner:
             {
                 name: masters.get(name, p).detach()
                 for name, p in self.model.named_parameters()
-                if self.settings.lora and (p.requires_grad or ".base_layer." in name)
+                if self._lora and (p.requires_grad or ".base_layer." in name)
             }
         )
 
@@ -300,9 +302,9 @@ class Learner:
     ) -> None:
         with written_whole(folder) as partial:
             save_model(self.model, tokenizer, partial, weights)
-            if self.settings.lora:
+            if self._lora:
                 own = {name: v for name, v in adapter.items() if ".lora_" in name}
-                save_adapter(partial / "adapter", self.settings.lora, own)
+                save_adapter(partial / "adapter", self.settings.model, own)
 
 
 class _Tally:

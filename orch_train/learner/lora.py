@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +19,18 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
+from orch_train.config import ModelSettings
 
 ADAPTER = "default"
 _PEFT_PREFIX = "base_model.model."
 
 
-@dataclass(frozen=True)
-class LoraSettings:
-    """Which adapters a model gets.
-
-    Attributes:
-        rank: inner dimension, at least 1.
-        alpha: the adapter's output is scaled by ``alpha / rank``.
-        targets: last parts of module names (``q_proj``), or ``all-linear``: every linear layer
-            but the output head.
-    """
-
-    rank: int
-    alpha: float
-    targets: tuple[str, ...] = ("all-linear",)
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or not self.alpha > 0 or not self.targets:
-            raise OrchError("LoRA needs a rank of at least 1, alpha above 0, and targets")
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any] | None) -> LoraSettings | None:
-        """From what `dataclasses.asdict` made of it, by way of JSON."""
-        return None if data is None else cls(data["rank"], data["alpha"], tuple(data["targets"]))
-
-
-def add_adapters(model: PreTrainedModel, settings: LoraSettings) -> None:
+def add_adapters(model: PreTrainedModel, settings: ModelSettings) -> None:
     """Freeze a model and put adapters into it; they start as the identity.
 
     Args:
         model: changed in place; A is drawn from torch's random numbers.
-        settings: see :class:`LoraSettings`.
+        settings: its ``lora_*``.
 
     Raises:
         OrchError: peft is not installed, or no layer has a name of ``targets``.
@@ -65,7 +40,7 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings) -> None:
         peft.inject_adapter_in_model(_config(settings), model, ADAPTER)
     except ValueError as problem:
         raise OrchError(
-            f"model.lora_targets {', '.join(settings.targets)}: {problem}; the model's linear "
+            f"model.lora_targets {', '.join(settings.lora_targets)}: {problem}; the model's linear "
             f"layers are {', '.join(sorted(_linear_names(model)))}"
         ) from problem
 
@@ -106,7 +81,7 @@ def merged_weight(layer: Any, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return weight.float() + (b.float() @ a.float()) * scale
 
 
-def save_adapter(folder: Path, settings: LoraSettings, weights: Mapping[str, Tensor]) -> None:
+def save_adapter(folder: Path, settings: ModelSettings, weights: Mapping[str, Tensor]) -> None:
     """Write an adapter folder that peft loads onto the base model.
 
     Args:
@@ -123,14 +98,14 @@ def save_adapter(folder: Path, settings: LoraSettings, weights: Mapping[str, Ten
     save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def _config(settings: LoraSettings) -> Any:
-    targets: str | list[str] = list(settings.targets)
-    if settings.targets == ("all-linear",):
-        targets = "all-linear"
+def _config(settings: ModelSettings) -> Any:
+    chosen = settings.lora
+    assert chosen is not None
+    targets = chosen["targets"]
     return _peft().LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        target_modules=targets,
+        r=chosen["rank"],
+        lora_alpha=chosen["alpha"],
+        target_modules="all-linear" if targets == ["all-linear"] else targets,
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
     )

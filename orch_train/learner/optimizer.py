@@ -8,6 +8,7 @@ of a learning rate of 1e-6 altogether. Gradients of all micro-batches are summed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,47 +19,35 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
-from orch_train.learner.lr_schedule import Schedule, check_schedule, lr_factor
+from orch_train.config import SFTGroupSettings, TrainingSettings
+
+BETAS = (0.9, 0.95)
+"""Decay of the running means of the gradient and of its square (AdamW, arXiv 1711.05101)."""
+EPS = 1e-8
+MAX_BAD_GRADIENTS = 3
+"""This many gradients in a row that are not finite end the run."""
 
 
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) and what surrounds it.
+def lr_at(settings: TrainingSettings | SFTGroupSettings, update: int) -> float:
+    """Learning rate of an optimizer step; a run that resumes needs no more than its number.
 
-    Attributes:
-        lr: learning rate after warm-up.
-        betas: decay of the running mean and of the running square of the gradient.
-        eps: added to the root of the running square.
-        weight_decay: decoupled, on matrices only (norms and biases are left alone).
-        grad_clip: bound on the global norm of the gradient.
-        lr_schedule: after warm-up, ``constant``, or ``linear`` or ``cosine`` down to 0 at
-            ``total_updates``.
-        warmup_updates: optimizer steps over which the rate rises linearly from 0.
-        total_updates: end of a schedule that falls.
-        max_bad_gradients: this many gradients in a row that are not finite end the run.
+    Linear from 1/warm-up to 1 over the warm-up; then 1, or from 1 down to 0 at the last update,
+    along a line or along half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5,
+    without restarts). The supervised warm start stays at 1.
+
+    Args:
+        settings: rate, warm-up and schedule.
+        update: number of the optimizer step, from 0.
     """
-
-    lr: float = 1e-6
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    grad_clip: float = 1.0
-    lr_schedule: Schedule = "constant"
-    warmup_updates: int = 0
-    total_updates: int | None = None
-    max_bad_gradients: int = 3
-
-    def __post_init__(self) -> None:
-        if not self.lr > 0 or not self.grad_clip > 0 or self.weight_decay < 0:
-            raise OrchError("lr and grad_clip must be above 0, weight_decay not negative")
-        check_schedule(self.lr_schedule, self.warmup_updates, self.total_updates)
-        if self.max_bad_gradients < 1:
-            raise OrchError(f"max_bad_gradients must be at least 1, got {self.max_bad_gradients}")
-
-    def lr_at(self, update: int) -> float:
-        """Learning rate of the optimizer step with this number (from 0)."""
-        factor = lr_factor(self.lr_schedule, update, self.warmup_updates, self.total_updates)
-        return self.lr * factor
+    warmup = settings.lr_warmup_updates
+    if update < warmup:
+        return settings.lr * ((update + 1) / warmup)
+    if isinstance(settings, SFTGroupSettings) or settings.lr_schedule == "constant":
+        return settings.lr
+    end = settings.total_updates
+    left = max(end - update, 0) / (end - warmup)
+    linear = settings.lr_schedule == "linear"
+    return settings.lr * (left if linear else (1.0 - math.cos(math.pi * left)) / 2)
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ class MasterAdamW:
     Args:
         model: its floating parameters are trained. A model that should compute in bfloat16 is
             given in its best precision and cast here, so that the master weights keep it.
-        settings: see :class:`OptimizerSettings`.
+        settings: learning rate, weight decay (on matrices only), bound on the gradient's norm.
         dtype: what the model computes in, ``torch.float32`` or ``torch.bfloat16``.
 
     Attributes:
@@ -87,7 +76,10 @@ class MasterAdamW:
     """
 
     def __init__(
-        self, model: PreTrainedModel, settings: OptimizerSettings, dtype: torch.dtype
+        self,
+        model: PreTrainedModel,
+        settings: TrainingSettings | SFTGroupSettings,
+        dtype: torch.dtype,
     ) -> None:
         self.settings = settings
         self.num_updates = 0
@@ -115,8 +107,8 @@ class MasterAdamW:
                 {"params": vectors, "weight_decay": 0.0},
             ],
             lr=settings.lr,
-            betas=settings.betas,
-            eps=settings.eps,
+            betas=BETAS,
+            eps=EPS,
             fused=True,
         )
 
@@ -148,7 +140,7 @@ class MasterAdamW:
         Raises:
             OrchError: too many gradients in a row were not finite.
         """
-        lr = self.settings.lr_at(self.num_updates)
+        lr = lr_at(self.settings, self.num_updates)
         total = torch.nn.utils.clip_grad_norm_(self._master.values(), self.settings.grad_clip)
         # Of shards it is a sum that every rank holds a part of: the same number for all of them.
         norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
@@ -164,7 +156,7 @@ class MasterAdamW:
             self.num_bad_gradients += 1
             self._bad_in_a_row += 1
         self.zero_grad()
-        if self._bad_in_a_row >= self.settings.max_bad_gradients:
+        if self._bad_in_a_row >= MAX_BAD_GRADIENTS:
             raise OrchError(
                 f"the gradient was not finite {self._bad_in_a_row} times in a row (after "
                 f"{self.num_updates} good updates); lower lr or grad_clip, or train in float32"

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from random import Random
 from time import perf_counter
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
-from orch_train.learner.batch.packing import Layout, TrainingSequence, make_microbatches
+from orch_train.config import Settings
+from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
 from orch_train.learner.logprobs import action_logprobs, check_head
-from orch_train.learner.optimizer import MasterAdamW, OptimizerSettings, StepReport
+from orch_train.learner.optimizer import MasterAdamW, StepReport
 from orch_train.learner.training_mode import prepare_for_training, snapshot
 from orch_train.models.load import DTYPES, save_model
 from orch_train.trajectory.token_trace import TokenTrace
@@ -49,61 +50,6 @@ class SFTStop(StrEnum):
     """The bound on training time was reached."""
     INTERRUPTED = "interrupted"
     """``should_stop`` said so."""
-
-
-@dataclass(frozen=True)
-class SFTSettings:
-    """The warm start. At least one of the three bounds must be given.
-
-    Attributes:
-        optimizer: learning rate, schedule, clipping.
-        batch_size: demonstrations per optimizer step.
-        max_steps: bound on optimizer steps.
-        max_epochs: bound on passes over the demonstrations.
-        max_seconds: bound on training time; evaluations do not count.
-        eval_every: optimizer steps between evaluations; 0: never.
-        eval_at_start: evaluate before the first step too.
-        target_success: (low, high), within 0..1: stop at the first evaluation at or above low;
-            ``None``: never for this reason.
-        max_tokens_per_microbatch: tokens of one forward pass, padding included.
-        layout: see :mod:`orch_train.learner.batch.packing`.
-        gradient_checkpointing: recompute activations in the backward pass.
-        dtype: what the model computes in; ``bfloat16`` keeps float32 master weights.
-        device: torch device.
-        num_threads: compute threads of this process; ``None`` leaves torch's choice.
-        seed: of the order of the demonstrations.
-    """
-
-    optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(lr=1e-4))
-    batch_size: int = 16
-    max_steps: int | None = None
-    max_epochs: float | None = None
-    max_seconds: float | None = None
-    eval_every: int = 0
-    eval_at_start: bool = False
-    target_success: tuple[float, float] | None = None
-    max_tokens_per_microbatch: int = 4096
-    layout: Layout = "rows"
-    gradient_checkpointing: bool = False
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    device: str = "cpu"
-    num_threads: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        bounds = (self.max_steps, self.max_epochs, self.max_seconds)
-        if all(b is None for b in bounds):
-            raise OrchError("SFT needs a bound: max_steps, max_epochs or max_seconds")
-        if any(b is not None and not b > 0 for b in bounds) or self.batch_size < 1:
-            raise OrchError("SFT bounds must be above 0 and batch_size at least 1")
-        if self.eval_every < 0:
-            raise OrchError(f"eval_every must not be negative, got {self.eval_every}")
-        if self.target_success is not None:
-            low, high = self.target_success
-            if not 0 <= low <= high <= 1:
-                raise OrchError(f"target_success must be (low, high) within 0..1, got {low, high}")
-            if not self.eval_every and not self.eval_at_start:
-                raise OrchError("target_success needs eval_every: success must be measured")
 
 
 @dataclass(frozen=True)
@@ -149,21 +95,21 @@ class SFTTrainer:
     running means begin anew.
 
     Args:
-        model: a causal language model, best loaded in float32 whatever ``settings.dtype`` says.
-        settings: see :class:`SFTSettings`.
+        model: a causal language model, best loaded in float32 whatever ``model.dtype`` says.
+        settings: the whole configuration; read are ``sft``, ``learners`` and ``model.dtype``.
 
     Raises:
         OrchError: the model's architecture is not supported.
     """
 
-    def __init__(self, model: PreTrainedModel, settings: SFTSettings) -> None:
-        self.settings = settings
-        if settings.num_threads is not None:
-            torch.set_num_threads(settings.num_threads)
-        torch.nn.Module.to(model, torch.device(settings.device))
+    def __init__(self, model: PreTrainedModel, settings: Settings) -> None:
+        self.settings, learners = settings, settings.learners
+        if learners.num_cpus_per_learner is not None:
+            torch.set_num_threads(learners.num_cpus_per_learner)
+        torch.nn.Module.to(model, torch.device(learners.device))
         self.model = model
         check_head(model)
-        self._optimizer = MasterAdamW(model, settings.optimizer, DTYPES[settings.dtype])
+        self._optimizer = MasterAdamW(model, settings.sft, DTYPES[settings.model.dtype])
 
     def train(
         self,
@@ -190,11 +136,10 @@ class SFTTrainer:
         sequences = [TrainingSequence.from_trace(t) for t in traces if t.num_actions]
         if not sequences:
             raise OrchError("there is no demonstration with an action to train on")
-        if evaluate is None and (self.settings.eval_every or self.settings.eval_at_start):
+        sft, learners = self.settings.sft, self.settings.learners
+        if evaluate is None and (sft.eval_every or sft.eval_at_start):
             raise OrchError("eval_every is set, but there is nothing to evaluate with")
-        prepare_for_training(
-            self.model, gradient_checkpointing=self.settings.gradient_checkpointing
-        )
+        prepare_for_training(self.model, gradient_checkpointing=learners.gradient_checkpointing)
         try:
             run = _Run(self, sequences, evaluate, on_metrics)
             return run.until(should_stop or (lambda: False))
@@ -211,12 +156,13 @@ class SFTTrainer:
     def step(self, sequences: Sequence[TrainingSequence]) -> tuple[float, StepReport]:
         """One optimizer step; returns the mean cross-entropy per action token, in nats."""
         total = sum(len(s.actions_N) for s in sequences)
+        learners = self.settings.learners
         loss = 0.0
         for batch in make_microbatches(
             sequences,
-            self.settings.max_tokens_per_microbatch,
-            layout=self.settings.layout,
-            device=self.settings.device,
+            learners.max_tokens_per_microbatch,
+            layout=learners.layout,
+            device=learners.device,
         ):
             logprobs_N = action_logprobs(self.model, batch, temperature=1.0).logprobs_N
             part = -logprobs_N.sum() / total
@@ -245,11 +191,11 @@ class _Run:
         on_metrics: Callable[[Metrics], None] | None,
     ) -> None:
         self.trainer = trainer
-        self.settings = trainer.settings
+        self.settings = trainer.settings.sft
         self.sequences = sequences
         self.evaluate = evaluate
         self.on_metrics = on_metrics
-        self.order = _shuffled_forever(len(sequences), trainer.settings.seed)
+        self.order = _shuffled_forever(len(sequences), sft_seed(trainer.settings))
         self.clock = _Clock()
         self.steps = self.examples = self.tokens = 0
         self.losses: list[float] = []
@@ -334,6 +280,11 @@ class _Run:
         if result["success"] > high:
             return SFTStop.ABOVE_TARGET
         return SFTStop.TARGET if result["success"] >= low else None
+
+
+def sft_seed(settings: Settings) -> int:
+    """Seed of the order of demonstrations and of their mistakes."""
+    return settings.debugging.seed if settings.sft.seed is None else settings.sft.seed
 
 
 def _shuffled_forever(size: int, seed: int) -> Iterator[int]:

@@ -25,7 +25,6 @@ from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.chat.renderer import make_chat
 from orch_train.config import Settings
 from orch_train.evaluation.policy import evaluate_policy, open_benchmark
-from orch_train.learner.optimizer import OptimizerSettings
 from orch_train.learner.training_mode import snapshot
 from orch_train.models.files import load_tokenizer
 from orch_train.models.load import load_model
@@ -37,7 +36,7 @@ from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.sampling.observer import SilentObserver
 from orch_train.sft.demonstrations import DemonstrationSet, make_demonstrations
 from orch_train.sft.mistakes import CorruptionSettings, DemonstrationKind
-from orch_train.sft.trainer import SFTSettings, SFTStop, SFTTrainer
+from orch_train.sft.trainer import SFTStop, SFTTrainer, sft_seed
 from orch_train.storage.run_folder import make_folder, write_text
 
 _SAY_EVERY_S = 5.0
@@ -82,7 +81,7 @@ def run_warm_start(
         f"{made['success']:.0%} succeed; kinds {made['kinds']}"
     )
     tokenizer = load_tokenizer(settings.model.path)
-    trainer = SFTTrainer(load_model(settings.model.path), _sft_settings(settings))
+    trainer = SFTTrainer(load_model(settings.model.path), settings)
     with (
         _evaluator(settings, tasks) as evaluate,
         StopSignal(lambda name: _say(f"{name}: stopping after this step")) as stop,
@@ -134,7 +133,7 @@ def _demonstrate(settings: Settings) -> DemonstrationSet:
                 copies=sft.copies,
                 max_tokens=sft.max_tokens or settings.rollouts.max_context,
                 call_format=settings.environment.env_config.get("call_format", "hermes"),
-                seed=_seed(settings),
+                seed=sft_seed(settings),
                 progress=lambda done, total: report("demonstrating", done, total),
             )
     finally:
@@ -178,37 +177,6 @@ def _evaluator(
         runners.stop()
         if benchmark is not None:
             benchmark.close()
-
-
-def _sft_settings(settings: Settings) -> SFTSettings:
-    """The trainer's part of the configuration, in its own words."""
-    sft, learners = settings.sft, settings.learners
-    return SFTSettings(
-        optimizer=OptimizerSettings(
-            lr=sft.lr,
-            weight_decay=sft.weight_decay,
-            grad_clip=sft.grad_clip,
-            warmup_updates=sft.lr_warmup_updates,
-        ),
-        batch_size=sft.batch_size,
-        max_steps=sft.max_steps,
-        max_epochs=sft.max_epochs,
-        max_seconds=sft.max_seconds,
-        eval_every=sft.eval_every,
-        eval_at_start=sft.eval_at_start,
-        target_success=sft.target_success,
-        max_tokens_per_microbatch=learners.max_tokens_per_microbatch,
-        layout=learners.layout,
-        gradient_checkpointing=learners.gradient_checkpointing,
-        dtype=settings.model.dtype,
-        device="cuda" if learners.num_gpus_per_learner else "cpu",
-        num_threads=learners.num_cpus_per_learner,
-        seed=_seed(settings),
-    )
-
-
-def _seed(settings: Settings) -> int:
-    return settings.debugging.seed if settings.sft.seed is None else settings.sft.seed
 
 
 def _line(metrics: Mapping[str, Any]) -> str:

@@ -16,29 +16,27 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from orch_env.types import OrchError
+from orch_train.config import Settings
 from orch_train.learner.batch.dealing import deal, share_of
 from orch_train.learner.batch.packing import TrainingSequence
 from orch_train.learner.group.learner_group import GroupShape, LearnerGroup
 from orch_train.learner.group.sharding import ShardedRanks, read_by_first
 from orch_train.learner.learner import Learner
-from orch_train.learner.lora import LoraSettings
-from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.settings import LearnerSettings
+from orch_train.learner.optimizer import BETAS
 from orch_train.models.load import load_model
+from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import random_groups, small_llama
 
-MakeGroup = Callable[[Path, LearnerSettings], LearnerGroup]
+MakeGroup = Callable[[Path, Settings], LearnerGroup]
 TOLERANCE = 1e-6
 """Weights after 4 AdamW steps of 1e-3; sums are taken in another order."""
-LORA = LoraSettings(rank=4, alpha=8.0)
+LORA = {"lora_rank": 4, "lora_alpha": 8.0}
 
 
-def settings(**changes: Any) -> LearnerSettings:
+def settings(**changes: Any) -> Settings:
     # The bound on the gradient is in reach: its norm must be that of all shards together.
-    optimizer = OptimizerSettings(lr=1e-3, grad_clip=0.05, weight_decay=0.1)
-    return LearnerSettings(
-        optimizer=optimizer, seed=1, **{"max_tokens_per_microbatch": 60, **changes}
-    )
+    given = {"lr": 1e-3, "grad_clip": 0.05, "weight_decay": 0.1, "max_tokens_per_microbatch": 60}
+    return settings_of(seed=1, **{**given, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def fresh_group(model: Path, chosen: LearnerSettings) -> Iterator[LearnerGroup]:
+def fresh_group(model: Path, chosen: Settings) -> Iterator[LearnerGroup]:
     """Two processes of its own: some ten seconds, most of them imports."""
     shape = GroupShape(2, [{"num_cpus": 0.25}] * 2, 240.0, 120.0)
     learners = LearnerGroup(str(model), chosen, shape)
@@ -69,7 +67,7 @@ def two_processes(ray_local: None, model: Path) -> Iterator[LearnerGroup]:
 def group(two_processes: LearnerGroup) -> MakeGroup:
     """Makes a new group in processes that are there already."""
 
-    def begin(model: Path, chosen: LearnerSettings) -> LearnerGroup:
+    def begin(model: Path, chosen: Settings) -> LearnerGroup:
         import ray
 
         def again(rank: Any) -> None:
@@ -83,7 +81,7 @@ def group(two_processes: LearnerGroup) -> MakeGroup:
     return begin
 
 
-def alone(model: Path, chosen: LearnerSettings) -> Learner:
+def alone(model: Path, chosen: Settings) -> Learner:
     return Learner(load_model(model), chosen)
 
 
@@ -119,8 +117,8 @@ CASES = {
     "full": {},
     "long sequences alone, more of them on one rank": {"max_tokens_per_microbatch": 1},
     "packed, recomputed": {"layout": "packed", "gradient_checkpointing": True},
-    "lora": {"lora": LORA},
-    "lora with its own base as reference": {"lora": LORA, "kl_coeff": 0.1},
+    "lora": LORA,
+    "lora with its own base as reference": {**LORA, "kl_coeff": 0.1},
     "two updates a batch, corrected": {"updates_per_batch": 2, "correction": "token_tis"},
 }
 
@@ -133,7 +131,7 @@ def test_two_ranks_learn_what_one_process_learns(
     single = alone(model, chosen)
     start = single.get_weights()
     learners = group(model, chosen)
-    for seed in range(4 // chosen.updates_per_batch):
+    for seed in range(4 // chosen.training.updates_per_batch):
         # Nine sequences: alone in their micro-batches, one rank must idle once.
         ours = single.update(random_groups(seed, size=3))
         theirs = learners.update(random_groups(seed, size=3))
@@ -145,14 +143,13 @@ def test_two_ranks_learn_what_one_process_learns(
     for key in ("num_action_tokens", "num_tokens_learnt", "num_trajectories"):
         assert theirs[key] == ours[key]
     assert theirs.keys() == ours.keys()
-    if chosen.max_tokens_per_microbatch == 1:
+    if chosen.learners.max_tokens_per_microbatch == 1:
         assert theirs["num_microbatches"] == ours["num_microbatches"] + 1 == 10
 
 
 def test_bfloat16_ranks_keep_float32_weights(group: MakeGroup, model: Path, tmp_path: Path) -> None:
     """A step of 1e-6 is below bfloat16's resolution: only the float32 shards can hold it."""
-    tiny = OptimizerSettings(lr=1e-6)
-    chosen = replace(settings(dtype="bfloat16"), optimizer=tiny)
+    chosen = settings(dtype="bfloat16", lr=1e-6, grad_clip=1.0, weight_decay=0.0)
     learners = group(model, chosen)
     learners.update(random_groups(0))
     learners.save_model(tmp_path / "out")
@@ -163,7 +160,7 @@ def test_bfloat16_ranks_keep_float32_weights(group: MakeGroup, model: Path, tmp_
         assert float((after[name] - weight).abs().max()) == pytest.approx(1e-6, rel=0.2), name
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": LORA}], ids=["full", "lora"])
+@pytest.mark.parametrize("changes", [{}, LORA], ids=["full", "lora"])
 def test_six_updates_are_three_a_checkpoint_and_three_to_the_bit(
     group: MakeGroup, model: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -238,7 +235,7 @@ class ReadOnce:
             saved_state.load_file = refused if self.forbidden else load_file  # type: ignore
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": LORA}], ids=["full", "lora"])
+@pytest.mark.parametrize("changes", [{}, LORA], ids=["full", "lora"])
 def test_only_the_first_rank_reads_weights_and_buffers_are_right_everywhere(
     group: MakeGroup,
     two_processes: LearnerGroup,
@@ -330,7 +327,7 @@ class MostAtOnce:
         return most[0]
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": LORA}], ids=["full", "lora"])
+@pytest.mark.parametrize("changes", [{}, LORA], ids=["full", "lora"])
 def test_only_the_first_rank_gathers_the_model_or_the_optimizer(
     group: MakeGroup, model: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -353,17 +350,16 @@ def test_the_gradient_is_clipped_by_its_norm_over_all_shards(
     group: MakeGroup, model: Path, tmp_path: Path
 ) -> None:
     """Adam forgets the scale of a gradient, so the moments are looked at: they keep it."""
-    optimizer = OptimizerSettings(lr=1e-3, grad_clip=0.05)
-    chosen = replace(settings(), optimizer=optimizer)
+    chosen = settings(weight_decay=0.0)
     single, learners = alone(model, chosen), group(model, chosen)
     for learner, name in ((single, "one"), (learners, "two")):
         metrics = learner.update(random_groups(0, size=3))
-        assert metrics["grad_norm"] > 3 * optimizer.grad_clip
+        assert metrics["grad_norm"] > 3 * chosen.training.grad_clip
         learner.save(tmp_path / name)
     one, two = (load_file(tmp_path / name / "optimizer.safetensors") for name in ("one", "two"))
     first = {key: value for key, value in two.items() if key.startswith("exp_avg/")}
     norm = sum(float(value.double().square().sum()) for value in first.values()) ** 0.5
-    assert norm == pytest.approx((1 - optimizer.betas[0]) * optimizer.grad_clip, rel=1e-4)
+    assert norm == pytest.approx((1 - BETAS[0]) * chosen.training.grad_clip, rel=1e-4)
     # The shards are uneven, and so are their norms: neither alone is the bound.
     halves = [
         sum(float(h.square().sum()) for h in half) ** 0.5

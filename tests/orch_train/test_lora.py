@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,17 @@ from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
 from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
 from orch_train.learner.learner import Learner
-from orch_train.learner.lora import LoraSettings, adapted_layers
-from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.settings import LearnerSettings
+from orch_train.learner.lora import adapted_layers
 from orch_train.models.load import load_model
+from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import random_groups, small_llama
 
-LORA = LoraSettings(rank=4, alpha=8.0)
+LORA = {"lora_rank": 4, "lora_alpha": 8.0}
 IDS = torch.tensor([[5, 9, 23, 4, 41, 8]])
 
 
 def learner(model: Any = None, **changes: Any) -> Learner:
-    settings = LearnerSettings(
-        **{"optimizer": OptimizerSettings(lr=1e-2), "seed": 1, "lora": LORA, **changes}
-    )
+    settings = settings_of(**{"lr": 1e-2, "seed": 1, **LORA, **changes})
     return Learner(model or small_llama(), settings)
 
 
@@ -71,7 +67,7 @@ def test_the_reference_speaks_without_adapters_and_they_are_back_afterwards() ->
     reference = lora._objective._reference
     assert reference is not None
     spoken = reference.logprobs(batch, 1.0)
-    base = Learner(small_llama(), LearnerSettings())._policy(batch, 1.0).logprobs_N
+    base = Learner(small_llama(), settings_of())._policy(batch, 1.0).logprobs_N
     torch.testing.assert_close(spoken, base.detach(), atol=1e-6, rtol=0)
     assert not spoken.requires_grad
     assert torch.equal(logits(lora.model), adapted)
@@ -119,17 +115,14 @@ def test_adapters_of_another_shape_or_none_are_refused(tmp_path: Path) -> None:
     lora = learner()
     lora.update(random_groups(0))
     lora.save(tmp_path / "state")
-    for other in (LoraSettings(rank=4, alpha=4.0), LoraSettings(rank=2, alpha=8.0), None):
+    for other in ({"lora_alpha": 4.0}, {"lora_rank": 2}, {"lora_rank": 0}):
         with pytest.raises(OrchError, match=r"model\.lora_"):
-            learner(lora=other).load(tmp_path / "state")
-    assert LearnerSettings.from_dict(json.loads(json.dumps(lora.settings.to_dict()))) == (
-        lora.settings
-    )
+            learner(**other).load(tmp_path / "state")
 
 
 def test_unknown_targets_are_answered_with_the_layers_that_there_are() -> None:
     with pytest.raises(OrchError, match=r"lora_targets qkv: .*gate_proj, k_proj"):
-        learner(lora=LoraSettings(4, 8.0, ("qkv",)))
+        learner(lora_targets=("qkv",))
 
 
 def test_without_peft_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,46 +3,59 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from orch_env.types import OrchError
-from orch_train.learner.lr_schedule import SCHEDULES
-from orch_train.learner.optimizer import OptimizerSettings
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import SFTGroupSettings, TrainingSettings
+from orch_train.learner.optimizer import lr_at
+
+SCHEDULES = ("constant", "linear", "cosine")
 
 
-def rates(schedule: str, count: int, **more: int) -> list[float]:
-    chosen = OptimizerSettings(lr=1.0, lr_schedule=schedule, **more)  # type: ignore[arg-type]
-    return [chosen.lr_at(i) for i in range(count)]
+def rates(schedule: Any, count: int, warmup: int = 0, total: int = 1) -> list[float]:
+    chosen = TrainingSettings(
+        lr=1.0, lr_schedule=schedule, lr_warmup_updates=warmup, iterations=total
+    )
+    return [lr_at(chosen, i) for i in range(count)]
 
 
 def test_constant_rises_over_the_warm_up_and_stays() -> None:
-    assert rates("constant", 6, warmup_updates=4) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert rates("constant", 6, warmup=4) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_the_warm_start_rises_and_stays() -> None:
+    chosen = SFTGroupSettings(lr=1.0, lr_warmup_updates=4)
+    assert [lr_at(chosen, i) for i in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
 def test_linear_falls_to_zero_at_the_last_update_and_stays_there() -> None:
     expected = [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
-    assert rates("linear", 8, warmup_updates=2, total_updates=6) == expected
+    assert rates("linear", 8, warmup=2, total=6) == expected
+
+
+def test_several_updates_of_a_batch_are_steps_of_the_schedule() -> None:
+    chosen = TrainingSettings(lr=1.0, lr_schedule="linear", iterations=2, updates_per_batch=2)
+    assert [lr_at(chosen, i) for i in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
 def test_cosine_by_hand() -> None:
     # (1 + cos(pi * k / 4)) / 2 for k = 0..4, after two warm-up steps
     expected = [0.5, 1.0, 1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0.0, 0.0]
-    assert rates("cosine", 8, warmup_updates=2, total_updates=6) == pytest.approx(
-        expected, abs=1e-15
-    )
+    assert rates("cosine", 8, warmup=2, total=6) == pytest.approx(expected, abs=1e-15)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_no_schedule_leaves_the_unit_interval(schedule: str) -> None:
-    got = rates(schedule, 50, warmup_updates=3, total_updates=40)
+    got = rates(schedule, 50, warmup=3, total=40)
     assert all(0.0 <= rate <= 1.0 for rate in got)
     assert got[2:] == sorted(got[2:], reverse=True)
 
 
-def test_a_schedule_without_room_to_fall_is_refused() -> None:
-    for schedule in ("linear", "cosine"):
-        with pytest.raises(OrchError, match="total_updates above warmup_updates"):
-            rates(schedule, 1, warmup_updates=6, total_updates=6)
-    with pytest.raises(OrchError, match="must be one of constant, linear, cosine"):
-        rates("step", 1)
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_schedule_without_room_to_fall_is_refused(schedule: Any) -> None:
+    config = GRPOConfig().training(lr_schedule=schedule, lr_warmup_updates=6, iterations=6)
+    with pytest.raises(OrchError, match="lr_warmup_updates"):
+        config.validate()

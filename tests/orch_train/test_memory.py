@@ -10,9 +10,8 @@ import pytest
 from benchmarks.learner_memory import measure
 from orch_train import GRPOConfig
 from orch_train.learner.learner import Learner
-from orch_train.learner.lora import LoraSettings
-from orch_train.learner.settings import LearnerSettings
 from orch_train.models.memory import MemoryEstimate, estimate_memory, read_shape
+from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import small_llama
 
 
@@ -30,8 +29,7 @@ def estimate(folder: Path, /, **groups: dict[str, Any]) -> MemoryEstimate:
 
 @pytest.mark.parametrize("targets", [("all-linear",), ("q_proj", "v_proj")])
 def test_adapters_are_counted_as_peft_makes_them(model: Path, targets: tuple[str, ...]) -> None:
-    lora = LoraSettings(rank=4, alpha=8.0, targets=targets)
-    learner = Learner(small_llama(), LearnerSettings(lora=lora))
+    learner = Learner(small_llama(), settings_of(lora_rank=4, lora_targets=targets))
     adapters = sum(p.numel() for p in learner.model.parameters() if p.requires_grad)
     shape = read_shape(model)
     found = estimate(model, model={"lora_rank": 4, "lora_targets": targets}).learner

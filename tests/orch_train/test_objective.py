@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from orch_env.types import OrchError, RewardBreakdown
 from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import Settings
 from orch_train.learner.batch.batch import make_batch
 from orch_train.learner.batch.packing import Microbatch, make_microbatches
 from orch_train.learner.logprobs import action_logprobs
 from orch_train.learner.objective.objective import Objective
 from orch_train.learner.objective.statistics import Sums, merge_sums
 from orch_train.learner.reference import FrozenReference
-from orch_train.learner.settings import LearnerSettings
 from orch_train.trajectory.trajectory import Group
+from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import group_of, random_groups, random_trace, small_llama
 
 LOSS_NAMES = ("grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo")
@@ -43,15 +44,20 @@ def with_turn_shares(groups: list[Group], seed: int) -> list[Group]:
     return groups
 
 
+def objective_of(settings: Settings, policy: FrozenReference | None = None) -> Objective:
+    return Objective(settings.training, settings.rollouts.temperature, policy)
+
+
 def run(
-    groups: list[Group], settings: LearnerSettings, *, passes: int = 1
+    groups: list[Group], settings: Settings, *, passes: int = 1
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     """Gradient and statistics of one batch; the model moves a little between passes."""
     model = small_llama()
-    objective = Objective(settings, reference() if settings.kl_coeff > 0 else None)
-    batch = make_batch(groups, settings)
+    objective = objective_of(settings, reference() if settings.training.kl_coeff > 0 else None)
+    batch = make_batch(groups, settings.training)
+    learners = settings.learners
     microbatches = make_microbatches(
-        batch.sequences, settings.max_tokens_per_microbatch, layout=settings.layout
+        batch.sequences, learners.max_tokens_per_microbatch, layout=learners.layout
     )
     objective.begin(batch.counts)
     totals: Sums = {}
@@ -61,7 +67,7 @@ def run(
         for index, microbatch in enumerate(microbatches):
             objective.prepare(index, microbatch)
             current = action_logprobs(
-                model, microbatch, settings.temperature, entropy_gradient=True
+                model, microbatch, settings.rollouts.temperature, entropy_gradient=True
             )
             loss, sums = objective.loss(index, microbatch, current)
             loss.backward()
@@ -101,21 +107,17 @@ def test_gradients_and_statistics_are_the_same_under_any_cut_order_and_layout(
 ) -> None:
     if chosen["correction"] != "none":
         chosen = {**chosen, "correction_mask": (0.5, 2.0)}
-    settings = LearnerSettings(
-        length_constant=7, temperature=0.8, max_tokens_per_microbatch=10**6, **chosen
-    )
+    changes = {"length_constant": 7, "temperature": 0.8, **chosen}
     groups = with_turn_shares(random_groups(seed, groups=2, size=3), seed)
     rng = random.Random(seed)
     shuffled = [
         replace(group, trajectories=rng.sample(group.trajectories, len(group.trajectories)))
         for group in rng.sample(groups, len(groups))
     ]
-    whole, sums = run(groups, settings, passes=passes)
-    cut, cut_sums = run(
-        shuffled,
-        replace(settings, max_tokens_per_microbatch=budget, layout=layout),
-        passes=passes,
-    )
+    one = settings_of(max_tokens_per_microbatch=10**6, **changes)
+    many = settings_of(max_tokens_per_microbatch=budget, layout=layout, **changes)
+    whole, sums = run(groups, one, passes=passes)
+    cut, cut_sums = run(shuffled, many, passes=passes)
     # Relative to the largest value: float32 sums of e^20 cannot agree to 1e-6 absolutely.
     scale = max(1.0, *(float(g.abs().max()) for g in whole))
     for one, other in zip(whole, cut, strict=True):
@@ -130,7 +132,7 @@ def plain_logprobs(model: Any, microbatch: Microbatch, temperature: float) -> to
 
 def test_the_objective_equals_its_formula_on_whole_tensors() -> None:
     """Token weights, truncated; the clip around the proximal policy; k2; entropy: by hand."""
-    settings = LearnerSettings(
+    settings = settings_of(
         loss="dapo", clip_low=0.05, clip_high=0.05, correction="token_tis", correction_cap=1.5,
         kl_coeff=0.1, kl_estimator="k2", entropy_coeff=0.01, max_tokens_per_microbatch=10**6,
     )  # fmt: skip
@@ -141,7 +143,7 @@ def test_the_objective_equals_its_formula_on_whole_tensors() -> None:
     gradients, sums = run(groups, settings, passes=2)
 
     model, other = small_llama(), small_llama(seed=3)
-    batch = make_batch(groups, settings)
+    batch = make_batch(groups, settings.training)
     [microbatch] = make_microbatches(batch.sequences, 10**6)
     targets_N1 = microbatch.targets_N[:, None]
 
@@ -170,13 +172,13 @@ def test_the_objective_equals_its_formula_on_whole_tensors() -> None:
 
 
 def test_a_dropped_sequence_leaves_no_trace_but_its_place_in_the_denominator() -> None:
-    settings = LearnerSettings(correction="token_tis", correction_mask=(0.5, 2.0))
+    settings = settings_of(correction="token_tis", correction_mask=(0.5, 2.0))
     rng = random.Random(0)
     near, far = random_trace(rng), random_trace(rng)
     model = small_llama()
     for trace, gap in ((near, 0.0), (far, 5.0)):
         group = group_of([trace, random_trace(rng)], [1.0, 0.0])
-        [sequence, _] = make_batch([group], settings).sequences
+        [sequence, _] = make_batch([group], settings.training).sequences
         [microbatch] = make_microbatches([sequence], 10**6)
         with torch.no_grad():
             own = action_logprobs(model, microbatch, 1.0).logprobs_N
@@ -187,8 +189,8 @@ def test_a_dropped_sequence_leaves_no_trace_but_its_place_in_the_denominator() -
     group = group_of([near, far], [1.0, 0.0])
     both, sums = run([group], settings)
     assert sums["correction_masked"] == far.num_actions
-    objective = Objective(settings)
-    batch = make_batch([group], settings)
+    objective = objective_of(settings)
+    batch = make_batch([group], settings.training)
     [microbatch] = make_microbatches(batch.sequences[:1], 10**6)
     objective.begin(batch.counts)
     loss, _ = objective.loss(0, microbatch, action_logprobs(model, microbatch, 1.0))
@@ -199,12 +201,12 @@ def test_a_dropped_sequence_leaves_no_trace_but_its_place_in_the_denominator() -
 
 def test_without_a_correction_the_ratio_is_to_the_recorded_policy_in_every_pass() -> None:
     groups = random_groups(5)
-    plain = LearnerSettings()
+    plain = settings_of()
     first, _ = run(groups, plain)
     second, sums = run(groups, plain, passes=2)
     assert "correction_weight" not in sums
     # With one, the first pass is exactly on its own proximal policy: nothing is clipped.
-    _, corrected = run(groups, replace(plain, correction="token_tis", correction_cap=100.0))
+    _, corrected = run(groups, settings_of(correction="token_tis", correction_cap=100.0))
     assert corrected["clipped"] == 0 and sums["clipped"] > 0
     assert max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True)) > 1e-4
 
@@ -218,10 +220,10 @@ def test_the_reference_is_loaded_at_first_use_and_asked_once_per_micro_batch() -
             return super().logprobs(microbatch, temperature)
 
     policy = Counting(lambda: small_llama(seed=3))
-    settings = LearnerSettings(kl_coeff=0.1, max_tokens_per_microbatch=40)
-    objective = Objective(settings, policy)
+    settings = settings_of(kl_coeff=0.1, max_tokens_per_microbatch=40)
+    objective = objective_of(settings, policy)
     assert not policy.is_loaded
-    batch = make_batch(random_groups(0), settings)
+    batch = make_batch(random_groups(0), settings.training)
     microbatches = make_microbatches(batch.sequences, 40)
     for _ in range(2):
         objective.begin(batch.counts)
@@ -233,9 +235,9 @@ def test_the_reference_is_loaded_at_first_use_and_asked_once_per_micro_batch() -
 
 def test_a_policy_equal_to_its_reference_pays_no_penalty() -> None:
     groups = random_groups(2)
-    settings = LearnerSettings(kl_coeff=1.0)
-    objective = Objective(settings, FrozenReference(small_llama))
-    batch = make_batch(groups, settings)
+    settings = settings_of(kl_coeff=1.0)
+    objective = objective_of(settings, FrozenReference(small_llama))
+    batch = make_batch(groups, settings.training)
     [microbatch] = make_microbatches(batch.sequences, 10**6)
     objective.begin(batch.counts)
     objective.prepare(0, microbatch)
@@ -245,7 +247,7 @@ def test_a_policy_equal_to_its_reference_pays_no_penalty() -> None:
 
 def test_a_penalty_without_a_reference_is_refused() -> None:
     with pytest.raises(OrchError, match="needs a reference"):
-        Objective(LearnerSettings(kl_coeff=0.1))
+        objective_of(settings_of(kl_coeff=0.1))
 
 
 def test_a_run_with_penalty_and_correction_reports_both(toy_config: GRPOConfig) -> None:

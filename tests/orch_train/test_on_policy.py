@@ -17,10 +17,9 @@ from orch_env.formats import get_format
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.engines.torch.engine import TorchEngine
 from orch_train.learner.learner import Learner
-from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.settings import LearnerSettings
 from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_groups
 from orch_train.trajectory.trajectory import Group
+from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import byte_tokenizer, small_llama
 
 TEMPERATURE = 0.8
@@ -39,8 +38,8 @@ def test_ratios_are_one_on_fresh_rollouts_after_every_sync(dtype: str, ratio: fl
     engine = TorchEngine(served)
     learner = Learner(
         model,
-        LearnerSettings(
-            optimizer=OptimizerSettings(lr=3e-3),
+        settings_of(
+            lr=3e-3,
             temperature=TEMPERATURE,
             dtype=dtype,  # type: ignore[arg-type]
         ),

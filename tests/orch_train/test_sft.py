@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from orch_env.types import OrchError
-from orch_train.learner.optimizer import OptimizerSettings
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.config import Settings
 from orch_train.models.load import load_model
-from orch_train.sft.trainer import SFTSettings, SFTStop, SFTTrainer
+from orch_train.sft.trainer import SFTStop, SFTTrainer
 from orch_train.trajectory.token_trace import NO_VERSION, TokenTrace
+from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import VOCABULARY, random_trace, small_llama
 
 
@@ -22,9 +24,12 @@ def traces(count: int = 12, seed: int = 0) -> list[TokenTrace]:
     return [random_trace(rng, turns=2) for _ in range(count)]
 
 
-def settings(**changes: Any) -> SFTSettings:
-    optimizer = OptimizerSettings(lr=changes.pop("lr", 3e-3))
-    return SFTSettings(**{"optimizer": optimizer, "batch_size": 4, **changes})
+def settings(**changes: Any) -> Settings:
+    """Keys of the group ``sft``, and those that it takes from others."""
+    others = ("max_tokens_per_microbatch", "layout", "dtype")
+    elsewhere = {key: changes.pop(key) for key in others if key in changes}
+    bounds = {"max_epochs": None, "lr": 3e-3, "batch_size": 4}
+    return settings_of(sft={**bounds, **changes}, **{"layout": "rows", **elsewhere})
 
 
 def echo_trace(rng: random.Random, noise: bool) -> TokenTrace:
@@ -175,13 +180,13 @@ def test_a_saved_model_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_wrong_requests_are_one_clear_line() -> None:
     for wrong, says in (
-        ({}, "needs a bound"),
-        ({"max_steps": 0}, "above 0"),
-        ({"max_steps": 1, "target_success": (0.2, 0.6)}, "eval_every"),
-        ({"max_steps": 1, "target_success": (0.6, 0.2), "eval_every": 1}, "low, high"),
+        ({"max_epochs": None}, "a bound is needed"),
+        ({"max_steps": 0}, "greater than or equal to 1"),
+        ({"target_success": [0.2, 0.6]}, "eval_every"),
+        ({"target_success": [0.6, 0.2], "eval_every": 1}, "low first"),
     ):
         with pytest.raises(OrchError, match=says):
-            settings(**wrong)
+            GRPOConfig().from_dict({"sft": wrong}).settings  # noqa: B018
     with pytest.raises(OrchError, match="nothing to evaluate with"):
         SFTTrainer(small_llama(), settings(max_steps=1, eval_every=1)).train(traces())
     with pytest.raises(OrchError, match="no demonstration"):

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from orch_env.types import OrchError, StopReason
+from orch_train.config import TrainingSettings
 from orch_train.learner.batch.packing import TrainingSequence
 from orch_train.learner.objective.advantages import is_uniform
 from orch_train.learner.objective.credit import token_advantages
 from orch_train.learner.objective.loss import BatchCounts
-from orch_train.learner.settings import LearnerSettings
 from orch_train.trajectory.trajectory import Group, Trajectory
 
 CUT_OFF = frozenset({StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED})
@@ -44,7 +44,7 @@ class LearnerBatch:
     metrics: dict[str, float]
 
 
-def make_batch(groups: Sequence[Group], settings: LearnerSettings) -> LearnerBatch:
+def make_batch(groups: Sequence[Group], settings: TrainingSettings) -> LearnerBatch:
     """Compute advantages and gather what is to be learnt from.
 
     Raises:
@@ -54,6 +54,8 @@ def make_batch(groups: Sequence[Group], settings: LearnerSettings) -> LearnerBat
         raise OrchError("an update needs at least one group")
     sequences: list[TrainingSequence] = []
     magnitude: list[float] = []
+    # With a penalty a trajectory of advantage 0 has a gradient too.
+    penalised = settings.entropy_coeff > 0 or settings.kl_coeff > 0
     tokens = trajectories = masked = uniform = all_pass = all_fail = 0
     for group in groups:
         advantages = token_advantages(
@@ -63,7 +65,7 @@ def make_batch(groups: Sequence[Group], settings: LearnerSettings) -> LearnerBat
             uniform += 1
             all_pass += all(t.success for t in group.trajectories)
             all_fail += not any(t.success for t in group.trajectories)
-        if settings.zero_variance == "drop" and not any(map(np.any, advantages)):
+        if settings.zero_variance != "keep" and not any(map(np.any, advantages)):
             continue
         for trajectory, advantages_N in zip(group.trajectories, advantages, strict=True):
             if not len(advantages_N):
@@ -75,7 +77,7 @@ def make_batch(groups: Sequence[Group], settings: LearnerSettings) -> LearnerBat
                 continue
             magnitude.append(float(np.abs(advantages_N).mean()))
             tokens += len(advantages_N)
-            if advantages_N.any() or settings.needs_every_trajectory:
+            if advantages_N.any() or penalised:
                 sequences.append(TrainingSequence.from_trace(trajectory.trace, advantages_N))
     return LearnerBatch(
         sequences=sequences,

@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
+from orch_train.config import Settings
 from orch_train.learner.group.learner_rank import LearnerRank
 from orch_train.learner.learner import Progress
-from orch_train.learner.settings import LearnerSettings
 from orch_train.trajectory.trajectory import Group
 from orch_train.weight_sync.buckets import Manifest, Weights
 from orch_train.weight_sync.collective import Meeting
@@ -69,7 +69,7 @@ class LearnerGroup:
     def __init__(
         self,
         model: str,
-        settings: LearnerSettings,
+        settings: Settings,
         shape: GroupShape,
         reference: str | None = None,
         on_stop: Callable[[], None] | None = None,
@@ -77,7 +77,7 @@ class LearnerGroup:
         import ray
 
         self._shape, self._on_stop = shape, on_stop
-        self._device = settings.device
+        self._device = settings.learners.device
         self._num_updates = 0
         self._lost = ""
         self._gathered: Weights = {}

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from transformers import PreTrainedTokenizerBase
 
+from orch_train.config import Settings
 from orch_train.learner.group.sharding import ShardedRanks, join_group, read_by_first
 from orch_train.learner.learner import Learner
 from orch_train.learner.reference import FrozenReference
-from orch_train.learner.settings import LearnerSettings
 from orch_train.models.load import load_model
 from orch_train.trajectory.trajectory import Group
 from orch_train.weight_sync.buckets import Manifest, Weights
@@ -41,7 +41,7 @@ class LearnerRank:
     """
 
     def __init__(
-        self, rank: int, size: int, settings: LearnerSettings, model: str, reference: str | None
+        self, rank: int, size: int, settings: Settings, model: str, reference: str | None
     ) -> None:
         self._rank, self._size = rank, size
         self._settings, self._model, self._reference = settings, model, reference
@@ -62,13 +62,13 @@ class LearnerRank:
 
     def join(self, host: str, port: int, timeout_s: float) -> None:
         """Meet the other ranks and take this rank's shard of the model that the first one reads."""
-        device = self._settings.device
+        device = self._settings.learners.device
         store = self._store or TCPStore(host, port, is_master=False)
         join_group(store, self._rank, self._size, device, timeout_s)
         reference = None
         if self._reference is not None:
             # Every rank holds the reference whole: it has no gradient and no optimizer state.
-            folder, dtype = self._reference, self._settings.dtype
+            folder, dtype = self._reference, self._settings.model.dtype
             reference = FrozenReference(lambda: load_model(folder, dtype, device))
         ranks = ShardedRanks(device)
         self._learner = Learner(read_by_first(self._model, ranks), self._settings, reference, ranks)

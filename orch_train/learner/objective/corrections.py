@@ -22,12 +22,12 @@ of a batch's data, and counts stay known before the first forward pass.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from orch_env.types import OrchError
+from orch_train.config import TrainingSettings
 from orch_train.learner.objective.loss_inputs import (
     MAX_LOG_RATIO,
     LossInputs,
@@ -35,44 +35,6 @@ from orch_train.learner.objective.loss_inputs import (
     sequence_mean,
     sequence_sum,
 )
-
-CorrectionKind: TypeAlias = Literal["none", "token_tis", "sequence_tis"]
-CORRECTIONS: tuple[CorrectionKind, ...] = ("none", "token_tis", "sequence_tis")
-
-
-@dataclass(frozen=True)
-class Correction:
-    """How the mismatch between sampling and learning is corrected.
-
-    Attributes:
-        kind: see the module's docstring.
-        cap: largest weight, above 0.
-        mask: ``(low, high)``: keep only sequences whose geometric mean of ``prox / mu`` lies
-            within; ``None`` keeps all.
-    """
-
-    kind: CorrectionKind = "none"
-    cap: float = 2.0
-    mask: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in CORRECTIONS:
-            raise OrchError(
-                f"correction must be one of {', '.join(CORRECTIONS)}, got {self.kind!r}"
-            )
-        if not self.cap > 0:
-            raise OrchError(f"correction_cap must be above 0, got {self.cap}")
-        if self.mask is not None:
-            low, high = self.mask
-            if not 0 <= low < 1 < high:
-                raise OrchError(f"correction_mask must be [low, high] around 1, got {[low, high]}")
-            if self.kind == "none":
-                raise OrchError("correction_mask needs correction token_tis or sequence_tis")
-
-    @property
-    def active(self) -> bool:
-        """Whether there are weights at all."""
-        return self.kind != "none"
 
 
 @dataclass(frozen=True)
@@ -91,32 +53,32 @@ class CorrectionWeights:
 
 
 @torch.no_grad()
-def correction_weights(inputs: LossInputs, correction: Correction) -> CorrectionWeights:
+def correction_weights(inputs: LossInputs, settings: TrainingSettings) -> CorrectionWeights:
     """Weights of one micro-batch.
 
     Args:
         inputs: with ``proximal_logprobs_N``.
-        correction: an active one.
+        settings: its ``correction`` (not ``none``), ``correction_cap`` and ``correction_mask``.
 
     Raises:
         OrchError: the correction is ``none``, or there is no proximal policy.
     """
-    if not correction.active or inputs.proximal_logprobs_N is None:
+    if settings.correction == "none" or inputs.proximal_logprobs_N is None:
         raise OrchError("importance weights need a correction and the proximal log-probabilities")
     log_weights_N = clamped_difference(
         inputs.proximal_logprobs_N, inputs.behaviour_logprobs_N, inputs.mask_N
     )
     dropped_N = torch.zeros_like(inputs.mask_N)
-    if correction.mask is not None:
-        low, high = correction.mask
+    if settings.correction_mask is not None:
+        low, high = settings.correction_mask
         centre_N = sequence_mean(log_weights_N, inputs).exp()
         dropped_N = inputs.mask_N & ((centre_N < low) | (centre_N > high))
-    if correction.kind == "sequence_tis":
+    if settings.correction == "sequence_tis":
         log_weights_N = sequence_sum(log_weights_N, inputs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     ratio_N = log_weights_N.exp()
     trained_N = inputs.mask_N & ~dropped_N
     return CorrectionWeights(
-        weights_N=torch.where(trained_N, ratio_N.clamp(max=correction.cap), 0.0),
-        truncated_N=(ratio_N > correction.cap) & trained_N,
+        weights_N=torch.where(trained_N, ratio_N.clamp(max=settings.correction_cap), 0.0),
+        truncated_N=(ratio_N > settings.correction_cap) & trained_N,
         dropped_N=dropped_N,
     )

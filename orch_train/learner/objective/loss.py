@@ -134,7 +134,7 @@ LOSSES: dict[str, PolicyLoss] = {
 
 
 def register_loss(name: str, loss: PolicyLoss) -> None:
-    """Make a loss available as ``LearnerSettings(loss=name)``.
+    """Make a loss available as ``training.loss: name``.
 
     Raises:
         OrchError: the name is taken.

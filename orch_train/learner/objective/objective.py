@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from orch_env.types import OrchError
+from orch_train.config import TrainingSettings
 from orch_train.learner.batch.packing import Microbatch
 from orch_train.learner.logprobs import ActionLogprobs
 from orch_train.learner.objective.corrections import correction_weights
 from orch_train.learner.objective.kl_penalty import kl_estimate
-from orch_train.learner.objective.loss import BatchCounts, loss_named
+from orch_train.learner.objective.loss import BatchCounts, ClipRange, loss_named
 from orch_train.learner.objective.loss_inputs import LossInputs
 from orch_train.learner.objective.statistics import Sums, correction_sums, loss_sums
 from orch_train.learner.reference import ReferencePolicy
-from orch_train.learner.settings import LearnerSettings
 
 
 class Objective:
@@ -33,19 +33,27 @@ class Objective:
     micro-batch, :meth:`prepare` before the forward pass and :meth:`loss` after it.
 
     Args:
-        settings: see :class:`LearnerSettings`.
+        settings: loss, clip, penalties and correction.
+        temperature: the sampling temperature of the rollouts.
         reference: the reference policy; needed where ``settings.kl_coeff`` is above 0.
 
     Raises:
         OrchError: a KL penalty without a reference.
     """
 
-    def __init__(self, settings: LearnerSettings, reference: ReferencePolicy | None = None) -> None:
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        temperature: float,
+        reference: ReferencePolicy | None = None,
+    ) -> None:
         if settings.kl_coeff > 0 and reference is None:
             raise OrchError("kl_coeff above 0 needs a reference policy")
         self._settings = settings
         self._reference = reference
-        self._correction = settings.correction_settings
+        self._temperature = temperature
+        self._clip = ClipRange(settings.clip_low, settings.clip_high)
+        self._corrects = settings.correction != "none"
         self.policy_loss = loss_named(settings.loss)
         self._counts = BatchCounts(0, 0, settings.length_constant)
         self._proximal: dict[int, Tensor] = {}
@@ -71,7 +79,7 @@ class Objective:
         if self._settings.kl_coeff > 0 and index not in self._reference_logprobs:
             assert self._reference is not None
             self._reference_logprobs[index] = self._reference.logprobs(
-                microbatch, self._settings.temperature
+                microbatch, self._temperature
             )
 
     def loss(
@@ -93,10 +101,10 @@ class Objective:
             sequence_N=microbatch.sequence_N,
             proximal_logprobs_N=self._proximal_of(index, current),
         )
-        losses_N = self.policy_loss.token_losses(inputs, settings.clip)
-        sums = loss_sums(inputs, self.policy_loss, settings.clip)
-        if self._correction.active:
-            weights = correction_weights(inputs, self._correction)
+        losses_N = self.policy_loss.token_losses(inputs, self._clip)
+        sums = loss_sums(inputs, self.policy_loss, self._clip)
+        if self._corrects:
+            weights = correction_weights(inputs, settings)
             losses_N = losses_N * weights.weights_N
             sums.update(correction_sums(weights))
         if settings.kl_coeff > 0:
@@ -118,6 +126,6 @@ class Objective:
         return loss, sums
 
     def _proximal_of(self, index: int, current: ActionLogprobs) -> Tensor | None:
-        if not self._correction.active:
+        if not self._corrects:
             return None
         return self._proximal.setdefault(index, current.logprobs_N.detach())

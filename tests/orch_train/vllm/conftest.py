@@ -16,9 +16,8 @@ from orch_train.engines.protocol import SamplingParams, TokenOutput
 from orch_train.engines.vllm.engine import VllmEngine
 from orch_train.engines.vllm.settings import VllmSettings
 from orch_train.learner.learner import Learner
-from orch_train.learner.optimizer import OptimizerSettings
-from orch_train.learner.settings import LearnerSettings
 from orch_train.models.load import load_model
+from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import byte_tokenizer
 
 CONTEXT = 12_000
@@ -89,8 +88,7 @@ class Served:
         return load_model(self.folder)
 
     def learner(self, temperature: float = 1.0) -> Learner:
-        optimizer = OptimizerSettings(lr=3e-3)
-        return Learner(self.model(), LearnerSettings(optimizer=optimizer, temperature=temperature))
+        return Learner(self.model(), settings_of(lr=3e-3, temperature=temperature))
 
     def sync(self, weights: Any) -> int:
         self.version += 1

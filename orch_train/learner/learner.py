@@ -1,8 +1,8 @@
 """The learner: groups of trajectories in, one or more optimizer steps, new weights out.
 
-The hard decision: everything that the loss is divided by is counted before the first forward
-pass, over the whole optimizer step. Micro-batches only add up, so neither the token budget nor
-the order of packing changes the gradient.
+Everything that the loss is divided by is counted before the first forward pass, over the whole
+optimizer step. Micro-batches only add up, so neither the token budget nor the order of packing
+changes the gradient.
 """
 
 from __future__ import annotations

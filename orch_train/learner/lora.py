@@ -1,10 +1,10 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on a model's linear layers, by peft.
 
-A layer computes ``W x + (alpha / rank) B A x``; only A and B are trained. The hard decision: the
+A layer computes ``W x + (alpha / rank) B A x``; only A and B are trained. The
 adapters are put into the model in place and never leave the learner. Engines, checkpoints and
 evaluation see a plain model under the base model's names, with ``W + (alpha / rank) B A`` summed
-in float32; in bfloat16 that sum is rounded once more than the training pass is, which
-``mismatch_kl`` shows.
+in float32. In bfloat16 that sum is rounded once more than in the training pass; ``mismatch_kl``
+shows it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """AdamW with float32 master weights, gradient clipping, a schedule, and a guard against NaN.
 
-The hard decision: a bfloat16 model keeps its parameters in bfloat16 and a float32 copy of each
-here. The alternative, float32 parameters under autocast, was measured at half the speed on a CPU
-(178 against 374 tokens/s, SmolLM2's shape), and bfloat16 parameters without a copy lose updates
-of a learning rate of 1e-6 altogether. Gradients of all micro-batches are summed in float32.
+A bfloat16 model keeps its parameters in bfloat16, and a float32 copy of each here. Float32
+parameters under autocast run at half the speed on a CPU (178 against 374 tokens/s, SmolLM2's
+shape); bfloat16 parameters without a copy lose every update of a learning rate of 1e-6. Gradients
+of all micro-batches are summed in float32.
 """
 
 from __future__ import annotations

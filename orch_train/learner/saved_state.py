@@ -4,11 +4,11 @@
     optimizer.safetensors  moments and step counters, full tensors by parameter name
     adapter.safetensors    LoRA only: A, B and the base weights that they are added to
     rng.safetensors        torch's random state
-    learner.json           counters and settings
+    learner.json           counters, and the rank and scale of adapters
 
-The hard decision: tensors are written whole, never as shards, so that any number of learners reads
-what any other number wrote. The base weights of adapted layers are there because ``W + B A - B A``
-is not W to the last bit, and a checkpoint outlives the model that it started from.
+Tensors are written whole, never as shards: any number of learners reads what any other number
+wrote. The base weights of adapted layers are stored because ``W + B A - B A`` is not W to the last
+bit, and the model that training started from may be gone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SavedState:
 
     Attributes:
         counters: of the optimizer.
-        settings: the learner's, as plain data.
+        settings: ``lora``: rank, alpha and targets of the adapters, or ``None``.
         optimizer: the optimizer's tensors.
         rng: torch's random states by device.
         adapter: the adapters and what they are added to; empty without LoRA.

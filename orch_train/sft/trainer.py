@@ -1,9 +1,9 @@
 """Supervised fine-tuning on demonstrations: the warm start before rewards.
 
 Cross-entropy on action tokens only, with the learner's own packing, log-probabilities and
-optimizer. The hard decision: what stops the warm start is held-out success at the *training*
-temperature, not greedy success and not the loss: a greedy stop leaves a diffuse policy, and a
-policy that succeeds always leaves nothing to a reward.
+optimizer. What stops the warm start is held-out success at the *training* temperature. A stop at
+greedy success would leave a policy that rarely succeeds when it is sampled; a policy that always
+succeeds would leave nothing for a reward to teach.
 """
 
 from __future__ import annotations

@@ -1,24 +1,32 @@
-"""`GRPOConfig`: the fluent builder over the groups, in RLlib's words."""
+"""`GRPOConfig`: the fluent builder over the groups, in RLlib's words.
+
+Type checkers and editors read `grpo_config.pyi`, which `python -m tools.settings_reference` makes.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from inspect import Parameter, Signature, getdoc, signature
+from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Unpack
+from pydantic import BaseModel
 
-from orch_train.config import arguments as args
+from orch_train.config.groups import GROUPS
 from orch_train.config.run_config import RunConfig
 
 if TYPE_CHECKING:
     from orch_train.algorithms.grpo import GRPO
 
+_POSITIONAL = ("env", "path")
+"""Keys that may be given without their name, as in ``.model("tiny")``."""
+
 
 class GRPOConfig(RunConfig):
     """Configuration of a GRPO run: call groups in any order, then `build_algo`.
 
-    Nothing is checked while the groups are filled; `validate` (and `build_algo`) raise one
-    `OrchError` that lists every problem. Paths are relative to the current directory, in YAML
-    files too.
+    Each group of `Settings` is a method that takes the group's keys. Nothing is checked while they
+    are called; `validate` (and `build_algo`) raise one `OrchError` that lists every problem. Paths
+    are relative to the current directory, in YAML files too.
 
         >>> config = (
         ...     GRPOConfig()
@@ -28,54 +36,6 @@ class GRPOConfig(RunConfig):
         >>> config.settings.training.group_size
         8
     """
-
-    # -- groups -----------------------------------------------------------------------------
-
-    def environment(
-        self, env: str | None = None, **kwargs: Unpack[args.EnvironmentArgs]
-    ) -> GRPOConfig:
-        """The environment: a Gymnasium id and ``env_config``, the arguments of ``gym.make``."""
-        return self._set("environment", {"env": env} if env is not None else {}, kwargs)
-
-    def model(self, path: str | None = None, **kwargs: Unpack[args.ModelArgs]) -> GRPOConfig:
-        """The policy: a model folder or id, and ``dtype``."""
-        return self._set("model", {"path": path} if path is not None else {}, kwargs)
-
-    def rollouts(self, **kwargs: Unpack[args.RolloutArgs]) -> GRPOConfig:
-        """Engine, temperature and the limits of an episode; see `RolloutSettings`."""
-        return self._set("rollouts", kwargs)
-
-    def env_runners(self, **kwargs: Unpack[args.EnvRunnerArgs]) -> GRPOConfig:
-        """The rollout workers; see `EnvRunnerSettings`."""
-        return self._set("env_runners", kwargs)
-
-    def learners(self, **kwargs: Unpack[args.LearnerArgs]) -> GRPOConfig:
-        """Device and memory of the update; see `LearnerGroupSettings`."""
-        return self._set("learners", kwargs)
-
-    def training(self, **kwargs: Unpack[args.TrainingArgs]) -> GRPOConfig:
-        """The algorithm and its three batch numbers; see `TrainingSettings`."""
-        return self._set("training", kwargs)
-
-    def evaluation(self, **kwargs: Unpack[args.EvaluationArgs]) -> GRPOConfig:
-        """Held-out measurement; see `EvaluationSettings`."""
-        return self._set("evaluation", kwargs)
-
-    def fault_tolerance(self, **kwargs: Unpack[args.FaultToleranceArgs]) -> GRPOConfig:
-        """What happens when a runner dies; see `FaultToleranceSettings`."""
-        return self._set("fault_tolerance", kwargs)
-
-    def reporting(self, **kwargs: Unpack[args.ReportingArgs]) -> GRPOConfig:
-        """What a run leaves behind; see `ReportingSettings`."""
-        return self._set("reporting", kwargs)
-
-    def debugging(self, **kwargs: Unpack[args.DebuggingArgs]) -> GRPOConfig:
-        """Seed and log level."""
-        return self._set("debugging", kwargs)
-
-    def sft(self, **kwargs: Unpack[args.SFTArgs]) -> GRPOConfig:
-        """The supervised warm start of ``orch sft``; see `SFTGroupSettings`."""
-        return self._set("sft", kwargs)
 
     def build_algo(self) -> GRPO:
         """Check, freeze, and start the algorithm: model, learner and runners.
@@ -88,3 +48,27 @@ class GRPOConfig(RunConfig):
         from orch_train.algorithms.grpo import GRPO
 
         return GRPO(self)
+
+
+def _group_method(name: str, group: type[BaseModel]) -> Callable[..., GRPOConfig]:
+    either = Parameter.POSITIONAL_OR_KEYWORD
+    keys = [
+        key.replace(kind=either) if key.name in _POSITIONAL else key
+        for key in signature(group).parameters.values()
+    ]
+    accepted = Signature([Parameter("self", either), *keys])
+
+    def method(self: GRPOConfig, *args: Any, **values: Any) -> GRPOConfig:
+        named = accepted.bind_partial(self, *args).arguments
+        named.pop("self")
+        return self.from_dict({name: {**named, **values}})
+
+    method.__name__ = name
+    method.__qualname__ = f"GRPOConfig.{name}"
+    method.__doc__ = getdoc(group)
+    method.__signature__ = accepted  # type: ignore[attr-defined]
+    return method
+
+
+for _name, _group in GROUPS.items():
+    setattr(GRPOConfig, _name, _group_method(_name, _group))

@@ -13,6 +13,7 @@ from orch_env.cli.installation import Check, disk, gib, machine_memory, run_chec
 from orch_env.types import OrchError
 from orch_train.cli.run_arguments import read_config
 from orch_train.config import Settings
+from orch_train.config.model_folder import model_folder
 
 _CHECKPOINT_BYTES = 16
 """Bytes of a checkpoint per parameter, at most: the model, master weights, two moments."""
@@ -79,7 +80,7 @@ def _data(settings: Settings) -> Check:
 
 
 def _model(settings: Settings) -> Check:
-    folder = _folder(settings)
+    folder = model_folder(settings.model.path)
     if folder is None:
         detail = f"{settings.model.path!r} would be downloaded: its files are not here"
         return Check("model", False, False, detail, "download it first and name the folder")
@@ -160,16 +161,5 @@ def _weights_in_transit(settings: Settings) -> Check:
 def _parameters(settings: Settings) -> int:
     from orch_train.models.memory import read_shape
 
-    folder = _folder(settings)
+    folder = model_folder(settings.model.path)
     return 0 if folder is None else read_shape(folder).parameters
-
-
-def _folder(settings: Settings) -> Path | None:
-    """The model's folder on this machine; ``None`` for a hub id."""
-    from orch_train.config.validation import BUNDLED_MODELS
-
-    name = settings.model.path
-    for folder in (Path(name), BUNDLED_MODELS / name):
-        if (folder / "config.json").is_file():
-            return folder
-    return None

@@ -1,65 +1,101 @@
-"""The groups of a configuration: one frozen model each, every field with its unit and its reason.
+"""The groups of a configuration: one frozen model each, every setting with its unit and reason.
 
-Light on purpose: no torch, no ray, so that a wrong key is found in a fraction of a second. The
-hard decision: only three batch numbers exist, and all of them count episodes or groups of them
-(``groups_per_batch``, ``group_size``, ``updates_per_batch``); memory is bounded by a token budget
-(``learners.max_tokens_per_microbatch``) that never changes a gradient.
+This module imports neither torch nor ray, so a wrong key is found in a fraction of a second. There
+are three batch numbers, ``groups_per_batch``, ``group_size`` and ``updates_per_batch``, and all of
+them count episodes or groups of episodes. Memory is bounded by
+``learners.max_tokens_per_microbatch``, which never changes a gradient.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+OUR_ENV = "orch_env/ToolOrchestration-v0"
+ENGINES = ("torch", "vllm", "scripted")
+LOSSES = ("grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo")
+registered_losses: set[str] = set()
+"""Names of the losses that the user's own code has registered in this process."""
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as problem:
+        raise ValueError(f"must be plain JSON data ({problem})") from problem
+    return value
+
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LearningRate = Annotated[
+    float, Field(gt=0, allow_inf_nan=False, description="learning rate of AdamW.")
+]
+Share = Annotated[float, Field(ge=0, le=1)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
-class _Frozen(BaseModel):
+class _Group(BaseModel):
+    # The text below a field becomes its `description`, in the reference page and in editors.
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, protected_namespaces=(), validate_default=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        use_attribute_docstrings=True,
     )
 
+    def _conflicts(self) -> Iterator[str]:
+        """What is wrong between fields that are sound each by itself."""
+        yield from ()
 
-class EnvironmentSettings(_Frozen):
-    """Which environment, and what it is made with.
-
-    Attributes:
-        env: a registered Gymnasium id; ``package.module:id`` imports the module first, which
-            runners in other processes need for environments of your own.
-        env_config: keyword arguments of ``gym.make``: ``tasks``, ``cache``, ``reward``,
-            ``call_format``, ``max_turns``, ...; paths are relative to the current directory.
-    """
-
-    env: str = "orch_env/ToolOrchestration-v0"
-    env_config: dict[str, Any] = Field(default_factory=dict)
+    @model_validator(mode="after")
+    def _fields_fit_together(self, info: ValidationInfo) -> Self:
+        """Refuse conflicts; a list that is given as the context collects them instead."""
+        problems = list(self._conflicts())
+        if info.context is not None:
+            info.context.extend(problems)
+        elif problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
-class ModelSettings(_Frozen):
-    """The policy.
+class EnvironmentSettings(_Group):
+    """The environment, and the arguments that it is made with."""
 
-    Attributes:
-        path: folder of a Hugging Face model with its tokenizer, or a hub id.
-        dtype: parameters and forward passes of learner and engine; log-probabilities are
-            always computed in float32.
-        reference: folder or hub id of the KL penalty's reference policy; null: ``path``, the
-            model that training starts from. Only read where ``training.kl_coeff`` is above 0.
-        lora_rank: train adapters of this rank instead of the weights (LoRA; needs peft, the extra
-            ``lora``); 0 trains the weights. Engines and checkpoints get merged weights.
-        lora_alpha: the adapters' output is scaled by ``lora_alpha / lora_rank``; null: by 2.
-        lora_targets: last parts of the names of adapted layers (``q_proj``), or ``all-linear``:
-            every linear layer but the output head.
-    """
+    env: str = OUR_ENV
+    """a registered Gymnasium id. ``package.module:id`` imports the module first; runners in other
+    processes need that for environments of your own."""
+    env_config: JsonObject = Field(default_factory=dict)
+    """keyword arguments of ``gym.make``: ``tasks``, ``cache``, ``reward``, ``call_format``, limits
+    such as ``max_turns``, ...; paths are relative to the current directory."""
+
+
+class ModelSettings(_Group):
+    """The policy."""
 
     path: str = ""
+    """a folder with a Hugging Face model and its tokenizer, the name of a bundled model
+    (``tiny``), or a hub id (``org/name``)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """type of the parameters and forward passes of learner and engine; log-probabilities are
+    always computed in float32."""
     reference: str | None = None
+    """reference policy of the KL penalty, given like ``path``; null: the model that training
+    starts from. Needs a ``training.kl_coeff`` above 0."""
     lora_rank: Count = 0
+    """rank of the adapters that are trained instead of the weights (LoRA; needs peft, the extra
+    ``lora``); 0: the weights are trained. Engines and checkpoints get merged weights."""
     lora_alpha: PositiveFloat | None = None
+    """the adapters' output is scaled by ``lora_alpha / lora_rank``; null: by 2."""
     lora_targets: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("all-linear",)
+    """layers that get an adapter, by the last part of their name (``q_proj``); ``all-linear``:
+    every linear layer except the output head."""
 
     @property
     def lora(self) -> dict[str, Any] | None:
@@ -69,97 +105,109 @@ class ModelSettings(_Frozen):
         alpha = self.lora_alpha or 2.0 * self.lora_rank
         return {"rank": self.lora_rank, "alpha": alpha, "targets": list(self.lora_targets)}
 
+    def _conflicts(self) -> Iterator[str]:
+        if self.lora_alpha is not None and not self.lora_rank:
+            yield "model.lora_alpha is only read with a model.lora_rank above 0"
 
-class RolloutSettings(_Frozen):
-    """How episodes are sampled, and what ends them.
 
-    Attributes:
-        engine: inference engine of the runners: ``torch``, ``vllm``, or
-            ``package.module:factory``.
-        engine_config: further keyword arguments of that engine.
-        temperature: above 0; GRPO needs the sampling distribution.
-        max_tokens_per_turn: upper bound on the tokens of one message.
-        max_context: upper bound on prompt and answer tokens of a whole episode.
-        min_tokens_per_turn: a turn starts only if the context leaves this many tokens for it.
-
-    The environment has limits of its own (``max_turns``, ``max_tool_calls``, ...) in
-    ``environment.env_config``.
-    """
+class RolloutSettings(_Group):
+    """How episodes are sampled, and what ends them."""
 
     engine: str = "torch"
-    engine_config: dict[str, Any] = Field(default_factory=dict)
+    """inference engine of the runners: ``torch``, ``vllm``, ``scripted``, or a factory of your own,
+    ``package.module:factory``."""
+    engine_config: JsonObject = Field(default_factory=dict)
+    """further keyword arguments of the engine."""
     temperature: PositiveFloat = 1.0
+    """sampling temperature; above 0, because GRPO compares sampled episodes."""
     max_tokens_per_turn: PositiveInt = 512
+    """most tokens in one message of the model."""
     max_context: PositiveInt = 4096
+    """most tokens in an episode, prompt and tool outputs included."""
     min_tokens_per_turn: PositiveInt = 1
+    """a turn starts only if at least this many tokens of ``max_context`` are left."""
+
+    def _conflicts(self) -> Iterator[str]:
+        if self.max_tokens_per_turn >= self.max_context:
+            yield (
+                f"rollouts.max_tokens_per_turn ({self.max_tokens_per_turn}) must be below "
+                f"rollouts.max_context ({self.max_context}): the prompt needs room too"
+            )
+        if self.engine not in ENGINES and ":" not in self.engine:
+            yield (
+                f"rollouts.engine: no engine {self.engine!r} (there are: {', '.join(ENGINES)}, or "
+                "package.module:factory)"
+            )
 
 
-class EnvRunnerSettings(_Frozen):
-    """The rollout workers.
-
-    Attributes:
-        num_env_runners: Ray actors that sample; 0 runs the same code in this process, without Ray;
-            a tool that never returns then stops the run, unless ``env_step_timeout_s`` is set.
-        num_envs_per_env_runner: episodes that one runner keeps in flight.
-        num_cpus_per_env_runner: CPUs that Ray reserves for a runner; also its compute threads.
-        num_gpus_per_env_runner: GPUs that Ray reserves for a runner; a fraction shares one.
-        tensor_parallel_size: GPUs over which the engine of one runner splits its model (``vllm``);
-            then ``num_gpus_per_env_runner`` is the same number.
-        placement: ``separate`` reserves a place for every runner and learner, ``colocated`` puts
-            runner i and learner i on one GPU, ``none`` leaves it to Ray; ``auto``: ``none``
-            without GPUs, else ``separate`` where it fits, else ``colocated``.
-        weight_sync: ``host`` hands new weights over in host memory (Ray's object store);
-            ``collective`` broadcasts them from the learner to all runners at once (NCCL on GPUs,
-            gloo on CPUs; ``torch`` and ``vllm`` engines); ``auto``: ``collective`` where learner
-            actors and runners have whole GPUs of their own, else ``host``.
-        max_requests_in_flight_per_env_runner: groups (of ``training.group_size``) queued at one
-            runner; null: enough to fill its environments, and one to spare.
-        sample_timeout_s: a runner that has not brought a group back after this long counts as
-            hung: it is replaced, and its groups are given out again.
-        env_step_timeout_s: null: environments answer on the runner's event loop, right for
-            recorded responses; a number: each has a thread of its own, so that slow tools wait
-            side by side, and a call that takes longer gives up its episode's group, which is
-            sampled again.
-        ray_address: ``local`` starts Ray on this machine; else the address of a cluster.
-    """
+class EnvRunnerSettings(_Group):
+    """The rollout workers."""
 
     num_env_runners: Count = 1
+    """Ray actors that sample. 0: this process samples, without Ray; a tool that never returns then
+    stops the run, unless ``env_step_timeout_s`` is set."""
     num_envs_per_env_runner: PositiveInt = 32
+    """episodes that one runner plays at the same time."""
     num_cpus_per_env_runner: PositiveFloat = 1.0
+    """CPUs that Ray reserves for a runner; also the number of its compute threads."""
     num_gpus_per_env_runner: Amount = 0.0
+    """GPUs that Ray reserves for a runner; a fraction shares one with other processes."""
     tensor_parallel_size: PositiveInt = 1
+    """GPUs over which the engine of one runner splits its model (``vllm``); must be equal to
+    ``num_gpus_per_env_runner`` if it is above 1."""
     placement: Literal["auto", "none", "separate", "colocated"] = "auto"
+    """``separate`` reserves resources for every runner and learner, ``colocated`` puts runner i
+    and learner i on one GPU, ``none`` leaves it to Ray; ``auto``: ``none`` without GPUs, else
+    ``separate`` if it fits, else ``colocated``."""
     weight_sync: Literal["auto", "host", "collective"] = "auto"
+    """how new weights reach the runners. ``host``: through host memory (Ray's object store).
+    ``collective``: the learner broadcasts them to all runners at once (NCCL on GPUs, gloo on CPUs;
+    ``torch`` and ``vllm`` engines). ``auto``: ``collective`` if learner actors and runners have
+    whole GPUs of their own, else ``host``."""
     max_requests_in_flight_per_env_runner: PositiveInt | None = None
+    """groups (of ``training.group_size`` episodes) queued at one runner; null: as many groups as
+    its environments hold, plus one."""
     sample_timeout_s: PositiveFloat = 1800.0
+    """seconds in which a runner must return a group. If it does not, it is replaced, and its groups
+    are sampled by others."""
     env_step_timeout_s: PositiveFloat | None = None
+    """null: environments run on the runner's event loop, which is right for recorded responses. A
+    number: each environment has its own thread, so slow tools wait at the same time; if a call
+    takes longer than these seconds, the group of its episode is dropped and sampled again."""
     ray_address: str = "local"
+    """``local`` starts Ray on this machine; else the address of a cluster."""
+
+    def _conflicts(self) -> Iterator[str]:
+        parallel, gpus = self.tensor_parallel_size, self.num_gpus_per_env_runner
+        if parallel > 1 and gpus != parallel:
+            yield (
+                f"env_runners.tensor_parallel_size ({parallel}) needs as many GPUs per runner: set "
+                f"env_runners.num_gpus_per_env_runner to {parallel} (got {gpus:g})"
+            )
 
 
-class LearnerGroupSettings(_Frozen):
-    """Where and in which portions the update is computed.
-
-    Attributes:
-        num_learners: 0 or 1: one learner, in the driver process; more: Ray actors that share one
-            model (FSDP2), each with a share of the tokens.
-        num_cpus_per_learner: compute threads of a learner, and of an actor the CPUs that Ray
-            reserves; null leaves torch's own choice, and reserves 1.
-        num_gpus_per_learner: 0 learns on the CPU, 1 on the GPU.
-        learner_timeout_s: a call to learner actors (start, update, weights, checkpoint) that takes
-            longer counts as hung and ends the run.
-        max_tokens_per_microbatch: tokens of one forward pass of a learner; bounds memory, not the
-            result.
-        layout: ``packed`` (end to end, no padding) or ``rows`` (padded; works with any attention).
-        gradient_checkpointing: recompute activations in the backward pass: less memory, slower.
-    """
+class LearnerGroupSettings(_Group):
+    """Where the update is computed, and in which portions."""
 
     num_learners: Count = 0
+    """0 or 1: one learner in the driver process. 2 or more: that many Ray actors, which shard one
+    model (FSDP2) and share the tokens of a batch."""
     num_cpus_per_learner: PositiveInt | None = None
+    """compute threads of a learner, and the CPUs that Ray reserves for an actor; null: torch's own
+    number of threads, and 1 CPU reserved."""
     num_gpus_per_learner: Annotated[int, Field(ge=0, le=1)] = 0
+    """0: the learner computes on the CPU; 1: on a GPU."""
     learner_timeout_s: PositiveFloat = 1800.0
+    """seconds that a call to learner actors (start, update, weights, checkpoint) may take; after
+    them the run ends with an error."""
     max_tokens_per_microbatch: PositiveInt = 8192
+    """tokens in one forward pass of a learner, padding included; bounds memory and never changes
+    the result."""
     layout: Literal["rows", "packed"] = "packed"
+    """``packed``: sequences end to end, without padding; ``rows``: padded, for models whose
+    attention cannot take packed sequences."""
     gradient_checkpointing: bool = False
+    """compute activations again in the backward pass: less memory, slower."""
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -167,73 +215,61 @@ class LearnerGroupSettings(_Frozen):
         return "cuda" if self.num_gpus_per_learner else "cpu"
 
 
-class TrainingSettings(_Frozen):
-    """The algorithm.
+class OptimizerSettings(_Group):
+    """AdamW, for GRPO and for the warm start alike."""
 
-    Attributes:
-        iterations: training steps of a run; each samples one batch and learns from it.
-        groups_per_batch: tasks in a batch.
-        group_size: episodes sampled for each of them; at least 2, they are compared.
-        updates_per_batch: optimizer steps on one batch.
-        lr: learning rate of AdamW.
-        lr_schedule: after the warm-up ``constant``, or ``linear`` or ``cosine`` down to 0 at the
-            last iteration.
-        lr_warmup_updates: optimizer steps over which it rises from 0.
-        weight_decay: decoupled weight decay.
-        grad_clip: bound on the gradient's norm.
-        loss: ``grpo`` (mean within each episode, then over episodes), ``dapo`` (mean over all
-            action tokens), ``dr_grpo`` (constant length), ``bnpo``, ``gspo`` (one ratio per
-            episode), ``cispo`` (clipped weights), or a name given to
-            `orch_train.learner.objective.loss.register_loss`; see there.
-        clip_low: the probability ratio is clipped below at ``1 - clip_low``.
-        clip_high: the ratio is clipped above at ``1 + clip_high``.
-        advantage: ``group_mean``: r - mean; ``group_std``: that over (std + advantage_eps);
-            ``leave_one_out``: r - mean of the others.
-        advantage_eps: added to the group's standard deviation, in reward units.
-        length_constant: tokens per episode that ``dr_grpo`` divides by.
-        entropy_coeff: weight of an entropy bonus.
-        kl_coeff: weight of a KL penalty against the reference policy (``model.reference``).
-        kl_estimator: ``k1``, ``k2`` or ``k3``, see `orch_train.learner.objective.kl_penalty`.
-        correction: what is done about the gap between the policy that sampled a token and the
-            learner's: ``none`` (the ratio is to the recorded policy, its clip is all), or
-            truncated importance weights per token (``token_tis``) or episode (``sequence_tis``).
-        correction_cap: largest importance weight.
-        correction_mask: ``[low, high]`` around 1: episodes whose mean ratio is outside of it are
-            not learnt from; null: all are.
-        credit: ``trajectory``: one advantage for a whole episode; ``turn``: each message is
-            judged by what was earned from it on, for rewards that say what each turn earned.
-        max_staleness: steps by which sampling may run ahead of the weights: 0 samples and learns in
-            turn; from 1 on both go on at the same time, and no token that is learned from is
-            older than this many weight versions.
-        straggler_steps: steps by which slow groups may exceed ``max_staleness`` instead of being
-            waited for. No more are sampled ahead for it, so the others stay as fresh; 0 waits.
-        zero_variance: groups whose rewards are all equal: ``keep`` (advantage 0), ``drop``, or
-            ``resample`` other tasks instead.
-        max_resample_rounds: bound on those further rounds; then the batch stays smaller.
-        mask_truncated: episodes that the context or the length of a message cut off are compared
-            within their group as ever, but none of their own tokens is learned from.
-    """
+    lr: LearningRate
+    lr_warmup_updates: Count = 0
+    """optimizer steps over which the learning rate rises linearly to ``lr``."""
+    weight_decay: Amount = 0.0
+    """decoupled weight decay, on matrices only."""
+    grad_clip: PositiveFloat = 1.0
+    """largest norm of the gradient; a longer one is scaled down to it."""
+
+
+class TrainingSettings(OptimizerSettings):
+    """The algorithm."""
 
     iterations: PositiveInt = 100
+    """training steps of a run; each samples one batch and learns from it."""
     groups_per_batch: PositiveInt = 16
+    """tasks in a batch; each gives one group of episodes."""
     group_size: Annotated[int, Field(ge=2)] = 8
+    """episodes per task; at least 2, because they are compared with each other."""
     updates_per_batch: PositiveInt = 1
-    lr: PositiveFloat = 1e-6
+    """optimizer steps on one batch, each on all of it."""
+    lr: LearningRate = 1e-6
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    lr_warmup_updates: Count = 0
-    weight_decay: Amount = 0.0
-    grad_clip: PositiveFloat = 1.0
+    """after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to 0 at the last step."""
     loss: str = "dapo"
+    """``grpo`` (mean within each episode, then over episodes), ``dapo`` (mean over all action
+    tokens), ``dr_grpo`` (constant length), ``bnpo`` (as ``dapo``), ``gspo`` (one ratio per
+    episode), ``cispo`` (clipped weights), or a name given to ``register_loss``; docs/losses.md has
+    the equations."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """the probability ratio is clipped below at ``1 - clip_low``."""
     clip_high: PositiveFloat = 0.2
+    """the probability ratio is clipped above at ``1 + clip_high``."""
     advantage: Literal["group_mean", "group_std", "leave_one_out"] = "group_mean"
+    """of an episode with reward r: ``group_mean``: r - mean of its group; ``group_std``: that,
+    divided by (standard deviation + ``advantage_eps``); ``leave_one_out``: r - mean of the
+    group's other episodes."""
     advantage_eps: PositiveFloat = 1e-4
+    """added to the group's standard deviation, in reward units."""
     length_constant: PositiveInt = 1024
+    """tokens per episode that ``dr_grpo`` divides by."""
     entropy_coeff: Amount = 0.0
+    """weight of an entropy bonus."""
     kl_coeff: Amount = 0.0
+    """weight of a KL penalty against the reference policy (``model.reference``)."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """estimator of that penalty: ``k1``, ``k2`` or ``k3``; docs/losses.md has the equations."""
     correction: Literal["none", "token_tis", "sequence_tis"] = "none"
+    """importance weights for the gap between the policy that sampled a token and the learner's:
+    ``none`` (only the clip of the ratio bounds it), or truncated ones per token (``token_tis``) or
+    per episode (``sequence_tis``)."""
     correction_cap: PositiveFloat = 2.0
+    """largest importance weight."""
     correction_mask: (
         Annotated[
             tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(gt=1)]],
@@ -241,173 +277,193 @@ class TrainingSettings(_Frozen):
         ]
         | None
     ) = None
+    """``[low, high]`` around 1: an episode whose mean ratio is outside is not learned from; null:
+    all episodes are."""
     credit: Literal["trajectory", "turn"] = "trajectory"
+    """``trajectory``: one advantage for the whole episode. ``turn``: the advantage of a message
+    comes from the reward earned from it on, for rewards that say what each turn earned."""
     max_staleness: Count = 0
+    """how many steps sampling may be ahead of the learner. 0: they take turns. 1 or more: both run
+    at the same time, and no token that is learned from is older than this many weight versions."""
     straggler_steps: Count = 0
+    """groups that are due may arrive up to this many steps late; the number of groups in flight
+    does not change. 0: the learner waits for them."""
     zero_variance: Literal["keep", "drop", "resample"] = "keep"
+    """groups whose rewards are all equal: ``keep`` (their advantage is 0, their tokens count in the
+    loss's denominator), ``drop``, or ``resample`` other tasks instead."""
     max_resample_rounds: Count = 2
+    """how often ``resample`` tries again in one step; then the batch stays smaller."""
     mask_truncated: bool = False
+    """do not learn from the tokens of an episode that a token limit cut off; its group is still
+    compared with it."""
 
     @property
     def total_updates(self) -> int:
         """Optimizer steps of the run, where a falling schedule ends."""
         return self.iterations * self.updates_per_batch
 
+    def _conflicts(self) -> Iterator[str]:
+        losses = (*LOSSES, *sorted(registered_losses))
+        if self.loss not in losses:
+            yield f"training.loss: no loss {self.loss!r} (there are: {', '.join(losses)})"
+        if self.lr_schedule != "constant" and self.lr_warmup_updates >= self.total_updates:
+            yield (
+                f"training.lr_warmup_updates ({self.lr_warmup_updates}) must be below the run's "
+                f"{self.total_updates} optimizer steps"
+            )
+        if self.correction_mask is not None and self.correction == "none":
+            yield "training.correction_mask needs training.correction to be switched on"
+        if self.straggler_steps and not self.max_staleness:
+            yield "training.straggler_steps needs a training.max_staleness above 0"
+        episodes = self.groups_per_batch * self.group_size
+        if self.updates_per_batch > episodes:
+            yield (
+                f"training.updates_per_batch ({self.updates_per_batch}) exceeds the batch's "
+                f"{episodes} episodes"
+            )
 
-class EvaluationSettings(_Frozen):
-    """Held-out measurement.
 
-    Attributes:
-        evaluation_interval: training steps between evaluations; 0: never.
-        evaluation_at_start: also measure before the first step.
-        tasks: held-out tasks: a file or a bundled data set; null: the training file.
-        split: keep only the tasks of this split; with ``tasks`` null it must be given.
-        num_tasks: how many of them, the first in file order; null: all.
-        temperatures: one pass each; 0 is greedy.
-        samples_per_task: episodes per task and pass, n; a greedy pass plays each task once.
-        pass_at: the k of ``pass_at_k``, the chance that one of k episodes succeeds, estimated from
-            all n; each at most ``samples_per_task``.
-        seed: sampling seed; the same at every evaluation, so that changes are the policy's.
-    """
+class EvaluationSettings(_Group):
+    """Measurement on held-out tasks."""
 
     evaluation_interval: Count = 0
+    """training steps between evaluations; 0: never."""
     evaluation_at_start: bool = False
+    """also evaluate before the first step."""
     tasks: str | None = None
+    """held-out tasks: a file or a bundled data set; null: the training file."""
     split: str | None = None
+    """only the tasks of this split; must be given if ``tasks`` is null."""
     num_tasks: PositiveInt | None = None
-    temperatures: Annotated[
-        tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
-        Field(min_length=1, strict=False),
-    ] = (1.0, 0.0)
+    """how many of them, the first in file order; null: all."""
+    temperatures: Annotated[tuple[Amount, ...], Field(min_length=1, strict=False)] = (1.0, 0.0)
+    """all tasks are played once at each of these temperatures; 0 is greedy."""
     samples_per_task: PositiveInt = 1
+    """n, the episodes per task and temperature; a greedy one plays each task once."""
     pass_at: Annotated[tuple[PositiveInt, ...], Field(min_length=1, strict=False)] = (1,)
+    """the k of ``pass_at_k``, the chance that one of k episodes succeeds, estimated from all n;
+    each at most ``samples_per_task``."""
     seed: Count = 0
+    """sampling seed; the same at every evaluation, so only the policy changes."""
+
+    def _conflicts(self) -> Iterator[str]:
+        measured = self.evaluation_interval > 0 or self.evaluation_at_start
+        if measured and self.tasks is None and self.split is None:
+            yield (
+                "evaluation.tasks: held-out tasks (or evaluation.split) are needed, evaluation is "
+                "on"
+            )
+        if max(self.pass_at) > self.samples_per_task:
+            yield (
+                f"evaluation.pass_at: pass@{max(self.pass_at)} needs evaluation.samples_per_task "
+                f"of at least as many, got {self.samples_per_task}"
+            )
 
 
-class FaultToleranceSettings(_Frozen):
-    """What happens when a runner dies.
-
-    Attributes:
-        restart_failed_env_runners: start a new one in its place.
-        max_num_env_runner_restarts: over the whole run; then the run stops with an error.
-        delay_between_env_runner_restarts_s: first delay; it doubles up to 30 s while restarts
-            keep failing.
-        env_runner_health_probe_timeout_s: a runner that does not answer a ping for this long is
-            killed and replaced.
-        env_runner_restore_timeout_s: time a new runner may take to load its model.
-        max_group_attempts: times that one group is tried before the run stops with an error.
-    """
+class FaultToleranceSettings(_Group):
+    """What happens when a runner dies."""
 
     restart_failed_env_runners: bool = True
+    """start a new runner in its place."""
     max_num_env_runner_restarts: Count = 100
+    """restarts in the whole run; one more ends it with an error."""
     delay_between_env_runner_restarts_s: Amount = 1.0
+    """seconds before the first restart; they double up to 30 while restarts keep failing."""
     env_runner_health_probe_timeout_s: PositiveFloat = 30.0
+    """seconds in which a runner must answer a ping, or it is killed and replaced."""
     env_runner_restore_timeout_s: PositiveFloat = 600.0
+    """seconds that a new runner may take to load its model."""
     max_group_attempts: PositiveInt = 5
+    """how often one group is tried before the run ends with an error."""
 
 
-class ReportingSettings(_Frozen):
-    """What a run leaves behind.
-
-    Attributes:
-        log_dir: parent folder of run folders.
-        run_name: the run's folder; null: the configuration file's name, numbered if taken.
-        tensorboard: write ``RUN/tensorboard``.
-        wandb_project: log to this project of Weights & Biases (needs the package ``wandb``);
-            null: not at all.
-        wandb_mode: ``online``, or ``offline``: files in ``RUN/wandb`` for ``wandb sync``.
-        trace_steps: the newest training steps that ``RUN/trace.json`` shows on a time line (for
-            ui.perfetto.dev or chrome://tracing); 0: no trace.
-        store_rollouts: write every episode, tokens included, to ``RUN/rollouts.db``.
-        checkpoint_interval: training steps between checkpoints; 0: only at the end and when
-            interrupted.
-        keep_checkpoints: the newest that stay; null: all.
-    """
+class ReportingSettings(_Group):
+    """What a run leaves behind."""
 
     log_dir: str = "runs"
+    """parent of the run folders."""
     run_name: str | None = None
+    """name of the run's folder; null: that of the configuration file, numbered if it is taken."""
     tensorboard: bool = True
+    """write ``RUN/tensorboard``."""
     wandb_project: str | None = None
+    """log to this project of Weights & Biases (needs the package ``wandb``); null: do not."""
     wandb_mode: Literal["online", "offline"] = "online"
+    """``online``, or ``offline``: files in ``RUN/wandb`` for ``wandb sync``."""
     trace_steps: Count = 2
+    """the newest training steps that ``RUN/trace.json`` shows on a time line (for ui.perfetto.dev
+    or chrome://tracing); 0: no such file."""
     store_rollouts: bool = True
+    """write every episode, tokens included, to ``RUN/rollouts.db``."""
     checkpoint_interval: Count = 10
+    """training steps between checkpoints; 0: only at the end and when interrupted."""
     keep_checkpoints: PositiveInt | None = 3
+    """how many checkpoints stay, the newest; null: all."""
 
 
-class DebuggingSettings(_Frozen):
-    """Reproduction and logs.
-
-    Attributes:
-        seed: of task order, environments and sampling.
-        log_level: of this package's loggers.
-    """
+class DebuggingSettings(_Group):
+    """Reproduction and logs."""
 
     seed: Count = 0
+    """seed of task order, environments and sampling."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    """level of this package's loggers."""
 
 
-class SFTGroupSettings(_Frozen):
-    """The supervised warm start (``orch sft``); at least one of its three bounds must be set.
-
-    Attributes:
-        model: the model to start from; null: ``model.path``.
-        out: the run's folder, its model is ``OUT/model``; null: ``reporting.log_dir/NAME-sft``.
-        tasks: tasks to demonstrate; null: those of ``environment.env_config``.
-        num_tasks: how many of them, the first in file order; null: all.
-        copies: demonstrations per task.
-        corruption: share of demonstrations that contain one mistake, 0..1.
-        mistakes: which ones: ``stopped_early``, ``wrong_tool``, ``wrong_argument``,
-            ``repeated_call``.
-        max_tokens: longer demonstrations are cut after the last message that fits; null:
-            ``rollouts.max_context``.
-        batch_size: demonstrations per optimizer step.
-        lr: learning rate of AdamW.
-        lr_warmup_updates: optimizer steps over which it rises from 0.
-        weight_decay: decoupled weight decay.
-        grad_clip: bound on the gradient's norm.
-        max_steps: bound on optimizer steps.
-        max_epochs: bound on passes over the demonstrations.
-        max_seconds: bound on training time, evaluations apart.
-        eval_every: optimizer steps between evaluations (see the group ``evaluation``); 0: never.
-        eval_at_start: evaluate before the first step too.
-        target_success: ``[low, high]``: stop at the first evaluation whose success, at the first of
-            ``evaluation.temperatures``, is at or above low; null: never for this reason.
-        seed: of the order and of the mistakes; null: ``debugging.seed``.
-    """
+class SFTGroupSettings(OptimizerSettings):
+    """The supervised warm start (``orch sft``); at least one of its three bounds must be set."""
 
     model: str | None = None
+    """the model to start from; null: ``model.path``."""
     out: str | None = None
+    """the run's folder, with the model in ``OUT/model``; null: ``reporting.log_dir/NAME-sft``."""
     tasks: str | None = None
+    """tasks to demonstrate; null: those of ``environment.env_config``."""
     num_tasks: PositiveInt | None = None
+    """how many of them, the first in file order; null: all."""
     copies: PositiveInt = 1
-    corruption: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """demonstrations per task."""
+    corruption: Share = 0.0
+    """share of demonstrations that contain one mistake, 0..1."""
     mistakes: Annotated[
         tuple[Literal["stopped_early", "wrong_tool", "wrong_argument", "repeated_call"], ...],
         Field(min_length=1, strict=False),
     ] = ("stopped_early", "wrong_tool", "wrong_argument", "repeated_call")
+    """kinds of these mistakes."""
     max_tokens: Annotated[int, Field(ge=2)] | None = None
+    """longer demonstrations end after the last message that fits; null:
+    ``rollouts.max_context``."""
     batch_size: PositiveInt = 16
-    lr: PositiveFloat = 1e-4
-    lr_warmup_updates: Count = 0
-    weight_decay: Amount = 0.0
-    grad_clip: PositiveFloat = 1.0
+    """demonstrations per optimizer step."""
+    lr: LearningRate = 1e-4
     max_steps: PositiveInt | None = None
+    """most optimizer steps; null: no such bound."""
     max_epochs: PositiveFloat | None = 1.0
+    """most passes over the demonstrations; null: no such bound."""
     max_seconds: PositiveFloat | None = None
+    """most seconds of training, evaluations not counted; null: no such bound."""
     eval_every: Count = 0
+    """optimizer steps between evaluations (as the group ``evaluation`` says); 0: never."""
     eval_at_start: bool = False
-    target_success: (
-        Annotated[
-            tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]],
-            Field(strict=False),
-        ]
-        | None
-    ) = None
+    """also evaluate before the first step."""
+    target_success: Annotated[tuple[Share, Share], Field(strict=False)] | None = None
+    """``[low, high]``: stop at the first evaluation whose success at the first of
+    ``evaluation.temperatures`` is low or more; null: do not stop for this."""
     seed: Count | None = None
+    """seed of the order and of the mistakes; null: ``debugging.seed``."""
+
+    def _conflicts(self) -> Iterator[str]:
+        if self.max_steps is None and self.max_epochs is None and self.max_seconds is None:
+            yield "sft: a bound is needed: max_steps, max_epochs or max_seconds"
+        if self.target_success is not None:
+            low, high = self.target_success
+            if low > high:
+                yield f"sft.target_success: [{low}, {high}] is no band: low first"
+            if not self.eval_every and not self.eval_at_start:
+                yield "sft.target_success needs sft.eval_every: success must be measured"
 
 
-class Settings(_Frozen):
+class Settings(_Group):
     """A whole, checked configuration; what the rest of the package reads."""
 
     environment: EnvironmentSettings = EnvironmentSettings()
@@ -421,3 +477,9 @@ class Settings(_Frozen):
     reporting: ReportingSettings = ReportingSettings()
     debugging: DebuggingSettings = DebuggingSettings()
     sft: SFTGroupSettings = SFTGroupSettings()
+
+
+GROUPS: dict[str, type[BaseModel]] = {
+    name: type(field.default) for name, field in Settings.model_fields.items()
+}
+"""The groups by name."""

@@ -1,99 +1,99 @@
-"""Configuration text to plain data: a YAML without surprises, and dotted overrides.
-
-PyYAML speaks YAML 1.1, where ``1e-6`` is a string, ``no`` is false, ``1:30`` is ninety and a key
-written twice silently wins. Here numbers, booleans and null are those of JSON (plus ``1e-6`` and
-``~``), everything else is text, and a repeated key, NaN or infinity is an error with its line.
-"""
+"""Configuration text to plain data and back: YAML 1.2, and dotted overrides."""
 
 from __future__ import annotations
 
-import difflib
+import io
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from orch_env.types import OrchError
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with JSON's idea of scalars and without repeated keys."""
+class _Constructor(SafeConstructor):
+    """What JSON can hold: keys are text, numbers finite; a date or ``0x10`` is text."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's way of dropping inherited ones
-
-
-def _resolver(tag: str, pattern: str, first: Iterable[str]) -> None:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
-
-
-_resolver("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF")
-_resolver("int", r"^[-+]?[0-9][0-9_]*$", "-+0123456789")
-_resolver(
-    "float",
-    r"^[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
-    r"|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
-    "-+0123456789.",
-)
-_resolver("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""])
-_resolver("merge", r"^(?:<<)$", "<")
-
-
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    own: set[str] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node)
-        line = key_node.start_mark.line + 1
+    def check_mapping_key(
+        self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any
+    ) -> bool:
         if not isinstance(key, str):
-            raise OrchError(f"line {line}: keys must be text, got {key!r}")
-        if key in own:
-            raise OrchError(f"line {line}: key {key!r} is given twice")
-        own.add(key)
-    loader.flatten_mapping(node)
-    return {
-        loader.construct_object(key): loader.construct_object(value, deep=True)
-        for key, value in node.value
-    }
+            raise OrchError(f"line {_line(key_node)}: keys must be text, got {key!r}")
+        if key in mapping:
+            raise OrchError(f"line {_line(key_node)}: key {key!r} is given twice")
+        return True
+
+    def construct_yaml_int(self, node: ScalarNode) -> Any:
+        try:
+            return int(node.value, 10)
+        except ValueError:
+            return node.value
+
+    def construct_yaml_float(self, node: ScalarNode) -> Any:
+        try:
+            value = super().construct_yaml_float(node)
+        except ValueError:
+            return node.value
+        if not math.isfinite(value):
+            raise OrchError(f"line {_line(node)}: {node.value} is not a finite number")
+        return value
 
 
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(node.value.replace("_", ""), 10)
+class _Representer(SafeRepresenter):
+    def represent_float(self, data: float) -> ScalarNode:
+        # YAML 1.1 readers, PyYAML among them, take 1e-06 for text and 1.0e-06 for a number.
+        text = repr(data)
+        text = text if "." in text else text.replace("e", ".0e")
+        return self.represent_scalar("tag:yaml.org,2002:float", text)
 
 
-def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    text = node.value.replace("_", "").lower()
-    value = float(text.replace(".inf", "inf").replace(".nan", "nan"))
-    if not math.isfinite(value):
-        raise OrchError(f"line {node.start_mark.line + 1}: {node.value} is not a finite number")
-    return value
+_Constructor.add_constructor("tag:yaml.org,2002:int", _Constructor.construct_yaml_int)
+_Constructor.add_constructor("tag:yaml.org,2002:float", _Constructor.construct_yaml_float)
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", _Constructor.construct_yaml_str)
+_Representer.add_representer(float, _Representer.represent_float)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+def _line(node: Any) -> int:
+    return int(node.start_mark.line) + 1
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """Parse one YAML document.
 
     Raises:
-        OrchError: it is not YAML, a key is repeated, or a number is not finite.
+        OrchError: it is not YAML, a key is repeated or no text, or a number is not finite.
     """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text)
     except OrchError as problem:
         raise OrchError(f"{where}: {problem}") from problem
-    except yaml.YAMLError as problem:
+    except (YAMLError, ValueError, LookupError) as problem:
         mark = getattr(problem, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark is not None else ""
-        reason = getattr(problem, "problem", None) or str(problem).replace("\n", " ")
+        reason = getattr(problem, "problem", None) or " ".join(str(problem).split())
         raise OrchError(f"{where}: {line}not valid YAML ({reason})") from problem
     except RecursionError as problem:
         raise OrchError(f"{where}: nested too deeply") from problem
+
+
+def dump_yaml(data: Mapping[str, Any]) -> str:
+    """Plain data as YAML, keys in their order; `parse_yaml` reads it back."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 100
+    out = io.StringIO()
+    yaml.dump(data, out)
+    return out.getvalue()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -145,18 +145,11 @@ def set_path(data: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
     data[keys[-1]] = value
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` or, with nothing near, the list of what there is."""
-    names = list(known)
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f" (did you mean {found[0]!r}?)" if found else f" (there are: {', '.join(names)})"
-
-
 def merged(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``new`` laid over it, mappings merged key by key.
 
-    A mapping that has a ``name`` (a reward) is one value and replaces another one whole: the
-    options of two rewards merged would be a third that nobody wrote.
+    A mapping that has a ``name`` (a reward) replaces another one whole: the options of two rewards
+    merged would be a third reward that nobody wrote.
     """
     out = dict(base)
     for key, value in new.items():

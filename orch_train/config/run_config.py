@@ -1,7 +1,4 @@
-"""`RunConfig`: what was given for a run, as plain data, and the checked settings it makes.
-
-Imports without torch and without ray.
-"""
+"""`RunConfig`: what was given for a run, as plain data, and the checked settings it makes."""
 
 from __future__ import annotations
 
@@ -11,12 +8,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from orch_env.types import OrchError
 from orch_train.config.groups import Settings
-from orch_train.config.reading import merged, parse_override, read_yaml, set_path
-from orch_train.config.validation import GROUPS, resolve
+from orch_train.config.reading import dump_yaml, merged, parse_override, read_yaml, set_path
+from orch_train.config.validation import resolve
 
 
 class RunConfig:
@@ -63,9 +58,7 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """`to_dict` as YAML; `from_yaml` reads it back to the same configuration."""
-        # PyYAML's own reader takes 1e-06 for text, so it quotes strings of that look only; floats
-        # are written with a dot and stay floats for every reader.
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+        return dump_yaml(self.to_dict())
 
     @property
     def settings(self) -> Settings:
@@ -92,13 +85,6 @@ class RunConfig:
     def copy(self) -> Self:
         """An independent copy that may be changed."""
         return type(self)().from_dict(self._given)
-
-    def _set(self, group: str, *values: Mapping[str, Any]) -> Self:
-        self._check_open()
-        assert group in GROUPS
-        for given in values:
-            self._given = merged(self._given, {group: copy.deepcopy(dict(given))})
-        return self
 
     def _check_open(self) -> None:
         if self._frozen:

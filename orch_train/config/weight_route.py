@@ -1,9 +1,4 @@
-"""Which way the weights take to the runners, and why not another.
-
-The hard decision: `collective` is only for processes that have whole devices of their own. Ranks
-that share a GPU cannot be in one NCCL group, and a learner in the driver has no GPU that Ray keeps
-free of runners.
-"""
+"""Which way the weights take to the runners, and why not another."""
 
 from __future__ import annotations
 
@@ -25,7 +20,11 @@ def weight_sync(settings: Settings) -> Literal["host", "collective"]:
 
 
 def obstacle(settings: Settings) -> str:
-    """Why the weights cannot go by ``collective``; empty if they can."""
+    """Why the weights cannot go by ``collective``; empty if they can.
+
+    Each process needs whole devices of its own: ranks that share a GPU cannot be in one NCCL group,
+    and Ray does not keep runners off a GPU that a learner in the driver uses.
+    """
     runners, learners = settings.env_runners, settings.learners
     gpus = runners.num_gpus_per_env_runner
     if runners.num_env_runners == 0:

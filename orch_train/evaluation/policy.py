@@ -30,6 +30,7 @@ from orch_env.formats import get_format
 from orch_env.types import OrchError, StopReason, Task
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.config import Settings
+from orch_train.config.groups import OUR_ENV
 from orch_train.engines import make_engine
 from orch_train.metrics.rollouts import component_means
 from orch_train.models.files import load_stop_ids, load_tokenizer
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OUR_ENV = "orch_env/ToolOrchestration-v0"
 _BENCHMARK_ARGUMENTS = ("tasks", "cache", "split")
 
 
@@ -210,7 +210,7 @@ def open_benchmark(settings: Settings, tasks: TaskIds) -> Benchmark | None:
     ``None`` if there are none, or if it lacks the recorded responses that it compares (tasks that
     run on servers have none); the log then says so, and reward and verdict are all there is.
     """
-    if tasks.held_out is None or settings.environment.env != _OUR_ENV:
+    if tasks.held_out is None or settings.environment.env != OUR_ENV:
         return None
     config = env_config(settings, held_out=True)
     known = {key: config[key] for key in _BENCHMARK_ARGUMENTS if key in config}

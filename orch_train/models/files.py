@@ -1,15 +1,14 @@
-"""What lies in a model's folder beside its weights: names, the tokenizer, stop tokens.
+"""What lies in a model's folder beside its weights: the tokenizer, stop tokens.
 
-Imports no torch, so that a configuration is checked in a second. The hard decision: transformers'
-`AutoTokenizer` loads torch and most of the library only to choose a class; where the folder's own
-files leave no choice, that class is taken directly, and it is the one that `AutoTokenizer` takes.
+This module imports no torch, so a configuration is checked in a second. transformers'
+`AutoTokenizer` would load torch only to choose a class. Where the folder's own files leave one
+choice, that class is taken directly; it is the one that `AutoTokenizer` takes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,12 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from safetensors import SafetensorError
 
 from orch_env.types import OrchError
+from orch_train.config.model_folder import BUNDLED_MODELS, is_hub_id, model_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BUNDLED = Path(__file__).parent.parent / "data"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # (model_type, tokenizer_class) -> the class that AutoTokenizer takes.
 _TOKENIZER_CLASSES = {
     ("llama", "TokenizersBackend"): "TokenizersBackend",
@@ -37,21 +35,20 @@ _Loaded = TypeVar("_Loaded")
 
 
 def resolve_model(path: str | os.PathLike[str]) -> str:
-    """Turn a folder, a bundled model's name or a hub id into what transformers loads.
+    """What transformers loads for a folder, a bundled model's name or a hub id.
 
     Raises:
         OrchError: it is none of the three.
     """
     name = os.fspath(path)
+    folder = model_folder(name)
+    if folder is not None:
+        return str(folder)
     if Path(name).is_dir():
-        if not (Path(name) / "config.json").is_file():
-            raise OrchError(f"model folder {name!r} has no config.json: it is no saved model")
+        raise OrchError(f"model folder {name!r} has no config.json: it is no saved model")
+    if is_hub_id(name):
         return name
-    if name.isidentifier() and (BUNDLED / name / "config.json").is_file():
-        return str(BUNDLED / name)
-    if _HUB_ID.fullmatch(name) and not Path(name).exists():
-        return name
-    names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
+    names = sorted(p.parent.name for p in BUNDLED_MODELS.glob("*/config.json"))
     raise OrchError(
         f"model {name!r} is no folder and no bundled model (bundled: {', '.join(names) or 'none'})"
     )
@@ -61,7 +58,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
     """Load the tokenizer that lies with a model.
 
     Raises:
-        OrchError: nothing there, or it cannot be read without running its code.
+        OrchError: there is none, or it cannot be read without running its code.
     """
     source = resolve_model(path)
 

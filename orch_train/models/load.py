@@ -1,7 +1,7 @@
-"""Load and save models of any standard architecture; `model_files` has what lies beside weights.
+"""Load and save models of any standard architecture; `files` reads what lies beside the weights.
 
-The hard decision: only safetensors and no remote code, so that a model folder can never run
-anything; what the transformers library would take from a pickle is refused with its reason.
+Only safetensors are read, and no code that a model brings, so loading a folder can never run
+anything. What transformers would read from a pickle is refused.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 from orch_env.types import OrchError
 from orch_train.metrics.rollouts import Result
 from orch_train.run.wandb_log import WandbLog
+from orch_train.storage.run_folder import write_text
 
 
 def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -112,11 +113,8 @@ def read_metrics(folder: Path) -> list[Result]:
 def truncate_metrics(folder: Path, iteration: int) -> None:
     """Drop the results after an iteration: a run that resumes there writes them again."""
     kept = [r for r in read_metrics(folder) if int(r["training_iteration"]) <= iteration]
-    path = folder / "metrics.jsonl"
-    partial = path.with_name(".metrics.jsonl.partial")
     text = "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in kept)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(folder / "metrics.jsonl", text)
 
 
 def _next_step(folder: Path) -> int | None:

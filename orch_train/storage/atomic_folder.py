@@ -1,8 +1,8 @@
 """Folders that are written whole or not at all.
 
-The hard decision: replacing an existing folder cannot be one atomic step with plain renames, so
-the old one is moved aside first and put back if the swap fails; a reader sees the old folder, the
-new one, or (for the instant between two renames) none, never a half-written one.
+Plain renames cannot replace a folder in one step: the old folder is moved aside first, and put back
+if the swap fails. A reader sees the old folder, the new one, or (between two renames) none, never a
+half-written one.
 """
 
 from __future__ import annotations

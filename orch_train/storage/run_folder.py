@@ -41,14 +41,15 @@ def make_folder(folder: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; it ends with a newline.
+    """Write a text file whole or not at all; it ends with a newline unless it is empty.
 
     Raises:
         OrchError: it cannot be written.
     """
+    text = text if text.endswith("\n") or not text else text + "\n"
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as problem:
         raise OrchError(f"cannot write {str(path)!r}: {problem}") from problem

@@ -14,15 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from orch_env.tasks.files import bundled, load_tasks
 from orch_env.types import OrchError, Task
+from orch_train.config.model_folder import model_folder
+from orch_train.config.reading import read_yaml
 from orch_train.viewer.metrics_tail import STEP, MetricsTail
 from orch_train.viewer.rollout_queries import RolloutReader, RolloutsUnreadable
 from orch_train.viewer.token_text import TokenText, find_tokenizer
-
-_BUNDLED_MODELS = Path(__file__).parent.parent / "data"
 
 
 class RunData:
@@ -111,10 +109,9 @@ class RunData:
         if not path.is_file():
             return {}, []
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-            return {}, [f"config.yaml cannot be read: {' '.join(str(problem).split())}"]
-        return (found, []) if isinstance(found, Mapping) else ({}, ["config.yaml is no mapping"])
+            return read_yaml(path), []
+        except OrchError as problem:
+            return {}, [f"config.yaml cannot be read: {problem}"]
 
     @cached_property
     def _tasks(self) -> dict[str, Task]:
@@ -133,8 +130,7 @@ class RunData:
         name = self.setting("model", "path")
         model = None
         if isinstance(name, str) and name:
-            own = _BUNDLED_MODELS / name
-            model = own if name.isidentifier() and own.is_dir() else self._beside(name)
+            model = model_folder(name) or self._beside(name)
         file = find_tokenizer(self.folder, model)
         try:
             return None if file is None else TokenText(file)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any
 
 import pytest
-import typing_extensions
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orch_env.types import OrchError
+from orch_train import engines
 from orch_train.algorithms.grpo_config import GRPOConfig
-from orch_train.config import Settings, arguments
-from orch_train.config.reading import parse_yaml
+from orch_train.config import Settings, TrainingSettings
+from orch_train.config.groups import ENGINES, GROUPS, LOSSES
+from orch_train.config.reading import dump_yaml, parse_yaml
+from orch_train.learner.objective import loss as losses
 
 
 def _yaml(tmp_path: Path, text: str) -> Path:
@@ -31,9 +34,12 @@ def _problem(config: GRPOConfig) -> str:
     return str(caught.value)
 
 
-def test_importing_the_configuration_loads_neither_torch_nor_ray() -> None:
+@pytest.mark.parametrize(
+    "use", ["import orch_train.config", "from orch_train import GRPOConfig; GRPOConfig().settings"]
+)
+def test_importing_the_configuration_loads_neither_torch_nor_ray(use: str) -> None:
     code = (
-        "import sys; from orch_train import GRPOConfig; GRPOConfig().settings; "
+        f"import sys; {use}; "
         "print([m for m in ('torch', 'ray', 'transformers', 'scipy') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -85,6 +91,31 @@ def test_fields_are_checked_against_each_other() -> None:
         "environment.env_config: must be plain JSON data",
     ):
         assert piece in message
+
+
+def test_conflicts_of_one_group_are_reported_beside_unsound_fields_of_another() -> None:
+    message = _problem(
+        GRPOConfig()
+        .model("tiny", reference="tiny")
+        .training(correction_mask=[0.5, 2.0])
+        .rollouts(temperature=-1.0)
+        .evaluation(pass_at=[4])
+    )
+    assert "4 problems" in message
+    for piece in (
+        "rollouts.temperature: must be greater than 0 (got -1.0)",
+        "training.correction_mask needs training.correction",
+        "evaluation.pass_at: pass@4 needs evaluation.samples_per_task of at least as many, got 1",
+        "model.reference is only read with a training.kl_coeff above 0",
+    ):
+        assert piece in message
+
+
+def test_a_group_made_without_a_configuration_is_checked_too() -> None:
+    with pytest.raises(ValueError, match=r"needs a training\.max_staleness above 0"):
+        TrainingSettings(straggler_steps=1)
+    with pytest.raises(ValueError, match="no loss 'dappo'"):
+        TrainingSettings(loss="dappo")
 
 
 def test_a_key_in_the_wrong_group_is_told_where_it_belongs() -> None:
@@ -213,6 +244,35 @@ def test_yaml_round_trips(tmp_path: Path) -> None:
     assert yaml.safe_load(config.to_yaml())["training"]["lr"] == 1e-6
 
 
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x85"), max_size=9)
+_LOOKALIKES = st.sampled_from(["no", "1e-6", "0x10", "0o7", "2024-10-13", "=", "<<", "null", "._"])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | _TEXTS | _LOOKALIKES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@given(st.dictionaries(_TEXTS, _VALUES, max_size=3))
+def test_plain_data_is_the_same_after_writing_and_reading(data: dict[str, Any]) -> None:
+    assert repr(parse_yaml(dump_yaml(data), "here")) == repr(data)
+
+
+def test_files_that_pyyaml_wrote_read_back_the_same(tmp_path: Path) -> None:
+    """Runs of earlier versions hold such files."""
+    config = (
+        GRPOConfig()
+        .environment(env_config={"tasks": "no", "cache": "0x10", "split": "2024-10-13", "f": 1e22})
+        .training(lr=1e-6)
+        .evaluation(tasks="1:30", temperatures=[0.7])
+        .sft(tasks="~", out="päth: x")
+    )
+    old = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+    again = GRPOConfig().from_yaml(_yaml(tmp_path, old))
+    assert again.settings == config.settings
+
+
 @given(st.floats(min_value=1e-300, max_value=1e300))
 def test_any_learning_rate_survives_yaml(lr: float) -> None:
     text = GRPOConfig().training(lr=lr).to_yaml()
@@ -236,11 +296,32 @@ def test_settings_do_not_share_what_the_caller_can_still_change() -> None:
     assert config.settings.environment.env_config == {"tasks": "harbour"}
 
 
-def test_fluent_methods_name_exactly_the_fields_of_their_groups() -> None:
-    positional = {"environment": {"env"}, "model": {"path"}}
-    names = vars(typing_extensions) | {"args": arguments, "GRPOConfig": GRPOConfig}
-    for group in Settings.model_fields:
-        kwargs = get_type_hints(getattr(GRPOConfig, group), names)["kwargs"]
-        (typed,) = kwargs.__args__
-        fields = set(type(getattr(Settings(), group)).model_fields)
-        assert set(typed.__annotations__) == fields - positional.get(group, set()), group
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_is_a_method_that_takes_its_keys(group: str) -> None:
+    method = getattr(GRPOConfig, group)
+    assert (method.__name__, method.__doc__) == (group, inspect.getdoc(GROUPS[group]))
+    _, *keys = inspect.signature(method).parameters.values()
+    assert [key.name for key in keys] == list(GROUPS[group].model_fields)
+    values = {key: getattr(getattr(Settings(), group), key) for key in GROUPS[group].model_fields}
+    assert method(GRPOConfig(), **values).settings == Settings()
+
+
+def test_one_key_of_two_groups_needs_no_name() -> None:
+    config = GRPOConfig().environment("mine:Env-v0", env_config={"a": 1}).model("tiny")
+    assert config.settings.environment.env == "mine:Env-v0"
+    assert config.settings.environment.env_config == {"a": 1}
+    assert config.settings.model.path == "tiny"
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        GRPOConfig().training(3)  # type: ignore[misc]
+
+
+def test_a_misspelt_key_of_a_method_is_refused_with_all_other_problems() -> None:
+    values: dict[str, Any] = {"groupsize": 8}
+    message = _problem(GRPOConfig().training(**values, lr=0.0))
+    assert "2 problems" in message
+    assert "unknown key training.groupsize (did you mean 'group_size'?)" in message
+
+
+def test_the_registries_hold_the_names_that_the_configuration_accepts() -> None:
+    assert tuple(losses.LOSSES) == LOSSES
+    assert tuple(engines._FACTORIES) == ENGINES

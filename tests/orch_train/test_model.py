@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from orch_env.types import OrchError
-from orch_train.models.files import _TOKENIZER_CLASSES, BUNDLED, load_tokenizer
+from orch_train.config.model_folder import BUNDLED_MODELS
+from orch_train.models.files import _TOKENIZER_CLASSES, load_tokenizer
 from orch_train.models.load import load_model, save_model
 from orch_train.storage.atomic_folder import written_whole
 from tests.orch_train.small_models import byte_tokenizer, small_llama
@@ -94,7 +95,7 @@ def test_the_tokenizer_is_the_one_that_auto_tokenizer_loads(tmp_path: Path) -> N
         assert ours.init_kwargs == theirs.init_kwargs
         assert ours.chat_template == theirs.chat_template and ours.chat_template
 
-    compare(BUNDLED / "tiny")
+    compare(BUNDLED_MODELS / "tiny")
     config, tokens = tmp_path / "config.json", tmp_path / "tokenizer_config.json"
     save_model(small_llama(), byte_tokenizer(), tmp_path)
     for model, tokenizer in [*_TOKENIZER_CLASSES, ("llama", "GPT2Tokenizer")]:

@@ -16,7 +16,8 @@ from orch_env import load_tasks, open_cache
 from orch_env.formats.hermes import HermesFormat
 from orch_env.types import OrchError, Task, ToolCall
 from orch_train.chat.renderer import ChatRenderer
-from orch_train.models.files import BUNDLED, load_tokenizer
+from orch_train.config.model_folder import BUNDLED_MODELS
+from orch_train.models.files import load_tokenizer
 from orch_train.models.load import load_model
 from tools.tiny_model.build import (
     Recipe,
@@ -29,7 +30,7 @@ from tools.tiny_model.build import (
 from tools.tiny_model.copying import IGNORED, Alphabet, batch, lookups, repetition
 from tools.tiny_model.vocabulary import END, SPECIAL
 
-TINY = BUNDLED / "tiny"
+TINY = BUNDLED_MODELS / "tiny"
 
 
 @pytest.fixture(scope="module")

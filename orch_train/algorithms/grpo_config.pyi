@@ -153,11 +153,11 @@ class GRPOConfig(RunConfig):
         lr_warmup_updates: int = ...,
         weight_decay: float = ...,
         grad_clip: float = ...,
+        lr_schedule: Literal["constant", "linear", "cosine"] = ...,
         iterations: int = ...,
         groups_per_batch: int = ...,
         group_size: int = ...,
         updates_per_batch: int = ...,
-        lr_schedule: Literal["constant", "linear", "cosine"] = ...,
         loss: str = ...,
         clip_low: float = ...,
         clip_high: float = ...,
@@ -184,12 +184,12 @@ class GRPOConfig(RunConfig):
             lr_warmup_updates: optimizer steps over which the learning rate rises linearly to `lr`.
             weight_decay: decoupled weight decay, on matrices only.
             grad_clip: largest norm of the gradient; a longer one is scaled down to it.
+            lr_schedule: after the warm-up: `constant`, or `linear` or `cosine` down to 0 at the
+                last step.
             iterations: training steps of a run; each samples one batch and learns from it.
             groups_per_batch: tasks in a batch; each gives one group of episodes.
             group_size: episodes per task; at least 2, because they are compared with each other.
             updates_per_batch: optimizer steps on one batch, each on all of it.
-            lr_schedule: after the warm-up: `constant`, or `linear` or `cosine` down to 0 at the
-                last step.
             loss: `grpo` (mean within each episode, then over episodes), `dapo` (mean over all
                 action tokens), `dr_grpo` (constant length), `bnpo` (as `dapo`), `gspo` (one ratio
                 per episode), `cispo` (clipped weights), or a name given to `register_loss`;
@@ -209,8 +209,8 @@ class GRPOConfig(RunConfig):
                 the learner's: `none` (only the clip of the ratio bounds it), or truncated ones per
                 token (`token_tis`) or per episode (`sequence_tis`).
             correction_cap: largest importance weight.
-            correction_mask: `[low, high]` around 1: an episode whose mean ratio is outside is not
-                learned from; null: all episodes are.
+            correction_mask: `[low, high]` around 1: an episode whose geometric mean ratio is
+                outside is not learned from; null: all episodes are.
             credit: `trajectory`: one advantage for the whole episode. `turn`: the advantage of a
                 message comes from the reward earned from it on, for rewards that say what each turn
                 earned.
@@ -269,7 +269,7 @@ class GRPOConfig(RunConfig):
         """What happens when a runner dies.
 
         Args:
-            restart_failed_env_runners: start a new runner in its place.
+            restart_failed_env_runners: start a new runner in place of a dead one.
             max_num_env_runner_restarts: restarts in the whole run; one more ends it with an error.
             delay_between_env_runner_restarts_s: seconds before the first restart; they double up to
                 30 while restarts keep failing.
@@ -363,7 +363,7 @@ class GRPOConfig(RunConfig):
             num_tasks: how many of them, the first in file order; null: all.
             copies: demonstrations per task.
             corruption: share of demonstrations that contain one mistake, 0..1.
-            mistakes: kinds of these mistakes.
+            mistakes: kinds of mistakes that are made.
             max_tokens: longer demonstrations end after the last message that fits; null:
                 `rollouts.max_context`.
             batch_size: demonstrations per optimizer step.

@@ -18,7 +18,7 @@ OUR_ENV = "orch_env/ToolOrchestration-v0"
 ENGINES = ("torch", "vllm", "scripted")
 LOSSES = ("grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo")
 registered_losses: set[str] = set()
-"""Names of the losses that the user's own code has registered in this process."""
+"""Losses that ``register_loss`` has added in this process."""
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
@@ -230,6 +230,9 @@ class OptimizerSettings(_Group):
 class TrainingSettings(OptimizerSettings):
     """The algorithm."""
 
+    lr: LearningRate = 1e-6
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to 0 at the last step."""
     iterations: PositiveInt = 100
     """training steps of a run; each samples one batch and learns from it."""
     groups_per_batch: PositiveInt = 16
@@ -238,9 +241,6 @@ class TrainingSettings(OptimizerSettings):
     """episodes per task; at least 2, because they are compared with each other."""
     updates_per_batch: PositiveInt = 1
     """optimizer steps on one batch, each on all of it."""
-    lr: LearningRate = 1e-6
-    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to 0 at the last step."""
     loss: str = "dapo"
     """``grpo`` (mean within each episode, then over episodes), ``dapo`` (mean over all action
     tokens), ``dr_grpo`` (constant length), ``bnpo`` (as ``dapo``), ``gspo`` (one ratio per
@@ -277,8 +277,8 @@ class TrainingSettings(OptimizerSettings):
         ]
         | None
     ) = None
-    """``[low, high]`` around 1: an episode whose mean ratio is outside is not learned from; null:
-    all episodes are."""
+    """``[low, high]`` around 1: an episode whose geometric mean ratio is outside is not learned
+    from; null: all episodes are."""
     credit: Literal["trajectory", "turn"] = "trajectory"
     """``trajectory``: one advantage for the whole episode. ``turn``: the advantage of a message
     comes from the reward earned from it on, for rewards that say what each turn earned."""
@@ -364,7 +364,7 @@ class FaultToleranceSettings(_Group):
     """What happens when a runner dies."""
 
     restart_failed_env_runners: bool = True
-    """start a new runner in its place."""
+    """start a new runner in place of a dead one."""
     max_num_env_runner_restarts: Count = 100
     """restarts in the whole run; one more ends it with an error."""
     delay_between_env_runner_restarts_s: Amount = 1.0
@@ -413,6 +413,7 @@ class DebuggingSettings(_Group):
 class SFTGroupSettings(OptimizerSettings):
     """The supervised warm start (``orch sft``); at least one of its three bounds must be set."""
 
+    lr: LearningRate = 1e-4
     model: str | None = None
     """the model to start from; null: ``model.path``."""
     out: str | None = None
@@ -429,13 +430,12 @@ class SFTGroupSettings(OptimizerSettings):
         tuple[Literal["stopped_early", "wrong_tool", "wrong_argument", "repeated_call"], ...],
         Field(min_length=1, strict=False),
     ] = ("stopped_early", "wrong_tool", "wrong_argument", "repeated_call")
-    """kinds of these mistakes."""
+    """kinds of mistakes that are made."""
     max_tokens: Annotated[int, Field(ge=2)] | None = None
     """longer demonstrations end after the last message that fits; null:
     ``rollouts.max_context``."""
     batch_size: PositiveInt = 16
     """demonstrations per optimizer step."""
-    lr: LearningRate = 1e-4
     max_steps: PositiveInt | None = None
     """most optimizer steps; null: no such bound."""
     max_epochs: PositiveFloat | None = 1.0

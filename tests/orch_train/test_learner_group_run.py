@@ -10,8 +10,9 @@ import pytest
 
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
+from orch_train.config.groups import registered_losses
 from orch_train.learner.group.learner_group import LearnerGroup
-from orch_train.learner.objective.loss import LOSSES
+from orch_train.learner.objective.loss import LOSSES, register_loss
 
 
 def test_a_run_with_two_learners_goes_as_with_one_and_its_loss_is_one_clear_error(
@@ -51,11 +52,13 @@ def test_more_learners_and_runners_than_cpus_are_refused_before_any_starts(
         config.build_algo()
 
 
-def test_a_loss_of_ones_own_is_refused_where_actors_would_not_know_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(LOSSES, "mine", LOSSES["grpo"])
-    config = GRPOConfig().training(loss="mine")
-    assert config.settings.training.loss == "mine"
-    with pytest.raises(OrchError, match="learner actors do not know it"):
-        _ = config.learners(num_learners=2).settings
+def test_a_loss_of_ones_own_is_refused_where_actors_would_not_know_it() -> None:
+    register_loss("mine", LOSSES["grpo"])
+    try:
+        config = GRPOConfig().training(loss="mine")
+        assert config.settings.training.loss == "mine"
+        with pytest.raises(OrchError, match="learner actors do not know it"):
+            _ = config.learners(num_learners=2).settings
+    finally:
+        del LOSSES["mine"]
+        registered_losses.remove("mine")

@@ -212,6 +212,7 @@ def test_a_registered_loss_can_be_used_and_names_are_unique(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("orch_train.learner.objective.loss.LOSSES", dict(LOSSES))
+    monkeypatch.setattr("orch_train.learner.objective.loss.registered_losses", set())
     mine = PolicyLoss(lambda given, clip: -given.logprobs_N, lambda counts: 1.0)
     register_loss("mine", mine)
     assert loss_named("mine") is mine

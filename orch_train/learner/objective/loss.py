@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from orch_env.types import OrchError
+from orch_train.config.groups import registered_losses
 from orch_train.learner.objective.loss_inputs import ClipRange, LossInputs, sequence_lengths
 from orch_train.learner.objective.surrogates import (
     clipped_sequences,
@@ -142,6 +143,7 @@ def register_loss(name: str, loss: PolicyLoss) -> None:
     if name in LOSSES:
         raise OrchError(f"a loss named {name!r} is registered already")
     LOSSES[name] = loss
+    registered_losses.add(name)
 
 
 def loss_named(name: str) -> PolicyLoss:

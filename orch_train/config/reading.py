@@ -148,8 +148,8 @@ def set_path(data: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
 def merged(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``new`` laid over it, mappings merged key by key.
 
-    A mapping that has a ``name`` (a reward) replaces another one whole: the options of two rewards
-    merged would be a third reward that nobody wrote.
+    A mapping that has a ``name`` (a reward) replaces the old one instead, because the options of
+    two rewards do not mix.
     """
     out = dict(base)
     for key, value in new.items():

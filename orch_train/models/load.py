@@ -41,7 +41,7 @@ def load_model(
         The model in evaluation mode (dropout off).
 
     Raises:
-        OrchError: nothing there, not safetensors, damaged or incomplete, or not a causal
+        OrchError: there is none, or it is not safetensors, damaged or incomplete, or not a causal
             language model.
     """
     if dtype not in DTYPES:
@@ -87,7 +87,7 @@ def load_outline(
         The model in evaluation mode on torch's device ``meta``: shapes and names, no values.
 
     Raises:
-        OrchError: nothing there, or not a causal language model.
+        OrchError: there is none, or it is not a causal language model.
     """
     source = resolve_model(path)
 
@@ -95,8 +95,9 @@ def load_outline(
         config = AutoConfig.from_pretrained(
             source, local_files_only=Path(source).is_dir(), trust_remote_code=False
         )
+        make: Any = AutoModelForCausalLM.from_config
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            model: PreTrainedModel = make(
                 config,
                 dtype=DTYPES[dtype],
                 attn_implementation=attention,

@@ -1,8 +1,7 @@
-"""How much memory a run will want, from the model's files alone: an estimate before the first step.
+"""How much memory a run will need: an estimate from the model's files alone.
 
-Counted exactly: parameters and what the optimizer keeps of each. Counted by formula: key-value
-caches, activations and logits, which depend on lengths that are only bounded. The figures are
-for planning; they leave out what the libraries themselves take.
+Parameters and the optimizer's state are counted exactly. Key-value caches, activations and logits
+depend on lengths, so they are computed from the bounds on these.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _LOGITS_AT_ONCE = 1 << 26
 _LOGITS_COPIES = 4
 """Of a chunk of logits: itself, its gradient, and two on the way to entropy, in float32."""
 _GATHERED_LAYERS = 2
-"""Of a sharded model, layers that are whole at one time: one in use, one on its way."""
+"""Layers of a sharded model that a rank holds completely: one in use, one on its way."""
 _LIBRARIES = 600 << 20
 """Resident size of a process that has imported torch and transformers."""
 
@@ -172,7 +171,7 @@ def _logits(settings: Settings, shape: ModelShape) -> int:
 
 
 def _gathered(shape: ModelShape, each: int, gradient: int) -> int:
-    """What a rank holds whole: the embedding (and its gradient), and a few layers."""
+    """What a rank holds completely: the embedding (and its gradient), and a few layers."""
     embedding = shape.vocabulary * shape.hidden
     layer = (shape.parameters - embedding) // shape.layers
     return (each + gradient) * (embedding + _GATHERED_LAYERS * layer)

@@ -52,4 +52,5 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as problem:
+        partial.unlink(missing_ok=True)
         raise OrchError(f"cannot write {str(path)!r}: {problem}") from problem

@@ -59,7 +59,8 @@ def _group_method(name: str, group: type[BaseModel]) -> Callable[..., GRPOConfig
     accepted = Signature([Parameter("self", either), *keys])
 
     def method(self: GRPOConfig, *args: Any, **values: Any) -> GRPOConfig:
-        named = accepted.bind_partial(self, *args).arguments
+        known = {key: value for key, value in values.items() if key in accepted.parameters}
+        named = accepted.bind_partial(self, *args, **known).arguments
         named.pop("self")
         return self.from_dict({name: {**named, **values}})
 

@@ -44,7 +44,7 @@ def resolve(given: Mapping[str, Any], *, files: bool) -> Settings:
             problems.append(f"{name}: must be a mapping of keys, got {_shown(values)}")
             continue
         fields = GROUPS[name].model_fields
-        for key in values.keys() - fields.keys():
+        for key in [key for key in values if key not in fields]:
             homes = [other for other in GROUPS if key in GROUPS[other].model_fields]
             hint = f" (it belongs to {homes[0]!r})" if homes else _hint(key, fields)
             problems.append(f"unknown key {name}.{key}{hint}")

@@ -312,7 +312,9 @@ def test_one_key_of_two_groups_needs_no_name() -> None:
     assert config.settings.environment.env_config == {"a": 1}
     assert config.settings.model.path == "tiny"
     with pytest.raises(TypeError, match="too many positional arguments"):
-        GRPOConfig().training(3)  # type: ignore[misc]
+        GRPOConfig().training(3)
+    with pytest.raises(TypeError, match="multiple values for argument 'path'"):
+        GRPOConfig().model("tiny", path="other")
 
 
 def test_a_misspelt_key_of_a_method_is_refused_with_all_other_problems() -> None:

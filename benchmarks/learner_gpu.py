@@ -9,8 +9,8 @@ operations of :mod:`benchmarks.model_flops` over time over the peak (``--peak-tf
 dense bfloat16 peak of an H100 or H200). Attention runs per sequence of a packed row with torch's
 causal kernel (:mod:`orch_train.learner.batch.packed_attention`).
 
-Not run yet: this was written on machines without a GPU, and no result is committed. Without a
-CUDA device the script says so and ends; nothing is estimated.
+Not run on a GPU yet: it was written on machines without one, and no result of one is committed.
+Without a CUDA device the script says so and ends; ``--device cpu --model tiny`` shows that it runs.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from orch_train.trajectory.trajectory import Group, Trajectory
 SHAPES = {
     "qwen3-0.6b": Shape(28, 1024, 3072, 16, 8, 128, 151936),
     "qwen3-1.7b": Shape(28, 2048, 6144, 16, 8, 128, 151936),
+    "tiny": Shape(4, 128, 384, 4, 2, 32, 512),
 }
 MODES = {"rl": 0.25, "sft": 1.0}
 """Share of the tokens that are actions."""
@@ -48,15 +49,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument(
+        "--model", nargs="+", choices=list(SHAPES), default=["qwen3-0.6b", "qwen3-1.7b"]
+    )
     parser.add_argument("--tokens", nargs="+", type=int, default=[4096, 16384], metavar="N")
     parser.add_argument("--mode", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--updates", type=int, default=5, help="timed updates a row")
     parser.add_argument("--rows-per-update", type=int, default=4, help="packed rows a batch")
     parser.add_argument("--peak-tflops", type=float, default=989.0)
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], default="cuda",
+        help="cpu: only to see that it runs (--model tiny); there is no MFU then",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    if not torch.cuda.is_available():
+    on_gpu = given.device == "cuda"
+    if on_gpu and not torch.cuda.is_available():
         print("learner_gpu: no CUDA device here; nothing was measured", file=sys.stderr)
         return 2
     rows = []
@@ -69,7 +77,7 @@ def main() -> int:
         "what": "learner update on one GPU: tokens/s and MFU",
         "flops": "model FLOPs as in benchmarks/model_flops.py; recomputation is not counted",
         "peak_tflops": given.peak_tflops,
-        "gpu": torch.cuda.get_device_name(),
+        "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "rows": rows,
         "machine": machine(),
     }
@@ -81,24 +89,28 @@ def main() -> int:
 
 def measure(name: str, tokens: int, mode: str, given: argparse.Namespace) -> dict[str, Any]:
     """One row of the table."""
-    shape = SHAPES[name]
+    shape, on_gpu = SHAPES[name], given.device == "cuda"
     groups, lengths = make_groups(shape.vocabulary, tokens, given.rows_per_update, MODES[mode])
     settings = Settings(
         model=ModelSettings(dtype="bfloat16"),
         learners=LearnerGroupSettings(
-            num_gpus_per_learner=1, max_tokens_per_microbatch=tokens, gradient_checkpointing=True
+            num_gpus_per_learner=int(on_gpu),
+            max_tokens_per_microbatch=tokens,
+            gradient_checkpointing=True,
         ),
     )
-    learner = Learner(make_model(shape), settings)
+    learner = Learner(make_model(shape, given.device), settings)
     for _ in range(2):
         metrics = learner.update(groups)
-    torch.cuda.reset_peak_memory_stats()
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(given.updates):
-        torch.cuda.synchronize()
+        wait()
         started = time.perf_counter()
         learner.update(groups)
-        torch.cuda.synchronize()
+        wait()
         seconds.append(time.perf_counter() - started)
     middle = statistics.median(seconds)
     actions = int(metrics["num_action_tokens"])
@@ -116,15 +128,15 @@ def measure(name: str, tokens: int, mode: str, given: argparse.Namespace) -> dic
         "fill": metrics["fill"],
         "seconds": {"median": middle, "smallest": min(seconds), "largest": max(seconds)},
         "tokens_per_s": sum(lengths) / middle,
-        **{key: value / 1e12 for key, value in rate.items()},
-        "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
+        **{key: value / 1e12 if on_gpu else None for key, value in rate.items()},
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None,
     }
     del learner
     torch.cuda.empty_cache()
     return row
 
 
-def make_model(shape: Shape) -> Any:
+def make_model(shape: Shape, device: str) -> Any:
     """A random model of this shape with tied embeddings, in float32."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -140,7 +152,7 @@ def make_model(shape: Shape) -> Any:
         max_position_embeddings=40960,
         tie_word_embeddings=True,
     )
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+    with torch.device(device):
         return Qwen3ForCausalLM(config)
 
 
@@ -180,10 +192,15 @@ def make_groups(
 
 
 def _line(row: dict[str, Any]) -> str:
-    return (
+    line = (
         f"{row['model']:10} {row['mode']:3} rows of {row['row_tokens']:6} tokens: "
-        f"{row['tokens_per_s']:9,.0f} tokens/s   MFU {row['mfu']:.1%} "
-        f"(head on all tokens: {row['mfu_full_head']:.1%})   peak {row['peak_gib']:.1f} GiB"
+        f"{row['tokens_per_s']:9,.0f} tokens/s"
+    )
+    if row["mfu"] is None:
+        return line
+    return (
+        f"{line}   MFU {row['mfu']:.1%} (head on all tokens: {row['mfu_full_head']:.1%})   "
+        f"peak {row['peak_gib']:.1f} GiB"
     )
 
 

@@ -24,10 +24,18 @@ def machine() -> dict[str, Any]:
         "cpu": names[0].split(":", 1)[1].strip() if names else platform.processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "commit": commit.stdout.strip() or None,
+        "packages": {name: _version(name) for name in _PACKAGES},
+        # Where there is no repository, the offline kit says what it was built from.
+        "commit": commit.stdout.strip() or os.environ.get("ORCH_COMMIT") or None,
         "uncommitted_changes": bool(dirty.stdout.strip()),
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # Ray, in the offline kit
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

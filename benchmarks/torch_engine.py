@@ -107,6 +107,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--new", default=64, type=int, help="tokens of a single message")
     parser.add_argument("--groups", default=16, type=int)
     parser.add_argument("--size", default=8, type=int, help="members of a group")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", default=1, type=int)
     parser.add_argument("--repeats", default=5, type=int)
     parser.add_argument("--no-compare", dest="compare", action="store_false")
@@ -116,9 +117,9 @@ def _arguments() -> argparse.Namespace:
 
 def _model(options: argparse.Namespace) -> Any:
     if options.model:
-        return load_model(options.model, options.dtype)
+        return load_model(options.model, options.dtype, options.device)
     model = LlamaForCausalLM(LlamaConfig(**TINY)).eval()
-    return model.to(getattr(torch, options.dtype))
+    return model.to(options.device, getattr(torch, options.dtype))
 
 
 def _measure(

@@ -19,7 +19,7 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
-from orch_train.config import SFTGroupSettings, TrainingSettings
+from orch_train.config import OptimizerSettings, TrainingSettings
 
 BETAS = (0.9, 0.95)
 """Decay of the running means of the gradient and of its square (AdamW, arXiv 1711.05101)."""
@@ -28,7 +28,7 @@ MAX_BAD_GRADIENTS = 3
 """This many gradients in a row that are not finite end the run."""
 
 
-def lr_at(settings: TrainingSettings | SFTGroupSettings, update: int) -> float:
+def lr_at(settings: OptimizerSettings, update: int) -> float:
     """Learning rate of an optimizer step; a run that resumes needs no more than its number.
 
     Linear from 1/warm-up to 1 over the warm-up; then 1, or from 1 down to 0 at the last update,
@@ -42,7 +42,7 @@ def lr_at(settings: TrainingSettings | SFTGroupSettings, update: int) -> float:
     warmup = settings.lr_warmup_updates
     if update < warmup:
         return settings.lr * ((update + 1) / warmup)
-    if isinstance(settings, SFTGroupSettings) or settings.lr_schedule == "constant":
+    if not isinstance(settings, TrainingSettings) or settings.lr_schedule == "constant":
         return settings.lr
     end = settings.total_updates
     left = max(end - update, 0) / (end - warmup)
@@ -78,7 +78,7 @@ class MasterAdamW:
     def __init__(
         self,
         model: PreTrainedModel,
-        settings: TrainingSettings | SFTGroupSettings,
+        settings: OptimizerSettings,
         dtype: torch.dtype,
     ) -> None:
         self.settings = settings

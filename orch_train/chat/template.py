@@ -1,8 +1,8 @@
 """What a chat template does, found out by rendering probes with it and never by reading it.
 
-The hard decision: the continuation after an assistant message is cut out of a rendering behind a
-marker that stands for the message's text, so it holds for any template that writes the text
-verbatim and closes it with one special token, whatever it does elsewhere.
+The continuation after an assistant message is cut out of a rendering behind a marker that stands
+for the message's text, so it holds for any template that writes the text verbatim and closes it
+with one special token, whatever it does elsewhere.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NO_REASONING = re.compile(r"<think>\s*</think>\s*")
 
 
 class TemplateProbe:
-    """One tokenizer's chat template, with what was learnt about it.
+    """One tokenizer's chat template, with what the probes found out about it.
 
     Attributes:
         stop_id: the token that closes an assistant message.

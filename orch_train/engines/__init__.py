@@ -14,7 +14,7 @@ from orch_train.engines.protocol import RolloutEngine
 # by users of another.
 _FACTORIES: dict[str, str] = {
     "torch": "orch_train.engines.torch.engine:make_torch_engine",
-    "vllm": "orch_train.engines.vllm.factory:make_vllm_engine",
+    "vllm": "orch_train.engines.vllm.engine:make_vllm_engine",
     "scripted": "orch_train.engines.scripted:ScriptedEngine",
 }
 

@@ -58,7 +58,8 @@ class EngineError(Exception):
 class RolloutEngine(Protocol):
     """An inference engine that serves one policy.
 
-    It may have a property ``stats``, a mapping of counters: see `engine_metrics.COUNTERS`.
+    It may have a property ``stats``, a mapping of the counters in
+    `orch_train.metrics.engines.COUNTERS`.
     """
 
     @property
@@ -87,14 +88,6 @@ class RolloutEngine(Protocol):
         coroutine, since an engine may live in another process. Any problem raises
         :class:`EngineError`; the runner is then replaced.
         """
-        ...
-
-    async def pause(self) -> None:
-        """Stop sampling; waiting requests stay frozen until :meth:`resume`."""
-        ...
-
-    async def resume(self) -> None:
-        """Go on after :meth:`pause`."""
         ...
 
     def close(self) -> None:

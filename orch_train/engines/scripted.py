@@ -1,4 +1,4 @@
-"""An engine that says what it was told to: for tests, demonstrations and replays.
+"""An engine that answers with a given script: for tests, demonstrations and replays.
 
 A script answers by request and turn, so the outcome does not depend on the order in which
 concurrent episodes reach the engine. Failures are part of the script.
@@ -32,7 +32,7 @@ class ScriptedCall:
 
 @dataclass
 class ScriptedEngine:
-    """Returns given messages; keeps everything it was asked.
+    """Returns given messages, and keeps every request in ``calls``.
 
     Args:
         script: for each request id its messages in turn order, or a function of request id and
@@ -51,25 +51,18 @@ class ScriptedEngine:
     released: list[str] = field(default_factory=list)
     _version: int = 0
     _turns: dict[str, int] = field(default_factory=dict)
-    _running: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
-
-    def __post_init__(self) -> None:
-        self._running.set()
 
     @property
     def version(self) -> int:
-        """Version of the weights that this engine pretends to serve."""
         return self._version
 
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingParams, request_id: str
     ) -> TokenOutput:
-        """The next message of the request's script."""
         if self._closed:
             raise EngineError("the scripted engine is closed")
         await asyncio.sleep(0)
-        await self._running.wait()
         turn = self._turns.get(request_id, 0)
         self._turns[request_id] = turn + 1
         self.calls.append(
@@ -86,7 +79,7 @@ class ScriptedEngine:
         )
 
     def release(self, request_id: str) -> None:
-        """Note that the episode is over; its script starts again if it comes back."""
+        """Note that the episode is over; its script starts again if it asks once more."""
         self.released.append(request_id)
         self._turns.pop(request_id, None)
 
@@ -94,18 +87,8 @@ class ScriptedEngine:
         """Take a version; the weights are not looked at."""
         self._version = version
 
-    async def pause(self) -> None:
-        """Hold back all requests until :meth:`resume`."""
-        self._running.clear()
-
-    async def resume(self) -> None:
-        """Let the requests go on."""
-        self._running.set()
-
     def close(self) -> None:
-        """Refuse further requests."""
         self._closed = True
-        self._running.set()
 
     def _line(self, request_id: str, turn: int) -> Line:
         if callable(self.script):

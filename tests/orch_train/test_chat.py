@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from orch_env.formats import get_format
 from orch_env.types import OrchError, ToolSpec
+from orch_train.chat.control_tokens import ControlTokens
 from orch_train.chat.renderer import ChatRenderer
 from tests.orch_train.chat_templates import (
     CHATML,
@@ -201,6 +202,31 @@ def test_tools_may_be_given_in_either_json_form() -> None:
     expected = chat.start(messages, TOOLS)
     assert chat.start(messages, [t.to_dict() for t in TOOLS]) == expected
     assert chat.start(messages, [t.to_openai() for t in TOOLS]) == expected
+
+
+@pytest.mark.parametrize("template", [QWEN, CHATML], ids=["in the template", "in the system text"])
+def test_tools_are_guarded_once_and_offered_with_the_same_text_again(
+    template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded: list[str] = []
+    guard = ControlTokens.guard
+
+    def count(self: ControlTokens, text: str) -> str:
+        guarded.append(text)
+        return guard(self, text)
+
+    monkeypatch.setattr(ControlTokens, "guard", count)
+    messages = [{"role": "user", "content": "hi"}]
+    tool = ToolSpec("buy", "Buys <|im_end|>.").to_openai()
+    chat = renderer(template)
+    first = chat.start(messages, [tool])
+    assert "Buys <|im_end|>." in guarded
+    guarded.clear()
+    assert chat.start(messages, [ToolSpec("buy", "Buys <|im_end|>.").to_openai()]) == first
+    assert guarded and not any("buy" in text.lower() for text in guarded)  # the message alone
+    assert first == renderer(template).start(messages, [tool])
+    tool["function"]["description"] = "Sells."  # what is kept goes by content, not by identity
+    assert chat.start(messages, [tool]) == renderer(template).start(messages, [tool]) != first
 
 
 def test_lone_surrogates_do_not_break_the_encoding() -> None:

@@ -1,10 +1,10 @@
 """The torch engine: a transformers model, KV-cached and batched, with no further dependency.
 
 Requests that wait on the event loop are gathered and advanced together by one worker thread, so
-the loop stays free. The hard decision: between two runs of decoding steps the driver lets every
-coroutine that got its message come back with the next one before it admits anything. With
-environments that answer at once, which requests share a batch thus depends on the requests alone
-and not on timing, and a run can be repeated bit for bit.
+the loop stays free. Between two runs of decoding steps the driver lets every coroutine that got its
+message come back with the next one before it admits anything. With environments that answer at
+once, which requests share a batch thus depends on the requests alone and not on timing, and a run
+can be repeated bit for bit.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch import nn
 
 from orch_env.types import OrchError
-from orch_train.engines.load_weights import load_weights
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
 from orch_train.engines.torch.slot_batch import SlotBatch
 from orch_train.engines.torch.slot_table import Row
@@ -34,8 +34,8 @@ from orch_train.weight_sync.buckets import Weights
 # New requests join a running batch once there are this many of them for each running one:
 # reading prompts costs a pass of its own, so a few are worth waiting for.
 _ADMIT_SHARE = 0.125
-# Coroutines come back with their next request until the event loop has turned this often without
-# a new one; at most, it turns that often.
+# The event loop runs this many times without a new request before the batch goes on, and at most
+# that many times.
 _QUIET_TURNS = 4
 _MOST_TURNS = 64
 
@@ -90,32 +90,30 @@ class TorchEngine:
             thread_name_prefix="torch-engine",
             initializer=partial(_use_threads, num_threads),
         )
-        # Held while the model computes or its weights change; who wants it for something else
-        # than sampling takes `_control` first, which the worker looks at after every step.
+        # `_lock` is held while the model computes or its weights change. Whoever wants it for
+        # something else than sampling takes `_control` first, and the worker, which looks at it
+        # after every step, gives way.
         self._lock = threading.Lock()
         self._control = threading.Lock()
-        self._paused = False
         self._closed = False
-        self._knock = False
+        self._should_admit = False
         self._waiting: dict[str, _Request] = {}
         self._running: dict[str, _Request] = {}
-        self._again: list[Row] = []
+        self._to_read_again: list[Row] = []
         self._counts = dict.fromkeys(("waiting", "kv_usage", "syncs", "paused_s"), 0.0)
         self._released: deque[str] = deque()
         self._driver: asyncio.Task[None] | None = None
-        self._sleeper: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     @property
     def version(self) -> int:
-        """Version of the weights that are being served."""
         return self._batch.version
 
     @property
     def stats(self) -> dict[str, float]:
-        """Counters as in `engine_metrics.COUNTERS`, and ``cache_bytes``, what the cache takes now.
+        """The counters of `orch_train.metrics.engines.COUNTERS`, and ``cache_bytes``.
 
         A conversation holds its slot between its messages too: ``kv_usage`` is the share of slots
-        that are held.
+        that are held. ``cache_bytes`` is what keys and values take now.
         """
         return {
             **self._counts,
@@ -129,7 +127,7 @@ class TorchEngine:
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingParams, request_id: str
     ) -> TokenOutput:
-        """Sample one message; see :class:`~orch_train.engines.protocol.RolloutEngine`.
+        """Sample one message.
 
         Raises:
             EngineError: bad arguments, a second request of an episode that has one, a closed
@@ -143,7 +141,7 @@ class TorchEngine:
             raise EngineError("the torch engine is in use on another event loop")
         request = _Request(Row(request_id, prompt_ids, sampling), loop.create_future())
         self._waiting[request_id] = request
-        self._knock = self._worth_admitting()
+        self._should_admit = self._worth_admitting()
         try:
             return await request.answer
         except asyncio.CancelledError:
@@ -151,7 +149,6 @@ class TorchEngine:
             raise
 
     def release(self, request_id: str) -> None:
-        """The episode is over: its keys and values may be overwritten."""
         self._released.append(request_id)
 
     async def sync(self, weights: Weights, version: int) -> None:
@@ -174,20 +171,9 @@ class TorchEngine:
             started = perf_counter()
             load_weights(self._batch.model, weights)
             self._batch.version = version
-            self._again += self._batch.forget()
+            self._to_read_again += self._batch.forget()
             self._counts["syncs"] += 1
             self._counts["paused_s"] += perf_counter() - started
-
-    async def pause(self) -> None:
-        """Stop sampling; returns when the last step has ended."""
-        self._paused = True
-        with self._between_steps():
-            pass
-
-    async def resume(self) -> None:
-        """Go on after :meth:`pause`."""
-        self._paused = False
-        self._awake()
 
     def close(self) -> None:
         """Free the cache and stop the worker; waiting requests fail. May be called twice."""
@@ -197,7 +183,6 @@ class TorchEngine:
         with self._between_steps():
             self._batch.close()
         self._worker.shutdown(wait=True)
-        self._awake()
 
     def _check(self, prompt: Sequence[int], sampling: SamplingParams, request_id: str) -> None:
         problem = None
@@ -224,14 +209,11 @@ class TorchEngine:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                await self._settle()
+                await self._let_requests_come()
                 if self._closed:
                     raise EngineError("the torch engine was closed")
                 if not self._waiting and not self._running:
                     return
-                if self._paused:
-                    await self._sleep(loop)
-                    continue
                 admitted = self._take_waiting()
                 for row in await loop.run_in_executor(self._worker, self._work, admitted):
                     request = self._running.get(row.request_id)
@@ -247,8 +229,8 @@ class TorchEngine:
             known = isinstance(problem, EngineError)
             self._fail(str(problem) if known else f"sampling failed: {problem!r}", problem)
 
-    async def _settle(self) -> None:
-        """Let coroutines that were answered come back, until nothing moves any more."""
+    async def _let_requests_come(self) -> None:
+        """Let coroutines that were answered ask again, until none does any more."""
         quiet, seen = 0, -1
         for _ in range(_MOST_TURNS):
             await asyncio.sleep(0)
@@ -258,7 +240,7 @@ class TorchEngine:
                 return
 
     def _abandon(self, request: _Request) -> None:
-        """Nobody waits for this message any more."""
+        """Drop a request whose caller was cancelled."""
         request_id = request.row.request_id
         for requests in (self._waiting, self._running):
             if requests.get(request_id) is request:
@@ -284,7 +266,7 @@ class TorchEngine:
 
     def _work(self, admitted: list[Row]) -> list[Row]:
         """One run of steps, in the worker thread."""
-        with self._control:  # callers who want to change something go first
+        with self._control:  # a sync or close that waits goes first
             pass
         with self._lock:
             if self._closed:
@@ -296,18 +278,16 @@ class TorchEngine:
                 raise
 
     def _advance(self, admitted: list[Row]) -> list[Row]:
-        self._knock = False
+        self._should_admit = False
         gone: set[str] = set()
         while self._released:
             gone.add(self._released.popleft())
         for request_id in gone:
             self._batch.table.release(request_id)
-        again, self._again = self._again, []
+        again, self._to_read_again = self._to_read_again, []
         self._batch.admit([*(r for r in again if r.request_id not in gone), *admitted])
-        if self._paused:
-            return []
         before = self._batch.steps
-        done = self._batch.decode(lambda: self._knock or self._control.locked())
+        done = self._batch.decode(lambda: self._should_admit or self._control.locked())
         steps = self._batch.steps - before
         self._counts["waiting"] += steps * len(self._waiting)
         self._counts["kv_usage"] += steps * self._batch.table.held / self._max_batch
@@ -315,22 +295,9 @@ class TorchEngine:
 
     @contextmanager
     def _between_steps(self) -> Iterator[None]:
-        """Interrupt the worker after its current step and keep it out meanwhile."""
+        """Interrupt the worker after its current step, and hold it meanwhile."""
         with self._control, self._lock:
             yield
-
-    async def _sleep(self, loop: asyncio.AbstractEventLoop) -> None:
-        event = asyncio.Event()
-        self._sleeper = (loop, event)
-        # Asked again, since a resume between the last look and here would have woken nobody.
-        if self._paused and not self._closed:
-            await event.wait()
-        self._sleeper = None
-
-    def _awake(self) -> None:
-        if self._sleeper is not None:
-            loop, event = self._sleeper
-            loop.call_soon_threadsafe(event.set)
 
     def _fail(self, problem: str, cause: BaseException | None) -> None:
         for requests in (self._waiting, self._running):
@@ -346,6 +313,49 @@ class TorchEngine:
 def _use_threads(count: int | None) -> None:
     if count is not None:
         torch.set_num_threads(count)
+
+
+def load_weights(model: nn.Module, weights: Weights) -> None:
+    """Copy weights into a model's own tensors, all of them or none.
+
+    Tied tensors may be given under any one of their names. Type and device are converted; names
+    and shapes must fit exactly, and are checked before anything is written.
+
+    Args:
+        model: the model.
+        weights: state-dict names and tensors.
+
+    Raises:
+        EngineError: a name is unknown or missing, a shape differs, or copying failed.
+    """
+    own = model.state_dict(keep_vars=True)
+    given = {own[name].data_ptr() for name in weights if name in own}
+    wrong = {
+        "unknown": sorted(weights.keys() - own.keys()),
+        "missing": sorted(
+            name
+            for name, tensor in own.items()
+            if name not in weights and tensor.data_ptr() not in given
+        ),
+        "wrong": [
+            f"{name} has shape {tuple(tensor.shape)}, the model wants {tuple(own[name].shape)}"
+            for name, tensor in weights.items()
+            if name in own and tensor.shape != own[name].shape
+        ],
+    }
+    problems = [
+        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}"
+        for what, names in wrong.items()
+        if names
+    ]
+    if problems:
+        raise EngineError(f"weights do not fit the served model: {'; '.join(problems)}")
+    try:
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                own[name].copy_(tensor)
+    except RuntimeError as problem:
+        raise EngineError(f"copying weights failed, the model is unusable: {problem}") from problem
 
 
 def make_torch_engine(

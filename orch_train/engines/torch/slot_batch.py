@@ -1,8 +1,8 @@
 """The forward passes of the torch engine: read prompts, then sample a token per row and step.
 
-Everything here runs in one worker thread. The hard decision: reading a prompt stops one token
-short, and that last token goes through the common decoding step, which therefore is the only
-place where logits are made and tokens are drawn.
+Everything here runs in one worker thread. Reading a prompt stops one token short, and that last
+token goes through the common decoding step, which therefore is the only place where logits are made
+and tokens are drawn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orch_train.engines.sampling import draw
 from orch_train.engines.torch.slot_cache import Decode, Prefill, SlotCache, serve_on_slots
 from orch_train.engines.torch.slot_table import Row, Slot, SlotTable, sharing_waves
 
@@ -64,15 +63,15 @@ class SlotBatch:
         return self._cache.nbytes
 
     def admit(self, rows: Sequence[Row]) -> None:
-        """Take up messages: afterwards each lacks only its last token in the cache."""
+        """Give messages their slots, and read their prompts up to the last token."""
         fresh: list[Slot] = []
         known: list[Slot] = []
-        # Conversations that have a slot first, lest a new one takes it.
+        # Conversations that have a slot come first, so that no new one takes it.
         for row in sorted(rows, key=lambda r: not self.table.holds(r.request_id)):
             slot = self.table.claim(row)
             (known if len(slot.cached) else fresh).append(slot)
             self.prompt_tokens += row.prompt_length
-        self._settle()
+        self._move_rows()
         self._read(known)
         for wave in sharing_waves(fresh):
             self._share(wave)
@@ -86,7 +85,7 @@ class SlotBatch:
             The complete messages; their conversations stay cached.
         """
         self.table.compact()
-        self._settle()
+        self._move_rows()
         slots = self.table.slots[: self.table.active]
         if not slots:
             return []
@@ -101,7 +100,7 @@ class SlotBatch:
                 break
             if interrupted():
                 break
-        finished = state.harvest(self.version)
+        finished = state.write_back(self.version)
         for slot in finished:
             self.table.finish(slot)
         return [row for row in state.rows if row is not None and row.finished]
@@ -142,7 +141,8 @@ class SlotBatch:
         for slot, length, _ in shared:
             slot.cached = slot.target()[:length]
 
-    def _settle(self) -> None:
+    def _move_rows(self) -> None:
+        """Bring the buffers into the table's order."""
         self._cache.reserve(len(self.table.slots), self._cache.columns)
         self._copy(*self.table.moves())
 
@@ -197,7 +197,7 @@ class SlotBatch:
             ids[at, : len(part)] = part
         first = torch.tensor(starts, device=self.device)
         columns = first[:, None] + torch.arange(size, device=self.device)
-        # The padding on the right is stored behind each row's end, where nothing looks.
+        # The padding on the right is stored behind each row's end, where nothing is read.
         width = max(starts) + size
         self._cache.reserve(len(self.table.slots), width)
         mask: Tensor | None = None
@@ -254,7 +254,7 @@ class _DecodeState:
         stopped = (tokens[:, None] == self._stops).any(-1) & self._running
         return bool(stopped.any())
 
-    def harvest(self, version: int) -> list[Slot]:
+    def write_back(self, version: int) -> list[Slot]:
         """Write the sampled tokens into the rows; returns the slots whose message is complete."""
         tokens = torch.stack(self._tokens, 1).cpu().numpy()
         logprobs = torch.stack(self._logprobs, 1).double().cpu().numpy()
@@ -267,6 +267,41 @@ class _DecodeState:
             if row.finished:
                 finished.append(slot)
         return finished
+
+
+def draw(logits: Tensor, temperatures: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Choose a token per row.
+
+    Args:
+        logits: ``[B, V]``, any floating type; the arithmetic is in float32.
+        temperatures: ``[B]``, float32; rows at 0 take the likeliest token.
+        numbers: ``[B]``, float64 in [0, 1): see `uniforms`.
+
+    Returns:
+        Token ids ``[B]``, int64, and their natural log-probabilities ``[B]``, float32, under the
+        distribution that was sampled from; for rows at temperature 0, that at temperature 1.
+    """
+    greedy = temperatures == 0
+    scale = torch.where(greedy, 1.0, temperatures)
+    logprobs = torch.log_softmax(logits.float() / scale[:, None], dim=-1)
+    if bool(greedy.all()):
+        tokens = logprobs.argmax(-1)
+    else:
+        tokens = _inverse_cdf(logprobs, numbers)
+        tokens = torch.where(greedy, logprobs.argmax(-1), tokens)
+    return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
+
+
+def _inverse_cdf(logprobs: Tensor, numbers: Tensor) -> Tensor:
+    """The first token whose cumulative probability exceeds the row's number.
+
+    The sum runs in float64: over a large vocabulary a float32 sum loses what rare tokens add.
+    The target stays below the total, so the token found has a probability above 0.
+    """
+    cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1]
+    target = torch.minimum(numbers * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
 
 
 def _additive(hidden: Tensor) -> Tensor:

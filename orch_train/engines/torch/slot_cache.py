@@ -2,7 +2,7 @@
 
 Every conversation owns a slot (a row), filled from the left: its token at position p lies in
 column p. So rows of different length need no holes and no compaction, and a conversation that
-waits for its environment keeps its cache in place. The hard decision: keys are stored transposed,
+waits for its environment keeps its cache in place. Keys are stored transposed,
 ``[slots, heads, dim, columns]``, and query heads that share a key head are folded into the query
 axis. One decoding step is then two batched matrix products over the buffer as it lies; repeating
 the key heads, as ``transformers`` does it on the CPU, takes twenty times as long at 2,000 columns.
@@ -131,15 +131,12 @@ class SlotCache(Cache):
         return keys[plan.rows, :, :, : plan.width], values[plan.rows, :, : plan.width]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """0: positions are always given explicitly."""
-        return 0
+        return 0  # positions are always given explicitly
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Masks are made by the caller; without one, tokens attend to each other causally."""
-        return query_length, 0
+        return query_length, 0  # the caller makes the masks
 
     def get_query_offset(self, layer_idx: int | None = None) -> int:
-        """0, see :meth:`get_seq_length`."""
         return 0
 
     def _add_layer(self, keys: Tensor, values: Tensor) -> None:

@@ -1,8 +1,8 @@
 """Who owns which row of the slot cache, what it holds, and where it should lie.
 
-Pure bookkeeping on the host: no tensor is touched here. The hard decision: the order of the
-table is what we want, `Slot.home` is where the data still lies, and `moves` lists the copies that
-bring both together, so that any number of swaps costs each row at most one copy.
+Pure bookkeeping on the host: no tensor is touched here. The order of the table is what we want,
+`Slot.home` is where the data still lies, and `moves` lists the copies that bring both together, so
+that any number of swaps costs each row at most one copy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from orch_train.engines.protocol import SamplingParams, TokenOutput
-from orch_train.engines.sampling import uniforms
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 
@@ -24,6 +23,17 @@ _WORTH_SHARING = 16
 # Decoding goes over rows that ended too, up to this share of them; moving rows costs more.
 _IDLE_SHARE = 0.2
 _NOTHING: Ids = np.zeros(0, dtype=np.int64)
+
+
+def uniforms(seed: int, count: int) -> npt.NDArray[np.float64]:
+    """The first ``count`` numbers in [0, 1) of a request's own random stream (Philox).
+
+    Every token has its number in advance, and the request alone decides it. So a sample depends
+    neither on which requests share the batch, nor on the order of arrival, nor on how often a
+    request was put back and taken up again.
+    """
+    stream = np.random.Generator(np.random.Philox(seed & (2**64 - 1)))
+    return stream.random(count)
 
 
 class Row:
@@ -72,7 +82,7 @@ class Row:
         self.stopped = int(ids[-1]) in self.sampling.stop_token_ids
 
     def output(self) -> TokenOutput:
-        """What was sampled."""
+        """The message as it was sampled so far."""
         return TokenOutput(
             token_ids=tuple(self.ids[self.prompt_length :].tolist()),
             logprobs=tuple(self._logprobs[: self.sampled].tolist()),
@@ -150,17 +160,17 @@ class SlotTable:
         return slot
 
     def finish(self, slot: Slot) -> None:
-        """The message is complete; its conversation stays cached for the next turn."""
+        """Note that the message is complete; its conversation stays cached for the next turn."""
         slot.row = None
 
     def release(self, request_id: str) -> None:
-        """The conversation is over: its slot may be overwritten, and serves prefixes till then."""
+        """End a conversation: its slot may be overwritten, and serves prefixes until then."""
         for slot in self.slots:
             if slot.owner == request_id:
                 slot.owner = slot.row = None
 
     def forget(self) -> list[Row]:
-        """Nothing that is cached is valid any more; returns the messages to take up again."""
+        """Drop everything that is cached; returns the messages to take up again."""
         rows = [s.row for s in self.slots if s.row is not None]
         for slot in self.slots:
             slot.cached, slot.owner, slot.row = _NOTHING, None, None
@@ -243,22 +253,23 @@ def sharing_waves(fresh: list[Slot]) -> list[list[Slot]]:
     than is worth reading twice; identical prompts wait for the first of their kind.
     """
     waves: list[list[Slot]] = []
-    kinds: dict[bytes, tuple[Ids, list[Slot]]] = {}
+    by_prompt: dict[bytes, tuple[Ids, list[Slot]]] = {}
     for slot in fresh:
         target = slot.target()
-        kinds.setdefault(target.tobytes(), (target, []))[1].append(slot)
-    todo = list(kinds.values())
-    done: list[Ids] = []
-    twins: list[Slot] = []
+        by_prompt.setdefault(target.tobytes(), (target, []))[1].append(slot)
+    todo = list(by_prompt.values())
+    read: list[Ids] = []
+    copies: list[Slot] = []
     while todo:
         wave: list[tuple[Ids, list[Slot]]] = []
         later: list[tuple[Ids, list[Slot]]] = []
         for target, slots in todo:
-            known = max((common_prefix(target, d) for d in done), default=0)
-            ahead = max((common_prefix(target, w) for w, _ in wave), default=0)
-            (later if ahead > known + _WORTH_SHARING else wave).append((target, slots))
+            with_read = max((common_prefix(target, other) for other in read), default=0)
+            with_wave = max((common_prefix(target, other) for other, _ in wave), default=0)
+            wait = with_wave > with_read + _WORTH_SHARING
+            (later if wait else wave).append((target, slots))
         waves.append([slots[0] for _, slots in wave])
-        twins.extend(s for _, slots in wave for s in slots[1:])
-        done.extend(target for target, _ in wave)
+        copies.extend(s for _, slots in wave for s in slots[1:])
+        read.extend(target for target, _ in wave)
         todo = later
-    return [*waves, twins] if twins else waves
+    return [*waves, copies] if copies else waves

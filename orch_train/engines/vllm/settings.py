@@ -1,14 +1,13 @@
 """What ``rollouts.engine_config`` may say about a vLLM engine; light, without vLLM or torch.
 
-The hard decision: few settings under their own names, each with a default that is right on a CPU
-and on a GPU, and one door (``engine_args``) through which anything else of vLLM's own engine
-arguments can be set.
+Few settings under their own names, each with a default that is right on a CPU and on a GPU;
+anything else of vLLM's own engine arguments can be set through ``engine_args``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from orch_env.types import OrchError
@@ -80,7 +79,7 @@ class VllmSettings:
     start_timeout_s: float = 600.0
     sync_timeout_s: float = 300.0
     hang_timeout_s: float = 300.0
-    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    engine_args: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_model_len", "tensor_parallel_size", "max_num_seqs", "num_threads"):
@@ -96,7 +95,7 @@ class VllmSettings:
             raise OrchError("rollouts.engine_config.kv_cache_gib must be above 0")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise OrchError("rollouts.engine_config.gpu_memory_utilization must lie in (0, 1]")
-        taken = sorted(_OURS & set(self.engine_args))
+        taken = sorted(_OURS & set(self.engine_args or ()))
         if taken:
             raise OrchError(
                 f"rollouts.engine_config.engine_args: {', '.join(taken)} have settings of their "

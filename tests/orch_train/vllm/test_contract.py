@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 
 from orch_train.engines.vllm import adapter
+from orch_train.engines.vllm.settings import VllmSettings
 
 
 def test_the_installed_version_is_a_supported_one() -> None:
@@ -48,17 +49,16 @@ def test_engine_arguments_and_answers_have_the_fields_that_are_used() -> None:
     from vllm.sampling_params import SamplingParams as Theirs
 
     from orch_train.engines.protocol import SamplingParams
-    from orch_train.engines.vllm.settings import VllmSettings
 
     known = {f.name for f in dataclasses.fields(AsyncEngineArgs)}
     for on_cpu in (True, False):
-        given = adapter._engine_arguments(VllmSettings("m", kv_cache_gib=1.0), on_cpu)
+        given = adapter.engine_arguments(VllmSettings("m", kv_cache_gib=1.0), on_cpu)
         assert set(given) <= known
     answer = {f.name for f in dataclasses.fields(CompletionOutput)}
     assert {"token_ids", "logprobs", "finish_reason", "weight_versions"} <= answer
     assert {"version", "start", "end"} <= {f.name for f in dataclasses.fields(WeightVersionSpan)}
     assert "num_cached_tokens" in inspect.signature(RequestOutput.__init__).parameters
-    params = adapter._sampling_params(SamplingParams(5, 0.5, (2, 3), 11))
+    params = adapter.sampling_params(SamplingParams(5, 0.5, (2, 3), 11))
     assert isinstance(params, Theirs)
     assert (params.max_tokens, params.temperature, params.seed) == (5, 0.5, 11)
     assert params.stop_token_ids == [2, 3] and params.ignore_eos and params.logprobs == 0
@@ -70,7 +70,8 @@ def test_the_transfer_engine_has_the_lifecycle_of_vllms_own() -> None:
 
     from orch_train.engines.vllm import worker
 
-    assert worker.BACKEND == adapter._BACKEND
+    given = adapter.engine_arguments(VllmSettings("m"), on_cpu=True)
+    assert given["weight_transfer_config"].backend == worker.BACKEND
     assert WeightTransferEngineFactory._registry[worker.BACKEND]() is worker.SharedMemoryEngine
     assert not inspect.isabstract(worker.SharedMemoryEngine)
     for name in WeightTransferEngine.__abstractmethods__:

@@ -143,15 +143,3 @@ def test_a_conversation_is_read_once_within_a_version_and_again_after_a_sync(
     tied.sync(tied.model().state_dict())
     assert prefilled(longer) == len(longer)
     assert prefilled(longer) < 0.1 * len(longer)
-
-
-def test_a_paused_engine_keeps_requests_and_goes_on(untied: Served) -> None:
-    async def work() -> None:
-        await untied.engine.pause()
-        request = asyncio.ensure_future(untied.engine.generate(PROMPT, SamplingParams(4), "p"))
-        done, _ = await asyncio.wait((request,), timeout=0.5)
-        assert not done
-        await untied.engine.resume()
-        assert len((await request).token_ids) == 4
-
-    untied.run(work())

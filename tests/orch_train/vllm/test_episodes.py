@@ -48,13 +48,13 @@ class GoldDriven:
 def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Everything that vLLM says it has read and written, in order of completion."""
     finals: list[Any] = []
-    original = adapter._token_output
+    original = adapter.token_output
 
     def spy(final: Any, request_id: str) -> Any:
         finals.append(final)
         return original(final, request_id)
 
-    monkeypatch.setattr(adapter, "_token_output", spy)
+    monkeypatch.setattr(adapter, "token_output", spy)
     yield finals
 
 

@@ -82,9 +82,7 @@ def build(out: Path, part_bytes: int, *, model: bool = True) -> dict[str, object
         shutil.copytree(HERE / "configs", content / "kit_configs")
         _say("writing the archive")
         archive = Path(work) / "kit.tar"
-        with tarfile.open(archive, "w") as tar:
-            for path in sorted(content.iterdir()):
-                tar.add(path, arcname=path.name, filter=_plain)
+        write_archive(content, archive)
         manifest: dict[str, object] = {
             "schema": 1,
             "commit": _commit(),
@@ -94,7 +92,7 @@ def build(out: Path, part_bytes: int, *, model: bool = True) -> dict[str, object
             "model": str(MODEL) if model else None,
             "unpacked_bytes": archive.stat().st_size,
             "wheels": names,
-            "parts": list(_split(archive, folder, part_bytes)),
+            "parts": list(split(archive, folder, part_bytes)),
         }
         shutil.copy(HERE / "run.py", folder / "run.py")
         (folder / "MANIFEST.json").write_text(json.dumps(manifest, indent=1) + "\n")
@@ -142,7 +140,14 @@ def _model(folder: Path) -> None:
     shutil.copytree(ready, folder)
 
 
-def _split(archive: Path, folder: Path, part_bytes: int) -> Iterator[dict[str, object]]:
+def write_archive(content: Path, archive: Path) -> None:
+    """One tar of a folder's content; wheels and weights would not become smaller by compression."""
+    with tarfile.open(archive, "w") as tar:
+        for path in sorted(content.iterdir()):
+            tar.add(path, arcname=path.name, filter=_plain)
+
+
+def split(archive: Path, folder: Path, part_bytes: int) -> Iterator[dict[str, object]]:
     """Cut the archive; yields name, bytes and SHA-256 of each part."""
     with archive.open("rb") as source:
         number = 0

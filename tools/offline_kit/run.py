@@ -26,6 +26,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import threading
 import time
 import venv
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Step:
         what: for people.
         command: arguments after the interpreter.
         limit_s: it is interrupted then; training keeps what it has.
-        result: the JSON file that it writes; ``None``: its last line on stdout is JSON.
+        result: the JSON file that it writes; ``None``: it prints one line of JSON.
     """
 
     name: str
@@ -147,7 +148,7 @@ def check_machine(manifest: dict[str, Any], work: Path, *, small: bool) -> None:
         except importlib.metadata.PackageNotFoundError:
             here = f"{sys.executable}; the package needs {name}{wanted}"
             raise Unusable(f"{name} is not installed for {here}") from None
-        if not _within(found, wanted):
+        if not within(found, wanted):
             raise Unusable(f"{name} {found} is installed, the package needs {wanted}")
         print(f"{name} {found}")
     if not small and manifest["model"] is None:
@@ -166,7 +167,7 @@ def check_machine(manifest: dict[str, Any], work: Path, *, small: bool) -> None:
         print(f"GPU: {torch.cuda.get_device_name()}")
 
 
-def _within(version: str, wanted: str) -> bool:
+def within(version: str, wanted: str) -> bool:
     """Whether a version lies in a range such as ``>=2.6,<3``; local parts (+cpu) do not count."""
 
     def numbers(text: str) -> list[int]:
@@ -204,7 +205,7 @@ def install(manifest: dict[str, Any], kit: Path, work: Path) -> Path:
     started = time.monotonic()
     for name in ("kit", "venv"):
         shutil.rmtree(work / name, ignore_errors=True)
-    _unpack(manifest, kit, work)
+    unpack(manifest, kit, work)
     print(f"parts checked and unpacked: {time.monotonic() - started:.0f} s", flush=True)
     venv.create(work / "venv", with_pip=False, symlinks=True)
     # The new environment also sees the packages of the interpreter that runs this, torch among
@@ -228,7 +229,12 @@ def install(manifest: dict[str, Any], kit: Path, work: Path) -> Path:
     return python
 
 
-def _unpack(manifest: dict[str, Any], kit: Path, work: Path) -> None:
+def unpack(manifest: dict[str, Any], kit: Path, work: Path) -> None:
+    """Check every part against its SHA-256, then unpack all of them as one archive.
+
+    Raises:
+        Unusable: a part is missing or damaged; nothing was unpacked.
+    """
     for part in manifest["parts"]:
         path = kit / part["name"]
         if not path.is_file():
@@ -279,9 +285,10 @@ def run_step(step: Step, python: Path, manifest: dict[str, Any], options: Any) -
     for folder in ("results", "logs", "runs"):
         (work / folder).mkdir(parents=True, exist_ok=True)
     print(f"\n== {step.name}: {step.what} (at most {step.limit_s:.0f} s)", flush=True)
-    stale = {"sft": ["sft"], "train": ["grpo"]}.get(step.name, [])
-    for name in stale:
-        shutil.rmtree(work / "runs" / name, ignore_errors=True)
+    # What an earlier try left behind would be taken for this one's.
+    shutil.rmtree(work / "runs" / {"train": "grpo"}.get(step.name, step.name), ignore_errors=True)
+    if step.result is not None:
+        step.result.unlink(missing_ok=True)
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
@@ -295,28 +302,31 @@ def run_step(step: Step, python: Path, manifest: dict[str, Any], options: Any) -
         cwd=work / "kit",
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if step.result else None,
+        stderr=subprocess.STDOUT,
         text=True,
     )
+    lines: list[str] = []
+    reader = threading.Thread(target=_show, args=(process.stdout, lines), daemon=True)
+    reader.start()
     try:
-        output, _ = process.communicate(timeout=step.limit_s)
+        process.wait(timeout=step.limit_s)
     except subprocess.TimeoutExpired:
         print(f"   time is up after {step.limit_s:.0f} s: interrupting", flush=True)
         process.send_signal(signal.SIGINT)
         try:
-            output, _ = process.communicate(timeout=GRACE_S)
+            process.wait(timeout=GRACE_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            output, _ = process.communicate()
+            process.wait()
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         process.wait()
         raise
+    reader.join(timeout=5)
     seconds = time.monotonic() - started
-    (work / "logs" / f"{step.name}.log").write_text(output or "", encoding="utf-8")
-    if step.result:
-        print(output, end="", flush=True)
-    result = _result(step, output or "")
+    output = "".join(lines)
+    (work / "logs" / f"{step.name}.log").write_text(output, encoding="utf-8")
+    result = _result(step, output)
     record = {"step": step.name, "seconds": round(seconds, 1), "exit_code": process.returncode,
               "ok": result is not None, "result": result}  # fmt: skip
     if result is not None:
@@ -328,11 +338,19 @@ def run_step(step: Step, python: Path, manifest: dict[str, Any], options: Any) -
     return result is not None
 
 
+def _show(source: Any, lines: list[str]) -> None:
+    """Print what a step says while it says it, but for its JSON."""
+    for line in source:
+        lines.append(line)
+        if not line.startswith("{"):
+            print("   " + line, end="", flush=True)
+
+
 def _result(step: Step, output: str) -> Any:
     try:
         if step.result is not None:
             return json.loads(step.result.read_text(encoding="utf-8"))
-        return json.loads(output.strip().splitlines()[-1])
+        return json.loads([x for x in output.splitlines() if x.startswith("{")][-1])
     except (OSError, ValueError, IndexError):
         return None
 

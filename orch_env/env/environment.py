@@ -178,6 +178,13 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         return self._tasks.tasks
 
     @property
+    def backend(self) -> ToolBackend:
+        """What answers the calls of its tasks; opened again after :meth:`close`."""
+        if self._backend is None:
+            self._backend = self._open_backend()
+        return self._backend
+
+    @property
     def task(self) -> Task:
         """The task of the current episode."""
         return self._current().task.source
@@ -405,7 +412,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         twin._np_random_seed = self._np_random_seed
         if self._running is not None:
             mine = self._running
-            session = self._require_backend().open(mine.task, seed=mine.seed)
+            session = self.backend.open(mine.task, seed=mine.seed)
             twin._begin(mine.fork(session), self._payout.copy())
         return twin
 
@@ -413,7 +420,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         """An environment without an episode that shares everything that does not change."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
-        backend = self._require_backend()
+        backend = self.backend
         twin._backend = backend
         twin._open_backend = lambda: backend
         twin._owns_backend = False
@@ -445,13 +452,8 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             )
         return running
 
-    def _require_backend(self) -> ToolBackend:
-        if self._backend is None:
-            self._backend = self._open_backend()
-        return self._backend
-
     def _open(self, task: Task, seed: int) -> EpisodeMachine:
-        backend = self._require_backend()
+        backend = self.backend
         resolved = backend.resolve(task)
         session = backend.open(resolved, seed=seed)
         return EpisodeMachine(resolved, session, self._format, self._limits, seed)

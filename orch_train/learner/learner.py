@@ -152,13 +152,23 @@ class Learner:
             "time_total": seconds,
         }
 
-    def get_weights(self) -> dict[str, Tensor]:
-        """A copy of the weights on the CPU, in the dtype that the model computes in.
+    def get_weights(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """A copy of the weights on the CPU; of several ranks only the first gets it.
 
         The names are those of ``model.state_dict()``; tied tensors appear under each of their
         names and share one memory; adapters are merged in. Later updates do not change the copy.
+
+        Args:
+            dtype: ``None``: the dtype that the model computes in; ``torch.float32``: the master
+                weights, which the optimizer updates.
         """
-        return self._weights(self._dtype)
+        return snapshot(
+            self.model,
+            self._optimizer.master_weights(),
+            dtype=dtype or self._dtype,
+            whole=self._ranks.whole,
+            keep=self._ranks.rank == 0,
+        )
 
     def _gradient(self, microbatches: list[Microbatch], tally: _Tally) -> dict[str, float]:
         """Add up the gradient of the whole batch; returns the statistics, summed over all ranks."""
@@ -194,7 +204,7 @@ class Learner:
         Raises:
             OrchError: the folder cannot be written.
         """
-        weights, adapter = self._weights(torch.float32), self._adapter_weights()
+        weights, adapter = self.get_weights(torch.float32), self._adapter_weights()
         optimizer = self._on_first_rank(self._optimizer.tensors())
         if self._ranks.rank:
             return
@@ -220,7 +230,7 @@ class Learner:
         Raises:
             OrchError: the folder cannot be written.
         """
-        weights, adapter = self._weights(torch.float32), self._adapter_weights()
+        weights, adapter = self.get_weights(torch.float32), self._adapter_weights()
         if self._ranks.rank == 0:
             self._write_model(folder, tokenizer, weights, adapter)
 
@@ -262,16 +272,6 @@ class Learner:
 
     def stop(self) -> None:
         """Nothing is left behind; here so that one learner can stand for a group."""
-
-    def _weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The whole model on the CPU; empty on all ranks but the first."""
-        return snapshot(
-            self.model,
-            self._optimizer.master_weights(),
-            dtype=dtype,
-            whole=self._ranks.whole,
-            keep=self._ranks.rank == 0,
-        )
 
     def _adapter_weights(self) -> dict[str, Tensor]:
         """A and B in float32, and the base weights they are added to; empty without LoRA."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import pickle
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -173,23 +177,40 @@ def _text_of(cache: ResponseCache) -> str | None:
     return None if found is None else found.text
 
 
-def _report(cache: ResponseCache, queue: multiprocessing.Queue[tuple[str | None, bool]]) -> None:
-    inherited = list(_handles(cache))
-    queue.put((_text_of(cache), any(handle in inherited for handle in _handles(cache))))
+class Handle(sqlite3.Connection):
+    """Notes which process opened it and which processes read with it."""
+
+    used: ClassVar[list[tuple[int, int]]] = []
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.opened_by = os.getpid()
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        self.used.append((self.opened_by, os.getpid()))
+        return super().execute(*arguments)
 
 
-def _handles(cache: ResponseCache) -> list[object]:
-    return list(cache._reader._opened)  # type: ignore[attr-defined]
+def _report(cache: ResponseCache, queue: multiprocessing.Queue[Any]) -> None:
+    Handle.used.clear()
+    text = _text_of(cache)
+    queue.put((text, os.getpid(), Handle.used))
 
 
-def test_a_forked_child_reads_with_a_handle_of_its_own(db: Path) -> None:
+def test_a_forked_child_reads_with_a_handle_of_its_own(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Handle))
     cache = open_cache(db)
-    assert _text_of(cache) == "first" and _handles(cache)
+    assert _text_of(cache) == "first"
+    assert (os.getpid(), os.getpid()) in Handle.used
     context = multiprocessing.get_context("fork")
-    queue: multiprocessing.Queue[tuple[str | None, bool]] = context.Queue()  # type: ignore[assignment]
+    queue: multiprocessing.Queue[Any] = context.Queue()  # type: ignore[assignment]
     child = context.Process(target=_report, args=(cache, queue))
     child.start()
-    assert queue.get(timeout=30) == ("first", False)
+    text, pid, used = queue.get(timeout=30)
+    assert text == "first" and pid != os.getpid()
+    assert used and set(used) == {(pid, pid)}
     child.join(timeout=30)
     assert child.exitcode == 0 and _text_of(cache) == "first"
 

@@ -33,7 +33,7 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for task in env.tasks[::40]:
         env.reset(options={"task_id": task.id})
         for exploit in chosen:
-            plan = exploit.plan(env._require_backend().resolve(task))
+            plan = exploit.plan(env.backend.resolve(task))
             assert plan is not None
             stored.append(StoredEpisode(roll_out(env, task, plan), task, env.settings))
     env.close()

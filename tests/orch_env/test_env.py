@@ -374,7 +374,7 @@ def test_terminal_mode_scores_nothing_before_the_end(world: dict[str, str]) -> N
             return RewardBreakdown(0.25)
 
     base = ToolOrchestrationEnv(**world)
-    env = ToolOrchestrationEnv.from_backend(base.tasks, base._require_backend(), reward=Counting())
+    env = ToolOrchestrationEnv.from_backend(base.tasks, base.backend, reward=Counting())
     started(env)
     env.step(ZURICH)
     assert scored == []

@@ -170,8 +170,8 @@ def test_each_server_keeps_its_own_worlds_within_its_own_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = Bus.world(0)
-    monkeypatch.setattr(Bank, "_worlds", BoundedStore(3 * 200))
+    monkeypatch.setattr(Bank, "worlds", BoundedStore(3 * 200))
     kept = [Bank.world(seed) for seed in range(50)]
-    assert Bank._worlds.cost <= Bank._worlds.most and len(Bank._worlds) < 50
+    assert Bank.worlds.cost <= Bank.worlds.most and len(Bank.worlds) < 50
     assert Bank.world(49) is kept[49] and Bus.world(0) is world
     assert Bank.world(0) is not kept[0] and Bank.world(0) == kept[0]

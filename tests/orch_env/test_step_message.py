@@ -90,7 +90,7 @@ def compare_policies(env: ToolOrchestrationEnv, step: int, exploits: int = len(E
     rng = random.Random(0)
     compared = 0
     for task in env.tasks[::step]:
-        resolved = env._require_backend().resolve(task)
+        resolved = env.backend.resolve(task)
         plans = [e.plan(resolved) for e in rng.sample(EXPLOITS, exploits)]
         policies: list[Any] = [GoldPolicy(HERMES), *(PlanPolicy(p, HERMES) for p in plans if p)]
         for policy in policies:

@@ -55,7 +55,7 @@ def test_what_an_index_answers_does_not_depend_on_what_it_was_asked(
     for scalar in asked:
         fresh = TextIndex(text)
         assert used.shows(scalar) == fresh.shows(scalar)
-        if fresh._has_leaf(scalar):
+        if TextIndex(text).shows_verbatim(scalar) or used.shows_verbatim(scalar):
             assert fresh.shows(scalar)
 
 

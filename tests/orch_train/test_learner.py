@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from orch_env.types import Episode, OrchError, StopReason
 from orch_train.algorithms.grpo_config import GRPOConfig
@@ -18,6 +19,7 @@ from orch_train.config import Settings
 from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs
+from orch_train.learner.objective.loss import LOSSES
 from orch_train.learner.optimizer import MAX_BAD_GRADIENTS
 from orch_train.models.load import load_model
 from orch_train.trajectory.trajectory import Group
@@ -35,16 +37,15 @@ def gradient(groups: list[Group], **changes: Any) -> dict[str, torch.Tensor]:
     """The summed gradient of one batch, caught before the optimizer takes it."""
     learner = Learner(small_llama(), settings(**changes))
     caught: dict[str, torch.Tensor] = {}
-    step = learner._optimizer.step
 
-    def catching() -> Any:
+    def catch(*_: Any) -> None:
         caught.update(
             (n, p.grad.clone()) for n, p in learner.model.named_parameters() if p.grad is not None
         )
-        return step()
 
-    learner._optimizer.step = catching  # type: ignore[method-assign]
+    hook = register_optimizer_step_pre_hook(catch)
     learner.update(groups)
+    hook.remove()
     return caught
 
 
@@ -187,8 +188,9 @@ def test_six_updates_equal_three_and_a_checkpoint_and_three(tmp_path: Path, dtyp
     assert second.num_updates == straight.num_updates == 12
     for name, value in straight.get_weights().items():
         assert torch.equal(second.get_weights()[name], value), name
-    for name, value in straight._optimizer.master_weights().items():
-        assert torch.equal(second._optimizer.master_weights()[name], value), name
+    masters = second.get_weights(torch.float32)
+    for name, value in straight.get_weights(torch.float32).items():
+        assert torch.equal(masters[name], value), name
     assert all(math.isfinite(m["grad_norm"]) for m in resumed)
 
 
@@ -200,17 +202,16 @@ def test_saved_folders_hold_no_pickle_and_the_model_in_them_loads(tmp_path: Path
     assert suffixes <= {".json", ".safetensors"}
     loaded = load_model(tmp_path / "state" / "model", "float32")
     assert loaded.get_input_embeddings().weight.data_ptr() == loaded.lm_head.weight.data_ptr()
-    for name, value in learner._optimizer.master_weights().items():
-        assert torch.equal(dict(loaded.named_parameters())[name], value)
+    for name, value in learner.get_weights(torch.float32).items():
+        assert torch.equal(loaded.state_dict()[name], value)
 
 
 def test_small_steps_are_not_lost_in_bfloat16() -> None:
     """One step of 1e-6 is far below bfloat16's resolution: only the master weights see it."""
     learner = Learner(small_llama(), settings(dtype="bfloat16", lr=1e-6))
-    before = {n: v.clone() for n, v in learner._optimizer.master_weights().items()}
-    shown = learner.get_weights()
+    before, shown = learner.get_weights(torch.float32), learner.get_weights()
     learner.update(random_groups(0))
-    moved = learner._optimizer.master_weights()
+    moved = learner.get_weights(torch.float32)
     assert all(
         (moved[n] - v).abs().max() == pytest.approx(1e-6, rel=0.1) for n, v in before.items()
     )
@@ -331,16 +332,19 @@ def test_an_entropy_bonus_raises_entropy_even_without_rewards() -> None:
     assert entropies[-1] > entropies[0] + 0.05
 
 
-def test_a_gradient_that_is_not_finite_is_skipped_counted_and_in_the_end_an_error() -> None:
-    learner = Learner(small_llama(), settings())
+def test_a_gradient_that_is_not_finite_is_skipped_counted_and_in_the_end_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sound, factor = LOSSES["dapo"], 1.0
+
+    def breaking(inputs: Any, clip: Any) -> torch.Tensor:
+        return sound.token_losses(inputs, clip) * factor
+
+    monkeypatch.setitem(LOSSES, "breaking", replace(sound, token_losses=breaking))
+    learner = Learner(small_llama(), settings(loss="breaking"))
     learner.update(random_groups(0))
     before = learner.get_weights()
-    poisoned = learner._objective.policy_loss
-
-    def broken(inputs: Any, clip: Any) -> torch.Tensor:
-        return poisoned.token_losses(inputs, clip) * math.nan
-
-    learner._objective.policy_loss = replace(poisoned, token_losses=broken)
+    factor = math.nan
     for bad in range(1, MAX_BAD_GRADIENTS):
         metrics = learner.update(random_groups(1))
         assert metrics["num_optimizer_steps"] == 0
@@ -434,7 +438,7 @@ def test_weight_decay_shrinks_matrices_and_leaves_norms_alone() -> None:
     for decay in (0.0, 10.0):
         learner = Learner(small_llama(), settings(weight_decay=decay))
         learner.update(random_groups(0))
-        weights.append(learner._optimizer.master_weights())
+        weights.append(learner.get_weights(torch.float32))
     for name, plain in weights[0].items():
         assert torch.equal(weights[1][name], plain) is (plain.ndim < 2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
 from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
 from orch_train.learner.learner import Learner
+from orch_train.learner.logprobs import action_logprobs
 from orch_train.learner.lora import adapted_layers
+from orch_train.learner.reference import AdapterFreeReference
 from orch_train.models.load import load_model
 from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import random_groups, small_llama
@@ -64,16 +67,22 @@ def test_the_reference_speaks_without_adapters_and_they_are_back_afterwards() ->
     adapted = logits(lora.model)
     trace = random_groups(1)[0].trajectories[0].trace
     [batch] = make_microbatches([TrainingSequence.from_trace(trace)], 10**6)
-    reference = lora._objective._reference
-    assert reference is not None
-    spoken = reference.logprobs(batch, 1.0)
-    base = Learner(small_llama(), settings_of())._policy(batch, 1.0).logprobs_N
+    spoken = AdapterFreeReference(lora.model, partial(action_logprobs, lora.model)).logprobs(
+        batch, 1.0
+    )
+    base = action_logprobs(small_llama(), batch, 1.0).logprobs_N
     torch.testing.assert_close(spoken, base.detach(), atol=1e-6, rtol=0)
     assert not spoken.requires_grad
     assert torch.equal(logits(lora.model), adapted)
     assert all(p.requires_grad for n, p in lora.model.named_parameters() if ".lora_" in n)
+    traces = [t.trace for g in random_groups(1) for t in g.trajectories]
+    [whole] = make_microbatches([TrainingSequence.from_trace(t) for t in traces], 10**6)
+    with torch.no_grad():
+        now, then = (action_logprobs(m, whole, 1.0).logprobs_N for m in (lora.model, small_llama()))
+    expected = float(((then - now).expm1() - (then - now)).mean())
     metrics = lora.update(random_groups(1))
-    assert metrics["reference_kl"] > 1e-4 and metrics["num_optimizer_steps"] == 1
+    assert metrics["reference_kl"] == pytest.approx(expected, rel=1e-4) and expected > 1e-4
+    assert metrics["num_optimizer_steps"] == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

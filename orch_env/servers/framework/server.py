@@ -90,6 +90,7 @@ class Server:
         name: the server's name in tasks and in the registry.
         epoch: the world's date, ISO 8601, for tasks without one.
         tools: tool name -> tool, collected from the methods, in order of definition.
+        worlds: seed -> world, as many as fit into :data:`WORLDS_MB`.
         seed: the seed of this session's world.
         today: this session's date, ISO 8601; servers never read the machine's clock.
     """
@@ -97,8 +98,8 @@ class Server:
     name: ClassVar[str]
     epoch: ClassVar[str] = "2025-01-01"
     tools: ClassVar[Mapping[str, Tool]]
+    worlds: ClassVar[BoundedStore[int, World]]
     _records: ClassVar[Mapping[str, type[Any]]]
-    _worlds: ClassVar[BoundedStore[int, World]]
 
     def __init_subclass__(cls) -> None:
         tools: dict[str, Tool] = {}
@@ -108,7 +109,7 @@ class Server:
                 description, parameters = schema_of(method)
                 tools[name] = Tool(ToolSpec(name, description, parameters), access)
         cls.tools = tools
-        cls._worlds = BoundedStore(WORLDS_MB << 20)
+        cls.worlds = BoundedStore(WORLDS_MB << 20)
         cls._records = {
             name: get_args(hint)[0]
             for name, hint in get_type_hints(cls).items()
@@ -146,7 +147,7 @@ class Server:
     @classmethod
     def world(cls, seed: int) -> World:
         """The world of a seed: the same in every process, and kept for later sessions."""
-        found = cls._worlds.get(seed)
+        found = cls.worlds.get(seed)
         if found is None:
             server = cls({}, Lock(writable=True), seed=seed)
             server.populate(Random(f"{cls.name}/{seed}"))
@@ -154,7 +155,7 @@ class Server:
             plain = {table.key: table.changes_to_json() for table in server.tables}
             text = json.dumps([cls.name, plain], sort_keys=True)
             found = World(tables, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
-            cls._worlds.put(seed, found, _BYTES_PER_CHAR * len(text))
+            cls.worlds.put(seed, found, _BYTES_PER_CHAR * len(text))
         return found
 
     def new_id(self, prefix: str, *causes: str, taken: Table[Any]) -> str:

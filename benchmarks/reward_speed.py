@@ -218,7 +218,7 @@ def _booking(source: Path) -> list[Scored]:
 
 
 def _changed(gold: Episode, rng: random.Random) -> Episode:
-    """Gold with one to three faults, as a trajectory of a group that has learnt something.
+    """Gold with one to three faults, as a trajectory of a group that has learned something.
 
     A fault is a wrong value, a missing argument, a failed call, a repeat, or a call left out.
     """

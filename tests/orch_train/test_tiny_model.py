@@ -207,7 +207,7 @@ def test_the_shipped_model_knows_no_task(chat: ChatRenderer) -> None:
     assert guessed / len(tasks) < 1 / 12
 
 
-def test_only_copied_tokens_are_learnt_and_each_can_be_copied(
+def test_only_copied_tokens_are_learned_and_each_can_be_copied(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     alphabet = Alphabet(tokenizer)
@@ -219,11 +219,11 @@ def test_only_copied_tokens_are_learnt_and_each_can_be_copied(
                 assert not copied or token in made.ids[:place]
 
 
-def test_a_batch_marks_what_is_learnt(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_batch_marks_what_is_learned(tokenizer: PreTrainedTokenizerBase) -> None:
     ids_BT, labels_BT = batch(Alphabet(tokenizer), 4, 80, 0.5, Random(0))
-    learnt_BT = labels_BT != IGNORED
+    learned_BT = labels_BT != IGNORED
     assert ids_BT.shape == labels_BT.shape == (4, 80)
-    assert bool((ids_BT[learnt_BT] == labels_BT[learnt_BT]).all())
+    assert bool((ids_BT[learned_BT] == labels_BT[learned_BT]).all())
 
 
 def test_the_same_seed_builds_the_same_bytes(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 
 A Llama of 0.9 million parameters: fresh weights, a planted induction circuit, then some minutes
 of training on `copying` alone (one thread). The hard decision: it knows nothing of any task, so
-that whatever the quick start shows was learnt in the quick start.
+that whatever the quick start shows was learned in the quick start.
 """
 
 from __future__ import annotations
@@ -121,9 +121,9 @@ def teach_copying(
 
 def copying_accuracy(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> float:
     """Share of the copied tokens that are the likeliest ones."""
-    learnt_BT = targets_BT != IGNORED
-    right_BT = (logits_BTV.argmax(-1) == targets_BT) & learnt_BT
-    return float(right_BT.sum() / learnt_BT.sum())
+    learned_BT = targets_BT != IGNORED
+    right_BT = (logits_BTV.argmax(-1) == targets_BT) & learned_BT
+    return float(right_BT.sum() / learned_BT.sum())
 
 
 def build(out: Path, seed: int, recipe: Recipe, report: Callable[[int, float], None]) -> int:

@@ -6,7 +6,7 @@ two kinds of random sequences: a random piece repeated, and random *look-ups*: t
 and results around random keys and values, where a value that a key showed earlier has to be
 written again behind the same key. The hard decision: the loss is on the copied tokens alone.
 Which tool answers what, which key belongs to which tool and what the words of a request mean is
-drawn at random every time, so that none of it can be learnt here.
+drawn at random every time, so that none of it can be learned here.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Alphabet:
 
 @dataclass(slots=True)
 class Sequence1D:
-    """Token ids with the places that are learnt.
+    """Token ids with the places that are learned.
 
     Attributes:
         ids: token ids.
@@ -91,7 +91,7 @@ class Sequence1D:
 
 
 def repetition(alphabet: Alphabet, length: int, rng: Random) -> Sequence1D:
-    """A random piece of 4 to ``length / 3`` tokens, repeated; the repeats are learnt."""
+    """A random piece of 4 to ``length / 3`` tokens, repeated; the repeats are learned."""
     period = rng.randint(4, length // 3)
     piece = [rng.choice(alphabet.any) for _ in range(period)]
     sequence = Sequence1D()

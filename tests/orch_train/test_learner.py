@@ -19,7 +19,7 @@ from orch_train.config import Settings
 from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs
-from orch_train.learner.objective.loss import LOSSES
+from orch_train.learner.objective.loss import LOSSES, register_loss
 from orch_train.learner.optimizer import MAX_BAD_GRADIENTS
 from orch_train.models.load import load_model
 from orch_train.trajectory.trajectory import Group
@@ -332,15 +332,13 @@ def test_an_entropy_bonus_raises_entropy_even_without_rewards() -> None:
     assert entropies[-1] > entropies[0] + 0.05
 
 
-def test_a_gradient_that_is_not_finite_is_skipped_counted_and_in_the_end_an_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_gradient_that_is_not_finite_is_skipped_counted_and_in_the_end_an_error() -> None:
     sound, factor = LOSSES["dapo"], 1.0
 
     def breaking(inputs: Any, clip: Any) -> torch.Tensor:
         return sound.token_losses(inputs, clip) * factor
 
-    monkeypatch.setitem(LOSSES, "breaking", replace(sound, token_losses=breaking))
+    register_loss("breaking", replace(sound, token_losses=breaking))
     learner = Learner(small_llama(), settings(loss="breaking"))
     learner.update(random_groups(0))
     before = learner.get_weights()
@@ -360,6 +358,20 @@ def test_progress_counts_every_token_of_every_update() -> None:
     metrics = learner.update(random_groups(0), progress=lambda *at: seen.append(at))
     total = 2 * metrics["num_tokens_learnt"]
     assert seen[-1] == (total, total) and [d for d, _ in seen] == sorted({d for d, _ in seen})
+
+
+@pytest.mark.parametrize("correction", ["none", "token_tis", "sequence_tis"])
+def test_an_update_takes_one_forward_pass_per_micro_batch_and_optimizer_step(
+    correction: str,
+) -> None:
+    """A correction's policy before the first update costs none of its own."""
+    chosen = settings(correction=correction, updates_per_batch=3, max_tokens_per_microbatch=50)
+    learner = Learner(small_llama(), chosen)
+    passes: list[int] = []
+    learner.model.model.register_forward_hook(lambda *_: passes.append(1))
+    metrics = learner.update(random_groups(0))
+    assert metrics["num_microbatches"] > 1 and metrics["num_optimizer_steps"] == 3
+    assert len(passes) == 3 * metrics["num_microbatches"]
 
 
 @pytest.mark.parametrize("missing", ["learner.json", "optimizer.safetensors", "rng.safetensors"])

@@ -124,7 +124,8 @@ def test_adapters_of_another_shape_or_none_are_refused(tmp_path: Path) -> None:
     lora = learner()
     lora.update(random_groups(0))
     lora.save(tmp_path / "state")
-    for other in ({"lora_alpha": 4.0}, {"lora_rank": 2}, {"lora_rank": 0}):
+    off = {"lora_rank": 0, "lora_alpha": None}
+    for other in ({"lora_alpha": 4.0}, {"lora_rank": 2}, off):
         with pytest.raises(OrchError, match=r"model\.lora_"):
             learner(**other).load(tmp_path / "state")
 

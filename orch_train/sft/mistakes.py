@@ -1,7 +1,7 @@
 """Imperfect versions of gold plans, for a warm start that leaves something to a reward.
 
 A model that imitates a mixture of right and wrong trajectories knows how to do the task and does
-it in a part of its samples: what group-relative rewards can sharpen. The hard decision: whatever
+it in a part of its samples: what group-relative rewards can sharpen. Whatever
 depends on a wrong call is left out. The demonstrator would otherwise use values that the
 conversation does not hold, and teach the model to make values up.
 """

@@ -3,8 +3,8 @@
     python -m tools.tiny_model.build --seed 0 --out orch_train/data/tiny
 
 A Llama of 0.9 million parameters: fresh weights, a planted induction circuit, then some minutes
-of training on `copying` alone (one thread). The hard decision: it knows nothing of any task, so
-that whatever the quick start shows was learned in the quick start.
+of training on `copying` alone (one thread). It knows nothing of any task, so whatever the quick
+start shows was learned in the quick start.
 """
 
 from __future__ import annotations

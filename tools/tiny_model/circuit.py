@@ -2,7 +2,7 @@
 
 A small transformer learns to copy in a phase change, after hundreds of steps in which nothing
 seems to happen, because two layers must find each other (Olsson et al. 2022, arXiv 2209.11895).
-The hard decision: the circuit is known, so it is written down. Layer 0 has a *previous-token
+The circuit is known, so it is written down. Layer 0 has a *previous-token
 head* that notes beside each token what stood before it; layer 1 has *matching heads* that look
 for places whose note equals the current token and copy what stands there. Everything else keeps
 its random start, and every weight is trained like any other.

@@ -4,9 +4,9 @@ Copying a value seen earlier is the bottleneck of a model of a million parameter
 phase change after hundreds of steps, too slow for a quick start. So the shipped model has seen
 two kinds of random sequences: a random piece repeated, and random *look-ups*: the markup of calls
 and results around random keys and values, where a value that a key showed earlier has to be
-written again behind the same key. The hard decision: the loss is on the copied tokens alone.
-Which tool answers what, which key belongs to which tool and what the words of a request mean is
-drawn at random every time, so that none of it can be learned here.
+written again behind the same key. The loss is on the copied tokens alone. Which tool answers what,
+which key belongs to which tool and what the words of a request mean is drawn at random every time,
+so none of it can be learned here.
 """
 
 from __future__ import annotations

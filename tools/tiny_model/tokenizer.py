@@ -1,6 +1,6 @@
 """The tiny tokenizer as a standard fast tokenizer, built from its pieces.
 
-The hard decision: a unigram model over bytes. Every piece costs the same, so a text falls into
+It is a unigram model over bytes. Every piece costs the same, so a text falls into
 the fewest pieces, whatever stands around it; and every byte is a piece, so any text survives
 encoding and decoding. There is no pre-tokenizer that would cut markup apart.
 """

@@ -2,8 +2,8 @@
 
 Such a model learns in minutes only if a call costs few tokens and a value is copied in few steps.
 So fixed markup, tool names and ``key": "`` pieces are one token each, names and ids fall into
-pieces of two characters, and common words carry the space before them. The hard decision is what
-is *not* a piece: no entity's name and no id, so that each must be copied.
+pieces of two characters, and common words carry the space before them. No entity's name and no id
+is a piece, so that each must be copied.
 """
 
 from __future__ import annotations

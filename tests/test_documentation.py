@@ -29,6 +29,7 @@ from tests.orch_env.importer_samples import conversation, lines
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAKEFILE = ROOT / "Makefile"
 CHECKED = ("python", "yaml", "bash")
 SHOWN = ("json", "text")
 """Languages of blocks that show something and ask the reader to do nothing."""
@@ -170,11 +171,11 @@ def check_commands(block: Block) -> None:
         match Path(program).name:
             case "orch":
                 check_orch(words)
-            case "python":
-                check_module(words)
+            case "python" | "python3.12":
+                check_python(words)
             case "make":
-                made = re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(), re.M)
-                assert set(words) <= set(made), words
+                made = re.findall(r"^([a-z0-9-]+):.*##|^(\w+) *\?=", MAKEFILE.read_text(), re.M)
+                assert {w.split("=")[0] for w in words} <= {t or v for t, v in made}, words
             case name:
                 assert name == "pre-commit", f"{block}: nothing here checks {program!r}"
 
@@ -193,12 +194,14 @@ def check_orch(words: list[str]) -> None:
         assert read_config(str(ROOT / values["config"]), overrides, None).settings
 
 
-def check_module(words: list[str]) -> None:
-    """The module and every option are in the repository; the module itself is not imported."""
-    assert words[0] == "-m", words
-    path = ROOT / (words[1].replace(".", "/") + ".py")
+def check_python(words: list[str]) -> None:
+    """The module or script and every option are in the repository; it is read, not imported."""
+    if words[0] == "-m":
+        path = ROOT / (words[1].replace(".", "/") + ".py")
+    else:
+        [path] = (ROOT / "tools").rglob(words[0])
     texts = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
-    assert {word for word in words[2:] if word.startswith("--")} <= texts, words
+    assert {w for w in words if w.startswith("--")} - {"--help"} <= texts, words
 
 
 @pytest.mark.parametrize("block", of("bash"), ids=str)
@@ -214,12 +217,14 @@ def test_commands_and_their_options_exist(block: Block) -> None:
         "orch train configs/quickstart.yaml training.learning_rate=1",
         "python -m benchmarks.no_such",
         "python -m benchmarks.overlap --no-such",
+        "python no_such.py",
         "make no-such",
+        "make quickstart NO_SUCH=1",
         "curl example.org",
     ],
 )
 def test_a_command_that_does_not_exist_is_found(wrong: str) -> None:
-    with pytest.raises((AssertionError, click.UsageError, OSError, OrchError)):
+    with pytest.raises((AssertionError, click.UsageError, OSError, OrchError, ValueError)):
         check_commands(Block("p", 1, "bash", wrong, None))
 
 

@@ -200,16 +200,16 @@ def run(steps: int, kills: int, runners: int, nodes: int, seed: int) -> dict[str
 
 def _check_step(algo: GRPO, version: int, seen: Counter[str]) -> list[str]:
     """What is wrong with the groups that the last step has learned from."""
-    assert algo.last_batch is not None
     training, problems = algo.settings.training, []
-    seen.update(group.id for group in algo.last_batch.groups)
-    for group in algo.last_batch.groups:
-        if len(group.trajectories) != training.group_size:
+    groups = [reply.group for reply in algo.last_batch]
+    seen.update(group.id for group in groups)
+    for group in groups:
+        if len(group.samples) != training.group_size:
             problems.append(f"group {group.id!r} is not whole")
-        for trajectory in group.trajectories:
-            if trajectory.episode.stop_reason in (None, StopReason.INFRASTRUCTURE):
+        for sample in group.samples:
+            if sample.stop_reason in (None, StopReason.INFRASTRUCTURE):
                 problems.append(f"group {group.id!r}: infrastructure was scored")
-            age = version - trajectory.trace.oldest_version()
+            age = version - sample.oldest_version
             if age > training.max_staleness:
                 problems.append(f"group {group.id!r} is {age} versions old")
     return problems

@@ -16,17 +16,17 @@ from orch_env.formats import get_format
 from orch_env.types import Episode, RewardBreakdown, StopReason
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.chat.renderer import ChatRenderer
+from orch_train.config import RolloutSettings
 from orch_train.engines.protocol import SamplingParams, TokenOutput
 from orch_train.models.files import load_tokenizer
 from orch_train.rollouts.env_pool import EnvPool
-from orch_train.rollouts.env_runner import SampleReply, SampleRequest
-from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_group
+from orch_train.rollouts.episode import run_group
 from orch_train.runners.runner_group import LocalRunnerGroup
 from orch_train.sampling.ahead import StreamedSampling
 from orch_train.sampling.observer import SilentObserver
 from orch_train.sampling.task_order import TaskOrder
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import EpisodeRecord, SampleReply, SampleRequest
+from orch_train.trajectory.sample import Group, TrainingSample
 from orch_train.weight_sync.buckets import Weights
 
 TURNS = 8
@@ -115,13 +115,11 @@ class _Runner:
     def __init__(self, chat: Any, answer: Sequence[int], places: int) -> None:
         self._chat, self._engine = chat, _InstantEngine(answer)
         self._pool = EnvPool(_InstantEnv, places)
-        self._limits = RolloutLimits(max_tokens_per_turn=64, max_context=4096)
+        self._limits = RolloutSettings(max_tokens_per_turn=64, max_context=4096)
 
     async def sample(self, request: SampleRequest) -> SampleReply:
         engine: Any = self._engine
-        return SampleReply(
-            await run_group(self._pool, engine, self._chat, request.group, limits=self._limits)
-        )
+        return await run_group(self._pool, engine, self._chat, request, limits=self._limits)
 
     async def serve(self, weights: Weights, version: int) -> int:
         return version
@@ -134,16 +132,15 @@ class _ReadyRunner:
     """`EnvRunner` whose groups are there at once; the same episodes in each of them."""
 
     def __init__(self, size: int) -> None:
-        trace = TokenTrace()
-        trace.append_context([1])
-        trace.append_action([2], [-0.5], [0])
-        self._members = [
-            Trajectory("", m, "", Episode("t", 0), trace, float(m), False) for m in range(size)
-        ]
+        self._samples = [TrainingSample(m, reward=float(m)) for m in range(size)]
+        for sample in self._samples:
+            sample.append_context([1])
+            sample.append_action([2], [-0.5], [0])
+        self._records = [EpisodeRecord(Episode("t", 0)) for _ in range(size)]
 
     async def sample(self, request: SampleRequest) -> SampleReply:
-        group = request.group
-        return SampleReply(Group(group.id, group.task_id, group.env_seed, self._members))
+        group = Group(request.id, request.task_id, request.env_seed, self._samples)
+        return SampleReply(group, self._records)
 
     async def serve(self, weights: Weights, version: int) -> int:
         return version
@@ -163,11 +160,19 @@ def queue_seconds(groups: int, size: int, steps: int = 50) -> float:
     runner: Any = _ReadyRunner(size)
     runners = LocalRunnerGroup(runner, settings, {}, 0)
     order = TaskOrder([f"t{i}" for i in range(groups * steps)], 0)
-    sampling = StreamedSampling(settings, runners, order, step=0, version=0)
+    sampling = StreamedSampling(
+        settings,
+        runners,
+        order,
+        step=0,
+        version=0,
+        observer=SilentObserver(),
+        should_stop=lambda: False,
+    )
     started = time.process_time()
     try:
         for step in range(steps):
-            sampling.next_batch(step, SilentObserver(), lambda: False)
+            sampling.next_batch()
             sampling.step_done({}, step + 1)
         return (time.process_time() - started) / steps
     finally:
@@ -182,9 +187,7 @@ def control_overhead(groups: int = 32, size: int = 8) -> Overhead:
     runner: Any = _Runner(chat, [5, 6, 7, 8, stop], groups * size)
     settings = GRPOConfig().training(group_size=size).env_runners(num_env_runners=0).settings
     runners = LocalRunnerGroup(runner, settings, {}, 0)
-    requests = [
-        SampleRequest(GroupRequest(f"g{i}", f"t{i}", i, i, size), 1.0) for i in range(groups)
-    ]
+    requests = [SampleRequest(f"g{i}", f"t{i}", i, i, size) for i in range(groups)]
     try:
         runners.sample(requests[:2])  # imports and caches
         chat.seconds, started = 0.0, time.perf_counter()

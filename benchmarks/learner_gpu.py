@@ -29,11 +29,9 @@ import torch
 
 from benchmarks.model_flops import Shape, update_flops
 from benchmarks.report import machine, write_report
-from orch_env.types import Episode
 from orch_train.config import LearnerGroupSettings, ModelSettings, Settings
 from orch_train.learner.learner import Learner
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.sample import Group, TrainingSample
 
 SHAPES = {
     "qwen3-0.6b": Shape(28, 1024, 3072, 16, 8, 128, 151936),
@@ -171,24 +169,22 @@ def make_groups(
         while room >= tokens // 8:
             lengths.append(min(room, rng.randint(tokens // 4, tokens)))
             room -= lengths[-1]
-    trajectories = []
+    samples = []
     for member, length in enumerate(lengths):
-        trace = TokenTrace()
+        reward = float(member % 2)
+        sample = TrainingSample(member, reward=reward, success=reward == 1.0)
         ids = [rng.randrange(3, vocabulary) for _ in range(length)]
         start = 1
-        trace.append_context(ids[:1])
+        sample.append_context(ids[:1])
         while start < length:
             turn = min(256, length - start)
             context = min(int(turn * (1 - action_share)), turn - 1)
-            trace.append_context(ids[start : start + context])
+            sample.append_context(ids[start : start + context])
             actions = ids[start + context : start + turn]
-            trace.append_action(actions, [-11.0] * len(actions), [0] * len(actions))
+            sample.append_action(actions, [-11.0] * len(actions), [0] * len(actions))
             start += turn
-        reward = float(member % 2)
-        trajectories.append(
-            Trajectory("g", member, "t", Episode("t"), trace, reward, reward == 1.0)
-        )
-    return [Group("g", "t", 0, trajectories)], lengths
+        samples.append(sample)
+    return [Group("g", "t", 0, samples)], lengths
 
 
 def _line(row: dict[str, Any]) -> str:

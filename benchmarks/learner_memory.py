@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.report import machine, write_report
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.models.memory import estimate_memory
+from orch_train.trajectory.sample import Group, TrainingSample
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -166,23 +167,17 @@ def _batch(vocabulary: int, tokens: int) -> list[Any]:
     """One group that fills the micro-batches to the last token."""
     import random
 
-    from orch_env.types import Episode
-    from orch_train.trajectory.token_trace import TokenTrace
-    from orch_train.trajectory.trajectory import Group, Trajectory
-
     rng, length = random.Random(0), 256
     actions = int(length * ACTION_SHARE)
-    trajectories = []
+    samples = []
     for member in range(tokens // length):
-        trace = TokenTrace()
-        trace.append_context([rng.randrange(3, vocabulary) for _ in range(length - actions)])
-        ids = [rng.randrange(3, vocabulary) for _ in range(actions)]
-        trace.append_action(ids, [-5.0] * actions, [0] * actions)
         reward = float(member % 2)
-        trajectories.append(
-            Trajectory("g", member, "t", Episode("t"), trace, reward, reward == 1.0)
-        )
-    return [Group("g", "t", 0, trajectories)]
+        sample = TrainingSample(member, reward=reward, success=reward == 1.0)
+        sample.append_context([rng.randrange(3, vocabulary) for _ in range(length - actions)])
+        ids = [rng.randrange(3, vocabulary) for _ in range(actions)]
+        sample.append_action(ids, [-5.0] * actions, [0] * actions)
+        samples.append(sample)
+    return [Group("g", "t", 0, samples)]
 
 
 def in_process(target: Any, *arguments: Any) -> None:

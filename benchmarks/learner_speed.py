@@ -31,15 +31,13 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.report import machine, write_report
-from orch_env.types import Episode
 from orch_train.config import LearnerGroupSettings, Settings, TrainingSettings
-from orch_train.learner.batch.batch import make_batch
+from orch_train.learner.batch.batch import with_advantages
 from orch_train.learner.batch.packed_attention import use_packed_attention
-from orch_train.learner.batch.packing import Microbatch, TrainingSequence, make_microbatches
+from orch_train.learner.batch.packing import Microbatch, make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs, hidden_states
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.sample import Group, TrainingSample
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {
@@ -91,28 +89,25 @@ def random_groups(options: argparse.Namespace, vocabulary: int) -> list[Group]:
         for member in range(2):
             drawn = rng.lognormal(math.log(options.mean) - spread**2 / 2, spread)
             length = int(np.clip(drawn, 16, options.budget))
-            trace = random_trace(rng, length, options.action_share, vocabulary)
-            name = f"g{number}"
-            episode = Episode("task")
-            members.append(
-                Trajectory(name, member, "task", episode, trace, float(member), bool(member))
-            )
+            sample = random_sample(rng, length, options.action_share, vocabulary)
+            sample.member, sample.reward, sample.success = member, float(member), bool(member)
+            members.append(sample)
         groups.append(Group(f"g{number}", "task", 0, members))
     return groups
 
 
-def random_trace(
+def random_sample(
     rng: np.random.Generator, length: int, action_share: float, vocabulary: int
-) -> TokenTrace:
+) -> TrainingSample:
     """Up to four turns; every turn ends with its share of sampled tokens."""
-    trace = TokenTrace()
+    sample = TrainingSample()
     for part in np.array_split(np.arange(length), min(4, length // 8)):
         acted = max(1, round(action_share * len(part)))
         ids = rng.integers(3, vocabulary, len(part)).tolist()
-        trace.append_context(ids[: len(part) - acted])
+        sample.append_context(ids[: len(part) - acted])
         logprobs = (-rng.uniform(5.5, 7.0, acted)).tolist()
-        trace.append_action(ids[len(part) - acted :], logprobs, [0] * acted)
-    return trace
+        sample.append_action(ids[len(part) - acted :], logprobs, [0] * acted)
+    return sample
 
 
 def make_model(options: argparse.Namespace) -> LlamaForCausalLM:
@@ -142,7 +137,7 @@ def packing(options: argparse.Namespace) -> dict[str, Any]:
     """Packed rows against rows in order of arrival, padded to the longest of their batch."""
     model = make_model(options)
     groups = random_groups(options, model.config.vocab_size)
-    sequences = make_batch(groups, TrainingSettings()).sequences
+    sequences = with_advantages(groups, TrainingSettings())
     arrival = np.random.default_rng(options.seed).permutation(len(sequences))
     padded = [
         batch
@@ -150,7 +145,7 @@ def packing(options: argparse.Namespace) -> dict[str, Any]:
         for batch in make_microbatches([sequences[i] for i in chunk], 10**9, layout="rows")
     ]
     packed = make_microbatches(sequences, options.budget, layout="packed")
-    tokens = sum(map(len, sequences))
+    tokens = sum(s.num_trained for s in sequences)
     fills = {
         name: tokens / sum(b.num_cells for b in batches)
         for name, batches in (("padded", padded), ("packed", packed))
@@ -180,8 +175,8 @@ def head(options: argparse.Namespace) -> dict[str, Any]:
     """The same rows with the head on action tokens, on all tokens, and on none."""
     model = make_model(options)
     groups = random_groups(options, model.config.vocab_size)
-    sequences = make_batch(groups, TrainingSettings()).sequences
-    share = sum(len(s.actions_N) for s in sequences) / sum(map(len, sequences))
+    sequences = with_advantages(groups, TrainingSettings())
+    share = sum(s.num_actions for s in sequences) / sum(s.num_trained for s in sequences)
     chosen = make_microbatches(sequences, options.budget, layout="packed")
     every = make_microbatches([_all_tokens(s) for s in sequences], options.budget, layout="packed")
 
@@ -198,7 +193,7 @@ def head(options: argparse.Namespace) -> dict[str, Any]:
         },
         options.repeats,
     )
-    tokens = sum(map(len, sequences))
+    tokens = sum(s.num_trained for s in sequences)
     show(measured, tokens)
     figures: dict[str, Any] = {"action_share": share}
     for clock in ("wall", "process"):
@@ -213,14 +208,15 @@ def head(options: argparse.Namespace) -> dict[str, Any]:
     return {"tokens": tokens, "arms": arms(measured), "figures": figures}
 
 
-def _all_tokens(sequence: TrainingSequence) -> TrainingSequence:
+def _all_tokens(sample: TrainingSample) -> TrainingSample:
     """Every token but the first is read off; those that are no action weigh nothing."""
-    length = len(sequence)
+    length = sample.num_trained
     advantages_T = np.zeros(length, np.float32)
-    advantages_T[sequence.actions_N] = sequence.advantages_N
-    return TrainingSequence(
-        sequence.ids_T, np.arange(1, length), np.zeros(length - 1, np.float32), advantages_T[1:]
-    )
+    advantages_T[sample.actions_N] = sample.advantages_N
+    every = TrainingSample()
+    every.append_context(sample.ids_T[:1])
+    every.append_action(sample.ids_T[1:length], np.zeros(length - 1), np.zeros(length - 1))
+    return every.weighted(advantages_T[1:])
 
 
 def bare_loop(options: argparse.Namespace) -> dict[str, Any]:
@@ -232,10 +228,10 @@ def bare_loop(options: argparse.Namespace) -> dict[str, Any]:
     )
     model = make_model(options)
     groups = random_groups(options, model.config.vocab_size)
-    batch = make_batch(groups, settings.training)
-    microbatches = make_microbatches(batch.sequences, options.budget, layout="packed")
-    tokens = sum(map(len, batch.sequences))
-    actions = batch.counts.action_tokens
+    samples = with_advantages(groups, settings.training)
+    microbatches = make_microbatches(samples, options.budget, layout="packed")
+    tokens = sum(s.num_trained for s in samples)
+    actions = sum(s.num_actions for s in samples)
     learner = Learner(make_model(options), settings)
     use_packed_attention(model)
     optimizer = torch.optim.AdamW(

@@ -42,14 +42,13 @@ from benchmarks.report import machine, write_report
 from orch_env.types import Episode, StopReason
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings
-from orch_train.rollouts.env_runner import SampleReply, SampleRequest
 from orch_train.runners.runner_group import LocalRunnerGroup
 from orch_train.sampling.ahead import StreamedSampling
 from orch_train.sampling.observer import SilentObserver
 from orch_train.sampling.synchronous import Sampling, SynchronousSampling
 from orch_train.sampling.task_order import TaskOrder
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import EpisodeRecord, SampleReply, SampleRequest
+from orch_train.trajectory.sample import Group, TrainingSample
 from orch_train.weight_sync.buckets import Weights
 
 _TOOL_SIGMA = math.log(1.0 / 0.05) / 2.326  # of a lognormal with p50 50 ms and p99 1 s
@@ -109,10 +108,10 @@ class SimulatedRunner:
 
     async def sample(self, request: SampleRequest) -> SampleReply:
         """Play one group."""
-        group = request.group
-        members = [self._episode(group.id, member) for member in range(group.size)]
-        trajectories = await asyncio.gather(*members)
-        return SampleReply(Group(group.id, group.task_id, group.env_seed, list(trajectories)))
+        samples = [TrainingSample(m, reward=float(m)) for m in range(request.size)]
+        records = await asyncio.gather(*(self._episode(request.id, s) for s in samples))
+        group = Group(request.id, request.task_id, request.env_seed, samples)
+        return SampleReply(group, list(records))
 
     async def serve(self, weights: Weights, version: int) -> int:
         """Label what is sampled from now on."""
@@ -122,24 +121,24 @@ class SimulatedRunner:
     def stop(self) -> None:
         """Nothing is held."""
 
-    async def _episode(self, group: str, member: int) -> Trajectory:
+    async def _episode(self, group: str, sample: TrainingSample) -> EpisodeRecord:
         # Seeded by the episode: in step and ahead of the learner, the same work is done.
-        rng = random.Random(f"{self._shape.seed}/{group}/{member}")
-        load, trace = self._load, TokenTrace()
+        rng = random.Random(f"{self._shape.seed}/{group}/{sample.member}")
+        load = self._load
         spread = math.exp(rng.gauss(0.0, load.sigma) - load.sigma**2 / 2) if load.sigma else 1.0
         part = load.generation * spread / (load.tool_calls + 1)
         started = time.perf_counter()
         for turn in range(load.tool_calls + 1):
-            trace.append_context([1])
+            sample.append_context([1])
             async with self._engine:
-                trace.append_action([2], [-0.5], [self._version])
+                sample.append_action([2], [-0.5], [self._version])
                 await asyncio.sleep(part / self._shape.scale)
             if turn < load.tool_calls:
                 latency = 0.05 * math.exp(rng.gauss(0.0, _TOOL_SIGMA))
                 await asyncio.sleep(latency / self._shape.scale)
         episode = Episode(group, 0, stop_reason=StopReason.ANSWERED)
         seconds = {"generate": time.perf_counter() - started}
-        return Trajectory(group, member, group, episode, trace, float(member), False, seconds)
+        return EpisodeRecord(episode, seconds)
 
 
 def settings_of(shape: Shape, ahead: int, late: int = 0) -> Settings:
@@ -168,23 +167,24 @@ def train(shape: Shape, load: Load, ahead: int, late: int = 0) -> Timing:
     runner: Any = SimulatedRunner(shape, load)
     runners = LocalRunnerGroup(runner, settings, {}, 0)
     order = TaskOrder([f"t{i}" for i in range(shape.groups * shape.steps)], shape.seed)
+    watch: Any = {"step": 0, "observer": SilentObserver(), "should_stop": lambda: False}
     sampling: Sampling = (
-        StreamedSampling(settings, runners, order, step=0, version=0)
+        StreamedSampling(settings, runners, order, version=0, **watch)
         if ahead
-        else SynchronousSampling(settings, runners, order)
+        else SynchronousSampling(settings, runners, order, **watch)
     )
     started = first = time.perf_counter()
     waited, ages = 0.0, list[int]()
     try:
         for step in range(shape.steps):
             asked = time.perf_counter()
-            batch = sampling.next_batch(step, SilentObserver(), lambda: False)
+            batch = sampling.next_batch()
             taken = time.perf_counter()
             if step == 0:
                 first = taken
             else:
                 waited += taken - asked
-            versions = [t.trace.oldest_version() for g in batch.groups for t in g.trajectories]
+            versions = [s.oldest_version for reply in batch for s in reply.group.samples]
             ages += [step - version for version in versions]
             time.sleep(load.learning / shape.scale)
             sampling.step_done({}, step + 1)

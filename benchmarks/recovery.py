@@ -28,9 +28,8 @@ from benchmarks.small_cluster import SmallCluster
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings
 from orch_train.models.load import load_model
-from orch_train.rollouts.env_runner import SampleRequest
-from orch_train.rollouts.episode import GroupRequest
 from orch_train.runners.ray_runner_group import RayRunnerGroup
+from orch_train.trajectory.requests import SampleRequest
 from orch_train.weight_sync.buckets import Weights
 
 SLACK_S = 5.0
@@ -62,7 +61,7 @@ class Clock:
         """Wait for one more group."""
         self._number += 1
         name = f"g{self._number}"
-        runners.sample([SampleRequest(GroupRequest(name, self._task, 0, self._number), 1.0)])
+        runners.sample([SampleRequest(name, self._task, 0, self._number)])
 
     def seconds(self, runners: RayRunnerGroup, blow: Callable[[], None]) -> float:
         """From the blow to the first group after it."""

@@ -108,15 +108,15 @@ def main(job: Job, result: Path) -> None:
 def _measures(result: dict[str, Any], batch: Any) -> dict[str, float]:
     timers = result["timers"]
     learner = result["learners"]["default_policy"]
-    trajectories = [t for group in batch.groups for t in group.trajectories]
+    samples = [sample for reply in batch for sample in reply.group.samples]
     return {
         # The whole of sampling: environments, rewards and bookkeeping included.
         "generate": timers["sample"],
         "learn": timers["learner_update"] + timers["synch_weights"],
         "total": result["time_this_iter_s"],
         "reward": result["env_runners"]["episode_return_mean"],
-        "tokens": float(sum(t.trace.num_actions for t in trajectories)),
-        "prompt_tokens": float(sum(t.trace.turns[0][0] for t in trajectories)),
+        "tokens": float(sum(s.num_actions for s in samples)),
+        "prompt_tokens": float(sum(int(s.turns[0, 0]) for s in samples)),
         "trained_completions": learner["num_trajectories_learnt"],
     }
 

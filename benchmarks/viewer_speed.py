@@ -22,8 +22,8 @@ from sqlalchemy import insert
 
 from benchmarks.report import machine, write_report
 from orch_env.types import CallAccount, Episode, RewardBreakdown, StopReason, ToolCall, Turn
-from orch_train.trajectory.store import Rollout, RolloutStore, pack_trace
-from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.sample import TrainingSample
+from orch_train.trajectory.store import Rollout, RolloutStore, pack_tokens
 from orch_train.viewer.run_data import RunData
 from orch_train.viewer.server import ViewServer
 
@@ -70,11 +70,11 @@ def _row(rng: random.Random, step: int, group: int, member: int) -> dict[str, An
     turns = rng.randint(1, 8)
     task = f"task-{(step * GROUPS_PER_STEP + group) % TASKS}"
     reward = rng.random()
-    trace = TokenTrace()
-    trace.append_context([rng.randrange(50_000) for _ in range(200)])
+    sample = TrainingSample()
+    sample.append_context([rng.randrange(50_000) for _ in range(200)])
     for _ in range(turns):
         size = 400 // turns
-        trace.append_action([rng.randrange(50_000)] * size, [-0.25] * size, [step] * size)
+        sample.append_action([rng.randrange(50_000)] * size, [-0.25] * size, [step] * size)
     call = ToolCall("search", {"query": f"x{rng.random()}"})
     result = json.dumps({"items": [rng.random() for _ in range(25)]})
     episode = Episode(
@@ -98,10 +98,10 @@ def _row(rng: random.Random, step: int, group: int, member: int) -> dict[str, An
         "success": reward > 0.8,
         "stop_reason": str(episode.stop_reason),
         "turns": turns,
-        "action_tokens": trace.num_actions,
+        "action_tokens": sample.num_actions,
         "components": {"matched": reward},
         "episode": episode.to_dict(),
-        "tokens": pack_trace(trace),
+        "tokens": pack_tokens(sample),
         "timings": {"env": 0.1},
     }
 

@@ -25,11 +25,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orch_env.types import OrchError
 from orch_train.config import RunConfig, Settings
-from orch_train.sampling.untrained_groups import SampledAhead
+from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.storage.atomic_folder import written_whole
 
 CHECKPOINT_SCHEMA = 1
-_AHEAD = "sampled_ahead"
+_UNTRAINED = "sampled_ahead"
 _STEP = re.compile(r"step_(\d+)")
 
 
@@ -55,7 +55,7 @@ def write_checkpoint(
     metadata: CheckpointMetadata,
     config_yaml: str,
     save_learner: Callable[[Path], None],
-    ahead: SampledAhead | None = None,
+    untrained: UntrainedGroups | None = None,
 ) -> Path:
     """Write one checkpoint folder; an existing one of that name is replaced.
 
@@ -64,7 +64,7 @@ def write_checkpoint(
         metadata: see `CheckpointMetadata`.
         config_yaml: the resolved configuration.
         save_learner: writes the learner's state, model included, into the folder it is given.
-        ahead: groups that were sampled ahead of the learner.
+        untrained: groups that were sampled ahead of the learner.
 
     Raises:
         OrchError: the folder cannot be written; an earlier one of that name is as it was.
@@ -73,8 +73,8 @@ def write_checkpoint(
 
     with _told(folder), written_whole(folder) as partial:
         save_learner(partial / "learner")
-        if ahead is not None and ahead.requests:
-            ahead.write(partial / _AHEAD)
+        if untrained is not None and untrained.requests:
+            untrained.write(partial / _UNTRAINED)
         (partial / "model").symlink_to(Path("learner") / "model", target_is_directory=True)
         (partial / "config.yaml").write_text(config_yaml, encoding="utf-8")
         record = {"schema": CHECKPOINT_SCHEMA, "algorithm": "GRPO", "orch_rl": __version__}
@@ -122,13 +122,14 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
         raise OrchError(f"{path} is incomplete ({type(problem).__name__}: {problem})") from problem
 
 
-def read_sampled_ahead(folder: Path) -> SampledAhead | None:
+def read_untrained(folder: Path) -> UntrainedGroups | None:
     """The groups that a checkpoint's run had sampled ahead of its learner, if there are any.
 
     Raises:
         OrchError: a file is missing or damaged.
     """
-    return SampledAhead.read(folder / _AHEAD) if (folder / _AHEAD).is_dir() else None
+    inner = folder / _UNTRAINED
+    return UntrainedGroups.read(inner) if inner.is_dir() else None
 
 
 def settings_for(config: RunConfig, checkpoint: Path | None) -> Settings:

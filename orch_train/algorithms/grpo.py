@@ -3,9 +3,9 @@
 Group relative policy optimization (Shao et al. 2024, arXiv 2402.03300, section 4.1): sample a
 group of episodes per task, score each against its group, take policy-gradient steps, hand the
 weights back to the samplers. Whether sampling goes in step with the learner or ahead of it
-(``training.max_staleness``) is the business of `sampling` and `streamed_sampling`. The hard
-decision: a step is a transaction. Groups count as trained only once the learner is done with them,
-so that a step that was abandoned never happened.
+(``training.max_staleness``) is the business of `orch_train.sampling`. A step is a transaction:
+groups count as trained only once the learner is done with them, so that a step that was abandoned
+never happened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orch_env.types import OrchError
 from orch_train.algorithms.checkpoint import (
     CheckpointMetadata,
     read_metadata,
-    read_sampled_ahead,
+    read_untrained,
     settings_for,
     write_checkpoint,
 )
@@ -33,7 +33,7 @@ from orch_train.config import RunConfig
 from orch_train.config.weight_route import weight_sync
 from orch_train.evaluation.policy import evaluate_policy, open_benchmark
 from orch_train.learner.learner import Learner
-from orch_train.learner.objective.alarms import alarms
+from orch_train.learner.objective.statistics import alarms
 from orch_train.metrics.rollouts import (
     Result,
     Timers,
@@ -46,10 +46,10 @@ from orch_train.rollouts.environments import TaskIds, check_data, prompt_lengths
 from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped
 from orch_train.sampling.ahead import StreamedSampling
-from orch_train.sampling.batch_sampler import SampledBatch
 from orch_train.sampling.observer import Observer, SilentObserver
 from orch_train.sampling.synchronous import Sampling, SynchronousSampling
 from orch_train.sampling.task_order import TaskOrder
+from orch_train.trajectory.requests import SampleReply
 from orch_train.weight_sync.protocol import WeightSender
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class GRPO:
         observer: told what is going on, for progress displays.
 
     Attributes:
-        last_batch: the groups of the last training step.
+        last_batch: what the last training step learned from.
 
     Raises:
         OrchError: the configuration, its files, the model or a runner is not usable.
@@ -99,7 +99,7 @@ class GRPO:
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
         self._between_steps = True
         self._synced: dict[str, float] = {}
-        self.last_batch: SampledBatch | None = None
+        self.last_batch: list[SampleReply] = []
         with contextlib.ExitStack() as undo:
             undo.callback(self.learner.stop)
             if source is not None:
@@ -109,31 +109,36 @@ class GRPO:
                 self.settings, self.learner.get_weights(), self._version, sender
             )
             undo.callback(self.runners.stop)
-            self._sampling = self._make_sampling(source)
+            self.sampling = self._make_sampling(source)
             undo.pop_all()
 
     # -- the algorithm ----------------------------------------------------------------------
 
-    def training_step(self, timers: Timers) -> tuple[SampledBatch, dict[str, float]]:
+    def training_step(self, timers: Timers) -> dict[str, float]:
         """Take a sampled batch, learn from it, and hand the new weights to the runners.
+
+        Returns:
+            The learner's metrics.
 
         Raises:
             SamplingStopped: a stop was requested; nothing has changed.
         """
-        sampling = self._sampling
+        sampling = self.sampling
         with timers.phase(sampling.wait_phase), self.observer.phase("sample"):
-            batch = sampling.next_batch(self._iteration, self.observer, self._stop_requested)
+            batch = sampling.next_batch()
         with timers.phase("learner_update"), self.observer.phase("learn"):
             self._between_steps = False
-            learned = self.learner.update(batch.groups, self.observer.learned)
+            groups = [reply.group for reply in batch]
+            learned = self.learner.update(groups, self.observer.learned)
         with timers.phase("synch_weights"), self.observer.phase("sync"):
             weights = None
             if learned["num_optimizer_steps"] > 0:
                 self._version, weights = self._version + 1, self.learner.get_weights()
             started = time.perf_counter()
             sampling.step_done(weights, self._version)
-        self._synced = sync_metrics(weights, time.perf_counter() - started, batch.groups)
-        return batch, learned
+        self._synced = sync_metrics(weights, time.perf_counter() - started, batch)
+        self.last_batch = batch
+        return learned
 
     def train(self) -> Result:
         """Run one training step, and the evaluation if it is due.
@@ -148,28 +153,27 @@ class GRPO:
         """
         started = time.perf_counter()
         timers = Timers()
-        batch, learned = self.training_step(timers)
-        self.last_batch = batch
+        learned = self.training_step(timers)
         _warn(learned, synchronous=self.settings.training.max_staleness == 0)
         weights = reward_weights(self.settings, self._iteration)
         self._iteration += 1
         self._between_steps = True
         # Sampling ahead goes on all the time: its rates are over the whole step.
         sampling_s = timers.seconds.get("sample", time.perf_counter() - started)
-        sampled = rollout_metrics(batch.groups, sampling_s)
-        sampled["groups"].update(batch.counts)
+        sampled = rollout_metrics(self.last_batch, sampling_s)
+        sampled["groups"].update(self.sampling.resampled)
         if weights:
             sampled["reward_weights"] = weights
         result: Result = {
             "training_iteration": self._iteration,
             "weights_seq_no": self._version,
-            "epoch": self._sampling.epoch,
+            "epoch": self.sampling.epoch,
             **self._count(sampled),
             "env_runners": sampled,
             "learners": {"default_policy": learned},
             "sync": self._synced,
             "fault_tolerance": dict(self.runners.fault_counts()),
-            **batch.metrics,
+            **self.sampling.metrics,
         }
         if self._evaluation_is_due():
             # The step is done whatever becomes of its evaluation.
@@ -178,7 +182,7 @@ class GRPO:
         seconds = time.perf_counter() - started
         self._lifetime["time_total_s"] += seconds
         result["timers"] = split_sampling(
-            timers.seconds, batch.groups, self.settings.env_runners.num_env_runners
+            timers.seconds, self.last_batch, self.settings.env_runners.num_env_runners
         )
         result["time_this_iter_s"] = seconds
         result["time_total_s"] = self._lifetime["time_total_s"]
@@ -199,11 +203,9 @@ class GRPO:
         with self.observer.phase("evaluate"):
             return evaluate_policy(
                 self.settings,
-                self._sampling,
+                self.sampling,
                 self._tasks.held_out,
                 benchmark=self._benchmark,
-                observer=self.observer,
-                should_stop=self._stop_requested,
                 training_step=self._iteration,
                 strata=self._tasks.strata,
             )
@@ -228,8 +230,8 @@ class GRPO:
     @property
     def has_sampled_ahead(self) -> bool:
         """Whether there are finished groups that no step has learned from, worth saving."""
-        _, ahead = self._sampling.frontier()
-        return ahead is not None and bool(ahead.finished)
+        _, untrained = self.sampling.frontier()
+        return untrained is not None and bool(untrained.finished)
 
     def stop_when(self, requested: Callable[[], bool]) -> None:
         """Look at this several times a second while sampling; True abandons the step."""
@@ -241,7 +243,7 @@ class GRPO:
         Raises:
             OrchError: it cannot be written.
         """
-        order, ahead = self._sampling.frontier()
+        order, untrained = self.sampling.frontier()
         metadata = CheckpointMetadata(
             training_iteration=self._iteration,
             weights_seq_no=self._version,
@@ -253,7 +255,7 @@ class GRPO:
             metadata,
             self.config.to_yaml(),
             lambda folder: self.learner.save(folder, self._tokenizer),
-            ahead,
+            untrained,
         )
 
     @classmethod
@@ -280,14 +282,14 @@ class GRPO:
         """
         folder = Path(path)
         self._initial = read_metadata(folder)
-        self._sampling.stop()
+        self.sampling.stop()
         self._restore(folder)
         self.runners.sync_weights(self.learner.get_weights(), self._version)
-        self._sampling = self._make_sampling(folder)
+        self.sampling = self._make_sampling(folder)
 
     def stop(self) -> None:
         """End sampling, runners, learners and Ray; may be called twice."""
-        self._sampling.stop()
+        self.sampling.stop()
         self.runners.stop()
         self.learner.stop()
         if self._benchmark is not None:
@@ -319,23 +321,36 @@ class GRPO:
 
     def _make_sampling(self, source: Path | None) -> Sampling:
         """Batches from the first task on, or from where a checkpoint stands."""
-        settings, ahead = self.settings, None
+        settings, untrained = self.settings, None
         order = TaskOrder(self._tasks.training, settings.debugging.seed)
         if source is not None:
             assert self._initial is not None
             order.restore(self._initial.task_order)
-            ahead = read_sampled_ahead(source)
+            untrained = read_untrained(source)
         if settings.training.max_staleness > 0:
-            step, version = self._iteration, self._version
             return StreamedSampling(
-                settings, self.runners, order, step=step, version=version, ahead=ahead
+                settings,
+                self.runners,
+                order,
+                step=self._iteration,
+                version=self._version,
+                observer=self.observer,
+                should_stop=lambda: self._stop_requested(),
+                untrained=untrained,
             )
-        if ahead is not None:
+        if untrained is not None:
             raise OrchError(
-                f"{source} has {len(ahead.requests)} groups that were sampled ahead of the "
+                f"{source} has {len(untrained.requests)} groups that were sampled ahead of the "
                 "learner: resume it with the training.max_staleness that it was written with"
             )
-        return SynchronousSampling(settings, self.runners, order)
+        return SynchronousSampling(
+            settings,
+            self.runners,
+            order,
+            step=self._iteration,
+            observer=self.observer,
+            should_stop=lambda: self._stop_requested(),
+        )
 
     def _evaluation_is_due(self) -> bool:
         """At the interval, and after the last step."""

@@ -27,20 +27,17 @@ from orch_env.evaluation.pass_rates import (
     rates_by,
 )
 from orch_env.formats import get_format
-from orch_env.types import OrchError, StopReason, Task
+from orch_env.types import Episode, OrchError, StopReason, Task
 from orch_train.chat.renderer import ChatRenderer
-from orch_train.config import Settings
+from orch_train.config import RolloutSettings, Settings
 from orch_train.config.groups import OUR_ENV
 from orch_train.engines import make_engine
 from orch_train.metrics.rollouts import component_means
 from orch_train.models.files import load_stop_ids, load_tokenizer
-from orch_train.rollouts.env_runner import SampleRequest
-from orch_train.rollouts.environment import RolloutEnv
-from orch_train.rollouts.environments import TaskIds, env_config
-from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_groups
-from orch_train.sampling.observer import Observer
+from orch_train.rollouts.environments import RolloutEnv, TaskIds, env_config
+from orch_train.rollouts.episode import run_groups
 from orch_train.sampling.task_order import stable_seed
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import SampleReply, SampleRequest
 
 if TYPE_CHECKING:
     from orch_train.runners.runner_group import GroupSource
@@ -56,8 +53,6 @@ def evaluate_policy(
     task_ids: Sequence[str],
     *,
     benchmark: Benchmark | None,
-    observer: Observer,
-    should_stop: Callable[[], bool],
     training_step: int = 0,
     strata: Mapping[str, Stratum] | None = None,
 ) -> dict[str, Any]:
@@ -68,8 +63,6 @@ def evaluate_policy(
         runners: they serve the policy.
         task_ids: held-out tasks.
         benchmark: scores the messages; see `open_benchmark`.
-        observer: told of every episode.
-        should_stop: True abandons the evaluation.
         training_step: number of training steps done: where the reward's weights follow a
             schedule, its means are comparable only between evaluations of equal weights.
         strata: domain and number of gold calls of the tasks, as far as they are known.
@@ -81,16 +74,14 @@ def evaluate_policy(
         over episodes; the rates have 95% intervals. The accuracies are there if ``benchmark`` is.
 
     Raises:
-        SamplingStopped: ``should_stop`` said so.
+        SamplingStopped: a stop was requested.
         OrchError: an episode fails everywhere, or no runner is left.
     """
     results: dict[str, dict[str, Any]] = {}
     for temperature in settings.evaluation.temperatures:
-        observer.expect(len(task_ids))
-        requests = _requests(settings, task_ids, temperature, training_step)
-        groups = runners.sample(requests, on_group=observer.sampled, should_stop=should_stop)
+        replies = runners.sample(_requests(settings, task_ids, temperature, training_step))
         name = "greedy" if temperature == 0 else f"sampled_{temperature:g}"
-        measured = _summary(groups, benchmark, strata or {}, settings.evaluation.pass_at)
+        measured = _summary(replies, benchmark, strata or {}, settings.evaluation.pass_at)
         results[name] = {"temperature": temperature, **measured}
     first = next(iter(results))
     rest = {name: found for name, found in results.items() if name != first or name == "greedy"}
@@ -141,15 +132,13 @@ def evaluate_model(
         load_tokenizer(folder), get_format(call_format), stop_token_ids=load_stop_ids(folder)
     )
     recorder = _Recorder(env)
-    limits = RolloutLimits(
-        max_tokens_per_turn=max_tokens_per_turn, max_context=max_context, temperature=temperature
-    )
+    limits = RolloutSettings(max_tokens_per_turn=max_tokens_per_turn, max_context=max_context)
     engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
     places = recorder.places(max_concurrent)
 
     async def play() -> list[dict[str, Any]]:
         infos: list[dict[str, Any]] = []
-        for requests in _passes(task_ids, seed, samples):
+        for requests in _passes(task_ids, seed, samples, temperature):
             groups = run_groups(
                 recorder.make, engine, chat, requests, limits=limits, max_concurrent=places
             )
@@ -167,12 +156,17 @@ def evaluate_model(
         engine.close()
 
 
-def _passes(task_ids: Sequence[str], seed: int, samples: int) -> Iterator[list[GroupRequest]]:
+def _passes(
+    task_ids: Sequence[str], seed: int, samples: int, temperature: float
+) -> Iterator[list[SampleRequest]]:
     """One request per task and pass; passes differ in their sampling seed alone."""
     for number in range(samples):
         parts = ("evaluation", seed, str(number)) if number else ("evaluation", seed)
         base = stable_seed(*parts)
-        yield [GroupRequest(f"eval:{task}", task, seed, base) for task in task_ids]
+        yield [
+            SampleRequest(f"eval:{task}", task, seed, base, temperature=temperature)
+            for task in task_ids
+        ]
 
 
 def model_folder(path: str) -> str:
@@ -195,9 +189,9 @@ class Benchmark:
     backend: BenchmarkBackend
     tasks: Mapping[str, Task]
 
-    def score(self, trajectory: Trajectory) -> dict[str, Any]:
+    def score(self, episode: Episode) -> dict[str, Any]:
         """What the benchmark's rules say about an episode's messages."""
-        return self.backend.score(self.tasks[trajectory.task_id], trajectory.episode)
+        return self.backend.score(self.tasks[episode.task_id], episode)
 
     def close(self) -> None:
         """Close the cache."""
@@ -228,19 +222,17 @@ def open_benchmark(settings: Settings, tasks: TaskIds) -> Benchmark | None:
 
 def _requests(
     settings: Settings, task_ids: Sequence[str], temperature: float, training_step: int
-) -> list[Any]:
+) -> list[SampleRequest]:
     seed = settings.evaluation.seed
     return [
         SampleRequest(
-            GroupRequest(
-                id=f"eval:{temperature:g}:{task}",
-                task_id=task,
-                env_seed=stable_seed("evaluation", seed, task),
-                sample_seed=stable_seed("evaluation", seed),
-                # Greedy episodes of one task are all the same.
-                size=settings.evaluation.samples_per_task if temperature > 0 else 1,
-                training_step=training_step,
-            ),
+            id=f"eval:{temperature:g}:{task}",
+            task_id=task,
+            env_seed=stable_seed("evaluation", seed, task),
+            sample_seed=stable_seed("evaluation", seed),
+            # Greedy episodes of one task are all the same.
+            size=settings.evaluation.samples_per_task if temperature > 0 else 1,
+            training_step=training_step,
             temperature=temperature,
             held_out=True,
         )
@@ -249,24 +241,24 @@ def _requests(
 
 
 def _summary(
-    groups: Sequence[Group],
+    replies: Sequence[SampleReply],
     benchmark: Benchmark | None,
     strata: Mapping[str, Stratum],
     pass_at: Sequence[int],
 ) -> dict[str, Any]:
-    episodes = [trajectory for group in groups for trajectory in group.trajectories]
+    groups = [reply.group for reply in replies]
+    samples = [sample for group in groups for sample in group.samples]
+    episodes = [record.episode for reply in replies for record in reply.records]
     count = len(episodes)
     counts = {
-        group.task_id: PassCount(
-            len(group.trajectories), sum(t.success for t in group.trajectories)
-        )
+        group.task_id: PassCount(len(group.samples), sum(s.success for s in group.samples))
         for group in groups
     }
     summary: dict[str, Any] = {
-        "reward_mean": sum(t.reward for t in episodes) / count,
-        "success": sum(t.success for t in episodes) / count,
-        "episode_len_mean": sum(len(t.episode.turns) for t in episodes) / count,
-        "tool_calls_mean": sum(len(t.episode.calls) for t in episodes) / count,
+        "reward_mean": sum(s.reward for s in samples) / count,
+        "success": sum(s.success for s in samples) / count,
+        "episode_len_mean": sum(len(e.turns) for e in episodes) / count,
+        "tool_calls_mean": sum(len(e.calls) for e in episodes) / count,
         "num_episodes": count,
         "reward": component_means(episodes),
         **rates(list(counts.values()), pass_at),
@@ -275,8 +267,8 @@ def _summary(
     }
     if benchmark is not None:
         scored: Mapping[str, Any] = summarise(
-            [benchmark.score(trajectory) for trajectory in episodes],
-            [benchmark.tasks[trajectory.task_id] for trajectory in episodes],
+            [benchmark.score(episode) for episode in episodes],
+            [benchmark.tasks[episode.task_id] for episode in episodes],
         )
         summary |= {key: scored[key] for key in ("call_accuracy", "turn_accuracy", "errors")}
         summary["benchmark_success"] = scored["success"]

@@ -18,9 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.learner.batch.batch import make_batch
-from orch_train.learner.batch.dealing import share_of
-from orch_train.learner.batch.packing import Microbatch
+from orch_train.learner.batch.batch import (
+    batch_counts,
+    batch_metrics,
+    samples_to_learn,
+    with_advantages,
+)
+from orch_train.learner.batch.packing import Microbatch, microbatches_for_rank
 from orch_train.learner.group.ranks import OneProcess, Ranks
 from orch_train.learner.logprobs import check_head
 from orch_train.learner.lora import add_adapters, save_adapter
@@ -39,7 +43,7 @@ from orch_train.learner.saved_state import (
 from orch_train.learner.training_mode import prepare_for_training, snapshot
 from orch_train.models.load import DTYPES, load_model, save_model
 from orch_train.storage.atomic_folder import written_whole
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.sample import Group
 
 Progress = Callable[[int, int], None]
 """Called after each micro-batch with (tokens done, tokens in all), over all updates of a batch."""
@@ -120,11 +124,11 @@ class Learner:
         """
         started = perf_counter()
         training, learners = self.settings.training, self.settings.learners
-        batch = make_batch(groups, training)
-        microbatches = share_of(
+        samples = with_advantages(groups, training)
+        microbatches = microbatches_for_rank(
             self._ranks.rank,
             self._ranks.size,
-            batch.sequences,
+            samples_to_learn(samples, training),
             learners.max_tokens_per_microbatch,
             layout=learners.layout,
             device=learners.device,
@@ -132,7 +136,7 @@ class Learner:
         packed = perf_counter()
         tally = _Tally(microbatches, training.updates_per_batch, progress)
         steps: list[tuple[dict[str, float], StepReport]] = []
-        self._objective.begin(batch.counts)
+        self._objective.begin(batch_counts(samples, training))
         if microbatches:
             for _ in range(training.updates_per_batch):
                 sums = self._gradient(microbatches, tally)
@@ -141,7 +145,7 @@ class Learner:
                 tally.optimizer_seconds += perf_counter() - stepping
         seconds = perf_counter() - started
         return {
-            **batch.metrics,
+            **batch_metrics(groups, samples, training),
             **step_metrics(steps),
             **_tally_metrics(self._ranks.gather(tally.counts()), seconds),
             **tally.times(),
@@ -177,8 +181,8 @@ class Learner:
         totals: Sums = {}
         for index, microbatch in enumerate(microbatches):
             self._objective.prepare(index, microbatch)
-            current = self._policy(microbatch, temperature, entropy_gradient=bonus)
-            loss, sums = self._objective.loss(index, microbatch, current)
+            inputs = self._policy(microbatch, temperature, entropy_gradient=bonus)
+            loss, sums = self._objective.loss(index, inputs)
             if microbatch.idle:
                 loss, sums = loss * 0.0, {}
             loss.backward()  # type: ignore[no-untyped-call]

@@ -2,16 +2,12 @@
 
 The body runs on every token, the language-model head only where an action token is predicted:
 in tool use most tokens are prompts and tool outputs, and the head is the widest layer there is.
-The hard decision: the head is called here on selected hidden states instead of inside the
-model's ``forward``, so :func:`check_head` compares both once for every model that is loaded; an
-architecture that changes its logits after the head (soft-capping, scaling) is refused, not
-trained on wrong probabilities.
+The head is called here on selected hidden states and not inside the model's ``forward``, so
+:func:`check_head` compares both once for every model that is loaded; an architecture that changes
+its logits after the head (soft-capping, scaling) is refused, not trained on wrong probabilities.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,27 +17,12 @@ from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
 from orch_train.learner.batch.packed_attention import use_packed_attention
-
-if TYPE_CHECKING:
-    from orch_train.learner.batch.packing import Microbatch
+from orch_train.learner.batch.packing import Microbatch
+from orch_train.learner.objective.losses import LossInputs
 
 MAX_LOGITS = 1 << 26
 """Logits (tokens x vocabulary) held at once: 256 MiB in float32. Beyond it the head runs in
 chunks that are recomputed in the backward pass."""
-
-
-@dataclass(frozen=True)
-class ActionLogprobs:
-    """What a forward pass says about N action tokens; float32.
-
-    Attributes:
-        logprobs_N: natural log-probability at the given temperature, with gradient.
-        entropy_N: entropy in nats of the distribution it was drawn from; with gradient only if
-            that was asked for.
-    """
-
-    logprobs_N: Tensor
-    entropy_N: Tensor
 
 
 def action_logprobs(
@@ -50,7 +31,7 @@ def action_logprobs(
     temperature: float,
     *,
     entropy_gradient: bool = False,
-) -> ActionLogprobs:
+) -> LossInputs:
     """Run the model on a micro-batch and read off its action tokens.
 
     Args:
@@ -73,14 +54,15 @@ def action_logprobs(
 
     size = max(MAX_LOGITS // vocabulary, 1)
     if len(hidden_ND) <= size:
-        return ActionLogprobs(*read(hidden_ND, batch.targets_N))
+        return batch.loss_inputs(*read(hidden_ND, batch.targets_N))
     chunks = [
         checkpoint(read, *pair, use_reentrant=False)
         for pair in zip(
             torch.split(hidden_ND, size), torch.split(batch.targets_N, size), strict=True
         )
     ]
-    return ActionLogprobs(torch.cat([c[0] for c in chunks]), torch.cat([c[1] for c in chunks]))
+    logprobs_N, entropy_N = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+    return batch.loss_inputs(logprobs_N, entropy_N)
 
 
 def hidden_states(model: PreTrainedModel, batch: Microbatch) -> Tensor:

@@ -1,8 +1,8 @@
 """The reference policy of the KL penalty: where its log-probabilities come from.
 
-The hard decision: nothing is loaded until the first micro-batch asks, so a run without a penalty
-pays nothing, and a policy trained through adapters is its own reference: the base weights with
-the adapters switched off, without a second copy.
+Nothing is loaded until the first micro-batch asks, so a run without a penalty pays nothing. A
+policy trained through adapters is its own reference: the base weights with the adapters switched
+off, without a second copy.
 """
 
 from __future__ import annotations

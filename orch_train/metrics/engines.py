@@ -1,9 +1,9 @@
-"""What engines tell about themselves, from a runner to a result: ``env_runners/engine/*``.
+"""What engines say about themselves, from a runner to a result: ``env_runners/engine/*``.
 
 An engine may have a property ``stats``: numbers that only ever rise. A runner sends what they rose
-by with each group that it hands over, so that a step's sums are those of its own groups, whichever
-runners played them and however often one was replaced. The hard decision: everything is optional.
-An engine without ``stats``, or without some of them, leaves those metrics out; nothing is guessed.
+by with each reply, so that a step's sums are those of its own groups, whichever runners played
+them and however often one was replaced. An engine without ``stats``, or without some of them,
+leaves those metrics out; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orch_train.engines.protocol import RolloutEngine
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.requests import SampleReply
 
 COUNTERS = (
     "prompt_tokens",
@@ -53,15 +53,15 @@ class EngineReader:
         return {name: float(stats[name]) for name in COUNTERS if name in stats}
 
 
-def engine_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """``engine/*`` of one batch, as far as its engines told it.
+def engine_metrics(replies: Sequence[SampleReply]) -> dict[str, float]:
+    """``engine/*`` of one batch, as far as its engines say.
 
     Returns:
         Means over the steps of all engines: ``running``, ``waiting`` (requests of one engine),
         ``kv_usage`` (0 .. 1); ``prefix_hit``, the share of prompt tokens that did not have to be
         read again.
     """
-    sums = _sums(groups)
+    sums = _sums(replies)
     found: dict[str, float] = {}
     if sums.get("steps"):
         for name in ("running", "waiting", "kv_usage"):
@@ -72,16 +72,16 @@ def engine_metrics(groups: Sequence[Group]) -> dict[str, float]:
     return found
 
 
-def paused_seconds(groups: Sequence[Group]) -> dict[str, float]:
+def paused_seconds(replies: Sequence[SampleReply]) -> dict[str, float]:
     """``paused_seconds``: the mean time for which a sync kept an engine from sampling.
 
-    Of the syncs that engines took since the batch before; empty where none was told of.
+    Of the syncs that engines took since the batch before; empty where none reported any.
     """
-    sums = _sums(groups)
+    sums = _sums(replies)
     return {"paused_seconds": sums["paused_s"] / sums["syncs"]} if sums.get("syncs") else {}
 
 
-def _sums(groups: Sequence[Group]) -> dict[str, float]:
-    told = [group.engine for group in groups]
-    names = {name for counters in told for name in counters}
-    return {name: sum(counters.get(name, 0.0) for counters in told) for name in names}
+def _sums(replies: Sequence[SampleReply]) -> dict[str, float]:
+    counted = [reply.engine for reply in replies]
+    names = {name for counters in counted for name in counters}
+    return {name: sum(counters.get(name, 0.0) for counters in counted) for name in names}

@@ -1,8 +1,7 @@
-"""Results of training steps: how they are computed from groups, and how they are written down.
+"""What one training step saw, computed from the replies of its rollout workers.
 
-A result is a tree of dicts in RLlib's shape (``env_runners/episode_return_mean``, ...). The hard
-decision: nothing is smoothed or averaged over steps here; each line of ``metrics.jsonl`` says
-what one step saw, and a reader can smooth as it likes.
+A result is a tree of dicts in RLlib's shape (``env_runners/episode_return_mean``, ...). Nothing is
+smoothed or averaged over steps: each line of ``metrics.jsonl`` says what one step saw.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from orch_env.types import Episode
 from orch_train.metrics.engines import engine_metrics, paused_seconds
 from orch_train.metrics.tools import parse_failures, quantile, tool_counts, tool_times
-from orch_train.trajectory.token_trace import NO_VERSION
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import EpisodeRecord, SampleReply
+from orch_train.trajectory.sample import Group
 
 if TYPE_CHECKING:
     from orch_train.weight_sync.buckets import Weights
@@ -41,18 +41,21 @@ class Timers:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-def rollout_metrics(groups: Sequence[Group], sample_seconds: float) -> dict[str, Any]:
+def rollout_metrics(replies: Sequence[SampleReply], sample_seconds: float) -> dict[str, Any]:
     """``env_runners/*`` of one batch.
 
     Args:
-        groups: all groups that were sampled; at least one.
+        replies: all that was sampled; at least one episode.
         sample_seconds: wall clock of the sampling, for the rates.
     """
-    episodes = [t for group in groups for t in group.trajectories]
-    rewards = [t.reward for t in episodes]
-    actions = [t.trace.num_actions for t in episodes]
-    turns = [len(t.episode.turns) for t in episodes]
-    calls = [len(t.episode.calls) for t in episodes]
+    groups = [reply.group for reply in replies]
+    samples = [sample for group in groups for sample in group.samples]
+    records = [record for reply in replies for record in reply.records]
+    episodes = [record.episode for record in records]
+    rewards = [sample.reward for sample in samples]
+    actions = [sample.num_actions for sample in samples]
+    turns = [len(episode.turns) for episode in episodes]
+    calls = [len(episode.calls) for episode in episodes]
     return {
         "episode_return_mean": _mean(rewards),
         "episode_return_min": min(rewards),
@@ -60,42 +63,42 @@ def rollout_metrics(groups: Sequence[Group], sample_seconds: float) -> dict[str,
         "episode_return_std": _std(rewards),
         "group_return_std_mean": _mean([_std(group.rewards) for group in groups]),
         "episode_len_mean": _mean(turns),
-        "num_episodes": len(episodes),
+        "num_episodes": len(samples),
         "num_groups": len(groups),
         "num_env_steps_sampled": sum(turns),
-        "success": _mean([float(t.success) for t in episodes]),
+        "success": _mean([float(sample.success) for sample in samples]),
         "tool_calls_mean": _mean(calls),
         "num_action_tokens": sum(actions),
         "action_tokens_mean": _mean(actions),
-        "context_tokens_max": max(len(t.trace) for t in episodes),
+        "context_tokens_max": max(map(len, samples)),
         "tokens_per_s": sum(actions) / sample_seconds if sample_seconds > 0 else 0.0,
-        "stop": _shares(Counter(_stop_reason(t) for t in episodes), len(episodes)),
+        "stop": _shares(Counter(map(_stop_reason, episodes)), len(episodes)),
         "errors_per_episode": _shares(_error_counts(episodes), len(episodes)),
-        "tools": tool_times(groups, tool_counts([t.episode for t in episodes])),
-        "parse": parse_failures([t.episode for t in episodes]),
+        "tools": tool_times(replies, tool_counts(episodes)),
+        "parse": parse_failures(episodes),
         "reward": component_means(episodes),
         "groups": zero_variance_counts(groups),
-        "time": _phase_seconds(episodes),
-        "engine": engine_metrics(groups),
-        **_environment_times(episodes),
+        "time": _phase_seconds(records),
+        "engine": engine_metrics(replies),
+        **_environment_times(records),
     }
 
 
 def sync_metrics(
-    weights: Weights | None, seconds: float, groups: Sequence[Group]
+    weights: Weights | None, seconds: float, replies: Sequence[SampleReply]
 ) -> dict[str, float]:
     """``sync/*``: handing the step's weights to the runners.
 
     Args:
         weights: what was handed over; ``None`` if nothing was.
         seconds: wall clock until every runner served them.
-        groups: of the step; their engines tell how long the sync *before* them kept them.
+        replies: of the step; their engines say how long the sync *before* them kept them.
     """
     if weights is None:
-        return paused_seconds(groups)
+        return paused_seconds(replies)
     # Tied tensors are one piece of memory.
     pieces = {t.data_ptr(): t.numel() * t.element_size() for t in weights.values()}
-    return {"seconds": seconds, "bytes": sum(pieces.values()), **paused_seconds(groups)}
+    return {"seconds": seconds, "bytes": sum(pieces.values()), **paused_seconds(replies)}
 
 
 def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
@@ -109,9 +112,9 @@ def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]
         ``mean`` and ``max`` over episodes of the version's distance to that of the oldest token;
         ``spans_mean`` and ``spans_max``: versions that sampled one episode.
     """
-    traces = [t.trace for group in groups for t in group.trajectories if t.trace.num_actions]
-    ages = [version - trace.oldest_version() for trace in traces]
-    spans = [len({v for v in trace.versions if v != NO_VERSION}) for trace in traces]
+    sampled = [s.versions_N for group in groups for s in group.samples if s.num_actions]
+    ages = [version - int(versions_N.min()) for versions_N in sampled]
+    spans = [len(set(versions_N.tolist())) for versions_N in sampled]
     return {
         "mean": _mean(ages),
         "max": max(ages, default=0),
@@ -121,7 +124,7 @@ def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]
 
 
 def split_sampling(
-    seconds: Mapping[str, float], groups: Sequence[Group], runners: int
+    seconds: Mapping[str, float], replies: Sequence[SampleReply], runners: int
 ) -> dict[str, float]:
     """``timers/*``: the phases of a step, with the sampling divided by what it waited for.
 
@@ -131,22 +134,22 @@ def split_sampling(
     Args:
         seconds: wall clock by phase; without ``sample``, where sampling runs beside all of them,
             nothing is divided.
-        groups: what was sampled.
+        replies: what was sampled.
         runners: number of runner processes; 0 counts as one.
     """
     if "sample" not in seconds:
         return dict(seconds)
-    env = sum(t.timings.get("env", 0.0) for group in groups for t in group.trajectories)
+    env = sum(r.timings.get("env", 0.0) for reply in replies for r in reply.records)
     env = min(seconds["sample"], env / max(1, runners))
     return {**seconds, "env": env, "generate": seconds["sample"] - env}
 
 
-def component_means(episodes: Sequence[Trajectory]) -> dict[str, float]:
+def component_means(episodes: Sequence[Episode]) -> dict[str, float]:
     """Mean of each reward component over the episodes that have it."""
     values: dict[str, list[float]] = {}
-    for trajectory in episodes:
-        if trajectory.episode.reward is not None:
-            for name, value in trajectory.episode.reward.components.items():
+    for episode in episodes:
+        if episode.reward is not None:
+            for name, value in episode.reward.components.items():
                 values.setdefault(name, []).append(value)
     return {name: _mean(found) for name, found in sorted(values.items())}
 
@@ -156,8 +159,8 @@ def zero_variance_counts(groups: Sequence[Group]) -> dict[str, int]:
     flat = [group for group in groups if is_flat(group)]
     return {
         "zero_variance": len(flat),
-        "zero_variance_all_pass": sum(all(t.success for t in g.trajectories) for g in flat),
-        "zero_variance_all_fail": sum(not any(t.success for t in g.trajectories) for g in flat),
+        "zero_variance_all_pass": sum(all(s.success for s in g.samples) for g in flat),
+        "zero_variance_all_fail": sum(not any(s.success for s in g.samples) for g in flat),
     }
 
 
@@ -166,32 +169,29 @@ def is_flat(group: Group) -> bool:
     return all(reward == group.rewards[0] for reward in group.rewards)
 
 
-def _stop_reason(trajectory: Trajectory) -> str:
-    reason = trajectory.episode.stop_reason
-    return reason.value if reason is not None else "unfinished"
+def _stop_reason(episode: Episode) -> str:
+    return "unfinished" if episode.stop_reason is None else episode.stop_reason.value
 
 
-def _error_counts(episodes: Sequence[Trajectory]) -> Counter[str]:
-    return Counter(
-        call.error.value for t in episodes for call in t.episode.calls if call.error is not None
-    )
+def _error_counts(episodes: Sequence[Episode]) -> Counter[str]:
+    return Counter(c.error.value for e in episodes for c in e.calls if c.error is not None)
 
 
 def _shares(counts: Counter[str], total: int) -> dict[str, float]:
     return {name: count / total for name, count in sorted(counts.items())}
 
 
-def _phase_seconds(episodes: Sequence[Trajectory]) -> dict[str, float]:
+def _phase_seconds(records: Sequence[EpisodeRecord]) -> dict[str, float]:
     """Mean seconds that an episode spent waiting for the engine and in the environment."""
-    phases = sorted({phase for t in episodes for phase in t.timings})
-    return {phase: _mean([t.timings.get(phase, 0.0) for t in episodes]) for phase in phases}
+    phases = sorted({phase for record in records for phase in record.timings})
+    return {phase: _mean([r.timings.get(phase, 0.0) for r in records]) for phase in phases}
 
 
-def _environment_times(episodes: Sequence[Trajectory]) -> dict[str, Any]:
+def _environment_times(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     """Seconds of one environment call (reset or step), and the share of an episode's time."""
-    env = math.fsum(t.timings.get("env", 0.0) for t in episodes)
-    generate = math.fsum(t.timings.get("generate", 0.0) for t in episodes)
-    steps = sorted(s for t in episodes for name, _, s in t.spans if name == "env")
+    env = math.fsum(record.timings.get("env", 0.0) for record in records)
+    generate = math.fsum(record.timings.get("generate", 0.0) for record in records)
+    steps = sorted(s for record in records for name, _, s in record.spans if name == "env")
     share = {"env_latency_share": env / (env + generate)} if env + generate > 0 else {}
     if not steps:
         return share

@@ -1,8 +1,7 @@
 """What went wrong with tool calls, by tool and by kind.
 
-Two questions a curve of rewards does not answer: which tool fails, and what it is that the model
-cannot write. The hard decision: names of metrics come from the tools of a task and never from
-what a model wrote, so that an invented tool name cannot make a metric (nor a thousand of them).
+Names of metrics come from the tools of a task and never from what a model wrote, so that an
+invented tool name cannot make a metric (nor a thousand of them).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orch_env.types import Episode, ErrorType, ToolCall
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.requests import SampleReply
 
 MOST_TOOLS = 50
 """Tools with counters of their own, the most used ones; the others are added up as ``others``."""
@@ -58,26 +57,26 @@ def tool_counts(episodes: Sequence[Episode]) -> dict[str, dict[str, int]]:
 
 
 def tool_times(
-    groups: Sequence[Group], counts: Mapping[str, Mapping[str, float]]
+    replies: Sequence[SampleReply], counts: Mapping[str, Mapping[str, float]]
 ) -> dict[str, dict[str, float]]:
     """``tools/NAME/{p50_s, p95_s, timeout}`` beside the counters.
 
     Args:
-        groups: what was sampled.
+        replies: what was sampled.
         counts: see `tool_counts`; tools without a counter of their own come under ``others``.
 
     Returns:
         The counters with ``p50_s`` and ``p95_s``, seconds of the calls that returned (where the
-        environment tells them), and ``timeout``: calls that did not return within
+        environment reports them), and ``timeout``: calls that did not return within
         ``env_runners.env_step_timeout_s`` (where there were any). Their groups are sampled again,
         so these calls are in no other number.
     """
     seconds: dict[str, list[float]] = {}
     timeouts: Counter[str] = Counter()
-    for group in groups:
-        for name, took in (each for t in group.trajectories for each in t.tool_seconds):
+    for reply in replies:
+        for name, took in (each for record in reply.records for each in record.tool_seconds):
             seconds.setdefault(name if name in counts else "others", []).append(took)
-        timeouts.update(group.tool_timeouts)
+        timeouts.update(reply.tool_timeouts)
     found = {name: dict(counters) for name, counters in counts.items()}
     for name, values in seconds.items():
         values.sort()

@@ -1,10 +1,10 @@
 """The environments of one runner, and on which thread their calls run.
 
-The hard decision: recorded answers come in microseconds, so by default an environment is called on
-the runner's event loop itself, which is fastest and repeats bit for bit. Tools that take their
-time would stop every other episode there: with a time limit each environment has a thread of its
-own, slow tools wait side by side, and a call that never returns costs one environment and not the
-runner. What exceeds the limit is infrastructure: it raises, and is never scored.
+Recorded answers come in microseconds, so by default an environment is called on the runner's event
+loop itself, which is fastest and repeats bit for bit. A slow tool would stop every other episode
+there. With a time limit each environment has a thread of its own: slow tools wait side by side,
+and a call that never returns costs one environment and not the runner. What exceeds the limit is
+infrastructure: it raises, and is never scored.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from orch_train.rollouts.environment import RolloutEnv
-from orch_train.trajectory.trajectory import NO_TOOL
+from orch_train.rollouts.environments import RolloutEnv
 
 T = TypeVar("T")
+
+NO_TOOL = "environment"
+"""What a timeout is counted under when no tool is known to have run: a reset, say."""
 
 
 class EnvTimeout(Exception):

@@ -2,9 +2,9 @@
 
 The same class runs as a Ray actor and in process. Every call to `sample` plays one group; many
 run at the same time on the one loop, so the engine batches across groups and a finished group
-leaves at once. The hard decision: `sample` returns a value or the reason why there is none, and
-never raises, so that a failure is sorted where it happens: the user's data (futile to repeat) or
-infrastructure (repeat elsewhere). Neither ever becomes a reward.
+leaves at once. `sample` returns a group or the reason why there is none, and never raises: a
+failure is sorted where it happens, into the user's data (futile to repeat) and infrastructure
+(repeat elsewhere). Neither ever becomes a reward.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from orch_env.types import OrchError
@@ -23,49 +23,12 @@ from orch_train.engines.protocol import EngineError, RolloutEngine
 from orch_train.metrics.engines import EngineReader
 from orch_train.rollouts.env_pool import EnvPool
 from orch_train.rollouts.environments import EnvFactory
-from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_group
-from orch_train.trajectory.trajectory import Group
+from orch_train.rollouts.episode import run_group
+from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
 from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.collective import TransferError
 from orch_train.weight_sync.delivery import Mailbox
 from orch_train.weight_sync.protocol import Delivery, TakesDeliveries, WeightTransport
-
-
-@dataclass(frozen=True, slots=True)
-class SampleRequest:
-    """One group to sample.
-
-    Attributes:
-        group: task, seeds and size.
-        temperature: sampling temperature; 0 is greedy (evaluation only).
-        held_out: play on the held-out tasks instead of the training tasks.
-    """
-
-    group: GroupRequest
-    temperature: float
-    held_out: bool = False
-
-    @property
-    def id(self) -> str:
-        """The group's id."""
-        return self.group.id
-
-
-@dataclass(frozen=True, slots=True)
-class SampleReply:
-    """A group, or why there is none.
-
-    Attributes:
-        group: the sampled and scored group.
-        failure: infrastructure failed; the group may be tried again.
-        engine_failed: the failure was the engine's, so that the runner is of no further use.
-        user_error: the data or the configuration is at fault; trying again is futile.
-    """
-
-    group: Group | None = None
-    failure: str | None = None
-    engine_failed: bool = False
-    user_error: OrchError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +73,7 @@ class EnvRunner:
         self, settings: Settings, index: int = 0, *, engine: RolloutEngine | None = None
     ) -> None:
         self._index = index
-        rollouts, runners = settings.rollouts, settings.env_runners
-        self._limits = RolloutLimits(
-            max_tokens_per_turn=rollouts.max_tokens_per_turn,
-            max_context=rollouts.max_context,
-            min_tokens_per_turn=rollouts.min_tokens_per_turn,
-            temperature=rollouts.temperature,
-        )
+        self._limits, runners = settings.rollouts, settings.env_runners
         self._chat = make_chat(settings)
         self._engine = engine if engine is not None else _make_engine(settings)
         self._reader = EngineReader(self._engine)
@@ -128,21 +85,19 @@ class EnvRunner:
             EnvFactory(settings, held_out=True), size, step_timeout_s=limit
         )
 
-    async def sample(self, request: SampleRequest) -> SampleReply:
+    async def sample(self, request: SampleRequest) -> SampleReply | SampleFailure:
         """Play one group to its end."""
         pool = self._held_out_envs if request.held_out else self._training_envs
-        limits = replace(self._limits, temperature=request.temperature)
         try:
-            group = await run_group(pool, self._engine, self._chat, request.group, limits=limits)
+            reply = await run_group(pool, self._engine, self._chat, request, limits=self._limits)
         except OrchError as problem:
-            return SampleReply(user_error=problem)
-        except EngineError as problem:
-            return SampleReply(failure=_told(problem, self._index), engine_failed=True)
-        except Exception as problem:  # what is left is infrastructure too: told, never raised
-            return SampleReply(failure=_told(problem, self._index))
-        group.engine = self._reader.since_last()
-        group.tool_timeouts = pool.take_timeouts()
-        return SampleReply(group=group)
+            return SampleFailure(str(problem), user_error=problem)
+        except Exception as problem:  # what is left is infrastructure: reported, never raised
+            engine_failed = isinstance(problem, EngineError)
+            return SampleFailure(_describe(problem, self._index), engine_failed)
+        reply.engine = self._reader.since_last()
+        reply.tool_timeouts = pool.take_timeouts()
+        return reply
 
     async def serve(self, weights: Weights, version: int) -> int:
         """Sample with these weights from now on; returns the version."""
@@ -197,11 +152,11 @@ class EnvRunnerActor:
             await self._runner.serve(self._transport.receive(parcel), version)
         except OrchError as problem:
             return StartReply(os.getpid(), user_error=problem)
-        except Exception as problem:  # told, never raised: Ray would wrap it beyond recognition
-            return StartReply(os.getpid(), failure=_told(problem, self._index))
+        except Exception as problem:  # not raised: Ray would wrap it beyond recognition
+            return StartReply(os.getpid(), failure=_describe(problem, self._index))
         return StartReply(os.getpid())
 
-    async def sample(self, request: SampleRequest) -> SampleReply:
+    async def sample(self, request: SampleRequest) -> SampleReply | SampleFailure:
         """Play one group."""
         return await self._started().sample(request)
 
@@ -234,7 +189,7 @@ class EnvRunnerActor:
         return self._runner
 
 
-def _told(problem: Exception, index: int) -> str:
+def _describe(problem: Exception, index: int) -> str:
     """One line: what failed, on which runner, where in the code."""
     frames = traceback.extract_tb(problem.__traceback__)
     place = f", {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""

@@ -1,4 +1,4 @@
-"""The configured environment, for training and for held-out tasks; and a look at its data.
+"""What a rollout needs of an environment, and the configured ones with their data.
 
 Imports without torch, so that a wrong path or a damaged cache is found before anything heavy
 starts.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orch_env.evaluation.pass_rates import Stratum
 from orch_env.types import OrchError, Task
@@ -17,9 +17,35 @@ from orch_train.config import Settings
 
 if TYPE_CHECKING:
     from orch_train.chat.renderer import ChatRenderer
-    from orch_train.rollouts.environment import RolloutEnv
 
 logger = logging.getLogger(__name__)
+
+
+class RolloutEnv(Protocol):
+    """The part of ``ToolOrchestrationEnv`` (or of a wrapper around it) that a rollout uses."""
+
+    @property
+    def unwrapped(self) -> Any:
+        """The environment itself, with ``stop(reason, action)`` and ``episode``.
+
+        If it has a ``set_training_step(step)``, that is called before each reset. It may tell
+        ``tool_seconds``, the (tool, seconds) of the episode's calls, and the ``running_tool``.
+        """
+        ...
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start the task ``options["task_id"]``; info has ``messages`` and ``tools``."""
+        ...
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take an assistant message; info has ``messages``, at the end ``success``."""
+        ...
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from orch_train.sampling.observer import Observer, SilentObserver
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orch_train.trajectory.trajectory import Group
+    from orch_train.trajectory.sample import Group
 
 PHASES = {
     "idle_learner": "wait",

@@ -2,8 +2,8 @@
 
 In the trace event format (open it at ui.perfetto.dev or chrome://tracing): the driver's phases by
 thread, and every episode of the batch on the process that played it, with its waits for the engine
-and its environment steps inside. The hard decision: the file always holds the newest few steps and
-is written anew after each, so that it is there when a run is slow *now* and never grows.
+and its environment steps inside. The file always holds the newest few steps and is written anew
+after each, so that it is there when a run is slow *now* and never grows.
 
 Times are each machine's own wall clock; between machines they are as good as its synchronisation.
 """
@@ -23,7 +23,8 @@ from typing import Any
 
 from orch_train.sampling.observer import Observer
 from orch_train.storage.run_folder import write_text
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import SampleReply
+from orch_train.trajectory.sample import Group
 
 Event = dict[str, Any]
 _DRIVER = "driver"
@@ -44,6 +45,46 @@ class PhaseSpan:
     thread: str
     start: float
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeSpan:
+    """An episode on the process that played it.
+
+    Attributes:
+        task_id: the task.
+        worker: the process, as ``host:pid``.
+        spans: see `EpisodeRecord`; at least one.
+        args: shown beside it.
+    """
+
+    task_id: str
+    worker: str
+    spans: Sequence[tuple[str, float, float]]
+    args: Event
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Begin and end, in seconds since the epoch."""
+        return self.spans[0][1], max(begin + seconds for _, begin, seconds in self.spans)
+
+
+def episode_spans(replies: Sequence[SampleReply]) -> list[EpisodeSpan]:
+    """The episodes of a batch whose times are known."""
+    found = []
+    for reply in replies:
+        for sample, record in reply.members:
+            args = {
+                "group": reply.group.id,
+                "member": sample.member,
+                "reward": sample.reward,
+                "turns": len(record.episode.turns),
+                "action_tokens": sample.num_actions,
+                "stop": None if sample.stop_reason is None else sample.stop_reason.value,
+            }
+            if record.spans:
+                found.append(EpisodeSpan(reply.group.task_id, reply.worker, record.spans, args))
+    return found
 
 
 class PhaseRecorder:
@@ -100,26 +141,25 @@ class TraceFile:
 
     def __init__(self, path: Path, steps: int) -> None:
         self._path = path
-        self._kept: deque[tuple[int, list[PhaseSpan], list[Trajectory]]] = deque(maxlen=steps)
+        self._kept: deque[tuple[int, list[PhaseSpan], list[EpisodeSpan]]] = deque(maxlen=steps)
 
-    def add(self, step: int, phases: Sequence[PhaseSpan], groups: Sequence[Group]) -> None:
+    def add(self, step: int, phases: Sequence[PhaseSpan], replies: Sequence[SampleReply]) -> None:
         """Take in a step and write the file, whole or not at all.
 
         Args:
             step: number of the training step.
             phases: what the driver did since the last one.
-            groups: the episodes that were learned from.
+            replies: what was learned from.
 
         Raises:
             OrchError: the file cannot be written.
         """
-        episodes = [t for group in groups for t in group.trajectories if t.spans]
-        self._kept.append((step, list(phases), episodes))
+        self._kept.append((step, list(phases), episode_spans(replies)))
         write_text(self._path, json.dumps(trace_events(list(self._kept)), ensure_ascii=True))
 
 
 def trace_events(
-    steps: Sequence[tuple[int, Sequence[PhaseSpan], Sequence[Trajectory]]],
+    steps: Sequence[tuple[int, Sequence[PhaseSpan], Sequence[EpisodeSpan]]],
 ) -> dict[str, Any]:
     """Steps in the trace event format (JSON object form); times in microseconds from the first.
 
@@ -135,8 +175,8 @@ def trace_events(
             place = writer.place(_DRIVER, phase.thread)
             writer.add(phase.name, place, phase.start, phase.seconds, {"step": step})
     episodes = [(step, t) for step, _, found in steps for t in found]
-    for step, trajectory, lane in _lanes(episodes):
-        _add_episode(writer, step, trajectory, lane)
+    for step, episode, lane in _lanes(episodes):
+        _add_episode(writer, step, episode, lane)
     return {
         "traceEvents": [*writer.names, *writer.events],
         "displayTimeUnit": "ms",
@@ -180,47 +220,25 @@ class _Writer:
         )
 
 
-def _add_episode(writer: _Writer, step: int, trajectory: Trajectory, lane: int) -> None:
-    place = writer.place(f"runner {trajectory.worker}", f"episodes {lane}")
-    start, end = _extent(trajectory)
-    reason = trajectory.episode.stop_reason
-    writer.add(
-        trajectory.task_id,
-        place,
-        start,
-        end - start,
-        {
-            "step": step,
-            "group": trajectory.group,
-            "member": trajectory.member,
-            "reward": trajectory.reward,
-            "turns": len(trajectory.episode.turns),
-            "action_tokens": trajectory.trace.num_actions,
-            "stop": None if reason is None else reason.value,
-        },
-    )
-    for name, begin, seconds in trajectory.spans:
+def _add_episode(writer: _Writer, step: int, episode: EpisodeSpan, lane: int) -> None:
+    place = writer.place(f"runner {episode.worker}", f"episodes {lane}")
+    start, end = episode.extent
+    writer.add(episode.task_id, place, start, end - start, {"step": step, **episode.args})
+    for name, begin, seconds in episode.spans:
         writer.add(name, place, begin, min(seconds, end - begin), {})
 
 
 def _lanes(
-    episodes: Sequence[tuple[int, Trajectory]],
-) -> Iterator[tuple[int, Trajectory, int]]:
+    episodes: Sequence[tuple[int, EpisodeSpan]],
+) -> Iterator[tuple[int, EpisodeSpan, int]]:
     """Episodes with the lowest free lane of their worker: those at the same time never share."""
     free: dict[str, list[int]] = {}
     busy: dict[str, list[tuple[float, int]]] = {}
-    for step, trajectory in sorted(episodes, key=lambda item: _extent(item[1])):
-        start, end = _extent(trajectory)
-        lanes, running = (
-            free.setdefault(trajectory.worker, []),
-            busy.setdefault(trajectory.worker, []),
-        )
+    for step, episode in sorted(episodes, key=lambda item: item[1].extent):
+        start, end = episode.extent
+        lanes, running = free.setdefault(episode.worker, []), busy.setdefault(episode.worker, [])
         while running and running[0][0] <= start:
             heapq.heappush(lanes, heapq.heappop(running)[1])
         lane = heapq.heappop(lanes) if lanes else len(running) + 1
         heapq.heappush(running, (end, lane))
-        yield step, trajectory, lane
-
-
-def _extent(trajectory: Trajectory) -> tuple[float, float]:
-    return trajectory.spans[0][1], max(begin + seconds for _, begin, seconds in trajectory.spans)
+        yield step, episode, lane

@@ -134,13 +134,13 @@ class TrainingRun:
                 writer.write({**before, "evaluation": algo.evaluate()})
             while algo.iteration < self._settings.training.iterations and not stopped():
                 result = algo.train()
-                if store is not None and algo.last_batch is not None:
-                    store.add(algo.iteration, algo.last_batch.groups)
+                if store is not None:
+                    store.add(algo.iteration, algo.last_batch)
                 writer.write(result)
                 self._recorded = algo.iteration
                 phases = recorder.take()
-                if trace is not None and algo.last_batch is not None:
-                    trace.add(algo.iteration, phases, algo.last_batch.groups)
+                if trace is not None:
+                    trace.add(algo.iteration, phases, algo.last_batch)
                 self._display.show(result)
                 if interval and algo.iteration % interval == 0:
                     self._save(algo)

@@ -93,12 +93,12 @@ class GroupLedger(Generic[RequestT]):
         """Groups that a runner has."""
         return len(self._running)
 
-    def add(self, requests: Sequence[RequestT], *, ahead: bool = False) -> None:
+    def add(self, requests: Sequence[RequestT], *, first: bool = False) -> None:
         """Take further groups.
 
         Args:
             requests: in the order in which they start.
-            ahead: they start before all that wait already.
+            first: they start before all that wait already.
 
         Raises:
             ValueError: an id is there already; nothing was added.
@@ -108,7 +108,7 @@ class GroupLedger(Generic[RequestT]):
             raise ValueError("two requests share an id")
         self._requests.update(new)
         self._tries.update(dict.fromkeys(new, 0))
-        if ahead:
+        if first:
             self._waiting.extendleft(reversed(new))
         else:
             self._waiting.extend(new)

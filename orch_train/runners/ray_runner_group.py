@@ -16,18 +16,18 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from orch_train.config import Settings
-from orch_train.rollouts.env_runner import EnvRunnerActor, SampleReply, SampleRequest
+from orch_train.rollouts.env_runner import EnvRunnerActor
 from orch_train.runners.ledger import GroupLedger
 from orch_train.runners.runner_group import (
     OnGroup,
     ShouldStop,
-    checked,
     episodes_in_flight,
+    raise_user_error,
     sample_all,
 )
 from orch_train.runners.runner_pool import FETCH_TIMEOUT_S, RunnerPool, cause
 from orch_train.runners.runner_slot import RunnerSlot, Sent
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
 from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.protocol import WeightSender
 
@@ -70,15 +70,15 @@ class RayRunnerGroup:
         *,
         on_group: OnGroup | None = None,
         should_stop: ShouldStop | None = None,
-    ) -> list[Group]:
+    ) -> list[SampleReply]:
         """See `GroupSource.sample`."""
         return sample_all(self, requests, on_group, should_stop)
 
-    def submit(self, requests: Sequence[SampleRequest], *, ahead: bool = False) -> None:
+    def submit(self, requests: Sequence[SampleRequest], *, first: bool = False) -> None:
         """See `RunnerGroup.submit`."""
-        self._ledger.add(requests, ahead=ahead)
+        self._ledger.add(requests, first=first)
 
-    def poll(self, timeout: float) -> list[Group]:
+    def poll(self, timeout: float) -> list[SampleReply]:
         """See `RunnerGroup.poll`."""
         until = time.monotonic() + timeout
         while True:
@@ -86,9 +86,9 @@ class RayRunnerGroup:
             self._hand_out()
             rest = until - time.monotonic()
             back = [
-                group
+                reply
                 for slot, ref in self._pool.wait(max(0.0, min(rest, WAKE_S)))
-                if (group := self._collect(slot, ref)) is not None
+                if (reply := self._collect(slot, ref)) is not None
             ]
             if back:
                 self._hand_out()  # a runner that has become free must not wait for the next poll
@@ -138,7 +138,7 @@ class RayRunnerGroup:
     def _hand_out(self) -> None:
         """Fill the queues evenly: one group to each runner in turn."""
         while (request := self._ledger.next_request()) is not None:
-            size = request.group.size
+            size = request.size
             most = episodes_in_flight(self._settings, size)
             free = [slot for slot in self._pool.healthy if slot.load + size <= most]
             if not free:
@@ -148,13 +148,13 @@ class RayRunnerGroup:
             assert given is not None
             slot.tasks[slot.actor.sample.remote(request)] = Sent(given[0], time.monotonic(), size)
 
-    def _collect(self, slot: RunnerSlot, ref: Any) -> Group | None:
+    def _collect(self, slot: RunnerSlot, ref: Any) -> SampleReply | None:
         """The group of an answered call, if it is there and still waited for."""
         if ref not in slot.tasks:
             return None  # the runner was lost while an earlier answer of this round was read
         ticket = slot.tasks.pop(ref).ticket
         try:
-            reply: SampleReply = ray.get(ref, timeout=FETCH_TIMEOUT_S)
+            reply: SampleReply | SampleFailure = ray.get(ref, timeout=FETCH_TIMEOUT_S)
         except RayTaskError as problem:
             self._ledger.lose(ticket, cause(problem))
             return None
@@ -162,14 +162,14 @@ class RayRunnerGroup:
             self._pool.lose(slot, cause(problem))
             return None
         slot.heard_at = time.monotonic()
-        group = checked(reply)
-        if not isinstance(group, str):
+        if isinstance(reply, SampleReply):
             slot.failures = 0
-            return group if self._ledger.finish(ticket) else None
+            return reply if self._ledger.finish(ticket) else None
+        raise_user_error(reply)
         if reply.engine_failed:
-            self._pool.lose(slot, group)
+            self._pool.lose(slot, reply.reason)
         else:
-            self._ledger.lose(ticket, group)
+            self._ledger.lose(ticket, reply.reason)
         return None
 
     def _runner_lost(self, index: int, why: str) -> None:

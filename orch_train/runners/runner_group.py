@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.rollouts.env_runner import EnvRunner, SampleReply, SampleRequest
+from orch_train.rollouts.env_runner import EnvRunner
 from orch_train.runners.ledger import GroupLedger, Ticket
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
+from orch_train.trajectory.sample import Group
 from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.object_store import InProcessTransport
 
@@ -34,22 +35,14 @@ class SamplingStopped(Exception):
 class GroupSource(Protocol):
     """Whatever samples groups on request."""
 
-    def sample(
-        self,
-        requests: Sequence[SampleRequest],
-        *,
-        on_group: OnGroup | None = None,
-        should_stop: ShouldStop | None = None,
-    ) -> list[Group]:
+    def sample(self, requests: Sequence[SampleRequest]) -> list[SampleReply]:
         """Sample all groups and return them in the order of the requests.
 
         Args:
             requests: ids must be unique.
-            on_group: called with each group as it comes back, for progress.
-            should_stop: looked at several times a second; True abandons the whole call.
 
         Raises:
-            SamplingStopped: ``should_stop`` said so.
+            SamplingStopped: a stop was requested.
             OrchError: a group failed too often, or no runner is left.
         """
         ...
@@ -61,19 +54,35 @@ class RunnerGroup(GroupSource, Protocol):
     All calls but `wake` come from one thread at a time.
     """
 
-    def submit(self, requests: Sequence[SampleRequest], *, ahead: bool = False) -> None:
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        on_group: OnGroup | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> list[SampleReply]:
+        """See `GroupSource.sample`.
+
+        Args:
+            requests: ids must be unique.
+            on_group: called with each group as it comes back, for progress.
+            should_stop: looked at several times a second; True abandons the whole call.
+        """
+        ...
+
+    def submit(self, requests: Sequence[SampleRequest], *, first: bool = False) -> None:
         """Take groups to sample; they start when there is room, which `poll` looks after.
 
         Args:
             requests: ids unique among all groups that are not back yet.
-            ahead: they start before all that wait already.
+            first: they start before all that wait already.
 
         Raises:
             ValueError: an id is there already.
         """
         ...
 
-    def poll(self, timeout: float) -> list[Group]:
+    def poll(self, timeout: float) -> list[SampleReply]:
         """Groups that have come back, each once; the first one ends the wait.
 
         Args:
@@ -131,18 +140,18 @@ def sample_all(
     requests: Sequence[SampleRequest],
     on_group: OnGroup | None,
     should_stop: ShouldStop | None,
-) -> list[Group]:
+) -> list[SampleReply]:
     """`RunnerGroup.sample` by `submit` and `poll`, for runners that have nothing else to do."""
     runners.submit(requests)
-    done: dict[str, Group] = {}
+    done: dict[str, SampleReply] = {}
     try:
         while len(done) < len(requests):
             if should_stop is not None and should_stop():
                 raise SamplingStopped
-            for group in runners.poll(_STOP_POLL_S):
-                done[group.id] = group
+            for reply in runners.poll(_STOP_POLL_S):
+                done[reply.group.id] = reply
                 if on_group is not None:
-                    on_group(group)
+                    on_group(reply.group)
     finally:
         runners.withdraw(request.id for request in requests if request.id not in done)
     return [done[request.id] for request in requests]
@@ -168,7 +177,7 @@ class LocalRunnerGroup:
         attempts = settings.fault_tolerance.max_group_attempts
         self._ledger: GroupLedger[SampleRequest] = GroupLedger(max_attempts=attempts)
         self._playing: dict[str, tuple[asyncio.Task[None], int]] = {}
-        self._back: list[Group] = []
+        self._back: list[SampleReply] = []
         self._problem: Exception | None = None
         self._knock = asyncio.Event()
         self.sync_weights(weights, version)
@@ -179,15 +188,15 @@ class LocalRunnerGroup:
         *,
         on_group: OnGroup | None = None,
         should_stop: ShouldStop | None = None,
-    ) -> list[Group]:
+    ) -> list[SampleReply]:
         """See `GroupSource.sample`."""
         return sample_all(self, requests, on_group, should_stop)
 
-    def submit(self, requests: Sequence[SampleRequest], *, ahead: bool = False) -> None:
+    def submit(self, requests: Sequence[SampleRequest], *, first: bool = False) -> None:
         """See `RunnerGroup.submit`."""
-        self._ledger.add(requests, ahead=ahead)
+        self._ledger.add(requests, first=first)
 
-    def poll(self, timeout: float) -> list[Group]:
+    def poll(self, timeout: float) -> list[SampleReply]:
         """See `RunnerGroup.poll`."""
         self._loop.run_until_complete(self._advance(timeout))
         if self._problem is not None:
@@ -200,7 +209,7 @@ class LocalRunnerGroup:
         """See `RunnerGroup.withdraw`."""
         gone = set(groups)
         self._ledger.withdraw(gone)
-        self._back = [group for group in self._back if group.id not in gone]
+        self._back = [reply for reply in self._back if reply.group.id not in gone]
         found = [self._playing.pop(group) for group in gone & self._playing.keys()]
         if found:
             self._loop.run_until_complete(_cancelled([task for task, _ in found]))
@@ -253,7 +262,7 @@ class LocalRunnerGroup:
         """Start waiting groups while there is room."""
         load = sum(episodes for _, episodes in self._playing.values())
         while (request := self._ledger.next_request()) is not None:
-            size = request.group.size
+            size = request.size
             if load + size > episodes_in_flight(self._settings, size):
                 return
             given = self._ledger.take(0)
@@ -265,11 +274,11 @@ class LocalRunnerGroup:
         reply = await self._runner.sample(request)
         self._playing.pop(request.id, None)
         try:
-            group = checked(reply)
-            if isinstance(group, str):
-                self._ledger.lose(ticket, group)
+            if isinstance(reply, SampleFailure):
+                raise_user_error(reply)
+                self._ledger.lose(ticket, reply.reason)
             elif self._ledger.finish(ticket):
-                self._back.append(group)
+                self._back.append(reply)
         except OrchError as problem:
             self._problem = problem
         self._start()
@@ -277,17 +286,10 @@ class LocalRunnerGroup:
             self._knock.set()
 
 
-def checked(reply: SampleReply) -> Group | str:
-    """The group, or why there is none.
-
-    Raises:
-        OrchError: the user's data or configuration is at fault, so that trying again is futile.
-    """
-    if reply.user_error is not None:
-        raise reply.user_error
-    if reply.group is not None:
-        return reply.group
-    return reply.failure or "unknown failure"
+def raise_user_error(failure: SampleFailure) -> None:
+    """Raise what is the fault of the user's data or configuration: trying again is futile."""
+    if failure.user_error is not None:
+        raise failure.user_error
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
@@ -304,7 +306,7 @@ __all__ = [
     "RunnerGroup",
     "SamplingStopped",
     "ShouldStop",
-    "checked",
     "episodes_in_flight",
+    "raise_user_error",
     "sample_all",
 ]

@@ -6,13 +6,13 @@ trained group, counted in training steps from the one in which it was admitted, 
 1. **Admission.** At most ``(S + 1) * B`` admitted groups are untrained at any time (B groups are
    a batch), so that over a run never more than ``(S + step + 1) * B`` are admitted. A group that
    is admitted in step t has the *deadline* t + S + L: the last batch that may hold it. L, by
-   default 0, lets a straggler come later without more groups being under way.
+   default 0, lets a straggler come later; the number of groups under way does not change.
 2. **Batches.** Batch k takes the B finished groups with the earliest deadlines, and only if all
    the others can still meet theirs: for each d > k at most ``(d - k) * B`` groups with a deadline
    up to d remain. Otherwise it waits for a group that is due.
 
-The hard decision: a group is waited for and never discarded. Discarding what is late would select
-fast and easy tasks. By rule 1 the wait always ends once the groups that run come back.
+A late group is waited for and never discarded: discarding it would select fast and easy tasks. By
+rule 1 the wait always ends once the groups that run come back.
 
     --admit--> running --finish--> finished --take--> in training --advance--> (gone)
                                       |
@@ -32,8 +32,8 @@ class _Entry:
     arrival: int | None = None  # number of its arrival; None while it is being sampled
 
 
-class AdmissionBook:
-    """The book of the groups between the task order and the learner.
+class Admission:
+    """The groups between the task order and the learner.
 
     Args:
         groups_per_batch: B, at least 1.
@@ -52,8 +52,8 @@ class AdmissionBook:
         step: int = 0,
         max_replaced: int = 0,
     ) -> None:
-        self._size, self._ahead, self._late = groups_per_batch, max_staleness, straggler_steps
-        self._most_replaced = max_replaced
+        self._size, self._max_staleness = groups_per_batch, max_staleness
+        self._straggler_steps, self._max_replaced = straggler_steps, max_replaced
         self._entries: dict[str, _Entry] = {}
         self._training: tuple[str, ...] = ()
         self._arrivals = self._replaced = 0
@@ -81,7 +81,7 @@ class AdmissionBook:
         Args:
             steps: training steps of the whole run: nothing is sampled for later ones.
         """
-        batches = min(self._ahead + 1, max(steps, self._step + 1) - self._step)
+        batches = min(self._max_staleness + 1, max(steps, self._step + 1) - self._step)
         return max(0, batches * self._size - len(self._entries) - len(self._training))
 
     def admit(self, group: str) -> int:
@@ -92,9 +92,11 @@ class AdmissionBook:
         """
         if group in self._entries or group in self._training:
             raise ValueError(f"group {group!r} is admitted already")
-        if len(self._entries) + len(self._training) >= (self._ahead + 1) * self._size:
-            raise ValueError(f"group {group!r}: {self._ahead + 1} batches are admitted already")
-        self._entries[group] = _Entry(self._step + self._ahead + self._late)
+        if len(self._entries) + len(self._training) >= (self._max_staleness + 1) * self._size:
+            raise ValueError(
+                f"group {group!r}: {self._max_staleness + 1} batches are admitted already"
+            )
+        self._entries[group] = _Entry(self._step + self._max_staleness + self._straggler_steps)
         return self._entries[group].deadline
 
     def finish(self, group: str) -> None:
@@ -114,7 +116,7 @@ class AdmissionBook:
         Returns:
             False if as many were replaced since the last batch as may be; it then stays.
         """
-        if self._replaced >= self._most_replaced or self._entries[group].arrival is None:
+        if self._replaced >= self._max_replaced or self._entries[group].arrival is None:
             return False
         del self._entries[group]
         self._replaced += 1
@@ -149,15 +151,19 @@ class AdmissionBook:
             for finished, names in ((True, self.finished), (False, self.running))
             for name in names
         ]
-        return {"groups_per_batch": self._size, "max_staleness": self._ahead, "groups": groups}
+        return {
+            "groups_per_batch": self._size,
+            "max_staleness": self._max_staleness,
+            "groups": groups,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the groups of a stored state, into an empty book.
+        """Take the groups of a stored state, into an empty object.
 
         Raises:
             ValueError: it was stored under another B or S, which its deadlines rest on.
         """
-        for key, own in (("groups_per_batch", self._size), ("max_staleness", self._ahead)):
+        for key, own in (("groups_per_batch", self._size), ("max_staleness", self._max_staleness)):
             if state["groups"] and state[key] != own:
                 raise ValueError(f"training.{key} was {state[key]}, is {own}")
         for group in state["groups"]:

@@ -6,9 +6,9 @@ was trained, and compares the two distributions by the Kolmogorov-Smirnov distan
 
     D = max over x of |F_sampled(x) - F_trained(x)|,   0 (equal) .. 1 (disjoint).
 
-A sampler that discards nothing shows only what lies in its queue. The hard decision: counts in
-fixed logarithmic bins (8 per octave, so D is exact up to values within 9% of each other), since
-the memory must not grow with the run.
+A sampler that discards nothing shows only what lies in its queue. Values are counted in fixed
+logarithmic bins (8 per octave, so D is exact up to values within 9% of each other), since the
+memory must not grow with the run.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import EpisodeRecord, SampleReply
+from orch_train.trajectory.sample import TrainingSample
 
 _BINS_PER_OCTAVE = 8
 _SMALLEST = 1e-4
 
-FEATURES: Mapping[str, Callable[[Trajectory], float]] = {
-    "action_tokens": lambda t: t.trace.num_actions,
-    "turns": lambda t: len(t.episode.turns),
-    "tool_calls": lambda t: len(t.episode.calls),
-    "latency_s": lambda t: sum(t.timings.values()),
+FEATURES: Mapping[str, Callable[[TrainingSample, EpisodeRecord], float]] = {
+    "action_tokens": lambda sample, record: sample.num_actions,
+    "turns": lambda sample, record: len(record.episode.turns),
+    "tool_calls": lambda sample, record: len(record.episode.calls),
+    "latency_s": lambda sample, record: sum(record.timings.values()),
 }
 """What is compared; seconds are those in the engine and in the environment."""
 
@@ -38,13 +39,13 @@ class BiasAudit:
         self._sampled: dict[str, Counter[int]] = {name: Counter() for name in FEATURES}
         self._trained: dict[str, Counter[int]] = {name: Counter() for name in FEATURES}
 
-    def sampled(self, group: Group) -> None:
+    def sampled(self, reply: SampleReply) -> None:
         """A group came back."""
-        _count(self._sampled, group)
+        _count(self._sampled, reply)
 
-    def trained(self, group: Group) -> None:
+    def trained(self, reply: SampleReply) -> None:
         """A group was handed to the learner."""
-        _count(self._trained, group)
+        _count(self._trained, reply)
 
     def distances(self) -> dict[str, float]:
         """The distance by feature, as ``ks_<feature>``; 0 while nothing was trained."""
@@ -66,10 +67,10 @@ def ks_distance(first: Mapping[int, int], second: Mapping[int, int]) -> float:
     return distance
 
 
-def _count(counts: dict[str, Counter[int]], group: Group) -> None:
-    for trajectory in group.trajectories:
+def _count(counts: dict[str, Counter[int]], reply: SampleReply) -> None:
+    for sample, record in reply.members:
         for name, feature in FEATURES.items():
-            counts[name][_bin(feature(trajectory))] += 1
+            counts[name][_bin(feature(sample, record))] += 1
 
 
 def _bin(value: float) -> int:

@@ -1,15 +1,15 @@
-"""What a step tells whoever shows its progress; it never depends on who listens."""
+"""What a step reports to whoever shows its progress; it never depends on who listens."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.sample import Group
 
 
 class Observer(Protocol):
-    """Told what a step is doing."""
+    """Is called as a step goes on."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """A part of the step: ``sample``, ``learn``, ``sync``, ``evaluate``."""
@@ -32,14 +32,13 @@ class SilentObserver:
     """Shows nothing."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """See `Observer.phase`."""
         return nullcontext()
 
     def expect(self, groups: int) -> None:
-        """See `Observer.expect`."""
+        pass
 
     def sampled(self, group: Group) -> None:
-        """See `Observer.sampled`."""
+        pass
 
     def learned(self, done: int, total: int) -> None:
-        """See `Observer.learned`."""
+        pass

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orch_env.types import OrchError
+from orch_train.config import Settings
+from orch_train.trajectory.requests import SampleRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +101,25 @@ class TaskOrder:
         order = list(self._task_ids)
         random.Random(stable_seed("order", self._seed, self._epoch)).shuffle(order)
         return order
+
+
+def sample_request(
+    settings: Settings, order: TaskOrder, draw: TaskDraw, training_step: int
+) -> SampleRequest:
+    """The request of one drawn task: it depends on nothing but the seed and the draw.
+
+    Args:
+        settings: the whole configuration.
+        order: where it was drawn from.
+        draw: the task.
+        training_step: training steps that are done, for rewards that follow a schedule.
+    """
+    return SampleRequest(
+        id=draw.group,
+        task_id=draw.task_id,
+        env_seed=order.group_seed(draw),
+        sample_seed=stable_seed("sample", settings.debugging.seed),
+        size=settings.training.group_size,
+        training_step=training_step,
+        temperature=settings.rollouts.temperature,
+    )

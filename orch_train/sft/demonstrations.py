@@ -1,4 +1,4 @@
-"""Demonstrations: token traces of plans that were really carried out.
+"""Demonstrations: token streams of plans that were really carried out.
 
 The gold plan, or an imperfect version of it, is rolled through the environment, so that every
 observation (errors included) is the one that the model will read, rendered by the code that
@@ -19,9 +19,9 @@ from orch_env.replay.play import play
 from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, Task
 from orch_train.chat.renderer import ChatRenderer
-from orch_train.rollouts.environment import RolloutEnv
+from orch_train.rollouts.environments import RolloutEnv
 from orch_train.sft.mistakes import CorruptionSettings, DemonstrationKind, Mistakes
-from orch_train.trajectory.token_trace import NO_VERSION, TokenTrace
+from orch_train.trajectory.sample import NO_VERSION, TrainingSample
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Demonstration:
 
     Attributes:
         task_id: the task.
-        trace: the tokens; actions are what is imitated.
+        sample: the tokens; messages are what is imitated.
         kind: gold, or the mistake it contains.
         success: the environment's verdict.
     """
 
     task_id: str
-    trace: TokenTrace
+    sample: TrainingSample
     kind: DemonstrationKind
     success: bool
 
@@ -61,14 +61,14 @@ class DemonstrationSet:
 
     def summary(self) -> dict[str, Any]:
         """Counts for a report."""
-        lengths = [len(d.trace) for d in self.demonstrations]
+        lengths = [len(d.sample) for d in self.demonstrations]
         kinds = Counter(str(d.kind) for d in self.demonstrations)
         return {
             "demonstrations": len(self.demonstrations),
             "kinds": {str(k): kinds[k] for k in DemonstrationKind if kinds[k]},
             "success": sum(d.success for d in self.demonstrations) / max(len(lengths), 1),
             "tokens": sum(lengths),
-            "action_tokens": sum(d.trace.num_actions for d in self.demonstrations),
+            "action_tokens": sum(d.sample.num_actions for d in self.demonstrations),
             "longest": max(lengths, default=0),
             "shortened": self.num_shortened,
             "dropped": self.num_dropped,
@@ -117,11 +117,11 @@ def make_demonstrations(
         whole = _demonstrate(env, chat, task, mistakes, policy, rng)
         if whole.kind is DemonstrationKind.GOLD and not whole.success:
             failed[task.id] = None
-        trace = whole.trace if max_tokens is None else shorten(whole.trace, max_tokens)
-        lost += len(whole.trace.turns) - len(trace.turns)
-        if trace.turns:
-            shortened += len(trace.turns) < len(whole.trace.turns)
-            made.append(Demonstration(task.id, trace, whole.kind, whole.success))
+        sample = whole.sample if max_tokens is None else shorten(whole.sample, max_tokens)
+        lost += len(whole.sample.turns) - len(sample.turns)
+        if len(sample.turns):
+            shortened += len(sample.turns) < len(whole.sample.turns)
+            made.append(Demonstration(task.id, sample, whole.kind, whole.success))
         else:
             dropped += 1
         if progress is not None:
@@ -134,22 +134,18 @@ def make_demonstrations(
     return DemonstrationSet(made, shortened, dropped, lost, tuple(failed))
 
 
-def shorten(trace: TokenTrace, max_tokens: int) -> TokenTrace:
-    """The trace up to the end of the last message that lies within ``max_tokens`` tokens.
+def shorten(sample: TrainingSample, max_tokens: int) -> TrainingSample:
+    """The stream up to the end of the last message that lies within ``max_tokens`` tokens.
 
-    A trace that fits is returned as it is; one without a fitting message becomes empty.
+    One that fits is returned as it is; one without a fitting message becomes empty.
     """
-    if len(trace) <= max_tokens:
-        return trace
-    turns = [turn for turn in trace.turns if turn[1] <= max_tokens]
-    end = turns[-1][1] if turns else 0
-    return TokenTrace(
-        ids=trace.ids[:end],
-        action_mask=trace.action_mask[:end],
-        logprobs=trace.logprobs[:end],
-        versions=trace.versions[:end],
-        turns=turns,
-    )
+    if len(sample) <= max_tokens:
+        return sample
+    kept = TrainingSample(turns=sample.turns[sample.turns[:, 1] <= max_tokens])
+    actions = int((kept.turns[:, 1] - kept.turns[:, 0]).sum())
+    kept.ids_T = sample.ids_T[: kept.num_trained]
+    kept.logprobs_N, kept.versions_N = sample.logprobs_N[:actions], sample.versions_N[:actions]
+    return kept
 
 
 def _check_request(tasks: Sequence[Task], copies: int, max_tokens: int | None) -> None:
@@ -171,7 +167,7 @@ class _Demonstrator:
     def __init__(
         self, chat: ChatRenderer, mistakes: Mistakes, policy: GoldPolicy, rng: Random
     ) -> None:
-        self.trace = TokenTrace()
+        self.sample = TrainingSample()
         self.kind: DemonstrationKind | None = None
         self._chat, self._mistakes, self._policy, self._rng = chat, mistakes, policy, rng
         self._task: Task | None = None
@@ -186,12 +182,12 @@ class _Demonstrator:
             self.kind, planned = self._mistakes.corrupt(self._task, info["tools"], self._rng)
             self._policy.start(planned)
             self._task = None
-            self.trace.append_context(self._chat.start(info["messages"], info["tools"]))
+            self.sample.append_context(self._chat.start(info["messages"], info["tools"]))
         else:
-            self.trace.append_context(self._chat.observe(info["messages"]))
+            self.sample.append_context(self._chat.observe(info["messages"]))
         action = self._policy.act(observation, info)
         ids = self._chat.encode_action(action)
-        self.trace.append_action(ids, [0.0] * len(ids), [NO_VERSION] * len(ids))
+        self.sample.append_action(ids, [0.0] * len(ids), [NO_VERSION] * len(ids))
         return action
 
 
@@ -207,4 +203,4 @@ def _demonstrate(
     player = _Demonstrator(chat, mistakes, policy, rng)
     info = play(env, player, task, seed=rng.getrandbits(31))
     assert player.kind is not None
-    return Demonstration(task.id, player.trace, player.kind, bool(info["success"]))
+    return Demonstration(task.id, player.sample, player.kind, bool(info["success"]))

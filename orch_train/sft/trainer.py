@@ -22,12 +22,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
+from orch_train.learner.batch.packing import make_microbatches
 from orch_train.learner.logprobs import action_logprobs, check_head
 from orch_train.learner.optimizer import MasterAdamW, StepReport
 from orch_train.learner.training_mode import prepare_for_training, snapshot
 from orch_train.models.load import DTYPES, save_model
-from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.sample import TrainingSample
 
 Metrics: TypeAlias = dict[str, float]
 Evaluate: TypeAlias = Callable[[PreTrainedModel], Mapping[str, float]]
@@ -113,7 +113,7 @@ class SFTTrainer:
 
     def train(
         self,
-        traces: Sequence[TokenTrace],
+        demonstrations: Sequence[TrainingSample],
         *,
         evaluate: Evaluate | None = None,
         on_metrics: Callable[[Metrics], None] | None = None,
@@ -122,7 +122,7 @@ class SFTTrainer:
         """Train until a bound or the target is reached.
 
         Args:
-            traces: the token traces of the demonstrations.
+            demonstrations: their token streams.
             evaluate: see :data:`Evaluate`; the model is in evaluation mode while it runs.
             on_metrics: called after each step with ``step``, ``epoch``, ``loss``, ``grad_norm``,
                 ``lr``, ``tokens_per_s``, ``seconds``; after an evaluation its results are among
@@ -133,15 +133,15 @@ class SFTTrainer:
             OrchError: nothing to train on, a missing ``evaluate``, or gradients that stay
                 non-finite.
         """
-        sequences = [TrainingSequence.from_trace(t) for t in traces if t.num_actions]
-        if not sequences:
+        samples = [d.weighted(1.0) for d in demonstrations if d.num_actions]
+        if not samples:
             raise OrchError("there is no demonstration with an action to train on")
         sft, learners = self.settings.sft, self.settings.learners
         if evaluate is None and (sft.eval_every or sft.eval_at_start):
             raise OrchError("eval_every is set, but there is nothing to evaluate with")
         prepare_for_training(self.model, gradient_checkpointing=learners.gradient_checkpointing)
         try:
-            run = _Run(self, sequences, evaluate, on_metrics)
+            run = _Run(self, samples, evaluate, on_metrics)
             return run.until(should_stop or (lambda: False))
         finally:
             self.model.eval()  # type: ignore[no-untyped-call]
@@ -153,13 +153,13 @@ class SFTTrainer:
         weights = snapshot(self.model, self._optimizer.master_weights())
         return save_model(self.model, tokenizer, folder, weights)
 
-    def step(self, sequences: Sequence[TrainingSequence]) -> tuple[float, StepReport]:
+    def step(self, samples: Sequence[TrainingSample]) -> tuple[float, StepReport]:
         """One optimizer step; returns the mean cross-entropy per action token, in nats."""
-        total = sum(len(s.actions_N) for s in sequences)
+        total = sum(s.num_actions for s in samples)
         learners = self.settings.learners
         loss = 0.0
         for batch in make_microbatches(
-            sequences,
+            samples,
             learners.max_tokens_per_microbatch,
             layout=learners.layout,
             device=learners.device,
@@ -186,16 +186,16 @@ class _Run:
     def __init__(
         self,
         trainer: SFTTrainer,
-        sequences: list[TrainingSequence],
+        samples: list[TrainingSample],
         evaluate: Evaluate | None,
         on_metrics: Callable[[Metrics], None] | None,
     ) -> None:
         self.trainer = trainer
         self.settings = trainer.settings.sft
-        self.sequences = sequences
+        self.samples = samples
         self.evaluate = evaluate
         self.on_metrics = on_metrics
-        self.order = _shuffled_forever(len(sequences), sft_seed(trainer.settings))
+        self.order = _shuffled_forever(len(samples), sft_seed(trainer.settings))
         self.clock = _Clock()
         self.steps = self.examples = self.tokens = 0
         self.losses: list[float] = []
@@ -217,7 +217,7 @@ class _Run:
         return SFTSummary(
             stop=stop,
             steps=self.steps,
-            epochs=self.examples / len(self.sequences),
+            epochs=self.examples / len(self.samples),
             seconds=self.clock.training,
             eval_seconds=self.clock.evaluating,
             tokens=self.tokens,
@@ -234,28 +234,26 @@ class _Run:
         chosen = self.settings
         if chosen.max_steps is not None and self.steps >= chosen.max_steps:
             return SFTStop.MAX_STEPS
-        if chosen.max_epochs is not None and self.examples >= chosen.max_epochs * len(
-            self.sequences
-        ):
+        if chosen.max_epochs is not None and self.examples >= chosen.max_epochs * len(self.samples):
             return SFTStop.MAX_EPOCHS
         if chosen.max_seconds is not None and self.clock.training >= chosen.max_seconds:
             return SFTStop.MAX_SECONDS
         return None
 
     def _step(self) -> Metrics:
-        batch = [self.sequences[next(self.order)] for _ in range(self.settings.batch_size)]
+        batch = [self.samples[next(self.order)] for _ in range(self.settings.batch_size)]
         started = perf_counter()
         loss, report = self.trainer.step(batch)
         seconds = perf_counter() - started
         self.clock.training += seconds
         self.steps += 1
         self.examples += len(batch)
-        tokens = sum(len(s) for s in batch)
+        tokens = sum(s.num_trained for s in batch)
         self.tokens += tokens
         self.losses.append(loss)
         return {
             "step": self.steps,
-            "epoch": self.examples / len(self.sequences),
+            "epoch": self.examples / len(self.samples),
             "loss": loss,
             "grad_norm": report.grad_norm,
             "lr": report.lr,

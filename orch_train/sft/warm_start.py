@@ -33,7 +33,6 @@ from orch_train.run.display import duration
 from orch_train.run.metrics_file import flatten, plain
 from orch_train.run.stop_signal import StopSignal
 from orch_train.runners.make_runner_group import make_runner_group
-from orch_train.sampling.observer import SilentObserver
 from orch_train.sft.demonstrations import DemonstrationSet, make_demonstrations
 from orch_train.sft.mistakes import CorruptionSettings, DemonstrationKind
 from orch_train.sft.trainer import SFTStop, SFTTrainer, sft_seed
@@ -98,7 +97,7 @@ def run_warm_start(
                 said = time.monotonic()
 
         done = trainer.train(
-            [d.trace for d in demonstrations.demonstrations],
+            [d.sample for d in demonstrations.demonstrations],
             evaluate=evaluate,
             on_metrics=on_metrics,
             should_stop=stop.requested,
@@ -164,8 +163,6 @@ def _evaluator(
             runners,
             held_out,
             benchmark=benchmark,
-            observer=SilentObserver(),
-            should_stop=lambda: False,
             strata=tasks.strata,
         )
         by_stratum = ("by_domain", "by_gold_calls")

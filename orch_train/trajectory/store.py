@@ -1,18 +1,20 @@
 """``rollouts.db``: every trained episode with its tokens, in SQLite.
 
 One row per episode. What people query is in columns; the episode is JSON as everywhere else, and
-the token streams are MessagePack arrays. The hard decision: streams are stored and not text
-alone, since only ids, log-probabilities and versions say what was really trained on.
+the token streams are MessagePack arrays: only ids, log-probabilities and versions say what was
+really trained on.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import msgpack
+import numpy as np
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -31,8 +33,8 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from orch_env.types import Episode, OrchError
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import EpisodeRecord, SampleReply
+from orch_train.trajectory.sample import Group, TrainingSample
 
 _BUSY_MS = 10_000
 
@@ -57,7 +59,7 @@ class Rollout(_Base):
         action_tokens: sampled tokens.
         components: reward components.
         episode: the episode in its JSON form.
-        tokens: MessagePack of the token streams; see `pack_trace`.
+        tokens: MessagePack of the token streams; see `pack_tokens`.
         timings: seconds by phase.
     """
 
@@ -114,13 +116,15 @@ class RolloutStore:
         except DatabaseError as problem:
             raise OrchError(f"{path} is not a rollout store: {problem.orig}") from problem
 
-    def add(self, iteration: int, groups: Sequence[Group]) -> None:
+    def add(self, iteration: int, replies: Sequence[SampleReply]) -> None:
         """Store all episodes of one training step, all or none.
 
         Raises:
             OrchError: they cannot be written; nothing was.
         """
-        rows = [_row(iteration, g, t) for g in groups for t in g.trajectories]
+        rows = [
+            _row(iteration, reply.group, *member) for reply in replies for member in reply.members
+        ]
         try:
             with Session(self._engine) as session, session.begin():
                 session.add_all(rows)
@@ -137,8 +141,8 @@ class RolloutStore:
         with Session(self._engine) as session:
             return int(session.scalar(select(func.count()).select_from(Rollout)) or 0)
 
-    def trajectories(self, iteration: int | None = None) -> Iterator[tuple[int, Trajectory]]:
-        """Stored episodes as (iteration, trajectory), ordered by step, group and member.
+    def replies(self, iteration: int | None = None) -> Iterator[tuple[int, SampleReply]]:
+        """Stored groups as (iteration, reply), ordered by step, group and member.
 
         Raises:
             OrchError: a stored episode was changed after it was written.
@@ -147,89 +151,78 @@ class RolloutStore:
         if iteration is not None:
             query = query.where(Rollout.iteration == iteration)
         with Session(self._engine) as session:
-            for row in session.scalars(query):
-                yield row.iteration, _trajectory(row)
+            by_group = groupby(session.scalars(query), key=lambda row: (row.iteration, row.group))
+            for (step, _), rows in by_group:
+                yield step, _reply(list(rows))
 
     def close(self) -> None:
         """Close the database."""
         self._engine.dispose()
 
 
-def pack_trace(trace: TokenTrace) -> bytes:
-    """The streams as MessagePack: ids and turns whole, the rest for action tokens only.
-
-    Mask, NaN log-probabilities and versions of context tokens follow from ``turns``.
-    """
-    acted = [i for i, action in enumerate(trace.action_mask) if action]
-    return bytes(
-        msgpack.packb(
-            {
-                "ids": trace.ids,
-                "turns": [list(turn) for turn in trace.turns],
-                "logprobs": [trace.logprobs[i] for i in acted],
-                "versions": [trace.versions[i] for i in acted],
-            }
-        )
-    )
+def pack_tokens(sample: TrainingSample) -> bytes:
+    """The streams as MessagePack: ids and turns whole, the rest for sampled tokens only."""
+    streams = {
+        "ids": sample.ids_T,
+        "turns": sample.turns,
+        "logprobs": sample.logprobs_N,
+        "versions": sample.versions_N,
+    }
+    return bytes(msgpack.packb({name: stream.tolist() for name, stream in streams.items()}))
 
 
-def unpack_trace(data: bytes) -> TokenTrace:
-    """Undo `pack_trace`.
+def unpack_tokens(data: bytes) -> TrainingSample:
+    """Undo `pack_tokens`; the sample has no score.
 
     Raises:
-        OrchError: the bytes are no packed trace.
+        OrchError: the bytes are no packed streams, or these are not aligned.
     """
     try:
         packed = msgpack.unpackb(data, strict_map_key=False)
-        ids, turns = packed["ids"], packed["turns"]
-        logprobs, versions = iter(packed["logprobs"]), iter(packed["versions"])
-        trace, at = TokenTrace(), 0
-        for start, end in turns:
-            trace.append_context(ids[at:start])
-            span = range(end - start)
-            trace.append_action(
-                ids[start:end], [next(logprobs) for _ in span], [next(versions) for _ in span]
-            )
-            at = end
-        trace.append_context(ids[at:])
-    except (ValueError, TypeError, KeyError, StopIteration, RuntimeError) as problem:
+        sample = TrainingSample(
+            ids_T=np.asarray(packed["ids"], np.int32),
+            turns=np.asarray(packed["turns"], np.int32).reshape(-1, 2),
+            logprobs_N=np.asarray(packed["logprobs"], np.float32),
+            versions_N=np.asarray(packed["versions"], np.int32),
+        )
+        sample.check()
+    except (ValueError, TypeError, KeyError, OverflowError) as problem:
         raise OrchError(f"stored token streams are damaged: {problem}") from problem
-    return trace
+    return sample
 
 
-def _row(iteration: int, group: Group, trajectory: Trajectory) -> Rollout:
-    episode = trajectory.episode
-    if not math.isfinite(trajectory.reward):
-        raise OrchError(f"group {group.id!r}: reward {trajectory.reward} is not finite")
+def _row(iteration: int, group: Group, sample: TrainingSample, record: EpisodeRecord) -> Rollout:
+    episode = record.episode
+    if not math.isfinite(sample.reward):
+        raise OrchError(f"group {group.id!r}: reward {sample.reward} is not finite")
     return Rollout(
         iteration=iteration,
         group=group.id,
-        member=trajectory.member,
-        task_id=trajectory.task_id,
+        member=sample.member,
+        task_id=group.task_id,
         seed=str(group.seed),  # 63 bits: text survives every reader
-        reward=trajectory.reward,
-        success=trajectory.success,
+        reward=sample.reward,
+        success=sample.success,
         stop_reason=episode.stop_reason.value if episode.stop_reason is not None else None,
         turns=len(episode.turns),
-        action_tokens=trajectory.trace.num_actions,
+        action_tokens=sample.num_actions,
         components=dict(episode.reward.components) if episode.reward is not None else {},
         episode=episode.to_dict(),
-        tokens=pack_trace(trajectory.trace),
-        timings=dict(trajectory.timings),
+        tokens=pack_tokens(sample),
+        timings=dict(record.timings),
     )
 
 
-def _trajectory(row: Rollout) -> Trajectory:
-    return Trajectory(
-        group=row.group,
-        member=row.member,
-        task_id=row.task_id,
-        episode=Episode.from_dict(row.episode),
-        trace=unpack_trace(row.tokens),
-        reward=row.reward,
-        success=row.success,
-        timings=dict(row.timings),
-    )
+def _reply(rows: Sequence[Rollout]) -> SampleReply:
+    group = Group(rows[0].group, rows[0].task_id, int(rows[0].seed), [])
+    reply = SampleReply(group, [])
+    for row in rows:
+        sample, episode = unpack_tokens(row.tokens), Episode.from_dict(row.episode)
+        sample.member = row.member
+        sample.score(episode, row.reward, success=row.success)
+        group.samples.append(sample)
+        reply.records.append(EpisodeRecord(episode, dict(row.timings)))
+    return reply
 
 
 def _configure(connection: Any, _record: Any) -> None:
@@ -238,6 +231,3 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     cursor.close()
-
-
-__all__ = ["Rollout", "RolloutStore", "pack_trace", "unpack_trace"]

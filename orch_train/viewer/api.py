@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orch_env.types import OrchError
-from orch_train.trajectory.store import unpack_trace
+from orch_train.trajectory.store import unpack_tokens
 from orch_train.viewer.rollout_queries import RolloutFilter
 from orch_train.viewer.run_data import RunData
 
@@ -96,13 +96,14 @@ class ViewerApi:
         packed = run.rollouts.tokens(*key)
         if packed is None:
             raise NotFound(f"there is no episode {key[2]} of group {key[1]!r} in step {key[0]}")
-        trace, words = unpack_trace(packed), run.token_text
+        sample, words = unpack_tokens(packed), run.token_text
+        ids = sample.ids_T.tolist()
         return {
-            "ids": trace.ids,
-            "text": None if words is None else [words.token(i) for i in trace.ids],
-            "turns": [list(turn) for turn in trace.turns],
-            "logprobs": [None if math.isnan(x) else x for x in trace.logprobs],
-            "versions": trace.versions,
+            "ids": ids,
+            "text": None if words is None else [words.token(i) for i in ids],
+            "turns": sample.turns.tolist(),
+            "logprobs": [None if math.isnan(x) else x for x in sample.logprobs_T.tolist()],
+            "versions": sample.versions_T.tolist(),
         }
 
     def group(self, query: Query) -> Any:
@@ -154,8 +155,9 @@ class ViewerApi:
         words, packed = run.token_text, run.rollouts.tokens(*key)
         if words is None or packed is None:
             return None
-        trace = unpack_trace(packed)
-        return words.text(trace.ids[: trace.turns[0][0] if trace.turns else len(trace.ids)])
+        sample = unpack_tokens(packed)
+        prompt = sample.turns[0, 0] if len(sample.turns) else len(sample)
+        return words.text(sample.ids_T[:prompt].tolist())
 
 
 def _add_advantages(run: RunData, members: list[dict[str, Any]]) -> None:

@@ -196,7 +196,7 @@ class RolloutReader:
         }
 
     def tokens(self, step: int, group: str, member: int) -> bytes | None:
-        """The packed token streams of an episode, see ``rollout_store.pack_trace``.
+        """The packed token streams of an episode, see `trajectory.store.pack_tokens`.
 
         Raises:
             RolloutsUnreadable: no usable database.

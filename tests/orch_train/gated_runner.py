@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from orch_env.types import Episode, OrchError, StopReason
-from orch_train.rollouts.env_runner import EnvRunner, EnvRunnerActor, SampleReply, SampleRequest
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.rollouts.env_runner import EnvRunner, EnvRunnerActor
+from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
+from orch_train.trajectory.sample import TrainingSample
 from orch_train.weight_sync.buckets import Weights
+from tests.orch_train.replies import answer
 
 
 class GatedRunner:
@@ -31,29 +32,18 @@ class GatedRunner:
         if (folder / f"crash-{index}").exists():
             os._exit(1)
 
-    async def sample(self, request: SampleRequest) -> SampleReply:
-        group = request.group
+    async def sample(self, request: SampleRequest) -> SampleReply | SampleFailure:
         with (self._folder / "attempts").open("a") as log:
-            log.write(f"{group.id} {self._index} {os.getpid()} {self._version}\n")
+            log.write(f"{request.id} {self._index} {os.getpid()} {self._version}\n")
         if (self._folder / f"hold-{self._index}").exists():
             await asyncio.Event().wait()
         if (self._folder / f"engine-{self._index}").exists():
-            return SampleReply(failure="engine is broken", engine_failed=True)
-        if (self._folder / f"fail-{group.id}").exists():
-            return SampleReply(failure="environment is broken")
-        trajectories = [
-            Trajectory(
-                group.id,
-                member,
-                group.task_id,
-                Episode(group.task_id, group.env_seed, stop_reason=StopReason.ANSWERED),
-                _trace(self._version),
-                reward=float(member),
-                success=False,
-            )
-            for member in range(group.size)
-        ]
-        return SampleReply(Group(group.id, group.task_id, group.env_seed, trajectories))
+            return SampleFailure("engine is broken", engine_failed=True)
+        if (self._folder / f"fail-{request.id}").exists():
+            return SampleFailure("environment is broken")
+        episode = Episode(request.task_id, request.env_seed, stop_reason=StopReason.ANSWERED)
+        samples = [_sample(self._version, float(member)) for member in range(request.size)]
+        return answer(request, *((sample, episode) for sample in samples))
 
     async def serve(self, weights: Weights, version: int) -> int:
         (self._folder / f"weights-{os.getpid()}").write_text(
@@ -66,11 +56,11 @@ class GatedRunner:
         """Nothing is held."""
 
 
-def _trace(version: int) -> TokenTrace:
-    trace = TokenTrace()
-    trace.append_context([1, 2])
-    trace.append_action([3], [-0.5], [version])
-    return trace
+def _sample(version: int, reward: float) -> TrainingSample:
+    sample = TrainingSample(reward=reward)
+    sample.append_context([1, 2])
+    sample.append_action([3], [-0.5], [version])
+    return sample
 
 
 class GatedActor(EnvRunnerActor):

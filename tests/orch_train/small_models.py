@@ -1,16 +1,15 @@
-"""Random Llama models and trajectories for the learner's tests, built on the spot."""
+"""Random Llama models and samples for the learner's tests, built on the spot."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from orch_env.types import Episode
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.sample import Group, TrainingSample
 
 VOCABULARY = 67
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -38,33 +37,29 @@ def small_llama(
     return LlamaForCausalLM(config).eval()
 
 
-def random_trace(rng: random.Random, turns: int = 2, longest: int = 9) -> TokenTrace:
+def random_sample(rng: random.Random, turns: int = 2, longest: int = 9) -> TrainingSample:
     """A prompt, then actions and observations in turn."""
-    trace = TokenTrace()
+    sample = TrainingSample()
 
     def ids() -> list[int]:
         return [rng.randrange(3, VOCABULARY) for _ in range(rng.randint(1, longest))]
 
-    trace.append_context(ids())
+    sample.append_context(ids())
     for turn in range(turns):
         action = ids()
-        trace.append_action(action, [-rng.uniform(0.1, 4.0) for _ in action], [0] * len(action))
+        sample.append_action(action, [-rng.uniform(0.1, 4.0) for _ in action], [0] * len(action))
         if turn + 1 < turns or rng.random() < 0.5:
-            trace.append_context(ids())
-    return trace
+            sample.append_context(ids())
+    return sample
 
 
-def group_of(traces: list[TokenTrace], rewards: list[float], name: str = "g") -> Group:
-    """A group with these traces and rewards; success is reward 1."""
-    return Group(
-        name,
-        "task",
-        0,
-        [
-            Trajectory(name, i, "task", Episode("task"), trace, reward, reward == 1.0)
-            for i, (trace, reward) in enumerate(zip(traces, rewards, strict=True))
-        ],
-    )
+def group_of(samples: list[TrainingSample], rewards: list[float], name: str = "g") -> Group:
+    """A group of these samples with these rewards; success is reward 1."""
+    members = [
+        replace(sample, member=i, reward=reward, success=reward == 1.0)
+        for i, (sample, reward) in enumerate(zip(samples, rewards, strict=True))
+    ]
+    return Group(name, "task", 0, members)
 
 
 def random_groups(seed: int, groups: int = 3, size: int = 4) -> list[Group]:
@@ -72,7 +67,7 @@ def random_groups(seed: int, groups: int = 3, size: int = 4) -> list[Group]:
     rng = random.Random(seed)
     return [
         group_of(
-            [random_trace(rng, turns=rng.randint(1, 3)) for _ in range(size)],
+            [random_sample(rng, turns=rng.randint(1, 3)) for _ in range(size)],
             [0.0, 1.0, *(rng.random() for _ in range(size - 2))],
             f"g{number}",
         )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orch_train.sampling.admission import AdmissionBook
+from orch_train.sampling.admission import Admission
 
 
 class _Run:
@@ -25,8 +25,8 @@ class _Run:
         self.trained: dict[str, int] = {}
         self.learning = False
 
-    def fresh_book(self, step: int) -> AdmissionBook:
-        return AdmissionBook(
+    def fresh_book(self, step: int) -> Admission:
+        return Admission(
             groups_per_batch=self.size,
             max_staleness=self.ahead,
             straggler_steps=self.late,
@@ -104,8 +104,8 @@ def test_every_group_is_trained_once_and_in_time_whatever_happens(
     assert not run.book.running and not run.book.finished
 
 
-def _book(size: int, ahead: int) -> AdmissionBook:
-    return AdmissionBook(groups_per_batch=size, max_staleness=ahead)
+def _book(size: int, ahead: int) -> Admission:
+    return Admission(groups_per_batch=size, max_staleness=ahead)
 
 
 def test_without_staleness_a_batch_is_sampled_after_the_other() -> None:
@@ -149,7 +149,7 @@ def test_two_slow_groups_with_one_deadline_are_not_both_put_off_to_it() -> None:
 
 
 def test_a_straggler_may_come_later_and_no_more_are_under_way_for_it() -> None:
-    book = AdmissionBook(groups_per_batch=1, max_staleness=1, straggler_steps=1)
+    book = Admission(groups_per_batch=1, max_staleness=1, straggler_steps=1)
     assert book.admit("slow") == 2
     for step in range(2):
         assert book.admit(f"fast {step}") == step + 2 and book.room(10) == 0
@@ -166,11 +166,11 @@ def test_a_straggler_may_come_later_and_no_more_are_under_way_for_it() -> None:
 def test_nothing_is_sampled_beyond_the_last_step() -> None:
     book = _book(size=3, ahead=2)
     assert book.room(2) == 6
-    assert AdmissionBook(groups_per_batch=3, max_staleness=2, step=5).room(5) == 3
+    assert Admission(groups_per_batch=3, max_staleness=2, step=5).room(5) == 3
 
 
 def test_replacing_frees_a_place_as_often_as_allowed() -> None:
-    book = AdmissionBook(groups_per_batch=1, max_staleness=1, max_replaced=1)
+    book = Admission(groups_per_batch=1, max_staleness=1, max_replaced=1)
     for name in "ab":
         book.admit(name)
         book.finish(name)

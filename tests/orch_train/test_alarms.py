@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orch_train.learner.objective.alarms import alarms
+from orch_train.learner.objective.statistics import alarms
 
 FINE = {"num_optimizer_steps": 1, "mismatch_kl": 0.001, "ratio_ess": 0.99, "ratio_max": 1.2}
 

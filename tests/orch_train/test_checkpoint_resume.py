@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pickle
+import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,9 @@ from orch_train.algorithms.checkpoint import checkpoints, read_metadata
 from orch_train.run.display import PlainDisplay
 from orch_train.run.metrics_file import read_metrics
 from orch_train.run.training_run import RunOutcome, TrainingRun
+from orch_train.trajectory.sample import Group
 from orch_train.trajectory.store import RolloutStore
+from tests.orch_train.replies import groups_of, stored_samples
 
 
 def _weights(algo: GRPO) -> dict[str, torch.Tensor]:
@@ -31,8 +38,7 @@ def _steps(algo: GRPO, count: int) -> list[tuple[str, tuple[float, ...]]]:
     done = []
     for _ in range(count):
         algo.train()
-        assert algo.last_batch is not None
-        done += [(g.id, tuple(g.rewards)) for g in algo.last_batch.groups]
+        done += [(g.id, tuple(g.rewards)) for g in groups_of(algo)]
     return done
 
 
@@ -121,8 +127,6 @@ def test_a_damaged_checkpoint_is_one_clear_error(
 
 
 def _run(config: GRPOConfig, folder: Path, **options: Any) -> RunOutcome:
-    import io
-
     display = PlainDisplay(config.settings.training.iterations, io.StringIO())
     return TrainingRun(config, folder, display, **options).execute()
 
@@ -200,10 +204,58 @@ def test_a_crash_doubles_nothing(toy_config: GRPOConfig, tmp_path: Path) -> None
     assert weights[0] == weights[1]
 
 
+def test_ctrl_c_in_the_middle_of_a_step_leaves_its_tasks_to_be_trained(
+    toy_config: GRPOConfig, tmp_path: Path
+) -> None:
+    """In step with the learner: what was drawn for an abandoned step is drawn again, once."""
+    sampled: list[str] = []
+
+    class Interrupting(PlainDisplay):
+        def sampled(self, group: Group) -> None:
+            sampled.append(group.id)
+            if len(sampled) == 3:  # the first of two groups of the second step
+                os.kill(os.getpid(), signal.SIGINT)
+
+    config = toy_config.training(iterations=3).env_runners(
+        num_envs_per_env_runner=4, max_requests_in_flight_per_env_runner=1
+    )
+    folder = tmp_path / "run"
+    outcome = TrainingRun(config.copy(), folder, Interrupting(3, io.StringIO())).execute()
+    assert outcome.interrupted and outcome.result["training_iteration"] == 1
+    assert len(sampled) == 3  # one group of the abandoned step was back, one was not
+    TrainingRun(config.copy(), folder, PlainDisplay(3, io.StringIO()), resume=True).execute()
+    trained = Counter(group for _, group, *_ in _stored(folder))
+    assert trained == dict.fromkeys((f"0:letter-{c}" for c in "abcdef"), 4)
+
+
+def test_the_learner_is_given_tokens_and_scores_and_no_episode(
+    toy_config: GRPOConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `LearnerGroup.update` sends to every rank."""
+    given: list[Group] = []
+    with toy_config.build_algo() as algo:
+        update = algo.learner.update
+
+        def noted(groups: list[Group], progress: Any) -> dict[str, float]:
+            given.extend(groups)
+            return update(groups, progress)
+
+        monkeypatch.setattr(algo.learner, "update", noted)
+        algo.train()
+        texts = [
+            turn.action for r in algo.last_batch for e in r.records for turn in e.episode.turns
+        ]
+    sent = pickle.dumps(given)
+    assert b"TrainingSample" in sent and len(given) == 2
+    assert b"EpisodeRecord" not in sent and b"Turn" not in sent
+    assert texts and not any(len(t) > 4 and t.encode() in sent for t in texts)
+
+
 def _stored(folder: Path) -> list[tuple[int, str, int, float, tuple[int, ...]]]:
     store = RolloutStore(folder / "rollouts.db")
     rows = [
-        (step, t.group, t.member, t.reward, tuple(t.trace.ids)) for step, t in store.trajectories()
+        (step, group, s.member, s.reward, tuple(s.ids_T.tolist()))
+        for step, group, s in stored_samples(store)
     ]
     store.close()
     return rows

@@ -21,9 +21,9 @@ from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings
 from orch_train.config.weight_route import weight_sync
-from orch_train.rollouts.env_runner import SampleRequest, TakeReply
-from orch_train.rollouts.episode import GroupRequest
+from orch_train.rollouts.env_runner import TakeReply
 from orch_train.runners.ray_runner_group import RayRunnerGroup
+from orch_train.trajectory.requests import SampleRequest
 from orch_train.weight_sync.delivery import Mailbox, ThreadSender
 from orch_train.weight_sync.protocol import Delivery
 from tests.orch_train.gated_runner import GatedActor, GatedRunner
@@ -96,15 +96,12 @@ def served(group: RayRunnerGroup, folder: Path) -> list[str]:
 
 
 def sample(group: RayRunnerGroup, name: str) -> set[int]:
-    requests = [
-        SampleRequest(GroupRequest(f"{name}{i}", f"task-{i}", i, i, 2), 1.0) for i in range(6)
-    ]
+    requests = [SampleRequest(f"{name}{i}", f"task-{i}", i, i, 2) for i in range(6)]
     return {
         version
-        for sampled in group.sample(requests)
-        for t in sampled.trajectories
-        for version in t.trace.versions
-        if version >= 0
+        for reply in group.sample(requests)
+        for sample in reply.group.samples
+        for version in sample.versions_N.tolist()
     }
 
 
@@ -248,8 +245,8 @@ with config.build_algo() as algo:
     for step in range(3):
         learned = algo.train()["learners"]["default_policy"]
         versions = {
-            v for g in algo.last_batch.groups for t in g.trajectories
-            for v in t.trace.versions if v >= 0
+            v for reply in algo.last_batch for s in reply.group.samples
+            for v in s.versions_N.tolist()
         }
         assert versions == {step}, versions
         assert learned["mismatch_kl"] < 1e-6, learned["mismatch_kl"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_train.config import TrainingSettings
-from orch_train.learner.objective.corrections import correction_weights
-from orch_train.learner.objective.loss_inputs import LossInputs
+from orch_train.learner.objective.losses import LossInputs
+from orch_train.learner.objective.objective import correction_weights
 
 
 def correction(
@@ -21,7 +20,7 @@ def correction(
     return TrainingSettings(correction=kind, correction_cap=cap, correction_mask=mask)
 
 
-def inputs(ratios: list[float], sequences: list[int], mask: list[bool] | None = None) -> LossInputs:
+def inputs(ratios: list[float], sequences: list[int]) -> LossInputs:
     """Tokens whose proximal over behaviour probabilities are these."""
     behaviour = torch.full((len(ratios),), -2.0)
     proximal = behaviour + torch.tensor(ratios).log()
@@ -29,7 +28,7 @@ def inputs(ratios: list[float], sequences: list[int], mask: list[bool] | None = 
         logprobs_N=proximal.clone().requires_grad_(),
         behaviour_logprobs_N=behaviour,
         advantages_N=torch.ones(len(ratios)),
-        mask_N=torch.tensor(mask or [True] * len(ratios)),
+        entropy_N=torch.zeros(len(ratios)),
         sequence_N=torch.tensor(sequences),
         proximal_logprobs_N=proximal,
     )
@@ -60,14 +59,14 @@ def test_the_mask_drops_sequences_by_their_geometric_mean() -> None:
 
 
 @pytest.mark.parametrize("kind", ["token_tis", "sequence_tis"])
-@pytest.mark.parametrize("behaviour", [math.nan, -math.inf])
-def test_a_masked_token_reaches_no_weight_of_its_sequence(kind: str, behaviour: float) -> None:
-    given_ = inputs([0.5, 7.0, 1.2], [0, 0, 0], [True, False, True])
-    given_.behaviour_logprobs_N[1] = behaviour
-    got = correction_weights(given_, correction(kind, mask=(0.7, 1.1)))  # type: ignore[arg-type]
+def test_a_dropped_sequence_reaches_no_weight_of_another(kind: str) -> None:
+    given_ = inputs([0.5, 7.0, 1.2], [0, 1, 0])
+    given_.behaviour_logprobs_N[1] = -400.0
+    got = correction_weights(given_, correction(kind, mask=(0.7, 1.1)))
     expected = [0.5, 0.0, 1.2] if kind == "token_tis" else [0.6, 0.0, 0.6]
-    # The geometric mean of the two trained tokens, sqrt(0.6) = 0.77, is within the band.
+    # The geometric mean of the first sequence, sqrt(0.6) = 0.77, is within the band.
     assert got.weights_N.tolist() == pytest.approx(expected)
+    assert not got.truncated_N.any() and got.dropped_N.tolist() == [False, True, False]
 
 
 def test_no_gradient_flows_through_a_weight() -> None:
@@ -90,7 +89,7 @@ def test_weights_stay_within_zero_and_the_cap_whatever_the_logs(
         logprobs_N=behaviour,
         behaviour_logprobs_N=behaviour,
         advantages_N=behaviour,
-        mask_N=torch.ones(len(logs), dtype=torch.bool),
+        entropy_N=behaviour,
         sequence_N=torch.arange(len(logs)) % 3 % len(logs),
         proximal_logprobs_N=torch.tensor(logs),
     )
@@ -106,9 +105,9 @@ def test_weights_are_unbiased_below_the_cap() -> None:
     got = correction_weights(
         LossInputs(
             prox.log(),
+            torch.zeros(3),
             mu.log(),
             values,
-            torch.ones(3, dtype=torch.bool),
             torch.arange(3),
             prox.log(),
         ),

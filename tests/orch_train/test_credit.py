@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orch_env.types import OrchError, RewardBreakdown
-from orch_train.learner.objective.credit import token_advantages
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group
-from tests.orch_train.small_models import group_of, random_trace
+from orch_env.types import Episode, OrchError, RewardBreakdown
+from orch_train.learner.objective.advantages import token_advantages
+from orch_train.trajectory.sample import Group, TrainingSample
+from tests.orch_train.small_models import group_of, random_sample
 
 
-def trace_of(lengths: list[int]) -> TokenTrace:
+def sample_of(lengths: list[int]) -> TrainingSample:
     """A prompt, then one message of each length with an observation between."""
-    trace = TokenTrace()
+    sample = TrainingSample()
     for length in lengths:
-        trace.append_context([3, 4])
-        trace.append_action([5] * length, [-1.0] * length, [0] * length)
-    return trace
+        sample.append_context([3, 4])
+        sample.append_action([5] * length, [-1.0] * length, [0] * length)
+    return sample
 
 
 def attributed(members: list[tuple[list[int], list[float]]], base: float = 0.0) -> Group:
     """Members as (message lengths, what each turn earned)."""
     totals = [base + sum(shares) for _, shares in members]
-    group = group_of([trace_of(lengths) for lengths, _ in members], totals)
-    for trajectory, (_, shares) in zip(group.trajectories, members, strict=True):
-        breakdown = RewardBreakdown(trajectory.reward, turns=tuple(shares), base=base)
-        trajectory.episode = replace(trajectory.episode, reward=breakdown)
+    group = group_of([sample_of(lengths) for lengths, _ in members], totals)
+    for sample, (_, shares) in zip(group.samples, members, strict=True):
+        breakdown = RewardBreakdown(sample.reward, turns=tuple(shares), base=base)
+        episode = Episode("task", reward=breakdown)
+        sample.score(episode, sample.reward, success=sample.success)
     return group
 
 
@@ -74,8 +73,8 @@ def test_the_first_message_always_gets_the_whole_trajectorys_advantage(
     group = attributed(members, base / 8)
     whole = token_advantages(group, kind, 1e-2, "trajectory")
     by_turn = token_advantages(group, kind, 1e-2, "turn")
-    for one, other, trajectory in zip(whole, by_turn, group.trajectories, strict=True):
-        assert len(other) == trajectory.trace.num_actions
+    for one, other, sample in zip(whole, by_turn, group.samples, strict=True):
+        assert len(other) == sample.num_actions
         assert other[0] == one[0] and other[1] == one[1]
 
 
@@ -94,6 +93,6 @@ def test_a_message_without_a_share_of_its_own_gets_what_is_left() -> None:
 
 
 def test_a_reward_that_attributes_nothing_is_one_clear_line() -> None:
-    group = group_of([random_trace(random.Random(s)) for s in range(2)], [0.0, 1.0])
+    group = group_of([random_sample(random.Random(s)) for s in range(2)], [0.0, 1.0])
     with pytest.raises(OrchError, match="does not say what each turn earned"):
         token_advantages(group, "group_mean", 1e-4, "turn")

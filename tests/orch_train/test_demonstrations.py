@@ -19,7 +19,6 @@ from orch_env.formats import get_format
 from orch_env.types import GoldCall, OrchError, Provenance, Task, ValueRef
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.sft.demonstrations import (
-    Demonstration,
     DemonstrationSet,
     make_demonstrations,
     shorten,
@@ -32,7 +31,8 @@ from orch_train.sft.mistakes import (
     other_tool,
     replaced,
 )
-from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.trajectory.sample import TrainingSample
+from orch_train.trajectory.store import pack_tokens
 from tests.orch_train.small_models import byte_tokenizer
 
 HERMES = get_format("hermes")
@@ -56,14 +56,14 @@ def chat() -> ChatRenderer:
     return ChatRenderer(byte_tokenizer(), HERMES)
 
 
-def calls_of(chat: ChatRenderer, trace: TokenTrace) -> list[list[tuple[str, str]]]:
+def calls_of(chat: ChatRenderer, sample: TrainingSample) -> list[list[tuple[str, str]]]:
     """The calls of each message, read back out of the tokens."""
     return [
         [
             (c.name, json.dumps(c.arguments, sort_keys=True))
-            for c in HERMES.parse(chat.decode(trace.ids[a:b])).calls
+            for c in HERMES.parse(chat.decode(sample.ids_T[a:b].tolist())).calls
         ]
-        for a, b in trace.turns
+        for a, b in sample.turns
     ]
 
 
@@ -88,8 +88,8 @@ def test_gold_demonstrations_succeed_and_show_exactly_the_gold_calls(
     assert made.failed_gold == () and len(made.demonstrations) == len(tasks)
     for demonstration, task in zip(made.demonstrations, tasks, strict=True):
         assert demonstration.success and demonstration.kind is DemonstrationKind.GOLD
-        assert calls_of(chat, demonstration.trace) == gold_of(task)
-        demonstration.trace.check()
+        assert calls_of(chat, demonstration.sample) == gold_of(task)
+        demonstration.sample.check()
 
 
 def test_the_tokens_are_those_that_a_rollout_of_the_same_messages_would_read(
@@ -97,30 +97,30 @@ def test_the_tokens_are_those_that_a_rollout_of_the_same_messages_would_read(
 ) -> None:
     """Replayed by hand: context and actions alternate, and observations are the environment's."""
     [demonstration] = make_demonstrations(env, chat, tasks[:1]).demonstrations
-    trace = demonstration.trace
+    turns, ids = demonstration.sample.turns, demonstration.sample.ids_T.tolist()
     _, info = env.reset(options={"task_id": demonstration.task_id})
     expected = chat.start(info["messages"], info["tools"])
-    for number, (start, end) in enumerate(trace.turns):
-        assert trace.ids[:start] == expected
-        expected = expected + trace.ids[start:end]
-        _, _, over, _, info = env.step(chat.decode(trace.ids[start:end]))
-        assert over == (number == len(trace.turns) - 1)
+    for number, (start, end) in enumerate(turns):
+        assert ids[:start] == expected
+        expected = expected + ids[start:end]
+        _, _, over, _, info = env.step(chat.decode(ids[start:end]))
+        assert over == (number == len(turns) - 1)
         if not over:
             expected = expected + chat.observe(info["messages"])
-    assert trace.ids == expected
-    assert all(trace.ids[end - 1] in chat.stop_token_ids for _, end in trace.turns)
+    assert ids == expected
+    assert all(ids[end - 1] in chat.stop_token_ids for _, end in turns)
 
 
 def test_the_same_seed_gives_the_same_tokens_in_any_order_and_another_seed_others(
     env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
 ) -> None:
-    def by_task(made: DemonstrationSet) -> dict[str, Demonstration]:
-        return {d.task_id: d for d in made.demonstrations}
+    def by_task(made: DemonstrationSet) -> dict[str, tuple[Any, ...]]:
+        return {d.task_id: (pack_tokens(d.sample), d.kind, d.success) for d in made.demonstrations}
 
     one = by_task(corrupted(env, chat, tasks, seed=3))
     assert by_task(corrupted(env, chat, tasks[::-1], seed=3)) == one
     other = by_task(corrupted(env, chat, tasks, seed=4))
-    assert sum(other[t].trace.ids != one[t].trace.ids for t in one) > len(one) / 3
+    assert sum(other[t][0] != one[t][0] for t in one) > len(one) / 3
 
 
 def test_the_rate_is_the_share_of_demonstrations_with_a_mistake(
@@ -143,7 +143,7 @@ def test_stopping_early_shows_a_proper_beginning_of_the_gold_calls(
 ) -> None:
     made = corrupted(env, chat, tasks, DemonstrationKind.STOPPED_EARLY)
     for demonstration, task in zip(made.demonstrations, tasks, strict=True):
-        shown, gold = calls_of(chat, demonstration.trace), gold_of(task)
+        shown, gold = calls_of(chat, demonstration.sample), gold_of(task)
         assert shown[:-1] == gold[: len(shown) - 1] and 1 < len(shown) < len(gold)
         assert not demonstration.success
 
@@ -153,7 +153,7 @@ def test_a_repeated_call_is_one_gold_call_made_once_more(
 ) -> None:
     made = corrupted(env, chat, tasks, DemonstrationKind.REPEATED_CALL)
     for demonstration, task in zip(made.demonstrations, tasks, strict=True):
-        shown = Counter(c for m in calls_of(chat, demonstration.trace) for c in m)
+        shown = Counter(c for m in calls_of(chat, demonstration.sample) for c in m)
         extra = shown - Counter(c for m in gold_of(task) for c in m)
         assert sum(extra.values()) == 1
 
@@ -166,7 +166,7 @@ def test_one_call_is_wrong_and_nothing_that_depends_on_it_is_shown(
     visibly_wrong = 0
     for demonstration, task in zip(made.demonstrations, tasks, strict=True):
         gold = [(c.name, json.dumps(c.arguments, sort_keys=True)) for c in task.gold_calls]
-        shown = [c for m in calls_of(chat, demonstration.trace) for c in m]
+        shown = [c for m in calls_of(chat, demonstration.sample) for c in m]
         wrong = [c for c in shown if c not in gold]
         assert len(wrong) <= 1  # 0 where the wrong call happens to be another gold call
         visibly_wrong += len(wrong)
@@ -183,9 +183,9 @@ def test_no_demonstration_uses_a_value_that_the_conversation_does_not_hold(
     """Ids in arguments were read before, except the one value of a wrong argument."""
     for demonstration in corrupted(env, chat, tasks, copies=4, seed=9).demonstrations:
         unseen = 0
-        for number, (start, _) in enumerate(demonstration.trace.turns):
-            before = chat.decode(demonstration.trace.ids[:start])
-            for _, arguments in calls_of(chat, demonstration.trace)[number]:
+        for number, (start, _) in enumerate(demonstration.sample.turns):
+            before = chat.decode(demonstration.sample.ids_T[:start].tolist())
+            for _, arguments in calls_of(chat, demonstration.sample)[number]:
                 values = json.loads(arguments).values()
                 unseen += sum(v not in before for v in values if isinstance(v, str))
         assert unseen <= (demonstration.kind is DemonstrationKind.WRONG_ARGUMENT)
@@ -195,7 +195,7 @@ def test_errors_that_a_mistake_provokes_are_part_of_the_trace(
     env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
 ) -> None:
     made = corrupted(env, chat, tasks, DemonstrationKind.WRONG_TOOL, copies=3)
-    texts = [chat.decode(d.trace.ids) for d in made.demonstrations]
+    texts = [chat.decode(d.sample.ids_T.tolist()) for d in made.demonstrations]
     assert any('{"error":' in text.replace('"error": {', '"error":') for text in texts)
 
 
@@ -203,32 +203,35 @@ def test_long_demonstrations_are_cut_after_a_whole_message_and_counted(
     env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
 ) -> None:
     whole = make_demonstrations(env, chat, tasks)
-    lengths = sorted(len(d.trace) for d in whole.demonstrations)
-    shortest_start = min(d.trace.turns[0][1] for d in whole.demonstrations)
+    lengths = sorted(len(d.sample) for d in whole.demonstrations)
+    shortest_start = min(int(d.sample.turns[0, 1]) for d in whole.demonstrations)
     bound = max(lengths[len(lengths) // 2] - 1, shortest_start)
     cut = make_demonstrations(env, chat, tasks, max_tokens=bound)
     assert cut.num_shortened + cut.num_dropped == sum(n > bound for n in lengths) > 0
-    assert cut.num_messages_lost == sum(len(d.trace.turns) for d in whole.demonstrations) - sum(
-        len(d.trace.turns) for d in cut.demonstrations
+    assert cut.num_messages_lost == sum(len(d.sample.turns) for d in whole.demonstrations) - sum(
+        len(d.sample.turns) for d in cut.demonstrations
     )
     for demonstration in cut.demonstrations:
-        demonstration.trace.check()
-        assert len(demonstration.trace) <= bound
-        assert demonstration.trace.action_mask[-1]
+        demonstration.sample.check()
+        assert len(demonstration.sample) <= bound
+        assert demonstration.sample.mask_T[-1]
     assert cut.summary()["longest"] <= bound
     with pytest.raises(OrchError, match="no demonstration fits"):
         make_demonstrations(env, chat, tasks, max_tokens=5)
 
 
 def test_shortening_never_splits_a_message() -> None:
-    trace = TokenTrace()
-    trace.append_context([1, 2])
-    trace.append_action([3, 4], [0.0, 0.0], [-1, -1])
-    trace.append_context([5])
-    trace.append_action([6, 7, 8], [0.0] * 3, [-1] * 3)
-    assert shorten(trace, 8) is trace
-    assert shorten(trace, 7).ids == [1, 2, 3, 4] == shorten(trace, 4).ids
-    assert shorten(trace, 3).ids == []
+    sample = TrainingSample()
+    sample.append_context([1, 2])
+    sample.append_action([3, 4], [0.0, 0.0], [-1, -1])
+    sample.append_context([5])
+    sample.append_action([6, 7, 8], [0.0] * 3, [-1] * 3)
+    assert shorten(sample, 8) is sample
+    for most in (7, 4):
+        cut = shorten(sample, most)
+        cut.check()
+        assert cut.ids_T.tolist() == [1, 2, 3, 4] and cut.turns.tolist() == [[2, 4]]
+    assert len(shorten(sample, 3)) == shorten(sample, 3).num_actions == 0
 
 
 def test_a_wrong_call_takes_its_dependents_with_it_and_spares_the_rest() -> None:

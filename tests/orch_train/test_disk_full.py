@@ -21,6 +21,7 @@ from orch_train.run.display import PlainDisplay
 from orch_train.run.metrics_file import MetricsWriter, read_metrics
 from orch_train.run.training_run import RunOutcome, TrainingRun
 from orch_train.trajectory.store import RolloutStore
+from tests.orch_train.replies import stored_samples
 
 
 def _run(config: GRPOConfig, folder: Path, *, resume: bool = False) -> RunOutcome:
@@ -31,7 +32,7 @@ def _run(config: GRPOConfig, folder: Path, *, resume: bool = False) -> RunOutcom
 def _each_step_once(folder: Path, steps: int) -> None:
     assert [r["training_iteration"] for r in read_metrics(folder)] == list(range(1, steps + 1))
     store = RolloutStore(folder / "rollouts.db")
-    stored = Counter((step, t.group, t.member) for step, t in store.trajectories())
+    stored = Counter((step, group, s.member) for step, group, s in stored_samples(store))
     store.close()
     assert set(stored.values()) == {1}
     assert len({group for _, group, _ in stored}) == 2 * steps  # and no group in two steps
@@ -88,7 +89,7 @@ def test_a_checkpoint_that_fails_half_way_leaves_the_one_before(
         before = {p: p.read_bytes() for p in (tmp_path / "step").rglob("*") if p.is_file()}
         algo.train()
         # The learner's part is written by then.
-        monkeypatch.setattr("orch_train.sampling.untrained_groups.SampledAhead.write", _no_space)
+        monkeypatch.setattr("orch_train.sampling.untrained_groups.UntrainedGroups.write", _no_space)
         with pytest.raises(OrchError, match=r"No space left.*earlier checkpoints are whole"):
             algo.save_to_path(tmp_path / "step")
     assert {p: p.read_bytes() for p in (tmp_path / "step").rglob("*") if p.is_file()} == before

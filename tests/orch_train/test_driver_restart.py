@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from orch_train import GRPOConfig
-from orch_train.algorithms.checkpoint import checkpoints, read_sampled_ahead
+from orch_train.algorithms.checkpoint import checkpoints, read_untrained
 from orch_train.run.metrics_file import read_metrics
-from orch_train.sampling.untrained_groups import SampledAhead
+from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.storage.run_folder import write_text
 from orch_train.trajectory.store import RolloutStore
+from tests.orch_train.replies import stored_samples
 
 _DRIVER = """
 import sys
@@ -49,10 +50,10 @@ def _driver(config: Path, folder: Path, last: int = 0) -> subprocess.Popen[bytes
     return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
 
 
-def _newest_with_finished(folder: Path) -> SampledAhead | None:
+def _newest_with_finished(folder: Path) -> UntrainedGroups | None:
     """What the newest checkpoint holds that holds finished groups; later ones are taken away."""
     for _, checkpoint in reversed(checkpoints(folder)):
-        held = read_sampled_ahead(checkpoint)
+        held = read_untrained(checkpoint)
         if held is not None and held.finished:
             return held
         shutil.rmtree(checkpoint)
@@ -88,13 +89,13 @@ def test_a_killed_driver_goes_on_where_its_checkpoint_stands(
         if ahead:
             held = _newest_with_finished(folder)
             assert held is not None
-            for group in held.finished:
-                kept[group.id] = [tuple(t.trace.ids) for t in group.trajectories]
+            for group in (reply.group for reply in held.finished):
+                kept[group.id] = [tuple(t.ids_T.tolist()) for t in group.samples]
     assert _driver(tmp_path / "config.yaml", folder).wait() == 0
 
     assert [r["training_iteration"] for r in read_metrics(folder)] == list(range(1, 17))
     store = RolloutStore(folder / "rollouts.db")
-    rows = [(step, t.group, tuple(t.trace.ids)) for step, t in store.trajectories()]
+    rows = [(step, name, tuple(s.ids_T.tolist())) for step, name, s in stored_samples(store)]
     store.close()
     steps = Counter((step, group) for step, group, _ in rows)
     assert set(steps.values()) == {4}  # whole groups

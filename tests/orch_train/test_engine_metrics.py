@@ -15,7 +15,8 @@ from orch_train.engines.torch.engine import TorchEngine
 from orch_train.metrics.engines import COUNTERS, EngineReader, engine_metrics, paused_seconds
 from orch_train.metrics.rollouts import sync_metrics
 from orch_train.run.metrics_file import flatten
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.requests import SampleReply
+from tests.orch_train.replies import reply_of
 from tests.orch_train.small_models import small_llama
 
 
@@ -30,8 +31,8 @@ class Plain:
     """An engine of somebody else's, which has no counters."""
 
 
-def _group(**engine: float) -> Group:
-    return Group("g", "t", 0, [], engine)
+def _reply(**engine: float) -> SampleReply:
+    return reply_of("g", "t", 0, engine=engine)
 
 
 def test_a_reader_tells_what_was_added_since_it_was_last_asked() -> None:
@@ -44,31 +45,31 @@ def test_a_reader_tells_what_was_added_since_it_was_last_asked() -> None:
     assert EngineReader(plain).since_last() == {}
 
 
-def test_a_step_adds_up_what_its_groups_bring() -> None:
-    groups = [
-        _group(steps=3, running=12, waiting=0, kv_usage=1.5, prompt_tokens=80, prefilled_tokens=20),
-        _group(steps=1, running=0, waiting=2, kv_usage=0.5, prompt_tokens=20, prefilled_tokens=20),
-        _group(syncs=2, paused_s=0.5),
+def test_a_step_adds_up_what_its_replies_bring() -> None:
+    replies = [
+        _reply(steps=3, running=12, waiting=0, kv_usage=1.5, prompt_tokens=80, prefilled_tokens=20),
+        _reply(steps=1, running=0, waiting=2, kv_usage=0.5, prompt_tokens=20, prefilled_tokens=20),
+        _reply(syncs=2, paused_s=0.5),
     ]
-    assert engine_metrics(groups) == {
+    assert engine_metrics(replies) == {
         "running": 3.0,
         "waiting": 0.5,
         "kv_usage": 0.5,
         "prefix_hit": pytest.approx(0.6),
     }
-    assert paused_seconds(groups) == {"paused_seconds": 0.25}
+    assert paused_seconds(replies) == {"paused_seconds": 0.25}
 
 
 def test_what_no_engine_told_is_left_out() -> None:
-    assert engine_metrics([_group(), _group(prompt_tokens=3)]) == {}
-    assert engine_metrics([_group(steps=2, running=2)]) == {"running": 1.0}
-    assert paused_seconds([_group(syncs=0, paused_s=0.0)]) == {}
+    assert engine_metrics([_reply(), _reply(prompt_tokens=3)]) == {}
+    assert engine_metrics([_reply(steps=2, running=2)]) == {"running": 1.0}
+    assert paused_seconds([_reply(syncs=0, paused_s=0.0)]) == {}
 
 
 def test_a_sync_is_counted_in_bytes() -> None:
     weights = {"a": torch.zeros(3, 2), "b": torch.zeros(5, dtype=torch.bfloat16)}
     weights["tied_to_a"] = weights["a"]
-    assert sync_metrics(weights, 0.5, [_group(syncs=1, paused_s=0.125)]) == {
+    assert sync_metrics(weights, 0.5, [_reply(syncs=1, paused_s=0.125)]) == {
         "seconds": 0.5,
         "bytes": 34,
         "paused_seconds": 0.125,

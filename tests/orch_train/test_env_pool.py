@@ -13,9 +13,11 @@ import pytest
 from orch_env.formats import get_format
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.chat.renderer import ChatRenderer
+from orch_train.config import RolloutSettings
 from orch_train.engines.scripted import ScriptedEngine
 from orch_train.rollouts.env_pool import EnvPool, EnvThread, EnvTimeout
-from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_group
+from orch_train.rollouts.episode import run_group
+from orch_train.trajectory.requests import SampleRequest
 from tests.orch_train.chat_templates import QWEN, tokenizer_for
 from tests.orch_train.toy_env import LettersEnv
 
@@ -60,10 +62,10 @@ def chat() -> ChatRenderer:
 def play(chat: ChatRenderer, pool: EnvPool, size: int, group: str = "g") -> list[float]:
     stop = chat.stop_token_ids[0]
     engine = ScriptedEngine(lambda request, turn: [100 + turn, stop])
-    request = GroupRequest(group, "letter-a", 0, 0, size)
-    found = asyncio.run(run_group(pool, engine, chat, request, limits=RolloutLimits()))
-    assert [len(t.episode.turns) for t in found.trajectories] == [2] * size
-    return found.rewards
+    request = SampleRequest(group, "letter-a", 0, 0, size)
+    found = asyncio.run(run_group(pool, engine, chat, request, limits=RolloutSettings()))
+    assert [len(record.episode.turns) for record in found.records] == [2] * size
+    return found.group.rewards
 
 
 def test_slow_tools_of_one_group_wait_side_by_side(chat: ChatRenderer) -> None:
@@ -115,9 +117,9 @@ def test_a_tool_that_hangs_is_named(chat: ChatRenderer) -> None:
     answer = [*chat.encode_action(call)]
     engine = ScriptedEngine(lambda request, turn: answer)
     pool = EnvPool(Hanging, 1, step_timeout_s=LIMIT)
-    request = GroupRequest("g", task.id, 0, 0, 1)
+    request = SampleRequest("g", task.id, 0, 0, 1)
     with pytest.raises(EnvTimeout):
-        asyncio.run(run_group(pool, engine, chat, request, limits=RolloutLimits()))
+        asyncio.run(run_group(pool, engine, chat, request, limits=RolloutSettings()))
     assert pool.take_timeouts() == {tool: 1}
     release.set()
     pool.close()

@@ -16,7 +16,7 @@ from orch_env.env import ToolOrchestrationEnv
 from orch_env.evaluation import complexfuncbench
 from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
-from orch_env.types import OrchError, StopReason, Task
+from orch_env.types import Episode, OrchError, StopReason, Task
 from orch_train import GRPOConfig
 from orch_train.chat.renderer import make_chat
 from orch_train.cli.evaluation_table import evaluation_table
@@ -28,12 +28,11 @@ from orch_train.evaluation.policy import (
     model_folder,
     open_benchmark,
 )
-from orch_train.rollouts.env_runner import SampleRequest
 from orch_train.rollouts.environments import EnvFactory, TaskIds, check_data, prompt_lengths
 from orch_train.run.display import evaluation_line
-from orch_train.sampling.observer import SilentObserver
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import SampleReply, SampleRequest
+from orch_train.trajectory.sample import TrainingSample
+from tests.orch_train.replies import answer
 
 Play = Callable[[Any, Task], None]
 
@@ -72,7 +71,7 @@ def _silent(env: Any, task: Task) -> None:
     env.step("I would rather not.")
 
 
-def _played(task_id: str, play: Play) -> Trajectory:
+def _played(task_id: str, play: Play) -> tuple[TrainingSample, Episode]:
     env = gym.make("orch_env/ToolOrchestration-v0", tasks="harbour/heldout", max_turns=12)
     env.reset(seed=0, options={"task_id": task_id})
     inner: Any = env.unwrapped
@@ -81,7 +80,7 @@ def _played(task_id: str, play: Play) -> Trajectory:
     env.close()
     assert episode.reward is not None
     reward = episode.reward.total
-    return Trajectory("g", 0, task_id, episode, TokenTrace(), reward, reward == 1.0)
+    return TrainingSample(reward=reward, success=reward == 1.0), episode
 
 
 @pytest.fixture(scope="module")
@@ -103,22 +102,14 @@ class _PlayingRunners:
         self.plays = plays
         self.requests: list[SampleRequest] = []
 
-    def _play(self, request: SampleRequest, member: int) -> Trajectory:
+    def _play(self, request: SampleRequest, member: int) -> tuple[TrainingSample, Episode]:
         """The script for the first episode of a task, silence for the others."""
         play = self.plays[request.temperature] if member == 0 else _silent
-        return _played(request.group.task_id, play)
+        return _played(request.task_id, play)
 
-    def sample(self, requests: Sequence[SampleRequest], **_: Any) -> list[Group]:
+    def sample(self, requests: Sequence[SampleRequest]) -> list[SampleReply]:
         self.requests += requests
-        return [
-            Group(
-                r.id,
-                r.group.task_id,
-                0,
-                [self._play(r, member) for member in range(r.group.size)],
-            )
-            for r in requests
-        ]
+        return [answer(r, *(self._play(r, member) for member in range(r.size))) for r in requests]
 
 
 def _evaluate(
@@ -134,8 +125,6 @@ def _evaluate(
         runners,
         held_out.held_out,
         benchmark=benchmark,
-        observer=SilentObserver(),
-        should_stop=lambda: False,
         strata=held_out.strata,
     )
     return measured, runners.requests
@@ -156,7 +145,7 @@ def test_each_temperature_is_a_pass_of_its_own(held_out: TaskIds, benchmark: Ben
     assert measured["errors"] == {"stop_early": 6}
     assert measured["greedy"]["success"] == 1.0
     assert measured["sampled_0.5"]["turn_accuracy"] == 1.0
-    assert all(request.held_out and request.group.size == 1 for request in requests)
+    assert all(request.held_out and request.size == 1 for request in requests)
     assert len({request.id for request in requests}) == len(requests) == 18
 
 
@@ -179,7 +168,7 @@ def test_several_samples_per_task_give_pass_and_average(
     assert measured["success"] == measured["avg_at_4"]["mean"] == 0.25
     assert [measured[f"pass_at_{k}"]["mean"] for k in (1, 2, 4)] == [0.25, 0.5, 1.0]
     # A greedy pass plays every task once, so it has no pass@2.
-    assert [request.group.size for request in requests] == [4] * 6 + [1] * 6
+    assert [request.size for request in requests] == [4] * 6 + [1] * 6
     assert measured["greedy"]["avg_at_1"]["mean"] == 1.0
     assert "pass_at_2" not in measured["greedy"]
 
@@ -230,9 +219,9 @@ def test_an_episode_that_was_stopped_keeps_what_it_reached(
 ) -> None:
     assert held_out.held_out is not None
     task_id = held_out.held_out[0]
-    whole = benchmark.score(_played(task_id, _gold))
-    part = benchmark.score(_played(task_id, _first_call_then_stop))
-    none = benchmark.score(_played(task_id, _cut_off))
+    whole = benchmark.score(_played(task_id, _gold)[1])
+    part = benchmark.score(_played(task_id, _first_call_then_stop)[1])
+    none = benchmark.score(_played(task_id, _cut_off)[1])
     assert whole["success"] and not part["success"] and not none["success"]
     assert whole["correct_calls"] == whole["total_calls"] > part["correct_calls"] >= 1
     assert none["correct_calls"] == 0

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from orch_env.types import OrchError
+from orch_env.types import Episode, OrchError
 from orch_train import GRPO, GRPOConfig
 from orch_train.config import Settings
 from orch_train.runners.runner_group import LocalRunnerGroup, SamplingStopped
-from orch_train.sampling.batch_sampler import BatchSampler
 from orch_train.sampling.observer import SilentObserver
+from orch_train.sampling.synchronous import SynchronousSampling
 from orch_train.sampling.task_order import TaskOrder, stable_seed
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import SampleReply, SampleRequest
+from orch_train.trajectory.sample import Group, TrainingSample
+from tests.orch_train.replies import answer, groups_of
 
 
 def _weights(algo: GRPO) -> dict[str, torch.Tensor]:
@@ -66,18 +68,14 @@ def test_the_engine_samples_what_the_learner_believes(toy_config: GRPOConfig) ->
     with toy_config.build_algo() as algo:
         for step in range(4):
             result = algo.train()
-            assert algo.last_batch is not None
             versions = {
                 version
-                for group in algo.last_batch.groups
-                for t in group.trajectories
-                for version in t.trace.versions
-                if version >= 0
+                for group in groups_of(algo)
+                for sample in group.samples
+                for version in sample.versions_N.tolist()
             }
             assert versions == {step}
-            turns += sum(
-                len(t.trace.turns) > 1 for g in algo.last_batch.groups for t in g.trajectories
-            )
+            turns += sum(len(t.turns) > 1 for g in groups_of(algo) for t in g.samples)
             learner = result["learners"]["default_policy"]
             assert learner["mismatch_kl"] < 1e-6
             assert learner["ratio_max"] == pytest.approx(1.0, abs=1e-3)
@@ -109,10 +107,9 @@ def test_group_members_share_the_seed_of_the_environment_and_not_of_the_sampler(
 ) -> None:
     with toy_config.build_algo() as algo:
         algo.train()
-        assert algo.last_batch is not None
-        for group in algo.last_batch.groups:
-            assert {t.episode.seed for t in group.trajectories} == {group.seed}
-            assert len({tuple(t.trace.ids) for t in group.trajectories}) > 1
+        for reply in algo.last_batch:
+            assert {record.episode.seed for record in reply.records} == {reply.group.seed}
+            assert len({tuple(s.ids_T.tolist()) for s in reply.group.samples}) > 1
 
 
 def test_every_task_is_trained_once_an_epoch(toy_config: GRPOConfig) -> None:
@@ -120,8 +117,7 @@ def test_every_task_is_trained_once_an_epoch(toy_config: GRPOConfig) -> None:
     with toy_config.build_algo() as algo:
         for _ in range(3):  # 3 steps of 2 groups: all 6 tasks
             algo.train()
-            assert algo.last_batch is not None
-            seen.update(group.task_id for group in algo.last_batch.groups)
+            seen.update(group.task_id for group in groups_of(algo))
     assert set(seen.values()) == {1} and len(seen) == 6
 
 
@@ -177,29 +173,18 @@ class _TableRunners:
         self.flat = flat
         self.calls: list[list[str]] = []
 
-    def sample(self, requests: Any, **_: Any) -> list[Group]:
-        self.calls.append([request.group.task_id for request in requests])
-        return [self._group(request.group) for request in requests]
+    def sample(self, requests: Any, **_: Any) -> list[SampleReply]:
+        self.calls.append([request.task_id for request in requests])
+        return [self._reply(request) for request in requests]
 
-    def _group(self, request: Any) -> Group:
-        from orch_env.types import Episode
-        from orch_train.trajectory.token_trace import TokenTrace
-
-        rewards = [0.0 if request.task_id in self.flat else float(m) for m in range(request.size)]
-        return Group(
-            request.id,
-            request.task_id,
-            request.env_seed,
-            [
-                Trajectory(
-                    request.id, m, request.task_id, Episode(request.task_id), TokenTrace(), r, False
-                )
-                for m, r in enumerate(rewards)
-            ],
-        )
+    def _reply(self, request: SampleRequest) -> SampleReply:
+        flat = request.task_id in self.flat
+        rewards = [0.0 if flat else float(member) for member in range(request.size)]
+        episode = Episode(request.task_id)
+        return answer(request, *((TrainingSample(reward=r), episode) for r in rewards))
 
 
-def _sampler(mode: str, runners: _TableRunners, rounds: int = 3) -> BatchSampler:
+def _sampling(mode: str, runners: _TableRunners, rounds: int = 3) -> SynchronousSampling:
     settings: Settings = (
         GRPOConfig()
         .from_dict({"training": {"zero_variance": mode}})
@@ -207,36 +192,42 @@ def _sampler(mode: str, runners: _TableRunners, rounds: int = 3) -> BatchSampler
         .settings
     )
     fake: Any = runners
-    return BatchSampler(settings, fake)
+    return SynchronousSampling(
+        settings,
+        fake,
+        TaskOrder(_TASKS, seed=0),
+        step=0,
+        observer=SilentObserver(),
+        should_stop=lambda: False,
+    )
 
 
 _TASKS = [f"t{i}" for i in range(40)]
 
 
 def test_resampling_replaces_groups_without_spread() -> None:
-    order = TaskOrder(_TASKS, seed=0)
-    first = [draw.task_id for draw in order.copy().draw(5)]
+    first = [draw.task_id for draw in TaskOrder(_TASKS, seed=0).draw(5)]
     runners = _TableRunners({first[1], first[4]})
-    batch = _sampler("resample", runners).sample(order, SilentObserver(), lambda: False)
+    sampling = _sampling("resample", runners)
+    batch = sampling.next_batch()
     # One is replaced; the replacement (the fifth) has no spread either and is replaced too.
     assert [len(call) for call in runners.calls] == [4, 1, 1]
-    assert (batch.resampled, batch.rounds) == (2, 2)
-    assert sum(len(set(g.rewards)) > 1 for g in batch.groups) == 4
+    assert sampling.resampled == {"resampled": 2, "resample_rounds": 2}
+    assert sum(len(set(reply.group.rewards)) > 1 for reply in batch) == 4
 
 
 def test_resampling_ends_where_nothing_has_a_spread() -> None:
     runners = _TableRunners(set(_TASKS))
-    batch = _sampler("resample", runners, rounds=3).sample(
-        TaskOrder(_TASKS, seed=0), SilentObserver(), lambda: False
-    )
+    sampling = _sampling("resample", runners, rounds=3)
+    assert len(sampling.next_batch()) == 16
     assert [len(call) for call in runners.calls] == [4, 4, 4, 4]
-    assert batch.rounds == 3
+    assert sampling.resampled == {"resampled": 12, "resample_rounds": 3}
 
 
 @pytest.mark.parametrize("mode", ["keep", "drop"])
 def test_without_resampling_one_round_is_all(mode: str) -> None:
     runners = _TableRunners(set(_TASKS))
-    _sampler(mode, runners).sample(TaskOrder(_TASKS, seed=0), SilentObserver(), lambda: False)
+    _sampling(mode, runners).next_batch()
     assert [len(call) for call in runners.calls] == [4]
 
 
@@ -251,8 +242,7 @@ def test_ray_runners_sample_what_the_process_itself_would(
             found = []
             for _ in range(2):
                 algo.train()
-                assert algo.last_batch is not None
-                found += [(g.id, g.rewards) for g in algo.last_batch.groups]
+                found += [(g.id, g.rewards) for g in groups_of(algo)]
             return found
 
     on_ray = toy_config.copy().env_runners(num_env_runners=1, num_cpus_per_env_runner=0.5)
@@ -283,12 +273,11 @@ def test_training_survives_the_death_of_a_runner_in_the_middle_of_a_step(
     with GRPO(config, observer=Killer()) as algo:
         for _ in range(2):
             result = algo.train()
-            assert algo.last_batch is not None
-            trained += [group.id for group in algo.last_batch.groups]
+            trained += [group.id for group in groups_of(algo)]
             assert all(
-                len(group.trajectories) == 4 and t.episode.stop_reason is not None
-                for group in algo.last_batch.groups
-                for t in group.trajectories
+                len(group.samples) == 4 and t.stop_reason is not None
+                for group in groups_of(algo)
+                for t in group.samples
             )
     assert killed
     assert len(trained) == len(set(trained)) == 12

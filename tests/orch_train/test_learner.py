@@ -13,18 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from orch_env.types import Episode, OrchError, StopReason
+from orch_env.types import OrchError, StopReason
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings
-from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
+from orch_train.learner.batch.packing import make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs
 from orch_train.learner.objective.loss import LOSSES, register_loss
 from orch_train.learner.optimizer import MAX_BAD_GRADIENTS
 from orch_train.models.load import load_model
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.sample import Group
 from tests.orch_train.settings_of import settings_of
-from tests.orch_train.small_models import group_of, random_groups, random_trace, small_llama
+from tests.orch_train.small_models import group_of, random_groups, random_sample, small_llama
 
 LR = 3e-3
 
@@ -80,7 +80,7 @@ def test_bfloat16_gradients_of_all_micro_batches_add_up() -> None:
 def test_the_gradient_is_the_same_under_any_order_of_groups_and_members() -> None:
     groups = random_groups(0)
     shuffled = [
-        Group(g.id, g.task_id, g.seed, random.Random(5).sample(g.trajectories, len(g.trajectories)))
+        Group(g.id, g.task_id, g.seed, random.Random(5).sample(g.samples, len(g.samples)))
         for g in reversed(groups)
     ]
     one = gradient(groups, max_tokens_per_microbatch=50)
@@ -96,15 +96,12 @@ def test_the_gradient_equals_that_of_the_formula_on_single_sequences() -> None:
     terms: list[torch.Tensor] = []
     for group in groups:
         mean = sum(group.rewards) / len(group.rewards)
-        for trajectory in group.trajectories:
-            trace, advantage = trajectory.trace, trajectory.reward - mean
-            logprobs_TV = model(input_ids=torch.tensor([trace.ids])).logits[0].log_softmax(-1)
-            for t, acted in enumerate(trace.action_mask):
-                if acted:
-                    ratio = (logprobs_TV[t - 1, trace.ids[t]] - trace.logprobs[t]).exp()
-                    terms.append(
-                        -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
-                    )
+        for sample in group.samples:
+            ids, advantage = sample.ids_T.tolist(), sample.reward - mean
+            logprobs_TV = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+            for t, recorded in zip(sample.actions_N, sample.logprobs_N.tolist(), strict=True):
+                ratio = (logprobs_TV[t - 1, ids[t]] - recorded).exp()
+                terms.append(-torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage))
     torch.stack(terms).mean().backward()
     got = gradient(groups, max_tokens_per_microbatch=60)
     for name, parameter in model.named_parameters():
@@ -122,15 +119,10 @@ def on_policy_groups(model: Any, temperature: float = 1.0) -> list[Group]:
     """Groups whose recorded logprobs are the model's own."""
     groups = random_groups(7)
     for group in groups:
-        for trajectory in group.trajectories:
-            [batch] = make_microbatches([TrainingSequence.from_trace(trajectory.trace)], 10**6)
+        for sample in group.samples:
+            [batch] = make_microbatches([sample.weighted(1.0)], 10**6)
             with torch.no_grad():
-                now = action_logprobs(model, batch, temperature).logprobs_N.tolist()
-            trace = trajectory.trace
-            for position, value in zip(
-                [t for t, a in enumerate(trace.action_mask) if a], now, strict=True
-            ):
-                trace.logprobs[position] = value
+                sample.logprobs_N = action_logprobs(model, batch, temperature).logprobs_N.numpy()
     return groups
 
 
@@ -155,8 +147,8 @@ def test_updates_raise_the_probability_of_what_was_rewarded() -> None:
         total = 0.0
         for group in groups:
             mean = sum(group.rewards) / len(group.rewards)
-            for t in group.trajectories:
-                [batch] = make_microbatches([TrainingSequence.from_trace(t.trace)], 10**6)
+            for t in group.samples:
+                [batch] = make_microbatches([t.weighted(1.0)], 10**6)
                 with torch.no_grad():
                     total += float(action_logprobs(model, batch, 1.0).logprobs_N.sum()) * (
                         t.reward - mean
@@ -246,8 +238,8 @@ def test_weights_are_a_copy_that_a_fresh_model_takes_by_name() -> None:
 def test_a_batch_without_signal_takes_no_step_and_is_counted() -> None:
     rng = random.Random(0)
     groups = [
-        group_of([random_trace(rng) for _ in range(3)], [1.0] * 3, "pass"),
-        group_of([random_trace(rng) for _ in range(3)], [0.25] * 3, "fail"),
+        group_of([random_sample(rng) for _ in range(3)], [1.0] * 3, "pass"),
+        group_of([random_sample(rng) for _ in range(3)], [0.25] * 3, "fail"),
     ]
     learner = Learner(small_llama(), settings(weight_decay=0.1))
     before = learner.get_weights()
@@ -260,13 +252,13 @@ def test_a_batch_without_signal_takes_no_step_and_is_counted() -> None:
 
 def test_dropping_uniform_groups_takes_their_tokens_out_of_the_denominator() -> None:
     rng = random.Random(1)
-    mixed = group_of([random_trace(rng) for _ in range(2)], [0.0, 1.0], "mixed")
-    flat = group_of([random_trace(rng) for _ in range(2)], [1.0, 1.0], "flat")
+    mixed = group_of([random_sample(rng) for _ in range(2)], [0.0, 1.0], "mixed")
+    flat = group_of([random_sample(rng) for _ in range(2)], [1.0, 1.0], "flat")
     alone = gradient([mixed])
     dropped = gradient([mixed, flat], zero_variance="drop")
     kept = gradient([mixed, flat], zero_variance="keep")
-    mine = sum(t.trace.num_actions for t in mixed.trajectories)
-    all_tokens = mine + sum(t.trace.num_actions for t in flat.trajectories)
+    mine = sum(t.num_actions for t in mixed.samples)
+    all_tokens = mine + sum(t.num_actions for t in flat.samples)
     for name, value in alone.items():
         assert torch.equal(dropped[name], value)
         torch.testing.assert_close(kept[name], value * (mine / all_tokens), atol=1e-7, rtol=1e-5)
@@ -276,15 +268,15 @@ def test_dropping_uniform_groups_takes_their_tokens_out_of_the_denominator() -> 
 def test_masked_episodes_are_compared_but_none_of_their_tokens_counts(loss: str) -> None:
     """What is left is the gradient of the others, as if the cut one had not said a word."""
     rng = random.Random(3)
-    traces = [random_trace(rng) for _ in range(4)]
+    samples = [random_sample(rng) for _ in range(4)]
     # The one to be cut is above the mean: below it the clip alone could silence it.
     rewards = [0.0, 1.0, 0.25, 0.5]
 
     def ended(*reasons: StopReason, silent: int | None = None) -> list[Group]:
-        said = [random_trace(rng, turns=0) if i == silent else t for i, t in enumerate(traces)]
+        said = [random_sample(rng, turns=0) if i == silent else s for i, s in enumerate(samples)]
         group = group_of(said, rewards)
-        for trajectory, reason in zip(group.trajectories, reasons, strict=True):
-            trajectory.episode = Episode("task", stop_reason=reason)
+        for sample, reason in zip(group.samples, reasons, strict=True):
+            sample.stop_reason = reason
         return [group]
 
     done, late = StopReason.ANSWERED, StopReason.MAX_TURNS
@@ -301,24 +293,24 @@ def test_masked_episodes_are_compared_but_none_of_their_tokens_counts(loss: str)
 
 def test_masked_episodes_are_counted_and_a_batch_of_them_takes_no_step() -> None:
     rng = random.Random(4)
-    group = group_of([random_trace(rng) for _ in range(3)], [0.0, 1.0, 1.0])
-    group.trajectories[1].episode = Episode("task", stop_reason=StopReason.CONTEXT_OVERFLOW)
-    tokens = sum(group.trajectories[member].trace.num_actions for member in (0, 2))
+    group = group_of([random_sample(rng) for _ in range(3)], [0.0, 1.0, 1.0])
+    group.samples[1].stop_reason = StopReason.CONTEXT_OVERFLOW
+    tokens = sum(group.samples[member].num_actions for member in (0, 2))
     learner = Learner(small_llama(), settings(mask_truncated=True, entropy_coeff=0.1))
     metrics = learner.update([group])
     assert metrics["num_trajectories_masked"] == 1 and metrics["num_action_tokens"] == tokens
     assert metrics["num_trajectories_learnt"] == 2 and metrics["num_trajectories"] == 3
     plain = Learner(small_llama(), settings()).update([group])
     assert plain["num_trajectories_masked"] == 0 and plain["num_trajectories_learnt"] == 3
-    for trajectory in group.trajectories:
-        trajectory.episode = Episode("task", stop_reason=StopReason.OUTPUT_TRUNCATED)
+    for sample in group.samples:
+        sample.stop_reason = StopReason.OUTPUT_TRUNCATED
     assert learner.update([group])["num_optimizer_steps"] == 0
 
 
 def test_a_trajectory_without_a_single_action_still_counts_in_its_group() -> None:
     rng = random.Random(2)
-    empty = random_trace(rng, turns=0)
-    group = group_of([random_trace(rng), random_trace(rng), empty], [1.0, 0.0, 0.0])
+    empty = random_sample(rng, turns=0)
+    group = group_of([random_sample(rng), random_sample(rng), empty], [1.0, 0.0, 0.0])
     metrics = Learner(small_llama(), settings()).update([group])
     assert metrics["num_trajectories"] == 3 and metrics["num_trajectories_learnt"] == 2
     assert metrics["advantage_abs_mean"] == pytest.approx((2 / 3 + 1 / 3) / 2)
@@ -326,7 +318,7 @@ def test_a_trajectory_without_a_single_action_still_counts_in_its_group() -> Non
 
 def test_an_entropy_bonus_raises_entropy_even_without_rewards() -> None:
     rng = random.Random(3)
-    group = group_of([random_trace(rng) for _ in range(4)], [0.0] * 4)
+    group = group_of([random_sample(rng) for _ in range(4)], [0.0] * 4)
     learner = Learner(small_llama(), settings(entropy_coeff=1.0))
     entropies = [learner.update([group])["entropy"] for _ in range(5)]
     assert entropies[-1] > entropies[0] + 0.05

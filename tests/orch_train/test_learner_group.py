@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.learner.batch.dealing import deal, share_of
-from orch_train.learner.batch.packing import TrainingSequence
+from orch_train.learner.batch.packing import balance_by_tokens, microbatches_for_rank
 from orch_train.learner.group.learner_group import GroupShape, LearnerGroup
 from orch_train.learner.group.sharding import ShardedRanks, read_by_first
 from orch_train.learner.learner import Learner
@@ -92,23 +91,22 @@ def gap(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 def test_sequences_are_dealt_out_evenly_and_each_once() -> None:
     lengths = [900, 30, 500, 410, 20, 20, 350, 8]
-    shares = deal(lengths, 3)
+    shares = balance_by_tokens(lengths, 3)
     assert sorted(i for share in shares for i in share) == list(range(len(lengths)))
     loads = [sum(lengths[i] for i in share) for share in shares]
     assert max(loads) == 900 and min(loads) == 578
-    assert deal([5], 3) == [[0], [], []]
+    assert balance_by_tokens([5], 3) == [[0], [], []]
 
 
 @pytest.mark.parametrize("layout", ["rows", "packed"])
 def test_every_rank_runs_equally_many_micro_batches_and_idle_ones_hold_no_tokens(
     layout: Any,
 ) -> None:
-    traces = [t.trace for g in random_groups(3) for t in g.trajectories]
-    sequences = [TrainingSequence.from_trace(trace) for trace in traces]
-    shares = [share_of(r, 5, sequences, 1, layout=layout) for r in range(5)]
+    samples = [sample.weighted(1.0) for g in random_groups(3) for sample in g.samples]
+    shares = [microbatches_for_rank(r, 5, samples, 1, layout=layout) for r in range(5)]
     assert len({len(share) for share in shares}) == 1
     real = [m for share in shares for m in share if not m.idle]
-    assert sum(m.num_tokens for m in real) == sum(map(len, sequences))
+    assert sum(m.num_tokens for m in real) == sum(s.num_trained for s in samples)
     idle = [m for share in shares for m in share if m.idle]
     assert idle and all(m.num_tokens == 0 and m.num_cells > 0 for m in idle)
 

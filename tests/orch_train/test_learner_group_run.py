@@ -12,7 +12,7 @@ from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
 from orch_train.config.groups import registered_losses
 from orch_train.learner.group.learner_group import LearnerGroup
-from orch_train.learner.objective.loss import LOSSES, register_loss
+from orch_train.learner.objective.losses import LOSSES, register_loss
 
 
 def test_a_run_with_two_learners_goes_as_with_one_and_its_loss_is_one_clear_error(

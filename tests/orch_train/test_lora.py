@@ -12,12 +12,13 @@ import torch
 
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
-from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
+from orch_train.learner.batch.packing import make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs
 from orch_train.learner.lora import adapted_layers
 from orch_train.learner.reference import AdapterFreeReference
 from orch_train.models.load import load_model
+from tests.orch_train.replies import groups_of
 from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import random_groups, small_llama
 
@@ -65,8 +66,8 @@ def test_the_reference_speaks_without_adapters_and_they_are_back_afterwards() ->
     lora = learner(kl_coeff=0.1)
     lora.update(random_groups(0))
     adapted = logits(lora.model)
-    trace = random_groups(1)[0].trajectories[0].trace
-    [batch] = make_microbatches([TrainingSequence.from_trace(trace)], 10**6)
+    sample = random_groups(1)[0].samples[0]
+    [batch] = make_microbatches([sample.weighted(1.0)], 10**6)
     spoken = AdapterFreeReference(lora.model, partial(action_logprobs, lora.model)).logprobs(
         batch, 1.0
     )
@@ -150,8 +151,7 @@ def test_a_run_with_lora_and_a_penalty_resumes_to_the_bit(
         rewards = []
         for _ in range(count):
             result = algo.train()
-            assert algo.last_batch is not None
-            rewards += [tuple(group.rewards) for group in algo.last_batch.groups]
+            rewards += [tuple(group.rewards) for group in groups_of(algo)]
         assert result["learners"]["default_policy"]["mismatch_kl"] < 1e-6
         return rewards
 

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgpack
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,52 +33,45 @@ from orch_train.run.metrics_file import (
     read_metrics,
     truncate_metrics,
 )
-from orch_train.trajectory.store import RolloutStore, pack_trace, unpack_trace
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import SampleReply
+from orch_train.trajectory.sample import TrainingSample
+from orch_train.trajectory.store import RolloutStore, pack_tokens, unpack_tokens
+from tests.orch_train.replies import reply_of
 
 
-def _trajectory(
-    name: str,
-    member: int,
-    reward: float,
-    *,
-    tokens: int = 3,
-    turns: int = 1,
-    error: ErrorType | None = None,
-) -> Trajectory:
-    trace = TokenTrace()
-    trace.append_context([7, 8])
-    trace.append_action(list(range(tokens)), [-0.25] * tokens, [4] * tokens)
-    trace.append_context([9])
+def _member(
+    reward: float, *, tokens: int = 3, turns: int = 1, error: ErrorType | None = None
+) -> tuple[TrainingSample, Episode]:
+    sample = TrainingSample()
+    sample.append_context([7, 8])
+    sample.append_action(list(range(tokens)), [-0.25] * tokens, [4] * tokens)
+    sample.append_context([9])
     call = ToolCall("tool", {"x": 1}, error)
     episode = Episode(
         "task",
         3,
         tuple(Turn.of("text", (call,), ("{}",), "{}") for _ in range(turns)),
         stop_reason=StopReason.ANSWERED if reward else StopReason.MAX_TURNS,
-        reward=RewardBreakdown(reward, {"matched": reward}),
+        reward=RewardBreakdown(reward, {"matched": reward}, turns=(reward / 2, reward / 2)),
     )
-    return Trajectory(name, member, "task", episode, trace, reward, reward == 1.0, {"env": 0.5})
+    sample.score(episode, reward, success=reward == 1.0)
+    return sample, episode
 
 
-def _groups() -> list[Group]:
-    return [
-        Group(
-            "a", "task", 3, [_trajectory("a", 0, 0.0), _trajectory("a", 1, 1.0, tokens=5, turns=3)]
-        ),
-        Group("b", "task", 3, [_trajectory("b", 0, 1.0), _trajectory("b", 1, 1.0)]),
-        Group(
-            "c",
-            "task",
-            3,
-            [_trajectory("c", 0, 0.0, error=ErrorType.UNKNOWN_TOOL), _trajectory("c", 1, 0.0)],
-        ),
+def _replies() -> list[SampleReply]:
+    replies = [
+        reply_of("a", "task", 3, _member(0.0), _member(1.0, tokens=5, turns=3)),
+        reply_of("b", "task", 3, _member(1.0), _member(1.0)),
+        reply_of("c", "task", 3, _member(0.0, error=ErrorType.UNKNOWN_TOOL), _member(0.0)),
     ]
+    for reply in replies:
+        for record in reply.records:
+            record.timings = {"env": 0.5}
+    return replies
 
 
 def test_rollout_metrics_are_those_of_a_hand_count() -> None:
-    metrics = rollout_metrics(_groups(), sample_seconds=2.0)
+    metrics = rollout_metrics(_replies(), sample_seconds=2.0)
     assert metrics["episode_return_mean"] == 0.5
     assert metrics["success"] == 0.5
     assert metrics["num_episodes"] == 6
@@ -96,7 +91,7 @@ def test_rollout_metrics_are_those_of_a_hand_count() -> None:
 
 @pytest.mark.parametrize(("runners", "env"), [(0, 3.0), (1, 3.0), (2, 1.5), (1000, 0.003)])
 def test_sampling_splits_into_what_it_waited_for(runners: int, env: float) -> None:
-    seconds = split_sampling({"sample": 4.0, "learner_update": 1.0}, _groups(), runners)
+    seconds = split_sampling({"sample": 4.0, "learner_update": 1.0}, _replies(), runners)
     assert seconds["env"] == pytest.approx(env)
     assert seconds["env"] + seconds["generate"] == pytest.approx(4.0)
 
@@ -162,65 +157,82 @@ def test_damage_in_the_middle_is_an_error(tmp_path: Path) -> None:
 
 
 @st.composite
-def _traces(draw: st.DrawFn) -> TokenTrace:
-    trace = TokenTrace()
+def _samples(draw: st.DrawFn) -> TrainingSample:
+    sample = TrainingSample()
     ids = st.integers(0, 200_000)
     for _ in range(draw(st.integers(0, 4))):
-        trace.append_context(draw(st.lists(ids, max_size=5)))
+        sample.append_context(draw(st.lists(ids, max_size=5)))
         action = draw(st.lists(ids, min_size=1, max_size=5))
-        logprobs = [draw(st.floats(-50, 0)) for _ in action]
-        trace.append_action(action, logprobs, [draw(st.integers(0, 9)) for _ in action])
-    trace.append_context(draw(st.lists(ids, max_size=5)))
-    return trace
+        logprobs = [draw(st.floats(-50, 0, width=32)) for _ in action]
+        sample.append_action(action, logprobs, [draw(st.integers(0, 9)) for _ in action])
+    sample.append_context(draw(st.lists(ids, max_size=5)))
+    return sample
 
 
-@given(_traces())
-def test_token_streams_survive_packing_to_the_bit(trace: TokenTrace) -> None:
-    again = unpack_trace(pack_trace(trace))
-    assert again.to_dict() == trace.to_dict()
+def _same_streams(one: TrainingSample, other: TrainingSample) -> bool:
+    return all(
+        getattr(one, name).dtype == getattr(other, name).dtype
+        and np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("ids_T", "turns", "logprobs_N", "versions_N")
+    )
 
 
-@pytest.mark.parametrize("data", [b"", b"\x01", b"\x81\xa3ids\x90", pack_trace(TokenTrace())[:-1]])
+@given(_samples())
+def test_token_streams_survive_packing_to_the_bit(sample: TrainingSample) -> None:
+    assert _same_streams(unpack_tokens(pack_tokens(sample)), sample)
+
+
+def test_token_streams_are_packed_as_they_always_were() -> None:
+    """Stored runs are read by later versions, and by others."""
+    assert msgpack.unpackb(pack_tokens(_member(1.0)[0])) == {
+        "ids": [7, 8, 0, 1, 2, 9],
+        "turns": [[2, 5]],
+        "logprobs": [-0.25, -0.25, -0.25],
+        "versions": [4, 4, 4],
+    }
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x01", b"\x81\xa3ids\x90", pack_tokens(TrainingSample())[:-1]]
+)
 def test_damaged_streams_are_an_error(data: bytes) -> None:
     with pytest.raises(OrchError, match="damaged"):
-        unpack_trace(data)
+        unpack_tokens(data)
 
 
 def test_stored_rollouts_come_back_whole(tmp_path: Path) -> None:
     store = RolloutStore(tmp_path / "rollouts.db")
-    groups = _groups()
-    store.add(1, groups[:2])
-    store.add(2, groups[2:])
-    for iteration, expected in ((1, groups[:2]), (2, groups[2:])):
-        stored = [t for _, t in store.trajectories(iteration)]
-        for got, want in zip(stored, [t for g in expected for t in g.trajectories], strict=True):
-            assert got.episode == want.episode
-            assert got.trace.to_dict() == want.trace.to_dict()
-            assert (got.group, got.member, got.reward, got.success, got.timings) == (
-                want.group,
-                want.member,
-                want.reward,
-                want.success,
-                want.timings,
-            )
+    replies = _replies()
+    store.add(1, replies[:2])
+    store.add(2, replies[2:])
+    for iteration, expected in ((1, replies[:2]), (2, replies[2:])):
+        for (step, got), want in zip(store.replies(iteration), expected, strict=True):
+            assert step == iteration
+            assert got.records == want.records
+            for name in ("id", "task_id", "seed", "rewards"):
+                assert getattr(got.group, name) == getattr(want.group, name)
+            for one, other in zip(got.group.samples, want.group.samples, strict=True):
+                assert _same_streams(one, other)
+                for name in ("member", "reward", "success", "stop_reason", "turn_rewards"):
+                    assert getattr(one, name) == getattr(other, name)
     store.close()
 
 
 def test_a_store_cuts_back_to_a_step(tmp_path: Path) -> None:
     store = RolloutStore(tmp_path / "rollouts.db")
-    store.add(1, _groups())
-    store.add(2, _groups())
+    store.add(1, _replies())
+    store.add(2, _replies())
     store.truncate(1)
     assert store.count() == 6
-    store.add(2, _groups())
-    assert {step for step, _ in store.trajectories()} == {1, 2}
+    store.add(2, _replies())
+    assert {step for step, _ in store.replies()} == {1, 2}
     store.close()
 
 
 def test_a_step_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     store = RolloutStore(tmp_path / "rollouts.db")
-    broken = _groups()
-    broken[2].trajectories[1].reward = math.nan
+    broken = _replies()
+    broken[2].group.samples[1].reward = math.nan
     with pytest.raises(OrchError, match="not finite"):
         store.add(1, broken)
     assert store.count() == 0
@@ -240,7 +252,7 @@ def _step() -> dict[str, Any]:
     return {
         "training_iteration": 5,
         "time_total_s": 50.0,
-        "env_runners": rollout_metrics(_groups(), 2.0),
+        "env_runners": rollout_metrics(_replies(), 2.0),
         "learners": {"default_policy": {"grad_norm": 0.125}},
         "timers": {"generate": 6.0, "env": 1.0, "learner_update": 3.0},
         "fault_tolerance": {"num_groups_reissued": 2, "num_env_runner_restarts": 1},
@@ -253,7 +265,7 @@ def test_the_live_panel_shows_the_phase_and_the_last_step() -> None:
     with LiveDisplay(10, console) as display:
         with display.phase("sample"):
             display.expect(2)
-            display.sampled(_groups()[0])
+            display.sampled(_replies()[0].group)
             display.expect(2)
         display.note("[bold] is no markup here")
         with display.phase("learn"):

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.learner_gpu import make_groups
 from benchmarks.model_flops import Shape, update_flops
-from orch_train.learner.batch.packing import TrainingSequence, make_microbatches
+from orch_train.learner.batch.packing import make_microbatches
 from orch_train.learner.logprobs import action_logprobs
 from tests.orch_train.small_models import VOCABULARY, small_llama
 
@@ -16,15 +16,15 @@ from tests.orch_train.small_models import VOCABULARY, small_llama
 def test_the_formula_is_torchs_count_without_attention() -> None:
     shape = Shape(2, 32, 64, 4, 2, 8, VOCABULARY)
     groups, lengths = make_groups(VOCABULARY, 64, 2, 0.5)
-    sequences = [TrainingSequence.from_trace(t.trace) for t in groups[0].trajectories]
-    assert sum(map(len, sequences)) == sum(lengths)
+    sequences = [t.weighted(1.0) for t in groups[0].samples]
+    assert sum(s.num_trained for s in sequences) == sum(lengths)
     model, counted = small_llama(), 0
     for batch in make_microbatches(sequences, 64, layout="packed"):
         with FlopCounterMode(display=False) as counter:
             action_logprobs(model, batch, 1.0).logprobs_N.sum().backward()
         by_kind = counter.get_flop_counts()["Global"]
         counted += sum(n for kind, n in by_kind.items() if "attention" not in str(kind))
-    actions = sum(len(s.actions_N) for s in sequences)
+    actions = sum(s.num_actions for s in sequences)
     body_and_head = update_flops(shape, lengths, actions) - _attention(shape, lengths)
     assert counted == pytest.approx(body_and_head, rel=1e-6)
 

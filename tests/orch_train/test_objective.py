@@ -6,24 +6,26 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from orch_env.types import OrchError, RewardBreakdown
+from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings
-from orch_train.learner.batch.batch import make_batch
+from orch_train.learner.batch.batch import batch_counts, samples_to_learn, with_advantages
 from orch_train.learner.batch.packing import Microbatch, make_microbatches
 from orch_train.learner.logprobs import action_logprobs
+from orch_train.learner.objective.losses import BatchCounts
 from orch_train.learner.objective.objective import Objective
 from orch_train.learner.objective.statistics import Sums, merge_sums
 from orch_train.learner.reference import FrozenReference
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.sample import Group, TrainingSample
 from tests.orch_train.settings_of import settings_of
-from tests.orch_train.small_models import group_of, random_groups, random_trace, small_llama
+from tests.orch_train.small_models import group_of, random_groups, random_sample, small_llama
 
 LOSS_NAMES = ("grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo")
 
@@ -36,12 +38,16 @@ def with_turn_shares(groups: list[Group], seed: int) -> list[Group]:
     """Split each reward over its turns at random."""
     rng = random.Random(seed)
     for group in groups:
-        for trajectory in group.trajectories:
-            shares = [rng.random() for _ in trajectory.trace.turns[1:]]
-            shares.append(trajectory.reward - sum(shares))
-            breakdown = RewardBreakdown(trajectory.reward, turns=tuple(shares))
-            trajectory.episode = replace(trajectory.episode, reward=breakdown)
+        for sample in group.samples:
+            shares = [rng.random() for _ in sample.turns[1:]]
+            sample.turn_rewards = [*shares, sample.reward - sum(shares)]
     return groups
+
+
+def batch_of(groups: list[Group], settings: Settings) -> tuple[list[TrainingSample], BatchCounts]:
+    """What is learned from, and what its loss is divided by."""
+    samples = with_advantages(groups, settings.training)
+    return samples_to_learn(samples, settings.training), batch_counts(samples, settings.training)
 
 
 def objective_of(settings: Settings, policy: FrozenReference | None = None) -> Objective:
@@ -54,12 +60,12 @@ def run(
     """Gradient and statistics of one batch; the model moves a little between passes."""
     model = small_llama()
     objective = objective_of(settings, reference() if settings.training.kl_coeff > 0 else None)
-    batch = make_batch(groups, settings.training)
+    samples, counts = batch_of(groups, settings)
     learners = settings.learners
     microbatches = make_microbatches(
-        batch.sequences, learners.max_tokens_per_microbatch, layout=learners.layout
+        samples, learners.max_tokens_per_microbatch, layout=learners.layout
     )
-    objective.begin(batch.counts)
+    objective.begin(counts)
     totals: Sums = {}
     for number in range(passes):
         totals = {}
@@ -69,7 +75,7 @@ def run(
             current = action_logprobs(
                 model, microbatch, settings.rollouts.temperature, entropy_gradient=True
             )
-            loss, sums = objective.loss(index, microbatch, current)
+            loss, sums = objective.loss(index, current)
             loss.backward()
             merge_sums(totals, sums)
         if number + 1 < passes:
@@ -111,7 +117,7 @@ def test_gradients_and_statistics_are_the_same_under_any_cut_order_and_layout(
     groups = with_turn_shares(random_groups(seed, groups=2, size=3), seed)
     rng = random.Random(seed)
     shuffled = [
-        replace(group, trajectories=rng.sample(group.trajectories, len(group.trajectories)))
+        replace(group, samples=rng.sample(group.samples, len(group.samples)))
         for group in rng.sample(groups, len(groups))
     ]
     one = settings_of(max_tokens_per_microbatch=10**6, **changes)
@@ -137,14 +143,12 @@ def test_the_objective_equals_its_formula_on_whole_tensors() -> None:
         kl_coeff=0.1, kl_estimator="k2", entropy_coeff=0.01, max_tokens_per_microbatch=10**6,
     )  # fmt: skip
     groups = random_groups(1, groups=1)
-    for trajectory in groups[0].trajectories:  # behaviour close to the policy: ratios near 1
-        trace = trajectory.trace
-        trace.logprobs = [x if x != x else -4.2 for x in trace.logprobs]
+    for sample in groups[0].samples:  # behaviour close to the policy: ratios near 1
+        sample.logprobs_N = np.full_like(sample.logprobs_N, -4.2)
     gradients, sums = run(groups, settings, passes=2)
 
     model, other = small_llama(), small_llama(seed=3)
-    batch = make_batch(groups, settings.training)
-    [microbatch] = make_microbatches(batch.sequences, 10**6)
+    [microbatch] = make_microbatches(batch_of(groups, settings)[0], 10**6)
     targets_N1 = microbatch.targets_N[:, None]
 
     def logprobs(which: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,26 +178,22 @@ def test_the_objective_equals_its_formula_on_whole_tensors() -> None:
 def test_a_dropped_sequence_leaves_no_trace_but_its_place_in_the_denominator() -> None:
     settings = settings_of(correction="token_tis", correction_mask=(0.5, 2.0))
     rng = random.Random(0)
-    near, far = random_trace(rng), random_trace(rng)
+    near, far = random_sample(rng), random_sample(rng)
     model = small_llama()
-    for trace, gap in ((near, 0.0), (far, 5.0)):
-        group = group_of([trace, random_trace(rng)], [1.0, 0.0])
-        [sequence, _] = make_batch([group], settings.training).sequences
-        [microbatch] = make_microbatches([sequence], 10**6)
+    for sample, gap in ((near, 0.0), (far, 5.0)):
+        [microbatch] = make_microbatches([sample.weighted(1.0)], 10**6)
         with torch.no_grad():
-            own = action_logprobs(model, microbatch, 1.0).logprobs_N
-        acted = [t for t, a in enumerate(trace.action_mask) if a]
-        for position, value in zip(acted, own.tolist(), strict=True):
-            trace.logprobs[position] = min(value - gap, 0.0)
+            own_N = action_logprobs(model, microbatch, 1.0).logprobs_N
+        sample.logprobs_N = (own_N - gap).clamp(max=0.0).numpy()
     # The far one alone would teach something; under the mask only the near one does.
     group = group_of([near, far], [1.0, 0.0])
     both, sums = run([group], settings)
     assert sums["correction_masked"] == far.num_actions
     objective = objective_of(settings)
-    batch = make_batch([group], settings.training)
-    [microbatch] = make_microbatches(batch.sequences[:1], 10**6)
-    objective.begin(batch.counts)
-    loss, _ = objective.loss(0, microbatch, action_logprobs(model, microbatch, 1.0))
+    samples, counts = batch_of([group], settings)
+    [microbatch] = make_microbatches(samples[:1], 10**6)
+    objective.begin(counts)
+    loss, _ = objective.loss(0, action_logprobs(model, microbatch, 1.0))
     loss.backward()
     for got, parameter in zip(both, model.parameters(), strict=True):
         torch.testing.assert_close(got, parameter.grad, atol=1e-6, rtol=1e-5)
@@ -223,10 +223,10 @@ def test_the_reference_is_loaded_at_first_use_and_asked_once_per_micro_batch() -
     settings = settings_of(kl_coeff=0.1, max_tokens_per_microbatch=40)
     objective = objective_of(settings, policy)
     assert not policy.is_loaded
-    batch = make_batch(random_groups(0), settings.training)
-    microbatches = make_microbatches(batch.sequences, 40)
+    samples, counts = batch_of(random_groups(0), settings)
+    microbatches = make_microbatches(samples, 40)
     for _ in range(2):
-        objective.begin(batch.counts)
+        objective.begin(counts)
         for _ in range(3):
             for index, microbatch in enumerate(microbatches):
                 objective.prepare(index, microbatch)
@@ -237,11 +237,11 @@ def test_a_policy_equal_to_its_reference_pays_no_penalty() -> None:
     groups = random_groups(2)
     settings = settings_of(kl_coeff=1.0)
     objective = objective_of(settings, FrozenReference(small_llama))
-    batch = make_batch(groups, settings.training)
-    [microbatch] = make_microbatches(batch.sequences, 10**6)
-    objective.begin(batch.counts)
+    samples, counts = batch_of(groups, settings)
+    [microbatch] = make_microbatches(samples, 10**6)
+    objective.begin(counts)
     objective.prepare(0, microbatch)
-    _, sums = objective.loss(0, microbatch, action_logprobs(small_llama(), microbatch, 1.0))
+    _, sums = objective.loss(0, action_logprobs(small_llama(), microbatch, 1.0))
     assert abs(float(sums["reference_kl"])) < 1e-6
 
 

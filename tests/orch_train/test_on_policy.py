@@ -15,15 +15,17 @@ from orch_env import load_tasks
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
 from orch_train.chat.renderer import ChatRenderer
+from orch_train.config import RolloutSettings
 from orch_train.engines.torch.engine import TorchEngine
 from orch_train.learner.learner import Learner
-from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_groups
-from orch_train.trajectory.trajectory import Group
+from orch_train.rollouts.episode import run_groups
+from orch_train.trajectory.requests import SampleRequest
+from orch_train.trajectory.sample import Group
 from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import byte_tokenizer, small_llama
 
 TEMPERATURE = 0.8
-LIMITS = RolloutLimits(max_tokens_per_turn=12, max_context=12_000, temperature=TEMPERATURE)
+LIMITS = RolloutSettings(max_tokens_per_turn=12, max_context=12_000)
 
 
 @pytest.mark.parametrize(("dtype", "ratio"), [("float32", 1e-4), ("bfloat16", 0.1)])
@@ -47,17 +49,21 @@ def test_ratios_are_one_on_fresh_rollouts_after_every_sync(dtype: str, ratio: fl
     tasks = [t.id for t in load_tasks("harbour")[:1]]
 
     async def rollouts(version: int) -> list[Group]:
-        requests = [GroupRequest(f"{version}-{t}", t, 0, version, 3) for t in tasks]
+        requests = [
+            SampleRequest(f"{version}-{t}", t, 0, version, 3, temperature=TEMPERATURE)
+            for t in tasks
+        ]
         environments = lambda: ToolOrchestrationEnv("harbour")  # noqa: E731
-        return [g async for g in run_groups(environments, engine, chat, requests, limits=LIMITS)]
+        stream = run_groups(environments, engine, chat, requests, limits=LIMITS)
+        return [reply.group async for reply in stream]
 
     try:
         before = learner.get_weights()["lm_head.weight"]
         for version in range(2):
             groups = asyncio.run(rollouts(version))
             for group in groups:
-                for trajectory in group.trajectories:  # any spread of rewards will do
-                    trajectory.reward = float(trajectory.member)
+                for sample in group.samples:  # any spread of rewards will do
+                    sample.reward = float(sample.member)
             metrics = learner.update(groups)
             assert metrics["num_action_tokens"] > 20
             assert metrics["ratio_max"] == pytest.approx(1.0, abs=ratio)

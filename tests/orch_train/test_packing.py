@@ -23,22 +23,17 @@ from transformers import (
 
 from orch_env.types import OrchError
 from orch_train.learner import logprobs as logprobs_module
-from orch_train.learner.batch.packing import (
-    Layout,
-    TrainingSequence,
-    make_microbatches,
-    plan_packed,
-    plan_rows,
-)
+from orch_train.learner.batch.packing import Layout, make_microbatches, plan_packed, plan_rows
 from orch_train.learner.logprobs import action_logprobs, check_head
-from tests.orch_train.small_models import VOCABULARY, random_trace, small_llama
+from orch_train.trajectory.sample import TrainingSample
+from tests.orch_train.small_models import VOCABULARY, random_sample, small_llama
 
 TEMPERATURE = 0.7
 
 
-def sequences(count: int = 7, seed: int = 0) -> list[TrainingSequence]:
+def some_samples(count: int = 7, seed: int = 0) -> list[TrainingSample]:
     rng = random.Random(seed)
-    return [TrainingSequence.from_trace(random_trace(rng, rng.randint(1, 4))) for _ in range(count)]
+    return [random_sample(rng, rng.randint(1, 4)).weighted(1.0) for _ in range(count)]
 
 
 def small_gpt2() -> GPT2LMHeadModel:
@@ -62,12 +57,12 @@ def small_mistral() -> MistralForCausalLM:
 
 
 @torch.no_grad()
-def plain_logprobs(model: PreTrainedModel, sequence: TrainingSequence) -> torch.Tensor:
-    """The oracle: the whole model on one sequence alone, shifted by hand."""
-    ids_T = torch.from_numpy(sequence.ids_T)
+def plain_logprobs(model: PreTrainedModel, sample: TrainingSample) -> torch.Tensor:
+    """The oracle: the whole model on one sample alone, shifted by hand."""
+    ids_T = torch.from_numpy(sample.ids_T[: sample.num_trained]).long()
     logits_TV = model(input_ids=ids_T[None]).logits[0].float() / TEMPERATURE
     logprobs_TV = logits_TV.log_softmax(-1)
-    return torch.stack([logprobs_TV[t - 1, ids_T[t]] for t in sequence.actions_N])
+    return torch.stack([logprobs_TV[t - 1, ids_T[t]] for t in sample.actions_N])
 
 
 @pytest.mark.parametrize("layout", ["rows", "packed"])
@@ -77,7 +72,7 @@ def test_packed_logprobs_equal_those_of_each_sequence_alone(
     layout: Layout, budget: int, make_model: Callable[[], PreTrainedModel]
 ) -> None:
     model = make_model()
-    given = sequences()
+    given = some_samples()
     got: dict[bytes, torch.Tensor] = {}
     for batch in make_microbatches(given, budget, layout=layout):
         with torch.no_grad():
@@ -87,25 +82,26 @@ def test_packed_logprobs_equal_those_of_each_sequence_alone(
             targets = batch.targets_N[chosen].numpy().tobytes()
             got[targets] = logprobs_N[chosen]
     assert len(got) == len(given)
-    for sequence in given:
-        mine = got[sequence.ids_T[sequence.actions_N].tobytes()]
-        torch.testing.assert_close(mine, plain_logprobs(model, sequence), atol=1e-5, rtol=0)
+    for sample in given:
+        mine = got[sample.ids_T[sample.actions_N].astype(np.int64).tobytes()]
+        torch.testing.assert_close(mine, plain_logprobs(model, sample), atol=1e-5, rtol=0)
 
 
 def test_the_plain_and_the_packed_layout_hold_the_same_action_streams() -> None:
-    given = sequences()
+    given = some_samples()
     for layout in ("rows", "packed"):
         batches = make_microbatches(given, 60, layout=layout)  # type: ignore[arg-type]
-        assert sum(b.num_tokens for b in batches) == sum(map(len, given))
+        assert sum(b.num_tokens for b in batches) == sum(s.num_trained for s in given)
         targets = sorted(t for b in batches for t in b.targets_N.tolist())
         assert targets == sorted(t for s in given for t in s.ids_T[s.actions_N].tolist())
 
 
 def test_what_follows_the_last_action_is_left_out() -> None:
-    trace = random_trace(random.Random(3), turns=1)
-    trace.append_context([5, 6, 7, 8])
-    sequence = TrainingSequence.from_trace(trace)
-    assert len(sequence) == trace.turns[-1][1]
+    sample = random_sample(random.Random(3), turns=1)
+    sample.append_context([5, 6, 7, 8])
+    [batch] = make_microbatches([sample.weighted(1.0)], 100)
+    assert batch.input_ids_BT.tolist() == [sample.ids_T[: sample.turns[-1, 1]].tolist()]
+    assert batch.num_tokens == sample.turns[-1, 1] < len(sample)
 
 
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40), budget=st.integers(1, 200))
@@ -121,7 +117,7 @@ def test_plans_cover_each_sequence_once_within_the_budget(lengths: list[int], bu
 
 def test_entropy_equals_that_of_the_categorical_distribution() -> None:
     model = small_llama()
-    [batch] = make_microbatches(sequences(3), 10_000)
+    [batch] = make_microbatches(some_samples(3), 10_000)
     with torch.no_grad():
         got = action_logprobs(model, batch, TEMPERATURE).entropy_N
         logits_BTV = model(input_ids=batch.input_ids_BT).logits / TEMPERATURE
@@ -134,7 +130,7 @@ def test_entropy_equals_that_of_the_categorical_distribution() -> None:
 @settings(max_examples=5, deadline=None)
 @given(limit=st.sampled_from([VOCABULARY, 3 * VOCABULARY, 11 * VOCABULARY]))
 def test_a_chunked_head_gives_the_same_gradient(limit: int) -> None:
-    [batch] = make_microbatches(sequences(4), 10_000)
+    [batch] = make_microbatches(some_samples(4), 10_000)
     gradients = []
     whole = logprobs_module.MAX_LOGITS
     for logits in (whole, limit):
@@ -156,10 +152,10 @@ def test_a_packed_row_costs_no_mask_and_leaves_other_uses_of_the_model_alone() -
     padded = torch.tensor([[1] * 9, [0] * 4 + [1] * 5])
     with torch.no_grad():
         before = [model(ids).logits, model(ids, attention_mask=padded).logits]
-        [batch] = make_microbatches(sequences(), 10_000, layout="packed")
+        [batch] = make_microbatches(some_samples(), 10_000, layout="packed")
         action_logprobs(model, batch, 1.0)
         after = [model(ids).logits, model(ids, attention_mask=padded).logits]
-    assert batch.borders is not None and batch.borders.shape == (1, 1, 1, len(sequences()) + 1)
+    assert batch.borders is not None and batch.borders.shape == (1, 1, 1, len(some_samples()) + 1)
     assert batch.num_cells == batch.num_tokens
     assert all(map(torch.equal, before, after))
 
@@ -168,7 +164,7 @@ def test_packing_a_model_whose_attention_is_not_torchs_is_refused() -> None:
     config = small_llama().config
     config._attn_implementation = "eager"
     model = LlamaForCausalLM(config)
-    [batch] = make_microbatches(sequences(), 10_000, layout="packed")
+    [batch] = make_microbatches(some_samples(), 10_000, layout="packed")
     with pytest.raises(OrchError, match="use layout 'rows'"):
         action_logprobs(model, batch, 1.0)
 
@@ -179,7 +175,7 @@ def test_the_head_never_holds_more_logits_than_its_bound(monkeypatch: pytest.Mon
     monkeypatch.setattr(logprobs_module, "MAX_LOGITS", 5 * VOCABULARY + 3)
     model = small_llama()
     model.lm_head.register_forward_hook(lambda _m, _i, out: seen.append(out.numel()))
-    [batch] = make_microbatches(sequences(), 10_000)
+    [batch] = make_microbatches(some_samples(), 10_000)
     out = action_logprobs(model, batch, 1.0)
     out.logprobs_N.sum().backward()
     assert max(seen) == 5 * VOCABULARY
@@ -187,11 +183,15 @@ def test_the_head_never_holds_more_logits_than_its_bound(monkeypatch: pytest.Mon
 
 
 def test_an_action_at_the_very_start_is_refused() -> None:
-    broken = TrainingSequence(
-        np.array([4, 5]), np.array([0, 1]), np.zeros(2, np.float32), np.zeros(2, np.float32)
-    )
+    broken = TrainingSample()
+    broken.append_action([4, 5], [0.0, 0.0], [0, 0])
     with pytest.raises(OrchError, match="cannot begin with an action"):
-        make_microbatches([broken], 100)
+        make_microbatches([broken.weighted(1.0)], 100)
+
+
+def test_a_sample_that_has_no_advantages_yet_is_refused() -> None:
+    with pytest.raises(OrchError, match="an advantage for each"):
+        make_microbatches([random_sample(random.Random(0))], 100)
 
 
 def test_a_model_that_changes_its_logits_after_the_head_is_refused() -> None:

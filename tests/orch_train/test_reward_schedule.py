@@ -18,19 +18,22 @@ from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, Task
 from orch_train import GRPO, GRPOConfig
 from orch_train.chat.renderer import ChatRenderer
+from orch_train.config import RolloutSettings
 from orch_train.engines.scripted import ScriptedEngine
-from orch_train.rollouts.env_runner import EnvRunner, SampleReply, SampleRequest
-from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_groups
+from orch_train.rollouts.env_runner import EnvRunner
+from orch_train.rollouts.episode import run_groups
 from orch_train.run.metrics_file import flatten
 from orch_train.runners.runner_group import LocalRunnerGroup
-from orch_train.sampling.batch_sampler import BatchSampler
 from orch_train.sampling.observer import SilentObserver
+from orch_train.sampling.synchronous import SynchronousSampling
 from orch_train.sampling.task_order import TaskOrder
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
+from orch_train.trajectory.sample import Group
 from tests.orch_train.chat_templates import QWEN, tokenizer_for
+from tests.orch_train.replies import answer
 from tests.orch_train.toy_env import LettersEnv
 
-ROOMY = RolloutLimits(max_tokens_per_turn=600, max_context=20_000)
+ROOMY = RolloutSettings(max_tokens_per_turn=600, max_context=20_000)
 BINARY_TIMES_STEP = {"name": "mix", "components": {"binary": [[0, 0.0], [100, 100.0]]}}
 """Success pays as much as the training step's number, up to 100."""
 
@@ -51,7 +54,7 @@ def gold(chat: ChatRenderer, task: Task) -> ScriptedEngine:
 
 
 async def gathered(stream: Any) -> list[Group]:
-    return [group async for group in stream]
+    return [reply.group async for reply in stream]
 
 
 # -- from the request to the environment ---------------------------------------------------------
@@ -63,7 +66,7 @@ def test_members_of_a_group_share_the_step_and_groups_side_by_side_keep_their_ow
     env = ToolOrchestrationEnv("harbour", reward=BINARY_TIMES_STEP)
     task = env.tasks[0]
     requests = [
-        GroupRequest(f"g{n}", task.id, 0, 0, size=3, training_step=step)
+        SampleRequest(f"g{n}", task.id, 0, 0, size=3, training_step=step)
         for n, step in enumerate((7, 0, 100, 250, 7))
     ]
     stream = run_groups(
@@ -86,9 +89,9 @@ class RecordingRunners:
     def __init__(self) -> None:
         self.requests: list[SampleRequest] = []
 
-    def sample(self, requests: Sequence[SampleRequest], **_: Any) -> list[Group]:
+    def sample(self, requests: Sequence[SampleRequest], **_: Any) -> list[SampleReply]:
         self.requests += requests
-        return [Group(r.id, r.group.task_id, 0, []) for r in requests]
+        return [answer(request) for request in requests]
 
 
 def test_replacements_of_groups_without_spread_have_the_step_of_their_batch() -> None:
@@ -99,8 +102,19 @@ def test_replacements_of_groups_without_spread_have_the_step_of_their_batch() ->
     )
     runners: Any = RecordingRunners()
     order = TaskOrder([f"t{n}" for n in range(9)], seed=0)
-    BatchSampler(settings, runners).sample(order, SilentObserver(), lambda: False, training_step=12)
-    assert [r.group.training_step for r in runners.requests] == [12] * 6
+    sampling = SynchronousSampling(
+        settings,
+        runners,
+        order,
+        step=12,
+        observer=SilentObserver(),
+        should_stop=lambda: False,
+    )
+    sampling.next_batch()
+    assert [r.training_step for r in runners.requests] == [12] * 6
+    sampling.step_done(None, 0)
+    sampling.next_batch()
+    assert [r.training_step for r in runners.requests[6:]] == [13] * 6
 
 
 class FailingOnce:
@@ -109,12 +123,12 @@ class FailingOnce:
     def __init__(self) -> None:
         self.seen: list[tuple[str, int]] = []
 
-    async def sample(self, request: SampleRequest) -> SampleReply:
+    async def sample(self, request: SampleRequest) -> SampleReply | SampleFailure:
         first = request.id not in [name for name, _ in self.seen]
-        self.seen.append((request.id, request.group.training_step))
+        self.seen.append((request.id, request.training_step))
         if first:
-            return SampleReply(failure="lost")
-        return SampleReply(group=Group(request.id, request.group.task_id, 0, []))
+            return SampleFailure("lost")
+        return answer(request)
 
     async def serve(self, weights: Any, version: int) -> int:
         return version
@@ -126,7 +140,7 @@ class FailingOnce:
 def test_a_group_that_is_given_out_again_keeps_its_step() -> None:
     runner: Any = FailingOnce()
     group = LocalRunnerGroup(runner, GRPOConfig().settings, {}, 0)
-    group.sample([SampleRequest(GroupRequest(f"g{n}", "t", 0, 0, 1, n), 1.0) for n in range(3)])
+    group.sample([SampleRequest(f"g{n}", "t", 0, 0, 1, n) for n in range(3)])
     group.stop()
     assert sorted(runner.seen) == [("g0", 0)] * 2 + [("g1", 1)] * 2 + [("g2", 2)] * 2
 
@@ -310,7 +324,7 @@ def test_a_function_that_raises_stops_the_run_and_is_not_tried_again(toy_model: 
     group = LocalRunnerGroup(runner, settings, {}, 0)
     task = ToolOrchestrationEnv("harbour", split="train").tasks[0]
     with pytest.raises(OrchError, match=r"reward 'tests\.orch_env\.own_rewards:broken' failed"):
-        group.sample([SampleRequest(GroupRequest("g", task.id, 0, 0, 1), 1.0)])
+        group.sample([SampleRequest("g", task.id, 0, 0, 1)])
     assert asked == ["g/0"]
     group.stop()
 

@@ -19,23 +19,20 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
-from orch_env.types import ErrorType, OrchError, StopReason, Task
+from orch_env.types import Episode, ErrorType, OrchError, StopReason, Task
 from orch_train.chat.renderer import ChatRenderer
+from orch_train.config import RolloutSettings
 from orch_train.engines.protocol import EngineError, RolloutEngine, SamplingParams, TokenOutput
 from orch_train.engines.scripted import ScriptedEngine
 from orch_train.engines.torch.engine import TorchEngine
-from orch_train.rollouts.episode import (
-    GroupRequest,
-    RolloutLimits,
-    run_episode,
-    run_groups,
-    turn_seed,
-)
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.rollouts.env_pool import EnvPool
+from orch_train.rollouts.episode import run_group, run_groups, turn_seed
+from orch_train.trajectory.requests import SampleReply, SampleRequest
+from orch_train.trajectory.sample import TrainingSample
 from tests.orch_train.chat_templates import QWEN, tokenizer_for
 
 HERMES = get_format("hermes")
-ROOMY = RolloutLimits(max_tokens_per_turn=600, max_context=20_000)
+ROOMY = RolloutSettings(max_tokens_per_turn=600, max_context=20_000)
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +59,28 @@ def gold_actions(task: Task) -> list[str]:
 
 
 def play(
-    env: Any,
-    engine: RolloutEngine,
-    chat: ChatRenderer,
-    task: Task,
-    limits: RolloutLimits = ROOMY,
-    **options: Any,
-) -> Trajectory:
-    seeds: dict[str, Any] = {"env_seed": 3, "sample_seed": 11, "group": "g", **options}
-    return asyncio.run(run_episode(env, engine, chat, task_id=task.id, limits=limits, **seeds))
+    env: Any, engine: RolloutEngine, chat: ChatRenderer, task: Task, limits: RolloutSettings = ROOMY
+) -> tuple[TrainingSample, Episode]:
+    """A group of one."""
+    request = SampleRequest("g", task.id, env_seed=3, sample_seed=11)
+
+    async def played() -> SampleReply:
+        return await run_group(EnvPool(lambda: env, 1), engine, chat, request, limits=limits)
+
+    [(sample, record)] = asyncio.run(played()).members
+    return sample, record.episode
+
+
+def limited(context: int, turn: int = 600, **more: Any) -> RolloutSettings:
+    return RolloutSettings(max_tokens_per_turn=turn, max_context=context, **more)
 
 
 def scripted(chat: ChatRenderer, lines: Sequence[Any]) -> ScriptedEngine:
     return ScriptedEngine(lambda _, turn: lines[turn], encode=chat.encode_action)
 
 
-async def gathered(stream: Any) -> list[Group]:
-    return [group async for group in stream]
+async def gathered(stream: Any) -> list[SampleReply]:
+    return [reply async for reply in stream]
 
 
 def test_gold_actions_succeed_and_every_prompt_extends_the_last_one_bit_for_bit(
@@ -86,29 +88,29 @@ def test_gold_actions_succeed_and_every_prompt_extends_the_last_one_bit_for_bit(
 ) -> None:
     actions = gold_actions(task)
     engine = scripted(chat, actions)
-    trajectory = play(env, engine, chat, task)
-    assert trajectory.success and trajectory.reward == 1.0
-    assert trajectory.episode.stop_reason is StopReason.ANSWERED
-    trace = trajectory.trace
-    trace.check()
-    for call, (start, end), action in zip(engine.calls, trace.turns, actions, strict=True):
-        assert list(call.prompt_ids) == trace.ids[:start]
-        assert trace.ids[start:end] == chat.encode_action(action)
+    sample, episode = play(env, engine, chat, task)
+    assert sample.success and sample.reward == 1.0
+    assert episode.stop_reason is sample.stop_reason is StopReason.ANSWERED
+    sample.check()
+    ids = sample.ids_T.tolist()
+    for call, (start, end), action in zip(engine.calls, sample.turns, actions, strict=True):
+        assert list(call.prompt_ids) == ids[:start]
+        assert ids[start:end] == chat.encode_action(action)
     assert engine.released == ["g/0"]
 
 
 def test_the_stream_is_the_rendering_of_the_conversation(
     env: ToolOrchestrationEnv, chat: ChatRenderer, task: Task
 ) -> None:
-    trajectory = play(env, scripted(chat, gold_actions(task)), chat, task)
+    sample, episode = play(env, scripted(chat, gold_actions(task)), chat, task)
     _, info = env.reset(options={"task_id": task.id})
     messages = list(info["messages"])
-    for turn in trajectory.episode.turns:
+    for turn in episode.turns:
         messages.append({"role": "assistant", "content": turn.action})
         messages += [{"role": "tool", "content": text} for text in turn.results]
     tokenizer = tokenizer_for(QWEN)
     expected = tokenizer.apply_chat_template(messages, tools=info["tools"], return_dict=False)
-    assert [*trajectory.trace.ids, *tokenizer.encode("\n")] == expected
+    assert [*sample.ids_T.tolist(), *tokenizer.encode("\n")] == expected
 
 
 def test_sampled_ids_stay_as_they_were_even_if_no_encoder_gives_them(
@@ -118,9 +120,9 @@ def test_sampled_ids_stay_as_they_were_even_if_no_encoder_gives_them(
     actions = gold_actions(task)
     letters = [[i for c in text for i in tokenizer.encode(c)] + [stop] for text in actions]
     assert all(ids != chat.encode_action(text) for ids, text in zip(letters, actions, strict=True))
-    trajectory = play(env, scripted(chat, letters), chat, task)
-    assert trajectory.success
-    assert [trajectory.trace.ids[a:b] for a, b in trajectory.trace.turns] == letters
+    sample, _ = play(env, scripted(chat, letters), chat, task)
+    assert sample.success
+    assert [sample.ids_T[a:b].tolist() for a, b in sample.turns] == letters
 
 
 def test_dense_rewards_sum_to_the_terminal_reward(chat: ChatRenderer, task: Task) -> None:
@@ -128,7 +130,7 @@ def test_dense_rewards_sum_to_the_terminal_reward(chat: ChatRenderer, task: Task
     rewards = [
         play(
             ToolOrchestrationEnv("harbour", reward_mode=mode), scripted(chat, actions), chat, task
-        ).reward
+        )[0].reward
         for mode in ("terminal", "dense")
     ]
     assert rewards[0] == rewards[1]
@@ -141,13 +143,12 @@ def test_a_truncated_message_ends_the_episode_and_its_calls_are_not_run(
     first, second, *_ = gold_actions(task)
     long = second + " and so on" * 200
     engine = scripted(chat, [first, long])
-    trajectory = play(env, engine, chat, task)
-    episode = trajectory.episode
+    sample, episode = play(env, engine, chat, task)
     assert episode.stop_reason is StopReason.OUTPUT_TRUNCATED
     assert [c.error for c in episode.turns[0].calls] == [None]
     assert [c.error for c in episode.turns[1].calls] == [ErrorType.LIMIT]
-    assert episode.reward is not None and trajectory.reward == episode.reward.total
-    assert trajectory.trace.turns[1][1] - trajectory.trace.turns[1][0] == 600
+    assert episode.reward is not None and sample.reward == episode.reward.total
+    assert sample.turns[1, 1] - sample.turns[1, 0] == 600
     assert len(engine.calls) == 2
 
 
@@ -158,10 +159,10 @@ def test_the_last_message_gets_what_the_context_leaves(
     play(env, engine, chat, task)
     used = len(engine.calls[1].prompt_ids)
     tight = scripted(chat, gold_actions(task))
-    trajectory = play(env, tight, chat, task, RolloutLimits(600, used + 5))
+    sample, _ = play(env, tight, chat, task, limited(used + 5))
     assert [c.sampling.max_tokens for c in tight.calls][1] == 5
-    assert trajectory.episode.stop_reason is StopReason.OUTPUT_TRUNCATED
-    assert len(trajectory.trace) == used + 5
+    assert sample.stop_reason is StopReason.OUTPUT_TRUNCATED
+    assert len(sample) == used + 5
 
 
 @pytest.mark.parametrize(("spare", "turns"), [(0, 1), (7, 1), (8, 2)])
@@ -170,13 +171,13 @@ def test_a_turn_starts_only_if_the_context_has_room_for_it(
 ) -> None:
     engine = scripted(chat, gold_actions(task))
     play(env, engine, chat, task)
-    limits = RolloutLimits(600, len(engine.calls[1].prompt_ids) + spare, min_tokens_per_turn=8)
+    limits = limited(len(engine.calls[1].prompt_ids) + spare, min_tokens_per_turn=8)
     again = scripted(chat, gold_actions(task))
-    trajectory = play(env, again, chat, task, limits)
+    sample, episode = play(env, again, chat, task, limits)
     assert len(again.calls) == turns
-    overflow = trajectory.episode.stop_reason is StopReason.CONTEXT_OVERFLOW
+    overflow = sample.stop_reason is StopReason.CONTEXT_OVERFLOW
     assert overflow == (turns == 1)
-    assert len(trajectory.episode.turns) == turns
+    assert len(episode.turns) == turns
 
 
 def test_an_oversized_prompt_ends_its_episode_with_its_reward_and_spares_the_rest(
@@ -188,17 +189,17 @@ def test_an_oversized_prompt_ends_its_episode_with_its_reward_and_spares_the_res
 
     sizes = {t.id: prompt_tokens(t) for t in env.tasks[::40]}
     long, short = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
-    limits = RolloutLimits(600, sizes[long])
+    limits = limited(sizes[long])
     engine = ScriptedEngine(lambda *_: "no", encode=chat.encode_action)
-    requests = [GroupRequest("long", long, 0, 0, 2), GroupRequest("short", short, 0, 0, 2)]
-    groups = asyncio.run(gathered(run_groups(env.sibling, engine, chat, requests, limits=limits)))
-    found = {g.id: [t.episode.stop_reason for t in g.trajectories] for g in groups}
+    requests = [SampleRequest("long", long, 0, 0, 2), SampleRequest("short", short, 0, 0, 2)]
+    replies = asyncio.run(gathered(run_groups(env.sibling, engine, chat, requests, limits=limits)))
+    found = {r.group.id: [s.stop_reason for s in r.group.samples] for r in replies}
     assert found == {
         "long": [StopReason.CONTEXT_OVERFLOW] * 2,
         "short": [StopReason.ANSWERED] * 2,
     }
-    lost = next(g for g in groups if g.id == "long").trajectories
-    assert all(t.episode.reward is not None and t.trace.num_actions == 0 for t in lost)
+    lost = next(r for r in replies if r.group.id == "long").members
+    assert all(r.episode.reward is not None and s.num_actions == 0 for s, r in lost)
     assert {c.request_id for c in engine.calls} == {"short/0", "short/1"}
 
 
@@ -216,11 +217,11 @@ def test_members_share_the_environment_seed_and_sample_with_their_own(
 ) -> None:
     actions = gold_actions(task)
     engine = ScriptedEngine(lambda _, turn: actions[turn], encode=chat.encode_action)
-    requests = [GroupRequest("g", task.id, 42, 7, size=3)]
-    (group,) = asyncio.run(gathered(run_groups(env.sibling, engine, chat, requests, limits=ROOMY)))
-    assert [t.member for t in group.trajectories] == [0, 1, 2]
-    assert {t.episode.seed for t in group.trajectories} == {group.seed} == {42}
-    assert len({t.episode.digest for t in group.trajectories}) == 1
+    requests = [SampleRequest("g", task.id, 42, 7, size=3)]
+    (reply,) = asyncio.run(gathered(run_groups(env.sibling, engine, chat, requests, limits=ROOMY)))
+    assert [sample.member for sample in reply.group.samples] == [0, 1, 2]
+    assert {record.episode.seed for record in reply.records} == {reply.group.seed} == {42}
+    assert len({record.episode.digest for record in reply.records}) == 1
     assert {(c.request_id, c.turn, c.sampling.seed) for c in engine.calls} == {
         (f"g/{m}", turn, turn_seed(7, "g", m, turn))
         for m in range(3)
@@ -244,13 +245,13 @@ def test_every_group_comes_once_and_environments_are_used_again(
         lambda request, turn: plans[by_group[request.split("/")[0]]][turn],
         encode=chat.encode_action,
     )
-    requests = [GroupRequest(g, t, 1, 2, size=4) for g, t in by_group.items()]
+    requests = [SampleRequest(g, t, 1, 2, size=4) for g, t in by_group.items()]
     stream = run_groups(factory, engine, chat, requests, limits=ROOMY, max_concurrent=5)
-    groups = asyncio.run(gathered(stream))
-    assert {g.id: g.task_id for g in groups} == by_group
-    assert all(g.rewards == [1.0] * 4 for g in groups)
+    replies = asyncio.run(gathered(stream))
+    assert {r.group.id: r.group.task_id for r in replies} == by_group
+    assert all(r.group.rewards == [1.0] * 4 for r in replies)
     assert len(made) == 5
-    assert all(set(t.timings) == {"generate", "env"} for g in groups for t in g.trajectories)
+    assert all(set(t.timings) == {"generate", "env"} for r in replies for t in r.records)
 
 
 def test_an_engine_failure_propagates_and_yields_no_reward(
@@ -262,16 +263,16 @@ def test_an_engine_failure_propagates_and_yields_no_reward(
         return EngineError("the engine died") if (request, turn) == ("b/1", 1) else actions[turn]
 
     engine = ScriptedEngine(script, encode=chat.encode_action)
-    requests = [GroupRequest(name, task.id, 0, 0, size=2) for name in "ab"]
-    got: list[Group] = []
+    requests = [SampleRequest(name, task.id, 0, 0, size=2) for name in "ab"]
+    got: list[str] = []
 
     async def scenario() -> None:
-        async for group in run_groups(env.sibling, engine, chat, requests, limits=ROOMY):
-            got.append(group)
+        async for reply in run_groups(env.sibling, engine, chat, requests, limits=ROOMY):
+            got.append(reply.group.id)
 
     with pytest.raises(EngineError, match="the engine died"):
         asyncio.run(scenario())
-    assert "b" not in [g.id for g in got]
+    assert "b" not in got
     assert sorted(engine.released) == ["a/0", "a/1", "b/0", "b/1"]
 
 
@@ -299,13 +300,13 @@ def test_closing_the_stream_early_ends_every_episode(
         lambda request, turn: (short if request.startswith("fast") else actions)[turn],
         encode=chat.encode_action,
     )
-    requests = [GroupRequest(name, task.id, 0, 0, size=2) for name in ("slow", "fast")]
+    requests = [SampleRequest(name, task.id, 0, 0, size=2) for name in ("slow", "fast")]
 
     async def scenario() -> tuple[str, set[str]]:
         stream = run_groups(env.sibling, engine, chat, requests, limits=ROOMY)
         first = await anext(stream)
         await stream.aclose()
-        return first.id, {t.get_name() for t in asyncio.all_tasks()}
+        return first.group.id, {t.get_name() for t in asyncio.all_tasks()}
 
     name, left = asyncio.run(scenario())
     assert name == "fast"
@@ -335,18 +336,22 @@ def test_an_engine_that_breaks_its_promises_is_an_engine_failure(
         play(env, Broken({}), chat, task)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"max_tokens_per_turn": 0},
-        {"max_context": 1},
-        {"temperature": -0.1},
-        {"min_tokens_per_turn": 0},
-    ],
-)
-def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(OrchError):
-        RolloutLimits(**wrong)
+def test_an_engine_whose_probabilities_are_none_yields_no_reward(
+    env: ToolOrchestrationEnv, chat: ChatRenderer, task: Task
+) -> None:
+    class Broken(ScriptedEngine):
+        async def generate(
+            self, prompt_ids: Sequence[int], sampling: SamplingParams, request_id: str
+        ) -> TokenOutput:
+            return TokenOutput((40,) * 600, (math.nan,) * 600, "length", (0,) * 600)
+
+    with pytest.raises(ValueError, match="finite and at most 0"):
+        play(env, Broken({}), chat, task)
+
+
+def test_a_group_without_members_is_refused() -> None:
+    with pytest.raises(OrchError, match="at least one member"):
+        SampleRequest("g", "t", 0, 0, size=0)
 
 
 def test_a_real_model_on_the_torch_engine_is_recorded_as_it_sampled(
@@ -366,20 +371,17 @@ def test_a_real_model_on_the_torch_engine_is_recorded_as_it_sampled(
     model = LlamaForCausalLM(config).eval()
     reference = copy.deepcopy(model)
     engine = TorchEngine(model, max_batch=8, version=2)
-    requests = [GroupRequest(t.id, t.id, 0, 5, size=3) for t in env.tasks[:4]]
-    limits = RolloutLimits(max_tokens_per_turn=40, max_context=4096, temperature=0.8)
-    groups = asyncio.run(gathered(run_groups(env.sibling, engine, chat, requests, limits=limits)))
+    requests = [SampleRequest(t.id, t.id, 0, 5, 3, temperature=0.8) for t in env.tasks[:4]]
+    stream = run_groups(env.sibling, engine, chat, requests, limits=limited(4096, turn=40))
+    samples = [s for reply in asyncio.run(gathered(stream)) for s in reply.group.samples]
     engine.close()
-    trajectories = [t for g in groups for t in g.trajectories]
-    assert len(trajectories) == 12
-    assert len({tuple(t.trace.ids) for t in trajectories}) == 12
-    for trajectory in trajectories:
-        trace = trajectory.trace
-        trace.check()
-        assert trace.oldest_version() == 2
+    assert len(samples) == 12
+    assert len({tuple(sample.ids_T.tolist()) for sample in samples}) == 12
+    for sample in samples:
+        sample.check()
+        assert sample.oldest_version == 2
+        ids = torch.from_numpy(sample.ids_T).long()
         with torch.inference_mode():
-            logits = reference(torch.tensor([trace.ids])).logits[0]
-        rows = torch.log_softmax(logits / 0.8, -1)
-        for at, (acted, logprob) in enumerate(zip(trace.action_mask, trace.logprobs, strict=True)):
-            if acted:
-                assert math.isclose(rows[at - 1, trace.ids[at]].item(), logprob, abs_tol=1e-4)
+            rows = torch.log_softmax(reference(ids[None]).logits[0] / 0.8, -1)
+        for at, logprob in zip(sample.actions_N, sample.logprobs_N, strict=True):
+            assert math.isclose(rows[at - 1, ids[at]].item(), logprob, abs_tol=1e-4)

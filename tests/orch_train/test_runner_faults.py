@@ -20,12 +20,11 @@ from hypothesis import strategies as st
 from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings
-from orch_train.rollouts.env_runner import SampleRequest
-from orch_train.rollouts.episode import GroupRequest
 from orch_train.runners.ledger import GroupFailed, GroupLedger, Ticket
 from orch_train.runners.ray_runner_group import RayRunnerGroup
 from orch_train.runners.runner_group import SamplingStopped
 from orch_train.runners.runner_slot import SlotState
+from orch_train.trajectory.requests import SampleRequest
 from tests.orch_train.gated_runner import GatedActor
 
 PATIENCE_S = 5.0
@@ -33,10 +32,7 @@ PATIENCE_S = 5.0
 
 
 def _requests(count: int, size: int = 2) -> list[SampleRequest]:
-    return [
-        SampleRequest(GroupRequest(f"g{i}", f"task-{i}", i, i, size), temperature=1.0)
-        for i in range(count)
-    ]
+    return [SampleRequest(f"g{i}", f"task-{i}", i, i, size) for i in range(count)]
 
 
 def _settings(folder: Path, **faults: Any) -> Settings:
@@ -120,7 +116,7 @@ def _attempts(folder: Path) -> list[list[str]]:
 
 
 def test_groups_come_back_once_and_in_the_order_of_the_requests(runners: Runners) -> None:
-    groups = runners.group.sample(_requests(9))
+    groups = [reply.group for reply in runners.group.sample(_requests(9))]
     assert [g.id for g in groups] == [f"g{i}" for i in range(9)]
     assert all(g.rewards == [0.0, 1.0] for g in groups)
     assert {runner for _, runner, *_ in _attempts(runners.folder)} == {"0", "1"}
@@ -142,11 +138,12 @@ def test_a_runner_killed_in_the_middle_of_a_step_loses_no_group(runners: Runners
             hold.unlink()
             os.kill(victim, signal.SIGKILL)
 
-    groups = runners.group.sample(_requests(8), on_group=on_group)
+    replies = runners.group.sample(_requests(8), on_group=on_group)
+    groups = [reply.group for reply in replies]
 
     assert [g.id for g in groups] == [f"g{i}" for i in range(8)]
     assert sorted(seen) == sorted(g.id for g in groups)  # each exactly once
-    assert all(len(g.trajectories) == 2 and g.rewards == [0.0, 1.0] for g in groups)
+    assert all(len(g.samples) == 2 and g.rewards == [0.0, 1.0] for g in groups)
     held = {g for g, _, pid, _ in _attempts(runners.folder) if int(pid) == victim}
     again = {g for g, _, pid, _ in _attempts(runners.folder) if int(pid) != victim}
     assert held <= again
@@ -180,8 +177,8 @@ def test_a_runner_that_starts_during_a_sync_gets_the_new_weights(runners: Runner
 def test_weights_pushed_to_a_dead_runner_do_not_stop_the_run(runners: Runners) -> None:
     os.kill(runners.group.pids()[0], signal.SIGKILL)
     runners.group.sync_weights({"w": torch.tensor([1.0])}, 1)
-    groups = runners.group.sample(_requests(4))
-    assert all(t.trace.versions[-1] == 1 for g in groups for t in g.trajectories)
+    replies = runners.group.sample(_requests(4))
+    assert all(s.versions_N[-1] == 1 for reply in replies for s in reply.group.samples)
 
 
 def test_a_hung_runner_is_replaced(runners: Runners) -> None:
@@ -250,7 +247,7 @@ def test_stopping_abandons_the_step_and_leaves_the_runners_usable(runners: Runne
             _requests(6), on_group=lambda g: seen.append(g.id), should_stop=lambda: len(seen) > 1
         )
     (runners.folder / "hold-0").unlink()
-    assert [g.id for g in runners.group.sample(_requests(6))] == [f"g{i}" for i in range(6)]
+    assert [r.group.id for r in runners.group.sample(_requests(6))] == [f"g{i}" for i in range(6)]
     assert runners.counted("num_env_runner_restarts") == 0
 
 

@@ -10,10 +10,9 @@ import pytest
 
 from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
-from orch_train.rollouts.env_runner import SampleReply, SampleRequest
-from orch_train.rollouts.episode import GroupRequest
 from orch_train.runners.runner_group import LocalRunnerGroup
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
+from tests.orch_train.replies import answer
 
 
 class _Gates:
@@ -23,9 +22,9 @@ class _Gates:
         self.started: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
         self.cancelled: list[str] = []
-        self.replies: dict[str, SampleReply] = {}
+        self.failures: dict[str, SampleFailure] = {}
 
-    async def sample(self, request: SampleRequest) -> SampleReply:
+    async def sample(self, request: SampleRequest) -> SampleReply | SampleFailure:
         self.started.append(request.id)
         gate = self.gates.setdefault(request.id, asyncio.Event())
         try:
@@ -33,7 +32,7 @@ class _Gates:
         except asyncio.CancelledError:
             self.cancelled.append(request.id)
             raise
-        return self.replies.pop(request.id, SampleReply(Group(request.id, "t", 0, [])))
+        return self.failures.pop(request.id, None) or answer(request)
 
     async def serve(self, weights: Any, version: int) -> int:
         return version
@@ -43,7 +42,7 @@ class _Gates:
 
 
 def _request(name: str, size: int = 2) -> SampleRequest:
-    return SampleRequest(GroupRequest(name, "t", 0, 0, size), temperature=1.0)
+    return SampleRequest(name, "t", 0, 0, size)
 
 
 @pytest.fixture
@@ -69,16 +68,16 @@ def test_groups_come_back_as_they_finish_and_each_once(
     assert gates.started == ["a", "b", "c"]  # four places, and one group to spare
     assert runners.in_flight == 3
     gates.gates["b"].set()
-    assert [group.id for group in runners.poll(5.0)] == ["b"]
-    runners.submit([_request("urgent")], ahead=True)
+    assert [reply.group.id for reply in runners.poll(5.0)] == ["b"]
+    runners.submit([_request("urgent")], first=True)
     gates.gates["a"].set()
-    assert [group.id for group in runners.poll(5.0)] == ["a"]
+    assert [reply.group.id for reply in runners.poll(5.0)] == ["a"]
     assert gates.started[3:] == ["d", "urgent"]
     for name in ("c", "d", "urgent"):
         gates.gates[name].set()
     back: list[str] = []
     while len(back) < 3:
-        back += [group.id for group in runners.poll(5.0)]
+        back += [reply.group.id for reply in runners.poll(5.0)]
     assert sorted(back) == ["c", "d", "urgent"]
     with pytest.raises(ValueError, match="share an id"):
         runners.submit([_request("e")])
@@ -96,7 +95,7 @@ def test_withdrawn_groups_are_cancelled_and_never_come(
         gates.gates[name].set()
     back: list[str] = []
     while len(back) < 2:
-        back += [group.id for group in runners.poll(5.0)]
+        back += [reply.group.id for reply in runners.poll(5.0)]
     assert sorted(back) == ["b", "c"] and "d" not in gates.started
     assert runners.poll(0.0) == []
 
@@ -106,13 +105,14 @@ def test_a_failed_group_is_tried_again_and_then_ends_the_poll(
 ) -> None:
     gates.gates["a"] = asyncio.Event()
     gates.gates["a"].set()
-    gates.replies["a"] = SampleReply(failure="environment is broken")
+    gates.failures["a"] = SampleFailure("environment is broken")
     runners.submit([_request("a")])
-    assert [group.id for group in runners.poll(5.0)] == ["a"]
+    assert [reply.group.id for reply in runners.poll(5.0)] == ["a"]
     assert gates.started == ["a", "a"]
     assert runners.fault_counts()["num_groups_reissued"] == 1
     gates.gates["b"] = gates.gates["a"]
-    gates.replies["b"] = SampleReply(user_error=OrchError("the task file is damaged"))
+    problem = OrchError("the task file is damaged")
+    gates.failures["b"] = SampleFailure(str(problem), user_error=problem)
     runners.submit([_request("b")])
     with pytest.raises(OrchError, match="the task file is damaged"):
         runners.poll(5.0)

@@ -11,46 +11,44 @@ import random
 import pytest
 
 from orch_env.types import Episode, Turn
-from orch_train.sampling.admission import AdmissionBook
+from orch_train.sampling.admission import Admission
 from orch_train.sampling.bias import BiasAudit, ks_distance
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.trajectory.requests import EpisodeRecord, SampleReply
+from orch_train.trajectory.sample import Group, TrainingSample
 
 SIZE, STEPS, LEARNING_S = 4, 150, 1.0
 
 
-def _group(name: str, seconds: float) -> Group:
-    trace = TokenTrace()
-    trace.append_context([1])
+def _reply(name: str, seconds: float) -> SampleReply:
+    sample = TrainingSample()
+    sample.append_context([1])
     tokens = max(1, round(100 * seconds))
-    trace.append_action([2] * tokens, [-0.5] * tokens, [0] * tokens)
+    sample.append_action([2] * tokens, [-0.5] * tokens, [0] * tokens)
     episode = Episode("t", 0, tuple(Turn.of(action="x") for _ in range(1 + round(seconds))))
-    return Group(
-        name,
-        "t",
-        0,
-        [Trajectory(name, 0, "t", episode, trace, 0.0, False, {"generate": seconds})],
-    )
+    record = EpisodeRecord(episode, {"generate": seconds})
+    return SampleReply(Group(name, "t", 0, [sample]), [record])
 
 
 def _play(*, discard: bool, ahead: int = 2) -> tuple[BiasAudit, int]:
     """Train; with ``discard`` no group is waited for, and one that comes too late is dropped."""
     rng = random.Random(0)
     audit = BiasAudit()
-    book = AdmissionBook(groups_per_batch=SIZE, max_staleness=ahead)
+    admission = Admission(groups_per_batch=SIZE, max_staleness=ahead)
     running: list[tuple[float, str]] = []
-    groups: dict[str, Group] = {}
+    groups: dict[str, SampleReply] = {}
     born: dict[str, int] = {}
     finished: list[str] = []
     now, step, dropped = 0.0, 0, 0
     while step < STEPS:
-        while (len(running) + len(finished) < (ahead + 1) * SIZE) if discard else book.room(STEPS):
+        held = len(running) + len(finished)
+        while held < (ahead + 1) * SIZE if discard else admission.room(STEPS):
+            held += 1
             name = f"g{len(groups)}"
             seconds = rng.lognormvariate(0.0, 1.0)
-            groups[name], born[name] = _group(name, seconds), step
+            groups[name], born[name] = _reply(name, seconds), step
             heapq.heappush(running, (now + seconds, name))
             if not discard:
-                book.admit(name)
+                admission.admit(name)
         batch: list[str] | None = None
         if discard:
             stale = [name for name in finished if step - born[name] > ahead]
@@ -59,7 +57,7 @@ def _play(*, discard: bool, ahead: int = 2) -> tuple[BiasAudit, int]:
             if len(finished) >= SIZE:
                 batch, finished = finished[:SIZE], finished[SIZE:]
         else:
-            taken = book.take()
+            taken = admission.take()
             batch = None if taken is None else list(taken)
         if batch is None:
             if not running:
@@ -69,7 +67,7 @@ def _play(*, discard: bool, ahead: int = 2) -> tuple[BiasAudit, int]:
             if discard:
                 finished.append(name)
             else:
-                book.finish(name)
+                admission.finish(name)
             continue
         for name in batch:
             audit.trained(groups[name])
@@ -80,10 +78,10 @@ def _play(*, discard: bool, ahead: int = 2) -> tuple[BiasAudit, int]:
             if discard:
                 finished.append(name)
             else:
-                book.finish(name)
+                admission.finish(name)
         now, step = until, step + 1
         if not discard:
-            book.advance()
+            admission.advance()
     return audit, dropped
 
 

@@ -14,14 +14,14 @@ from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings
 from orch_train.models.load import load_model
 from orch_train.sft.trainer import SFTStop, SFTTrainer
-from orch_train.trajectory.token_trace import NO_VERSION, TokenTrace
+from orch_train.trajectory.sample import NO_VERSION, TrainingSample
 from tests.orch_train.settings_of import settings_of
-from tests.orch_train.small_models import VOCABULARY, random_trace, small_llama
+from tests.orch_train.small_models import VOCABULARY, random_sample, small_llama
 
 
-def traces(count: int = 12, seed: int = 0) -> list[TokenTrace]:
+def samples(count: int = 12, seed: int = 0) -> list[TrainingSample]:
     rng = random.Random(seed)
-    return [random_trace(rng, turns=2) for _ in range(count)]
+    return [random_sample(rng, turns=2) for _ in range(count)]
 
 
 def settings(**changes: Any) -> Settings:
@@ -32,43 +32,43 @@ def settings(**changes: Any) -> Settings:
     return settings_of(sft={**bounds, **changes}, **{"layout": "rows", **elsewhere})
 
 
-def echo_trace(rng: random.Random, noise: bool) -> TokenTrace:
+def echo_sample(rng: random.Random, noise: bool) -> TrainingSample:
     """The action repeats the prompt's last token; the rest of the prompt is random."""
-    trace = TokenTrace()
+    sample = TrainingSample()
     word = rng.randrange(3, 20)
-    trace.append_context([*(rng.randrange(20, VOCABULARY) for _ in range(4)), word])
-    trace.append_action([word], [0.0], [NO_VERSION])
+    sample.append_context([*(rng.randrange(20, VOCABULARY) for _ in range(4)), word])
+    sample.append_action([word], [0.0], [NO_VERSION])
     if noise:
-        trace.append_context([rng.randrange(20, VOCABULARY) for _ in range(6)])
-    return trace
+        sample.append_context([rng.randrange(20, VOCABULARY) for _ in range(6)])
+    return sample
 
 
 def test_training_teaches_what_was_demonstrated() -> None:
     rng = random.Random(0)
-    data = [echo_trace(rng, noise=True) for _ in range(200)]
+    data = [echo_sample(rng, noise=True) for _ in range(200)]
     trainer = SFTTrainer(small_llama(), settings(max_steps=120, batch_size=32, lr=1e-2))
     summary = trainer.train(data)
     assert summary.stop is SFTStop.MAX_STEPS and summary.steps == 120
     assert summary.loss_first is not None and summary.loss_last is not None
     assert summary.loss_last < 0.1 < 2.0 < summary.loss_first
-    fresh = [echo_trace(rng, noise=False) for _ in range(50)]
+    fresh = [echo_sample(rng, noise=False) for _ in range(50)]
     right = sum(
-        int(trainer.model(torch.tensor([t.ids[:-1]])).logits[0, -1].argmax()) == t.ids[-1]
+        int(trainer.model(torch.from_numpy(t.ids_T[None, :-1]).long()).logits[0, -1].argmax())
+        == t.ids_T[-1]
         for t in fresh
     )
     assert right >= 45
 
 
 def test_the_loss_is_the_mean_cross_entropy_over_action_tokens_alone() -> None:
-    data = traces(4)
+    data = samples(4)
     model = small_llama()
     terms: list[torch.Tensor] = []
     with torch.no_grad():
-        for trace in data:
-            logprobs_TV = model(torch.tensor([trace.ids])).logits[0].log_softmax(-1)
-            terms += [
-                -logprobs_TV[t - 1, trace.ids[t]] for t, a in enumerate(trace.action_mask) if a
-            ]
+        for sample in data:
+            ids_T = torch.from_numpy(sample.ids_T).long()
+            logprobs_TV = model(ids_T[None]).logits[0].log_softmax(-1)
+            terms += [-logprobs_TV[t - 1, ids_T[t]] for t in sample.actions_N]
     summary = SFTTrainer(small_llama(), settings(max_steps=1)).train(data)
     assert summary.loss_first == pytest.approx(float(torch.stack(terms).mean()), abs=1e-5)
 
@@ -81,7 +81,7 @@ def test_micro_batches_do_not_change_the_training(layout: Any) -> None:
         SFTTrainer(
             small_llama(),
             settings(max_steps=4, max_tokens_per_microbatch=budget, layout=chosen),
-        ).train(traces(), on_metrics=lambda m, seen=seen: seen.append(m["loss"]))
+        ).train(samples(), on_metrics=lambda m, seen=seen: seen.append(m["loss"]))
         losses.append(seen)
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
@@ -89,7 +89,7 @@ def test_micro_batches_do_not_change_the_training(layout: Any) -> None:
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     def weights(seed: int) -> torch.Tensor:
         trainer = SFTTrainer(small_llama(), settings(max_steps=5, seed=seed))
-        trainer.train(traces())
+        trainer.train(samples())
         return trainer.model.get_input_embeddings().weight.detach().clone()
 
     assert torch.equal(weights(1), weights(1))
@@ -118,7 +118,7 @@ def test_held_out_success_stops_it_within_the_band(
     trainer = SFTTrainer(
         small_llama(), settings(max_steps=10, eval_every=2, target_success=(0.2, 0.6))
     )
-    summary = trainer.train(traces(), evaluate=evaluate, on_metrics=seen.append)
+    summary = trainer.train(samples(), evaluate=evaluate, on_metrics=seen.append)
     assert (summary.stop, summary.steps) == (stop, steps)
     assert [e["success"] for e in summary.evaluations] == successes[: steps // 2]
     assert summary.evaluations[0]["greedy"] == 1.0 and summary.evaluations[0]["step"] == 2
@@ -131,29 +131,29 @@ def test_a_model_that_is_good_enough_already_is_left_alone() -> None:
     trainer = SFTTrainer(
         small_llama(), settings(max_steps=10, eval_at_start=True, target_success=(0.2, 0.6))
     )
-    summary = trainer.train(traces(), evaluate=lambda model: {"success": 0.4})
+    summary = trainer.train(samples(), evaluate=lambda model: {"success": 0.4})
     assert summary.stop is SFTStop.TARGET and summary.steps == 0
     assert summary.to_dict()["loss_first"] is None
     assert torch.equal(trainer.model.get_input_embeddings().weight, before)
 
 
 def test_bounds_by_epochs_by_time_and_by_interruption() -> None:
-    epochs = SFTTrainer(small_llama(), settings(max_epochs=2)).train(traces(12))
+    epochs = SFTTrainer(small_llama(), settings(max_epochs=2)).train(samples(12))
     assert (epochs.stop, epochs.steps, epochs.epochs) == (SFTStop.MAX_EPOCHS, 6, 2.0)
-    timed = SFTTrainer(small_llama(), settings(max_seconds=1e-9)).train(traces())
+    timed = SFTTrainer(small_llama(), settings(max_seconds=1e-9)).train(samples())
     assert (timed.stop, timed.steps) == (SFTStop.MAX_SECONDS, 1)
     answers = iter([False, False, True])
     interrupted = SFTTrainer(small_llama(), settings(max_steps=10)).train(
-        traces(), should_stop=lambda: next(answers)
+        samples(), should_stop=lambda: next(answers)
     )
     assert (interrupted.stop, interrupted.steps) == (SFTStop.INTERRUPTED, 2)
 
 
 def test_an_epoch_shows_every_demonstration_once() -> None:
-    data = [TokenTrace() for _ in range(9)]
-    for number, trace in enumerate(data):
-        trace.append_context([5])
-        trace.append_action([10 + number], [0.0], [NO_VERSION])
+    data = [TrainingSample() for _ in range(9)]
+    for number, sample in enumerate(data):
+        sample.append_context([5])
+        sample.append_action([10 + number], [0.0], [NO_VERSION])
     seen: list[int] = []
     trainer = SFTTrainer(small_llama(), settings(max_epochs=2, batch_size=3))
     step = trainer.step
@@ -167,7 +167,7 @@ def test_an_epoch_shows_every_demonstration_once() -> None:
 
 
 def test_a_saved_model_goes_on_where_it_was(tmp_path: Path) -> None:
-    data = traces()
+    data = samples()
     trainer = SFTTrainer(small_llama(), settings(max_steps=20, dtype="bfloat16"))
     first = trainer.train(data)
     trainer.save(tmp_path / "model")
@@ -188,12 +188,12 @@ def test_wrong_requests_are_one_clear_line() -> None:
         with pytest.raises(OrchError, match=says):
             GRPOConfig().from_dict({"sft": wrong}).settings  # noqa: B018
     with pytest.raises(OrchError, match="nothing to evaluate with"):
-        SFTTrainer(small_llama(), settings(max_steps=1, eval_every=1)).train(traces())
+        SFTTrainer(small_llama(), settings(max_steps=1, eval_every=1)).train(samples())
     with pytest.raises(OrchError, match="no demonstration"):
-        SFTTrainer(small_llama(), settings(max_steps=1)).train([TokenTrace()])
+        SFTTrainer(small_llama(), settings(max_steps=1)).train([TrainingSample()])
 
 
 def test_the_last_evaluation_is_of_the_final_weights() -> None:
     trainer = SFTTrainer(small_llama(), settings(max_steps=5, eval_every=2))
-    summary = trainer.train(traces(), evaluate=lambda model: {"success": 0.0})
+    summary = trainer.train(samples(), evaluate=lambda model: {"success": 0.0})
     assert [e["step"] for e in summary.evaluations] == [2, 4, 5]

@@ -15,8 +15,9 @@ import pytest
 from orch_env.types import StopReason
 from orch_train import GRPO, GRPOConfig
 from orch_train.sampling.observer import SilentObserver
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.sample import Group
 from tests.orch_train.hanging_env import ENV_ID
+from tests.orch_train.replies import groups_of
 
 LETTERS = "abcdefghijkl"
 
@@ -42,14 +43,12 @@ def _train(algo: GRPO, steps: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for _ in range(steps):
         result = algo.train()
-        assert algo.last_batch is not None
-        seen += [group.id for group in algo.last_batch.groups]
+        seen += [group.id for group in groups_of(algo)]
         assert result["staleness"]["max"] <= 1
-        for group in algo.last_batch.groups:
-            assert len(group.trajectories) == 4
+        for group in groups_of(algo):
+            assert len(group.samples) == 4
             assert all(
-                t.episode.stop_reason not in (None, StopReason.INFRASTRUCTURE)
-                for t in group.trajectories
+                s.stop_reason not in (None, StopReason.INFRASTRUCTURE) for s in group.samples
             )
     assert sorted(seen) == sorted(f"0:letter-{c}" for c in LETTERS)
     return result

@@ -16,13 +16,15 @@ import pytest
 
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
-from orch_train.algorithms.checkpoint import read_sampled_ahead
+from orch_train.algorithms.checkpoint import read_untrained
 from orch_train.run.display import PlainDisplay
 from orch_train.run.training_run import TrainingRun
 from orch_train.runners.runner_group import SamplingStopped
 from orch_train.sampling.observer import SilentObserver
+from orch_train.trajectory.requests import SampleReply
+from orch_train.trajectory.sample import Group
 from orch_train.trajectory.store import RolloutStore
-from orch_train.trajectory.trajectory import Group
+from tests.orch_train.replies import groups_of, stored_samples
 
 LETTERS = "abcdefghijkl"
 
@@ -34,15 +36,11 @@ def streamed(toy_config: GRPOConfig) -> GRPOConfig:
 
 
 def _ids(algo: GRPO) -> list[str]:
-    assert algo.last_batch is not None
-    return [group.id for group in algo.last_batch.groups]
+    return [group.id for group in groups_of(algo)]
 
 
 def _versions(algo: GRPO) -> list[int]:
-    assert algo.last_batch is not None
-    return [
-        t.trace.oldest_version() for group in algo.last_batch.groups for t in group.trajectories
-    ]
+    return [t.oldest_version for group in groups_of(algo) for t in group.samples]
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
@@ -63,11 +61,11 @@ def test_every_task_is_trained_once_and_no_token_is_too_old(
 def test_stragglers_may_come_as_many_steps_later_as_configured(streamed: GRPOConfig) -> None:
     with streamed.training(straggler_steps=2).build_algo() as algo:
         algo.train()
-        _, ahead = algo._sampling.frontier()
-        assert ahead is not None
+        _, untrained = algo.sampling.frontier()
+        assert untrained is not None
+        admitted = untrained.admission["groups"]
         # Admitted in step 0 or 1, one batch ahead of the learner, and two more to come late.
-        assert {group["deadline"] for group in ahead.book["groups"]} <= {0 + 1 + 2, 1 + 1 + 2}
-        assert ahead.book["groups"]
+        assert admitted and {group["deadline"] for group in admitted} <= {0 + 1 + 2, 1 + 1 + 2}
 
 
 def test_groups_are_sampled_while_the_learner_learns(streamed: GRPOConfig) -> None:
@@ -76,12 +74,13 @@ def test_groups_are_sampled_while_the_learner_learns(streamed: GRPOConfig) -> No
     class Watcher(SilentObserver):
         def learned(self, done: int, total: int) -> None:
             # The learner stands still until the groups of the next batch are back.
-            while len(algo._sampling.frontier()[1].finished) < 2:  # type: ignore[union-attr]
+            while len(algo.sampling.frontier()[1].finished) < 2:  # type: ignore[union-attr]
+                if algo.iteration:
+                    return  # the last step: there is no next batch
                 assert not sampled.wait(0.01)
 
     with GRPO(streamed.training(iterations=2), observer=Watcher()) as algo:
         algo.train()
-        algo.observer = SilentObserver()
         result = algo.train()
         assert set(_versions(algo)) == {0} and result["staleness"]["max"] == 1
         assert result["learner_queue"]["wait_s_mean"] > 0
@@ -121,9 +120,9 @@ def test_evaluation_goes_through_the_same_thread_on_the_current_weights(
 
 
 def _finished(algo: GRPO) -> dict[str, Group]:
-    _, ahead = algo._sampling.frontier()
-    assert ahead is not None
-    return {group.id: group for group in ahead.finished}
+    _, untrained = algo.sampling.frontier()
+    assert untrained is not None
+    return {reply.group.id: reply.group for reply in untrained.finished}
 
 
 def test_a_stopped_step_keeps_what_was_sampled(
@@ -134,7 +133,7 @@ def test_a_stopped_step_keeps_what_was_sampled(
     with streamed.copy().build_algo() as algo:
         poll = algo.runners.poll
 
-        def hold_back(timeout: float) -> list[Group]:
+        def hold_back(timeout: float) -> list[SampleReply]:
             return [] if held.is_set() else poll(timeout)
 
         monkeypatch.setattr(algo.runners, "poll", hold_back)
@@ -152,21 +151,22 @@ def test_a_stopped_step_keeps_what_was_sampled(
         algo.save_to_path(tmp_path / "half")
         step = algo.iteration
         assert algo.between_steps
-    kept = read_sampled_ahead(tmp_path / "half")
+    kept = read_untrained(tmp_path / "half")
     assert kept is not None
-    finished = {group.id: group for group in kept.finished}
+    finished = {reply.group.id: reply.group for reply in kept.finished}
     with GRPO.from_checkpoint(tmp_path / "half") as again:
         assert again.iteration == step
         assert _finished(again).keys() == finished.keys()  # before anything was sampled
         for _ in range(6 - step):
             again.train()
             trained += _ids(again)
-            assert again.last_batch is not None
-            for group in again.last_batch.groups:
+            for group in groups_of(again):
                 if group.id in finished:  # these very episodes, and no new ones
-                    old = finished[group.id].trajectories
-                    assert [t.trace.ids for t in group.trajectories] == [t.trace.ids for t in old]
-                    assert [t.reward for t in group.trajectories] == [t.reward for t in old]
+                    old = finished[group.id].samples
+                    assert [t.ids_T.tolist() for t in group.samples] == [
+                        t.ids_T.tolist() for t in old
+                    ]
+                    assert [t.reward for t in group.samples] == [t.reward for t in old]
     assert finished.keys() <= set(trained)
     assert sorted(trained) == sorted(f"0:letter-{c}" for c in LETTERS)
 
@@ -184,12 +184,12 @@ def test_ctrl_c_keeps_finished_groups_in_the_checkpoint_and_resume_trains_them(
     outcome = TrainingRun(config.copy(), folder, Interrupting(6, io.StringIO())).execute()
     assert outcome.interrupted and outcome.checkpoint is not None
     assert outcome.result["training_iteration"] == 2
-    ahead = read_sampled_ahead(outcome.checkpoint)
-    assert ahead is not None and len(ahead.requests) == 4
+    untrained = read_untrained(outcome.checkpoint)
+    assert untrained is not None and len(untrained.requests) == 4
     display = PlainDisplay(6, io.StringIO())
     TrainingRun(config.copy(), folder, display, resume=True).execute()
     store = RolloutStore(folder / "rollouts.db")
-    trained = Counter(t.group for _, t in store.trajectories())
+    trained = Counter(name for _, name, _ in stored_samples(store))
     store.close()
     assert trained == dict.fromkeys((f"0:letter-{c}" for c in LETTERS), 4)
 
@@ -222,7 +222,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
         GRPO.from_checkpoint(tmp_path / "one", config=streamed.copy().training(**change))
 
 
-def test_groups_without_spread_are_replaced_and_handed_over_for_the_books(
+def test_groups_without_spread_are_replaced_and_counted(
     streamed: GRPOConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = streamed.environment(env_config={"flat": True}).training(
@@ -246,7 +246,7 @@ def test_a_problem_of_the_sampling_thread_ends_the_step(
 ) -> None:
     with streamed.build_algo() as algo:
 
-        def broken(timeout: float) -> list[Group]:
+        def broken(timeout: float) -> list[SampleReply]:
             raise OrchError("no env runner is left")
 
         monkeypatch.setattr(algo.runners, "poll", broken)

@@ -1,6 +1,6 @@
 """What the engine is sent is what was sampled and what the template says, token for token.
 
-Random tool conversations of six template families run through the real ``run_episode``. Every
+Random tool conversations of six template families run through the real ``run_group``. Every
 claim is about the tokens themselves, never about their number. The small tier plays 60
 conversations a family, the long tier 1,000.
 """
@@ -19,11 +19,14 @@ import torch
 
 from orch_env.types import OrchError, StopReason
 from orch_train.chat.renderer import ChatRenderer
+from orch_train.config import RolloutSettings
 from orch_train.engines.protocol import SamplingParams, TokenOutput
 from orch_train.engines.scripted import ScriptedEngine
 from orch_train.engines.torch.engine import TorchEngine
-from orch_train.rollouts.episode import RolloutLimits, run_episode
-from orch_train.trajectory.trajectory import Trajectory
+from orch_train.rollouts.env_pool import EnvPool
+from orch_train.rollouts.episode import run_group
+from orch_train.trajectory.requests import SampleReply, SampleRequest
+from orch_train.trajectory.sample import TrainingSample
 from tests.orch_train.chat_families import FAMILIES, Family, family_tokenizer
 from tests.orch_train.random_conversations import (
     HERMES,
@@ -35,7 +38,7 @@ from tests.orch_train.random_conversations import (
 )
 from tests.orch_train.small_models import small_llama
 
-LIMITS = RolloutLimits(max_tokens_per_turn=400, max_context=16_384)
+LIMITS = RolloutSettings(max_tokens_per_turn=400, max_context=16_384)
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 conversations = pytest.mark.parametrize(
     "seeds", [range(60), pytest.param(range(60, 1060), marks=pytest.mark.long)], ids=["60", "1000"]
@@ -69,12 +72,15 @@ def renderer(family: Family) -> ChatRenderer:
 
 def play(
     chat: ChatRenderer, engine: Any, conversation: Conversation, seed: int = 0
-) -> tuple[Recorder, ConversationEnv, Trajectory]:
+) -> tuple[Recorder, ConversationEnv, TrainingSample]:
     env, recorder = ConversationEnv(conversation), Recorder(engine)
-    episode = run_episode(
-        env, recorder, chat, task_id="t", env_seed=0, sample_seed=seed, limits=LIMITS
-    )
-    return recorder, env, asyncio.run(episode)
+    request = SampleRequest("g", "t", env_seed=0, sample_seed=seed)
+    played: Any = env
+
+    async def sample() -> SampleReply:
+        return await run_group(EnvPool(lambda: played, 1), recorder, chat, request, limits=LIMITS)
+
+    return recorder, env, asyncio.run(sample()).group.samples[0]
 
 
 def script_of(
@@ -89,7 +95,7 @@ def script_of(
     return lines
 
 
-def check_stream(recorder: Recorder, trajectory: Trajectory, contexts: list[list[int]]) -> None:
+def check_stream(recorder: Recorder, sample: TrainingSample, contexts: list[list[int]]) -> None:
     """The claims: prompts extend each other, contexts are the template's, masks are exact."""
     ids: list[int] = []
     mask: list[bool] = []
@@ -101,12 +107,11 @@ def check_stream(recorder: Recorder, trajectory: Trajectory, contexts: list[list
         assert sent == ids
         ids += sampled
         mask += [True] * len(sampled)
-    trace = trajectory.trace
-    assert trace.ids == ids
-    assert trace.action_mask == mask
-    assert [not math.isnan(x) for x in trace.logprobs] == mask
-    assert [trace.ids[a:b] for a, b in trace.turns] == recorder.sampled
-    trace.check()
+    assert sample.ids_T.tolist() == ids
+    assert sample.mask_T.tolist() == mask
+    assert [not math.isnan(x) for x in sample.logprobs_T] == mask
+    assert [ids[a:b] for a, b in sample.turns] == recorder.sampled
+    sample.check()
 
 
 @families
@@ -121,12 +126,12 @@ def test_what_the_engine_is_sent_is_what_was_sampled_and_what_the_template_says(
         script = script_of(conversation, reference, rng, canonical=seed % 2 == 0)
         changed += script != script_of(conversation, reference, rng, canonical=True)
         engine = ScriptedEngine(lambda _, turn, lines=script: lines[turn])  # type: ignore[misc]
-        recorder, env, trajectory = play(chat, engine, conversation)
+        recorder, env, sample = play(chat, engine, conversation)
         assert recorder.sampled == script
-        check_stream(recorder, trajectory, reference.contexts(conversation))
+        check_stream(recorder, sample, reference.contexts(conversation))
         assert env.heard == conversation.answers
         ended = StopReason.ANSWERED if conversation.complete else StopReason.OUTPUT_TRUNCATED
-        assert trajectory.episode.stop_reason is ended
+        assert sample.stop_reason is ended
     assert changed > len(seeds) / 4
 
 
@@ -178,8 +183,8 @@ def test_a_model_that_samples_anything_is_recorded_as_it_sampled(family: Family)
     foreign = turns = 0
     for seed in range(4):
         conversation = random_conversation(family, seed)
-        recorder, _, trajectory = play(chat, engine, conversation, seed)
-        check_stream(recorder, trajectory, reference.contexts(conversation))
+        recorder, _, sample = play(chat, engine, conversation, seed)
+        check_stream(recorder, sample, reference.contexts(conversation))
         turns += len(recorder.sent)
         for sampled in recorder.sampled:
             again = tokenizer.encode(tokenizer.decode(sampled), add_special_tokens=False)
@@ -239,12 +244,11 @@ def test_the_unsampled_line_break_after_a_message_is_masked(name: str) -> None:
         True,
     )
     engine = ScriptedEngine(lambda _, turn: conversation.answers[turn], encode=chat.encode_action)
-    _, _, trajectory = play(chat, engine, conversation)
-    trace = trajectory.trace
-    end = trace.turns[0][1]
-    assert tokenizer.decode(trace.ids[end - 1 : end + 1]) == "<|im_end|>\n"
-    assert trace.action_mask[end - 1 : end + 1] == [True, False]
-    between = tokenizer.decode(trace.ids[end : trace.turns[1][0]])
+    _, _, sample = play(chat, engine, conversation)
+    ids, end = sample.ids_T.tolist(), sample.turns[0, 1]
+    assert tokenizer.decode(ids[end - 1 : end + 1]) == "<|im_end|>\n"
+    assert sample.mask_T[end - 1 : end + 1].tolist() == [True, False]
+    between = tokenizer.decode(ids[end : sample.turns[1, 0]])
     assert between == (
         "\n<|im_start|>user\n<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n"
         "</tool_response><|im_end|>\n<|im_start|>assistant\n"
@@ -261,8 +265,8 @@ def test_a_message_may_end_by_another_stop_token_which_stays_in_the_stream() -> 
     observed = [[{"role": "tool", "content": "found"}]]
     conversation = replace(conversation, observations=observed)
     script = [[*reference.answer_ids("ok")[:-1], other], reference.answer_ids("done")]
-    recorder, env, trajectory = play(chat, ScriptedEngine(lambda _, t: script[t]), conversation)
-    check_stream(recorder, trajectory, reference.contexts(conversation))
+    recorder, env, sample = play(chat, ScriptedEngine(lambda _, t: script[t]), conversation)
+    check_stream(recorder, sample, reference.contexts(conversation))
     assert env.heard == ["ok", "done"]
     assert other in recorder.sent[1]
 

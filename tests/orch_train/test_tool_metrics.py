@@ -17,8 +17,8 @@ from orch_train.metrics.tools import (
     tool_counts,
     tool_times,
 )
-from orch_train.trajectory.trajectory import Group
-from tests.orch_train.viewer_runs import step_groups, trajectory
+from tests.orch_train.replies import reply_of
+from tests.orch_train.viewer_runs import member, step_replies
 
 _SPEC = ToolSpec(
     "book",
@@ -62,9 +62,9 @@ def test_a_name_that_the_model_made_up_is_no_metric() -> None:
 
 
 def test_times_of_tools_stand_beside_their_counters() -> None:
-    first, second = step_groups(1)
-    first.trajectories[0].tool_seconds = [("find", 0.1), ("find", 0.4), ("rare", 2.0)]
-    second.trajectories[2].tool_seconds = [("find", 0.2)]
+    first, second = step_replies(1)
+    first.records[0].tool_seconds = [("find", 0.1), ("find", 0.4), ("rare", 2.0)]
+    second.records[2].tool_seconds = [("find", 0.2)]
     second.tool_timeouts = {"find": 2, "slow": 1}
     counts = {"find": {"calls": 4, "fail": 1}, "book": {"calls": 1, "fail": 1}}
     assert tool_times([first, second], counts) == {
@@ -110,11 +110,11 @@ def test_no_calls_are_no_failures() -> None:
 
 
 def test_results_carry_the_counters_and_the_environments_latency() -> None:
-    groups = step_groups(1)
-    slow = trajectory("a", "g", 0, 1.0)
-    slow.timings = {"env": 3.0, "generate": 1.0}
-    slow.spans = [("env", 0.0, s / 100) for s in range(1, 101)] + [("generate", 0.0, 9.0)]
-    metrics = rollout_metrics([*groups, Group("g", "a", 3, [slow])], 1.0)
+    slow = reply_of("g", "a", 3, member("a", 0, 1.0))
+    slow.records[0].timings = {"env": 3.0, "generate": 1.0}
+    spans = [("env", 0.0, s / 100) for s in range(1, 101)] + [("generate", 0.0, 9.0)]
+    slow.records[0].spans = spans
+    metrics = rollout_metrics([*step_replies(1), slow], 1.0)
     assert metrics["tools"] == {"find": {"calls": 7, "fail": 0}}
     assert metrics["parse"]["unknown_tool"] == 0.5
     assert metrics["env_latency_share"] == pytest.approx(4.5 / 5.5)

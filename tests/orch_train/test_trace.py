@@ -11,11 +11,12 @@ import pytest
 
 from orch_env.cli.main import main
 from orch_train.algorithms.grpo_config import GRPOConfig
-from orch_train.run.trace import PhaseRecorder, PhaseSpan, TraceFile, trace_events
+from orch_train.run.trace import PhaseRecorder, PhaseSpan, TraceFile, episode_spans, trace_events
 from orch_train.sampling.observer import SilentObserver
+from orch_train.trajectory.requests import SampleReply
 from orch_train.trajectory.store import RolloutStore
-from orch_train.trajectory.trajectory import Group
-from tests.orch_train.viewer_runs import trajectory
+from tests.orch_train.replies import reply_of, stored_samples
+from tests.orch_train.viewer_runs import member
 
 
 def check_trace(trace: dict[str, Any]) -> list[dict[str, Any]]:
@@ -41,20 +42,18 @@ def check_trace(trace: dict[str, Any]) -> list[dict[str, Any]]:
     return complete
 
 
-def _group(*extents: tuple[float, float], worker: str = "h:1") -> Group:
-    members = []
-    for member, (start, end) in enumerate(extents):
-        made = trajectory("a", "g", member, 1.0)
+def _reply(*extents: tuple[float, float], worker: str = "h:1") -> SampleReply:
+    members = [member("a", number, 1.0) for number in range(len(extents))]
+    reply = reply_of("g", "a", 3, *members, worker=worker)
+    for record, (start, end) in zip(reply.records, extents, strict=True):
         third = (end - start) / 3
-        made.spans = [("env", start, third), ("generate", start + third, 2 * third)]
-        made.worker = worker
-        members.append(made)
-    return Group("g", "a", 3, members)
+        record.spans = [("env", start, third), ("generate", start + third, 2 * third)]
+    return reply
 
 
 def test_episodes_at_the_same_time_never_share_a_line() -> None:
-    group = _group((10.0, 13.0), (11.0, 12.0), (12.5, 14.0), (13.0, 15.0), (13.1, 13.2))
-    steps = [(4, [PhaseSpan("sample", "main", 9.5, 6.0)], group.trajectories)]
+    reply = _reply((10.0, 13.0), (11.0, 12.0), (12.5, 14.0), (13.0, 15.0), (13.1, 13.2))
+    steps = [(4, [PhaseSpan("sample", "main", 9.5, 6.0)], episode_spans([reply]))]
     events = check_trace(trace_events(steps))
     episodes = [e for e in events if "member" in e["args"]]
     lanes = {e["args"]["member"]: e["tid"] for e in episodes}
@@ -64,8 +63,8 @@ def test_episodes_at_the_same_time_never_share_a_line() -> None:
 
 
 def test_each_worker_is_a_process_of_its_own() -> None:
-    steps = [(1, [], [*_group((1, 2)).trajectories, *_group((1, 2), worker="h:2").trajectories])]
-    trace = trace_events(steps)
+    replies = [_reply((1, 2)), _reply((1, 2), worker="h:2")]
+    trace = trace_events([(1, [], episode_spans(replies))])
     check_trace(trace)
     names = [e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "process_name"]
     assert names == ["runner h:1", "runner h:2"]
@@ -75,7 +74,7 @@ def test_only_the_newest_steps_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     file = TraceFile(path, 2)
     for step in (1, 2, 3):
-        file.add(step, [PhaseSpan("learn", "main", float(step), 0.5)], [_group((step, step + 1))])
+        file.add(step, [PhaseSpan("learn", "main", float(step), 0.5)], [_reply((step, step + 1))])
     trace = json.loads(path.read_text())
     check_trace(trace)
     assert trace["otherData"]["steps"] == [2, 3]
@@ -109,7 +108,7 @@ def test_training_leaves_a_trace_that_agrees_with_its_results(
     learn = phases[-2]["dur"] / 1e6
     assert learn == pytest.approx(result["timers"]["learner_update"], rel=0.2, abs=0.02)
     store = RolloutStore(tmp_path / "toy" / "rollouts.db")
-    turns = {(t.group, t.member): len(t.trace.turns) for _, t in store.trajectories(3)}
+    turns = {(name, s.member): len(s.turns) for _, name, s in stored_samples(store, 3)}
     store.close()
     episodes = [e for e in events if e["args"].get("step") == 3 and "member" in e["args"]]
     assert {(e["args"]["group"], e["args"]["member"]) for e in episodes} == set(turns)

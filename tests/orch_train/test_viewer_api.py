@@ -15,7 +15,7 @@ from orch_train.trajectory.store import RolloutStore
 from orch_train.viewer.api import NotFound, ViewerApi
 from orch_train.viewer.rollout_queries import RolloutReader
 from orch_train.viewer.run_data import RunData
-from tests.orch_train.viewer_runs import HOSTILE_TASK, make_run, step_groups, write_steps
+from tests.orch_train.viewer_runs import HOSTILE_TASK, make_run, step_replies, write_steps
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,10 @@ def api(run: Path) -> ViewerApi:
 def _rows(steps: int = 3) -> list[dict[str, Any]]:
     """The list as plain Python makes it."""
     return [
-        {"step": s, "task": t.task_id, "group": g.id, "member": t.member, "reward": t.reward}
+        {"step": s, "task": g.task_id, "group": g.id, "member": t.member, "reward": t.reward}
         for s in range(1, steps + 1)
-        for g in step_groups(s)
-        for t in g.trajectories
+        for g in (reply.group for reply in step_replies(s))
+        for t in g.samples
     ]
 
 
@@ -108,7 +108,7 @@ def test_an_episode_comes_with_its_group_and_its_neighbours(api: ViewerApi) -> N
 def test_tokens_are_those_of_the_store(api: ViewerApi) -> None:
     found = api.answer("tokens", {"step": "2", "group": "2:a", "member": "0"})
     assert found["ids"] == [72, 105, 65, 66, 67, 10, 68]
-    assert found["logprobs"] == [None, None, -0.01, -0.7, -3.5, None, -0.2]
+    assert found["logprobs"] == [None, None, -0.0078125, -0.75, -3.5, None, -0.25]
     assert found["versions"] == [-1, -1, 2, 2, 3, -1, 3]
     assert found["turns"] == [[2, 5], [6, 7]] and found["text"] is None
 
@@ -135,7 +135,7 @@ def test_a_run_is_read_while_it_is_written(tmp_path: Path) -> None:
     api = ViewerApi([RunData(folder)])
     assert api.answer("runs", {})["runs"][0]["step"] == 1
     store = RolloutStore(folder / "rollouts.db")  # a writer that stays open
-    store.add(2, step_groups(2))
+    store.add(2, step_replies(2))
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"training_iteration": 2, "x": 1')
         file.flush()
@@ -154,7 +154,7 @@ def test_a_run_is_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, liv
     folder = make_run(tmp_path / "run", 1)
     store = RolloutStore(folder / "rollouts.db") if live else None
     if store is not None:
-        store.add(2, step_groups(2))
+        store.add(2, step_replies(2))
     before = {p: p.stat().st_mtime_ns for p in folder.iterdir() if p.suffix != ".db-shm"}
     original, opened = sqlite3.connect, []
 

@@ -18,27 +18,28 @@ from orch_env.types import (
 )
 from orch_train.metrics.rollouts import rollout_metrics
 from orch_train.run.metrics_file import MetricsWriter
+from orch_train.trajectory.requests import SampleReply
+from orch_train.trajectory.sample import TrainingSample
 from orch_train.trajectory.store import RolloutStore
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group, Trajectory
+from tests.orch_train.replies import reply_of
 
 HOSTILE = "<img src=x onerror=\"alert('xss')\"><script>alert('xss')</script>"
 HOSTILE_TASK = "t/../<b onclick=alert(1)>\"'&#x41;?#%2e%2e"
 
 
-def trajectory(
-    task: str, group: str, member: int, reward: float, *, version: int = 0, result: str = "{}"
-) -> Trajectory:
+def member(
+    task: str, number: int, reward: float, *, version: int = 0, result: str = "{}"
+) -> tuple[TrainingSample, Episode]:
     """An episode of one good call, one failed call and, where it is paid well, an answer."""
-    trace = TokenTrace()
-    trace.append_context([72, 105])
-    trace.append_action([65, 66, 67], [-0.01, -0.7, -3.5], [version, version, version + 1])
-    trace.append_context([10])
-    trace.append_action([68], [-0.2], [version + 1])
+    sample = TrainingSample(number)
+    sample.append_context([72, 105])
+    sample.append_action([65, 66, 67], [-0.0078125, -0.75, -3.5], [version, version, version + 1])
+    sample.append_context([10])
+    sample.append_action([68], [-0.25], [version + 1])
     calls = (ToolCall("find", {"name": "x"}), ToolCall("book", {"id": 1}, ErrorType.UNKNOWN_TOOL))
     turns = [Turn.of("<tool_call>...</tool_call>", calls, (result, '{"error": 1}'), "seen")]
     if reward > 0.5:
-        turns.append(Turn.of(f"Done by {member}."))
+        turns.append(Turn.of(f"Done by {number}."))
     accounts = (
         CallAccount(0, 0, 0, 1.0, 0.5, {"/name": "equal"}, "Matches gold call 0.", reward),
         CallAccount(0, 1, None, 0.0, 0.0, {}, HOSTILE, 0.0),
@@ -53,29 +54,30 @@ def trajectory(
             reward, {"matched": reward}, accounts, (reward,) + (0.0,) * (len(turns) - 1)
         ),
     )
-    return Trajectory(group, member, task, episode, trace, reward, reward == 1.0, {"env": 0.25})
+    sample.score(episode, reward, success=reward == 1.0)
+    return sample, episode
 
 
-def step_groups(step: int) -> list[Group]:
+def step_replies(step: int) -> list[SampleReply]:
     """Two groups of three: rewards that differ, and rewards that do not."""
-    first, second = f"{step}:a", f"{step}:{HOSTILE_TASK}"
-    return [
-        Group(first, "a", 3, [trajectory("a", first, m, m / 2, version=step) for m in range(3)]),
-        Group(
-            second,
-            HOSTILE_TASK,
-            3,
-            [trajectory(HOSTILE_TASK, second, m, 1.0, result=HOSTILE) for m in range(3)],
-        ),
+    first = [member("a", m, m / 2, version=step) for m in range(3)]
+    second = [member(HOSTILE_TASK, m, 1.0, result=HOSTILE) for m in range(3)]
+    replies = [
+        reply_of(f"{step}:a", "a", 3, *first),
+        reply_of(f"{step}:{HOSTILE_TASK}", HOSTILE_TASK, 3, *second),
     ]
+    for reply in replies:
+        for record in reply.records:
+            record.timings = {"env": 0.25}
+    return replies
 
 
-def result(step: int, groups: list[Group], **more: Any) -> dict[str, Any]:
+def result(step: int, replies: list[SampleReply], **more: Any) -> dict[str, Any]:
     """A result as the algorithm makes it, the learner's part made up."""
     return {
         "training_iteration": step,
         "num_episodes_lifetime": 6 * step,
-        "env_runners": rollout_metrics(groups, 1.0),
+        "env_runners": rollout_metrics(replies, 1.0),
         "evaluation": {"by_domain": {"ship": {"avg_at_2": {"mean": step / 8, "low": 0.0}}}},
         "learners": {"default_policy": {"policy_loss": -step / 10, "entropy": 1 / step}},
         "timers": {"sample": 1.0, "generate": 0.75, "env": 0.25, "learner_update": 2.0},
@@ -90,9 +92,9 @@ def write_steps(folder: Path, first: int, last: int) -> None:
     writer = MetricsWriter(folder, tensorboard=False)
     store = RolloutStore(folder / "rollouts.db")
     for step in range(first, last + 1):
-        groups = step_groups(step)
-        store.add(step, groups)
-        writer.write(result(step, groups))
+        replies = step_replies(step)
+        store.add(step, replies)
+        writer.write(result(step, replies))
     store.close()
     writer.close()
 

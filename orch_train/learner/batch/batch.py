@@ -1,8 +1,8 @@
-"""From groups of trajectories to weighted sequences, and the counts that the loss is divided by.
+"""Which samples of a batch are learned from, and the counts that the loss is divided by.
 
-The hard decision: trajectories whose advantage is exactly 0 are counted but not run. Their
-gradient is 0 whatever the model says, and late in training most groups are uniform; the price is
-that entropy and mismatch are measured on the trajectories that are learnt from.
+Samples whose advantage is exactly 0 are counted but not run. Their gradient is 0 whatever the model
+says, and late in training most groups are uniform; the price is that entropy and mismatch are
+measured on the samples that are learned from.
 
 With ``mask_truncated``, episodes that a token limit cut off are not run either (overlong filtering,
 DAPO, arXiv 2503.14476, section 3.4): their reward says little about what they would have become.
@@ -13,92 +13,92 @@ in no sum and in no denominator.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from orch_env.types import OrchError, StopReason
 from orch_train.config import TrainingSettings
-from orch_train.learner.batch.packing import TrainingSequence
-from orch_train.learner.objective.advantages import is_uniform
-from orch_train.learner.objective.credit import token_advantages
-from orch_train.learner.objective.loss import BatchCounts
-from orch_train.trajectory.trajectory import Group, Trajectory
+from orch_train.learner.objective.advantages import is_uniform, token_advantages
+from orch_train.learner.objective.losses import BatchCounts
+from orch_train.trajectory.sample import Group, TrainingSample
 
 CUT_OFF = frozenset({StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED})
 """Ends that say nothing of the task: the tokens were up."""
 
 
-@dataclass(frozen=True)
-class LearnerBatch:
-    """What one call of ``Learner.update`` works on.
+def with_advantages(groups: Sequence[Group], settings: TrainingSettings) -> list[TrainingSample]:
+    """The samples that count, each with its advantages.
 
-    Attributes:
-        sequences: trajectories with a non-zero advantage and at least one action, not masked.
-        counts: what the loss is divided by.
-        metrics: about the batch itself, before any forward pass.
-    """
-
-    sequences: list[TrainingSequence]
-    counts: BatchCounts
-    metrics: dict[str, float]
-
-
-def make_batch(groups: Sequence[Group], settings: TrainingSettings) -> LearnerBatch:
-    """Compute advantages and gather what is to be learnt from.
+    Left out are samples without a sampled token, and whole groups without a signal unless
+    ``zero_variance`` is ``keep``.
 
     Raises:
-        OrchError: no groups, a group of fewer than 2, or a broken trajectory (named).
+        OrchError: no groups, a group of fewer than 2, or a reward that is not finite.
     """
     if not groups:
         raise OrchError("an update needs at least one group")
-    sequences: list[TrainingSequence] = []
-    magnitude: list[float] = []
-    # With a penalty a trajectory of advantage 0 has a gradient too.
-    penalised = settings.entropy_coeff > 0 or settings.kl_coeff > 0
-    tokens = trajectories = masked = uniform = all_pass = all_fail = 0
+    samples: list[TrainingSample] = []
     for group in groups:
         advantages = token_advantages(
             group, settings.advantage, settings.advantage_eps, settings.credit
         )
-        if is_uniform(group.rewards):
-            uniform += 1
-            all_pass += all(t.success for t in group.trajectories)
-            all_fail += not any(t.success for t in group.trajectories)
-        if settings.zero_variance != "keep" and not any(map(np.any, advantages)):
-            continue
-        for trajectory, advantages_N in zip(group.trajectories, advantages, strict=True):
-            if not len(advantages_N):
-                continue
-            _check_streams(group, trajectory)
-            trajectories += 1
-            if settings.mask_truncated and trajectory.episode.stop_reason in CUT_OFF:
-                masked += 1
-                continue
-            magnitude.append(float(np.abs(advantages_N).mean()))
-            tokens += len(advantages_N)
-            if advantages_N.any() or penalised:
-                sequences.append(TrainingSequence.from_trace(trajectory.trace, advantages_N))
-    return LearnerBatch(
-        sequences=sequences,
-        counts=BatchCounts(tokens, trajectories, settings.length_constant),
-        metrics={
-            "num_groups": len(groups),
-            "num_trajectories": sum(len(g.trajectories) for g in groups),
-            "num_trajectories_learnt": len(sequences),
-            "num_trajectories_masked": masked,
-            "num_action_tokens": tokens,
-            "num_tokens_learnt": sum(len(s) for s in sequences),
-            "zero_variance_groups": uniform,
-            "zero_variance_all_pass": all_pass,
-            "zero_variance_all_fail": all_fail,
-            "advantage_abs_mean": sum(magnitude) / len(magnitude) if magnitude else 0.0,
-        },
-    )
+        if settings.zero_variance == "keep" or any(map(np.any, advantages)):
+            pairs = zip(group.samples, advantages, strict=True)
+            samples += [sample.weighted(own_N) for sample, own_N in pairs if len(own_N)]
+    return samples
 
 
-def _check_streams(group: Group, trajectory: Trajectory) -> None:
-    try:
-        trajectory.trace.check()
-    except ValueError as problem:
-        raise OrchError(f"group {group.id!r}, member {trajectory.member}: {problem}") from problem
+def is_masked(sample: TrainingSample, settings: TrainingSettings) -> bool:
+    """Whether ``mask_truncated`` keeps it from being learned from."""
+    return settings.mask_truncated and sample.stop_reason in CUT_OFF
+
+
+def samples_to_learn(
+    samples: Sequence[TrainingSample], settings: TrainingSettings
+) -> list[TrainingSample]:
+    """Those that have a gradient; with a penalty one of advantage 0 has one too."""
+    penalised = settings.entropy_coeff > 0 or settings.kl_coeff > 0
+    return [
+        sample
+        for sample in samples
+        if not is_masked(sample, settings) and (penalised or sample.advantages_N.any())
+    ]
+
+
+def batch_counts(samples: Sequence[TrainingSample], settings: TrainingSettings) -> BatchCounts:
+    """What the loss is divided by.
+
+    Args:
+        samples: see `with_advantages`.
+        settings: says which of them are masked.
+    """
+    tokens = sum(s.num_actions for s in samples if not is_masked(s, settings))
+    return BatchCounts(tokens, len(samples), settings.length_constant)
+
+
+def batch_metrics(
+    groups: Sequence[Group], samples: Sequence[TrainingSample], settings: TrainingSettings
+) -> dict[str, float]:
+    """About the batch itself, before any forward pass.
+
+    Args:
+        groups: the batch.
+        samples: see `with_advantages`.
+        settings: says which of them are masked and which are learned from.
+    """
+    uniform = [group for group in groups if is_uniform(group.rewards)]
+    unmasked = [sample for sample in samples if not is_masked(sample, settings)]
+    learned = samples_to_learn(samples, settings)
+    magnitude = [float(np.abs(sample.advantages_N).mean()) for sample in unmasked]
+    return {
+        "num_groups": len(groups),
+        "num_trajectories": sum(len(group.samples) for group in groups),
+        "num_trajectories_learnt": len(learned),
+        "num_trajectories_masked": len(samples) - len(unmasked),
+        "num_action_tokens": sum(sample.num_actions for sample in unmasked),
+        "num_tokens_learnt": sum(sample.num_trained for sample in learned),
+        "zero_variance_groups": len(uniform),
+        "zero_variance_all_pass": sum(all(s.success for s in g.samples) for g in uniform),
+        "zero_variance_all_fail": sum(not any(s.success for s in g.samples) for g in uniform),
+        "advantage_abs_mean": sum(magnitude) / len(magnitude) if magnitude else 0.0,
+    }

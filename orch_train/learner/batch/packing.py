@@ -1,4 +1,4 @@
-"""Micro-batches by token budget, from sequences of unequal length.
+"""Micro-batches by token budget, from samples of unequal length.
 
 Two layouts of the same tokens. ``packed``: sequences end to end in one row, positions restarted,
 each attended to by itself (see `packed_attention`). ``rows``: one sequence a row, longest first,
@@ -8,13 +8,20 @@ fast as ``rows`` where a group's sequences are about equally long, 1.3 to 1.5 ti
 lengths are lognormal (sigma 1); nothing is computed on padding. ``rows`` is for models whose
 attention is not torch's.
 
-Sequences are never cut and never dropped: one longer than the budget is a micro-batch of its own.
+A sequence is a sample up to its last sampled token. It is never cut and never dropped: one longer
+than the budget is a micro-batch of its own.
+
+Ranks of a learner group share a batch by tokens: longest first, each to the rank with the fewest
+tokens so far (Graham 1969), so that no rank has more than 4/3 of the best possible load. Every rank
+must run the same number of micro-batches, because each forward and backward pass of a sharded model
+is a collective operation; ranks that have fewer run *idle* ones, whose loss is multiplied by 0. An
+idle micro-batch is a real sequence, so that it takes exactly the path of every other one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -24,48 +31,11 @@ from torch import Tensor
 
 from orch_env.types import OrchError
 from orch_train.learner.batch.packed_attention import borders_mask
-from orch_train.trajectory.token_trace import TokenTrace
+from orch_train.learner.objective.losses import LossInputs
+from orch_train.trajectory.sample import TrainingSample
 
 Layout: TypeAlias = Literal["rows", "packed"]
 _PADDING_ID = 0
-
-
-@dataclass(frozen=True)
-class TrainingSequence:
-    """One trajectory as the learner sees it: T tokens, N of them actions.
-
-    Attributes:
-        ids_T: token ids.
-        actions_N: positions of the action tokens in ``ids_T``, rising, the first at least 1.
-        behaviour_logprobs_N: recorded log-probabilities of the action tokens.
-        advantages_N: advantage (or any other weight) of each action token.
-    """
-
-    ids_T: NDArray[np.int64]
-    actions_N: NDArray[np.int64]
-    behaviour_logprobs_N: NDArray[np.float32]
-    advantages_N: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.ids_T)
-
-    @classmethod
-    def from_trace(
-        cls, trace: TokenTrace, advantage: float | NDArray[np.float32] = 1.0
-    ) -> TrainingSequence:
-        """Take a trace with an advantage for all of its action tokens, or for each.
-
-        What follows the last action predicts nothing that is trained, so it is left out.
-        """
-        actions_N = np.flatnonzero(np.asarray(trace.action_mask, dtype=bool))
-        end = int(actions_N[-1]) + 1 if len(actions_N) else 0
-        logprobs_T = np.asarray(trace.logprobs, dtype=np.float32)
-        return cls(
-            ids_T=np.asarray(trace.ids[:end], dtype=np.int64),
-            actions_N=actions_N,
-            behaviour_logprobs_N=logprobs_T[actions_N],
-            advantages_N=np.full(len(actions_N), advantage, dtype=np.float32),
-        )
 
 
 @dataclass(frozen=True)
@@ -80,12 +50,12 @@ class Microbatch:
         row_N: row of each action token.
         column_N: column whose output predicts the action token.
         targets_N: the action token.
-        behaviour_logprobs_N: see :class:`TrainingSequence`.
-        advantages_N: see :class:`TrainingSequence`.
+        behaviour_logprobs_N: ``logprobs_N`` of the samples.
+        advantages_N: of the samples.
         sequence_N: index of the sequence within this micro-batch.
         num_tokens: tokens without padding.
         idle: only there so that every rank of a learner group runs equally many; nothing is
-            learnt from it.
+            learned from it.
     """
 
     input_ids_BT: Tensor
@@ -105,35 +75,104 @@ class Microbatch:
         """Tokens with padding: what the forward pass computes."""
         return self.input_ids_BT.numel()
 
+    def loss_inputs(self, logprobs_N: Tensor, entropy_N: Tensor) -> LossInputs:
+        """What the losses read, once a forward pass has given its part."""
+        return LossInputs(
+            logprobs_N,
+            entropy_N,
+            self.behaviour_logprobs_N,
+            self.advantages_N,
+            self.sequence_N,
+        )
+
 
 def make_microbatches(
-    sequences: Sequence[TrainingSequence],
+    samples: Sequence[TrainingSample],
     max_tokens: int,
     *,
     layout: Layout = "rows",
     device: str | torch.device = "cpu",
 ) -> list[Microbatch]:
-    """Lay sequences out in micro-batches, longest first (so that memory peaks at the start).
+    """Lay samples out in micro-batches, longest first (so that memory peaks at the start).
 
     Args:
-        sequences: in any order; each has at least one action token.
+        samples: in any order; each has sampled tokens, and an advantage for each of them.
         max_tokens: budget of one micro-batch, padding included, at least 1.
         layout: see the module's docstring.
         device: where the tensors go.
 
     Raises:
-        OrchError: an unknown layout, a budget below 1, or a sequence without action tokens.
+        OrchError: an unknown layout, a budget below 1, or a sample without sampled tokens or
+            advantages.
     """
     if layout not in ("rows", "packed"):
         raise OrchError(f"layout {layout!r} is unknown; use rows or packed")
     if max_tokens < 1:
         raise OrchError(f"max_tokens_per_microbatch must be at least 1, got {max_tokens}")
-    if any(not len(s.actions_N) for s in sequences):
-        raise OrchError("a sequence without action tokens cannot be learnt from")
-    lengths = [len(s) for s in sequences]
-    plan = plan_rows(lengths, max_tokens) if layout == "rows" else plan_packed(lengths, max_tokens)
+    if any(not s.num_actions for s in samples):
+        raise OrchError("a sample without action tokens cannot be learned from")
+    if any(len(s.advantages_N) != s.num_actions for s in samples):
+        raise OrchError("a sample needs an advantage for each of its action tokens")
     build = _build_rows if layout == "rows" else _build_packed
-    return [build([sequences[i] for i in indices], device) for indices in plan]
+    plan = _plan([s.num_trained for s in samples], max_tokens, layout)
+    return [build([samples[i] for i in indices], device) for indices in plan]
+
+
+def balance_by_tokens(lengths: Sequence[int], ranks: int) -> list[list[int]]:
+    """Indices of the sequences of each rank.
+
+    Args:
+        lengths: tokens of each sequence.
+        ranks: number of ranks, at least 1.
+    """
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    for index in _longest_first(lengths):
+        least = min(range(ranks), key=lambda r: (loads[r], r))
+        shares[least].append(index)
+        loads[least] += lengths[index]
+    return shares
+
+
+def microbatches_for_rank(
+    rank: int,
+    ranks: int,
+    samples: Sequence[TrainingSample],
+    max_tokens: int,
+    *,
+    layout: Layout = "rows",
+    device: str | torch.device = "cpu",
+) -> list[Microbatch]:
+    """The micro-batches of one rank, as many as every other rank has.
+
+    Args:
+        rank: whose, from 0.
+        ranks: number of ranks; 1 gives what :func:`make_microbatches` gives.
+        samples: the whole batch, the same on every rank.
+        max_tokens: budget of one micro-batch.
+        layout: see the module's docstring.
+        device: where the tensors go.
+
+    Raises:
+        OrchError: see :func:`make_microbatches`.
+    """
+    lengths = [s.num_trained for s in samples]
+    shares = balance_by_tokens(lengths, ranks)
+    mine = make_microbatches(
+        [samples[i] for i in shares[rank]], max_tokens, layout=layout, device=device
+    )
+    if ranks == 1 or not samples:
+        return mine
+    rounds = max(len(_plan([lengths[i] for i in own], max_tokens, layout)) for own in shares)
+    if len(mine) == rounds:
+        return mine
+    shortest = min(samples, key=lambda s: s.num_trained)
+    [idle] = make_microbatches([shortest], max_tokens, layout=layout, device=device)
+    return mine + [replace(idle, idle=True, num_tokens=0)] * (rounds - len(mine))
+
+
+def _plan(lengths: Sequence[int], max_tokens: int, layout: Layout) -> list[list[int]]:
+    return (plan_rows if layout == "rows" else plan_packed)(lengths, max_tokens)
 
 
 def plan_rows(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -166,22 +205,24 @@ def _longest_first(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
 
 
-def _build_rows(sequences: list[TrainingSequence], device: str | torch.device) -> Microbatch:
-    ids_BT = np.full((len(sequences), max(map(len, sequences))), _PADDING_ID, dtype=np.int64)
-    for row, sequence in enumerate(sequences):
-        ids_BT[row, : len(sequence)] = sequence.ids_T
-    starts = [(row, 0) for row in range(len(sequences))]
-    return _assemble(sequences, starts, ids_BT, None, None, device)
+def _build_rows(samples: list[TrainingSample], device: str | torch.device) -> Microbatch:
+    longest = max(s.num_trained for s in samples)
+    ids_BT = np.full((len(samples), longest), _PADDING_ID, dtype=np.int64)
+    for row, sample in enumerate(samples):
+        ids_BT[row, : sample.num_trained] = sample.ids_T[: sample.num_trained]
+    starts = [(row, 0) for row in range(len(samples))]
+    return _assemble(samples, starts, ids_BT, None, None, device)
 
 
-def _build_packed(sequences: list[TrainingSequence], device: str | torch.device) -> Microbatch:
-    lengths = [len(s) for s in sequences]
+def _build_packed(samples: list[TrainingSample], device: str | torch.device) -> Microbatch:
+    lengths = [s.num_trained for s in samples]
+    ids_T = np.concatenate([s.ids_T[: s.num_trained] for s in samples]).astype(np.int64)
     positions_BT = np.concatenate([np.arange(n) for n in lengths])[None]
     offsets = np.cumsum([0, *lengths[:-1]])
     return _assemble(
-        sequences,
+        samples,
         [(0, int(offset)) for offset in offsets],
-        np.concatenate([s.ids_T for s in sequences])[None],
+        ids_T[None],
         torch.from_numpy(positions_BT),
         borders_mask(lengths),
         device,
@@ -189,7 +230,7 @@ def _build_packed(sequences: list[TrainingSequence], device: str | torch.device)
 
 
 def _assemble(
-    sequences: list[TrainingSequence],
+    samples: list[TrainingSample],
     starts: list[tuple[int, int]],
     ids_BT: NDArray[np.int64],
     position_ids_BT: Tensor | None,
@@ -197,11 +238,13 @@ def _assemble(
     device: str | torch.device,
 ) -> Microbatch:
     """Gather the action streams; ``starts`` holds (row, column) of each sequence's first token."""
-    counts = [len(s.actions_N) for s in sequences]
+    actions = [s.actions_N for s in samples]
+    counts = [len(actions_N) for actions_N in actions]
     columns = [
-        column + predicting_positions(s.actions_N)
-        for (_, column), s in zip(starts, sequences, strict=True)
+        column + predicting_positions(actions_N)
+        for (_, column), actions_N in zip(starts, actions, strict=True)
     ]
+    targets = [s.ids_T[actions_N] for s, actions_N in zip(samples, actions, strict=True)]
 
     def on_device(array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(device)
@@ -212,11 +255,11 @@ def _assemble(
         borders=borders,
         row_N=on_device(np.repeat([row for row, _ in starts], counts)),
         column_N=on_device(np.concatenate(columns)),
-        targets_N=on_device(np.concatenate([s.ids_T[s.actions_N] for s in sequences])),
-        behaviour_logprobs_N=on_device(np.concatenate([s.behaviour_logprobs_N for s in sequences])),
-        advantages_N=on_device(np.concatenate([s.advantages_N for s in sequences])),
-        sequence_N=on_device(np.repeat(np.arange(len(sequences)), counts)),
-        num_tokens=sum(len(s) for s in sequences),
+        targets_N=on_device(np.concatenate(targets).astype(np.int64)),
+        behaviour_logprobs_N=on_device(np.concatenate([s.logprobs_N for s in samples])),
+        advantages_N=on_device(np.concatenate([s.advantages_N for s in samples])),
+        sequence_N=on_device(np.repeat(np.arange(len(samples)), counts)),
+        num_tokens=sum(s.num_trained for s in samples),
     )
 
 

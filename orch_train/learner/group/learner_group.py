@@ -23,7 +23,7 @@ from orch_env.types import OrchError
 from orch_train.config import Settings
 from orch_train.learner.group.learner_rank import LearnerRank
 from orch_train.learner.learner import Progress
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.sample import Group
 from orch_train.weight_sync.buckets import Manifest, Weights
 from orch_train.weight_sync.collective import Meeting
 from orch_train.weight_sync.object_store import unpack

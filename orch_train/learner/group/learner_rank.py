@@ -18,7 +18,7 @@ from orch_train.learner.group.sharding import ShardedRanks, join_group, read_by_
 from orch_train.learner.learner import Learner
 from orch_train.learner.reference import FrozenReference
 from orch_train.models.load import load_model
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.sample import Group
 from orch_train.weight_sync.buckets import Manifest, Weights
 from orch_train.weight_sync.collective import Meeting
 from orch_train.weight_sync.delivery import Sender

@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from orch_train.learner.batch.packing import Microbatch
-from orch_train.learner.logprobs import ActionLogprobs, action_logprobs
+from orch_train.learner.logprobs import action_logprobs
+from orch_train.learner.objective.losses import LossInputs
 
 Value = TypeVar("Value")
 
@@ -28,7 +29,7 @@ class PolicyForward(Protocol):
 
     def __call__(
         self, batch: Microbatch, temperature: float, *, entropy_gradient: bool = False
-    ) -> ActionLogprobs:
+    ) -> LossInputs:
         """Log-probabilities of the micro-batch's action tokens."""
         ...
 

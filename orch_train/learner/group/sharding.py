@@ -26,7 +26,8 @@ from orch_env.types import OrchError
 from orch_train.learner.batch.packing import Microbatch
 from orch_train.learner.group.model_broadcast import BroadcastModel, broadcast
 from orch_train.learner.group.ranks import PolicyForward, Ranks
-from orch_train.learner.logprobs import ActionLogprobs, action_logprobs
+from orch_train.learner.logprobs import action_logprobs
+from orch_train.learner.objective.losses import LossInputs
 from orch_train.models.load import load_model, load_outline
 
 Value = TypeVar("Value")
@@ -155,8 +156,8 @@ class _Forward:
 
     def __call__(
         self, batch: Microbatch, temperature: float, *, entropy_gradient: bool = False
-    ) -> ActionLogprobs:
-        return ActionLogprobs(*self._root(batch, temperature, entropy_gradient))
+    ) -> LossInputs:
+        return batch.loss_inputs(*self._root(batch, temperature, entropy_gradient))
 
 
 def _layers(model: PreTrainedModel) -> list[nn.Module]:

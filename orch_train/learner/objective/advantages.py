@@ -1,8 +1,22 @@
-"""Group-relative advantages, in float64.
+"""Group-relative advantages in float64, and which tokens get which.
 
-The hard decision: a group carries no signal exactly when its rewards are *equal*, compared as
-numbers, and then every advantage is exactly 0. A threshold on the standard deviation would let
-float residue through (divided by itself: advantages of thousands) or swallow real differences.
+A group carries no signal exactly when its rewards are *equal*, compared as numbers, and then every
+advantage is exactly 0. A threshold on the standard deviation would let float residue through
+(divided by itself: advantages of thousands) or swallow real differences.
+
+Credit `trajectory` compares total rewards, and every token of an episode gets the same advantage.
+`turn` uses what the reward says each turn earned (:class:`~orch_env.types.RewardBreakdown`): the
+tokens of message ``t`` are judged by the reward *from turn t on*,
+
+    R_i(t) = reward_i - sum over u < t of share_i(u),      A_i(t) = compare(R_1(t), ..., R_G(t))
+
+since no token can change what was earned before it (reward-to-go, Sutton et al. 2000, "Policy
+gradient methods for reinforcement learning with function approximation"; by turns as in
+arXiv 2505.11821). A wrong third call then no longer punishes two right ones before it, and a good
+answer does not reward the mistake that it repairs. An episode that has ended earns nothing more,
+so those that stop early are compared with what the others still earned. The unit is the turn and
+not the call: a turn is a span of *sampled ids*, the borders of calls within it exist only in its
+decoded text.
 """
 
 from __future__ import annotations
@@ -15,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orch_env.types import OrchError
+from orch_train.trajectory.sample import Group
 
 Rewards: TypeAlias = NDArray[np.float64]
 
@@ -73,3 +88,53 @@ def group_advantages(rewards: Sequence[float], kind: str, eps: float = 1e-4) -> 
 def is_uniform(rewards: Sequence[float]) -> bool:
     """Whether all rewards are the same number: the group carries no signal."""
     return all(r == rewards[0] for r in rewards)
+
+
+def token_advantages(
+    group: Group, kind: str, eps: float, credit: str = "trajectory"
+) -> list[NDArray[np.float32]]:
+    """Advantages of the action tokens of each member, in member order.
+
+    Args:
+        group: at least 2 members.
+        kind: see :func:`group_advantages`.
+        eps: likewise.
+        credit: ``trajectory`` or ``turn``.
+
+    Returns:
+        One array per member, with one value per action token; where the compared numbers are all
+        equal, exactly 0.
+
+    Raises:
+        OrchError: the group is too small, a reward is not finite, or ``turn`` credit is asked of
+            a reward that does not say what each turn earned.
+    """
+    if credit == "trajectory":
+        advantages = group_advantages(group.rewards, kind, eps)
+        return [
+            np.full(sample.num_actions, advantage, dtype=np.float32)
+            for sample, advantage in zip(group.samples, advantages, strict=True)
+        ]
+    # An episode without a message is compared too: it has one moment, the first.
+    turns = max(1, *(len(sample.turns) for sample in group.samples))
+    by_turn = [group_advantages(_rewards_to_go(group, turn), kind, eps) for turn in range(turns)]
+    return [
+        np.repeat(
+            np.asarray([by_turn[t][member] for t in range(len(sample.turns))], dtype=np.float32),
+            sample.turns[:, 1] - sample.turns[:, 0],
+        )
+        for member, sample in enumerate(group.samples)
+    ]
+
+
+def _rewards_to_go(group: Group, turn: int) -> list[float]:
+    """A message cut off before its first character is a turn without a reward of its own."""
+    found = []
+    for sample in group.samples:
+        if sample.turn_rewards is None:
+            raise OrchError(
+                f"training.credit 'turn': the reward of task {group.task_id!r} does not say what "
+                "each turn earned; use a reward that does, or credit 'trajectory'"
+            )
+        found.append(sample.reward - sum(sample.turn_rewards[:turn]))
+    return found

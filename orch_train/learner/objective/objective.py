@@ -4,12 +4,32 @@
         - entropy_coeff * sum over tokens of H_t / (number of action tokens)
 
 The KL penalty is weighted like the loss's own tokens (GRPO, arXiv 2402.03300, equation 3); the
-entropy bonus is a mean over action tokens whatever the loss. The hard decision: the proximal
-policy costs no forward pass of its own. Every update of a batch sees the whole batch, so the first
-update's forward passes *are* the policy before the first update; they are kept for the others.
+entropy bonus is a mean over action tokens whatever the loss.
+
+**The correction.** Between the engine that sampled a token (behaviour policy ``mu``) and the
+learner stand stale weights, updates in mid-sequence, and different kernels. Without a correction
+the loss's ratio is to ``mu`` and its clip bounds what that mismatch can do. With one the two roles
+of the ratio are separated (Hilton et al. 2022, arXiv 2110.00641, section 3; for language models
+AReaL, arXiv 2505.24298, equation 5): the clipped ratio is to the *proximal* policy ``prox``, the
+learner's own before the batch's first update, and the token's loss is multiplied by a constant
+
+    token_tis      w_t = min(prox_t / mu_t, cap)
+    sequence_tis   w_t = min(product over the sequence of prox / mu, cap), the same for all t
+
+Truncated importance sampling (Ionides 2008): biased where it truncates, with bounded variance.
+The sequence form is unbiased below the cap, and its product leaves any cap soon for long ones.
+The mask drops a sequence whose geometric mean of ``prox / mu`` is outside a band: such data comes
+from too far away (or from a broken engine) to be weighted. A dropped sequence still counts in the
+loss's denominator: counts stay known before the first forward pass.
+
+The proximal policy costs no forward pass of its own. Every update of a batch sees the whole batch,
+so the first update's forward passes *are* the policy before the first update; they are kept for
+the others.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,17 +37,75 @@ from torch import Tensor
 from orch_env.types import OrchError
 from orch_train.config import TrainingSettings
 from orch_train.learner.batch.packing import Microbatch
-from orch_train.learner.logprobs import ActionLogprobs
-from orch_train.learner.objective.corrections import correction_weights
-from orch_train.learner.objective.kl_penalty import kl_estimate
-from orch_train.learner.objective.loss import BatchCounts, ClipRange, loss_named
-from orch_train.learner.objective.loss_inputs import LossInputs
-from orch_train.learner.objective.statistics import Sums, correction_sums, loss_sums
+from orch_train.learner.objective.losses import (
+    MAX_LOG_RATIO,
+    BatchCounts,
+    ClipRange,
+    LossInputs,
+    clamped_difference,
+    kl_estimate,
+    loss_named,
+    sequence_mean,
+    sequence_sum,
+)
+from orch_train.learner.objective.statistics import Sums, loss_sums
 from orch_train.learner.reference import ReferencePolicy
 
 
+@dataclass(frozen=True)
+class CorrectionWeights:
+    """What a correction says about N tokens; no gradient.
+
+    Attributes:
+        weights_N: multiplies each token's loss; 0 where dropped, in ``[0, cap]``.
+        truncated_N: True where the cap acted.
+        dropped_N: True where the sequence mask dropped a token.
+    """
+
+    weights_N: Tensor
+    truncated_N: Tensor
+    dropped_N: Tensor
+
+    def sums(self) -> Sums:
+        """Statistics of one micro-batch."""
+        return {
+            "correction_weight": self.weights_N.double().sum(),
+            "correction_truncated": self.truncated_N.sum().double(),
+            "correction_masked": self.dropped_N.sum().double(),
+        }
+
+
+@torch.no_grad()
+def correction_weights(inputs: LossInputs, settings: TrainingSettings) -> CorrectionWeights:
+    """Weights of one micro-batch.
+
+    Args:
+        inputs: with ``proximal_logprobs_N``.
+        settings: its ``correction`` (not ``none``), ``correction_cap`` and ``correction_mask``.
+
+    Raises:
+        OrchError: the correction is ``none``, or there is no proximal policy.
+    """
+    if settings.correction == "none" or inputs.proximal_logprobs_N is None:
+        raise OrchError("importance weights need a correction and the proximal log-probabilities")
+    log_weights_N = clamped_difference(inputs.proximal_logprobs_N, inputs.behaviour_logprobs_N)
+    dropped_N = torch.zeros_like(log_weights_N, dtype=torch.bool)
+    if settings.correction_mask is not None:
+        low, high = settings.correction_mask
+        centre_N = sequence_mean(log_weights_N, inputs).exp()
+        dropped_N = (centre_N < low) | (centre_N > high)
+    if settings.correction == "sequence_tis":
+        log_weights_N = sequence_sum(log_weights_N, inputs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    ratio_N = log_weights_N.exp()
+    return CorrectionWeights(
+        weights_N=torch.where(dropped_N, 0.0, ratio_N.clamp(max=settings.correction_cap)),
+        truncated_N=(ratio_N > settings.correction_cap) & ~dropped_N,
+        dropped_N=dropped_N,
+    )
+
+
 class Objective:
-    """The loss of micro-batches, with what stays fixed while one batch is learnt from.
+    """The loss of micro-batches, with what stays fixed while one batch is learned from.
 
     Call :meth:`begin` once per batch; then, in each of its optimizer steps and for each
     micro-batch, :meth:`prepare` before the forward pass and :meth:`loss` after it.
@@ -53,7 +131,6 @@ class Objective:
         self._reference = reference
         self._temperature = temperature
         self._clip = ClipRange(settings.clip_low, settings.clip_high)
-        self._corrects = settings.correction != "none"
         self.policy_loss = loss_named(settings.loss)
         self._counts = BatchCounts(0, 0, settings.length_constant)
         self._proximal: dict[int, Tensor] = {}
@@ -82,50 +159,32 @@ class Objective:
                 microbatch, self._temperature
             )
 
-    def loss(
-        self, index: int, microbatch: Microbatch, current: ActionLogprobs
-    ) -> tuple[Tensor, Sums]:
-        """This micro-batch's part of the loss (to be added up), and its statistics.
+    def loss(self, index: int, inputs: LossInputs) -> tuple[Tensor, Sums]:
+        """A micro-batch's part of the loss (to be added up), and its statistics.
 
         Args:
             index: as in :meth:`prepare`.
-            microbatch: the micro-batch.
-            current: the policy's word on it, with gradient.
+            inputs: the micro-batch after the policy's forward pass.
         """
         settings = self._settings
-        inputs = LossInputs(
-            logprobs_N=current.logprobs_N,
-            behaviour_logprobs_N=microbatch.behaviour_logprobs_N,
-            advantages_N=microbatch.advantages_N,
-            mask_N=torch.ones_like(microbatch.targets_N, dtype=torch.bool),
-            sequence_N=microbatch.sequence_N,
-            proximal_logprobs_N=self._proximal_of(index, current),
-        )
+        if settings.correction != "none":
+            proximal_N = self._proximal.setdefault(index, inputs.logprobs_N.detach())
+            inputs = replace(inputs, proximal_logprobs_N=proximal_N)
         losses_N = self.policy_loss.token_losses(inputs, self._clip)
         sums = loss_sums(inputs, self.policy_loss, self._clip)
-        if self._corrects:
+        if settings.correction != "none":
             weights = correction_weights(inputs, settings)
             losses_N = losses_N * weights.weights_N
-            sums.update(correction_sums(weights))
+            sums.update(weights.sums())
         if settings.kl_coeff > 0:
-            kl_N = kl_estimate(
-                settings.kl_estimator,
-                inputs.logprobs_N,
-                self._reference_logprobs[index],
-                inputs.mask_N,
-            )
+            reference_N = self._reference_logprobs[index]
+            kl_N = kl_estimate(settings.kl_estimator, inputs.logprobs_N, reference_N)
             losses_N = losses_N + settings.kl_coeff * kl_N
             sums["reference_kl"] = kl_N.detach().double().sum()
         loss = self.policy_loss.total(losses_N, inputs, self._counts)
-        entropy_N = torch.where(inputs.mask_N, current.entropy_N, 0.0)
         if settings.entropy_coeff > 0:
             tokens = max(self._counts.action_tokens, 1)
-            loss = loss - settings.entropy_coeff * entropy_N.sum() / tokens
+            loss = loss - settings.entropy_coeff * inputs.entropy_N.sum() / tokens
         sums["policy_loss"] = loss.detach().double()
-        sums["entropy"] = entropy_N.detach().double().sum()
+        sums["entropy"] = inputs.entropy_N.detach().double().sum()
         return loss, sums
-
-    def _proximal_of(self, index: int, current: ActionLogprobs) -> Tensor | None:
-        if not self._corrects:
-            return None
-        return self._proximal.setdefault(index, current.logprobs_N.detach())

@@ -1,8 +1,8 @@
-"""What a batch tells about itself while it is learnt from: sums per micro-batch, then metrics.
+"""What a batch reports while it is learned from: sums per micro-batch, metrics, warnings.
 
-The hard decision: micro-batches report sums and never means, so that a metric, like the gradient,
-does not depend on how a batch was cut or on how many devices it was spread over. Sums stay on the
-device until the step is done: reading one would wait for it.
+Micro-batches report sums and never means: a metric, like the gradient, does not depend on how a
+batch was cut or on how many devices it was spread over. Sums stay on the device until the step is
+done, because reading one would wait for it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from orch_train.learner.objective.corrections import CorrectionWeights
-from orch_train.learner.objective.loss import PolicyLoss
-from orch_train.learner.objective.loss_inputs import ClipRange, LossInputs, clamped_difference
+from orch_train.learner.objective.losses import (
+    ClipRange,
+    LossInputs,
+    PolicyLoss,
+    clamped_difference,
+)
 from orch_train.learner.optimizer import StepReport
 
 Sums = dict[str, Tensor]
@@ -31,28 +34,15 @@ def loss_sums(inputs: LossInputs, loss: PolicyLoss, clip: ClipRange) -> Sums:
     policy. ``ratio`` is current over *recorded* probability whatever the loss is anchored to.
     ``clipped`` counts the tokens that the loss's trust region holds back.
     """
-    mask_N = inputs.mask_N
-    log_ratio_N = clamped_difference(
-        inputs.logprobs_N, inputs.behaviour_logprobs_N, mask_N
-    ).double()
-    ratio_N = torch.where(mask_N, log_ratio_N.exp(), 0.0)
+    log_ratio_N = clamped_difference(inputs.logprobs_N, inputs.behaviour_logprobs_N).double()
+    ratio_N = log_ratio_N.exp()
     return {
-        "tokens": mask_N.sum().double(),
-        "mismatch_kl": torch.where(mask_N, ratio_N - 1.0 - log_ratio_N, 0.0).sum(),
+        "tokens": torch.ones_like(ratio_N).sum(),
+        "mismatch_kl": (ratio_N - 1.0 - log_ratio_N).sum(),
         "clipped": loss.clipped(inputs, clip).sum().double(),
         "ratio": ratio_N.sum(),
         "ratio_squared": ratio_N.square().sum(),
         "ratio_max": ratio_N.max() if ratio_N.numel() else ratio_N.sum(),
-    }
-
-
-@torch.no_grad()
-def correction_sums(weights: CorrectionWeights) -> Sums:
-    """Statistics of a correction's weights in one micro-batch."""
-    return {
-        "correction_weight": weights.weights_N.double().sum(),
-        "correction_truncated": weights.truncated_N.sum().double(),
-        "correction_masked": weights.dropped_N.sum().double(),
     }
 
 
@@ -101,3 +91,37 @@ _WHERE_SWITCHED_ON = {
     "correction_truncated": "correction_truncated_frac",
     "correction_masked": "correction_masked_frac",
 }
+
+MISMATCH_KL = 0.05
+"""KL(sampling || current policy) in nats per token that synchronous training never shows."""
+LEAST_ESS = 0.5
+"""Effective sample size, as a share of the tokens, below which a step is worth a warning."""
+
+
+def alarms(learned: Mapping[str, float], *, synchronous: bool) -> list[str]:
+    """Warnings for one step, at most one of them about the mismatch.
+
+    The KL divergence is judged where sampling and learning should be the same policy: there even a
+    little of it means a broken engine, temperature or weight sync. The effective sample size is
+    judged always: a batch in which half of the weight is lost teaches half as much.
+
+    Args:
+        learned: metrics of ``Learner.update``.
+        synchronous: whether every episode was sampled by the weights that learned from it.
+    """
+    if not learned["num_optimizer_steps"]:
+        return ["nothing could be learned in this step: no group has a spread of rewards"]
+    if synchronous and learned["mismatch_kl"] > MISMATCH_KL:
+        return [
+            f"engine and learner disagree about the policy: mismatch KL "
+            f"{learned['mismatch_kl']:.3g} (above {MISMATCH_KL:g}); the recorded log-probabilities "
+            "are not those of the weights that learn from them"
+        ]
+    if learned["ratio_ess"] < LEAST_ESS:
+        return [
+            f"the episodes were sampled far from the policy that learns from them: effective "
+            f"sample size {learned['ratio_ess']:.2f} (below {LEAST_ESS:g}), largest ratio "
+            f"{learned['ratio_max']:.3g}; lower training.max_staleness or training.lr, or set "
+            "training.correction"
+        ]
+    return []

@@ -15,8 +15,13 @@ from typing import Any
 import pytest
 import torch
 
-from orch_train.learner.objective.kl_penalty import kl_estimate
-from orch_train.learner.objective.loss import LOSSES, BatchCounts, ClipRange, LossInputs
+from orch_train.learner.objective.losses import (
+    LOSSES,
+    BatchCounts,
+    ClipRange,
+    LossInputs,
+    kl_estimate,
+)
 
 PYTHON = Path(".venv-trl/bin/python")
 SCRIPT = Path(__file__).with_name("reference_losses.py")
@@ -98,18 +103,16 @@ def _ours(case: dict[str, Any]) -> tuple[float, list[float]]:
     )
     inputs = LossInputs(
         logprobs_N=current_N,
+        entropy_N=torch.zeros_like(current_N),
         behaviour_logprobs_N=torch.tensor(case["behaviour"], dtype=torch.float64)[mask],
         advantages_N=advantages[mask],
-        mask_N=torch.ones(int(mask.sum()), dtype=torch.bool),
         sequence_N=torch.arange(rows)[:, None].expand(rows, columns)[mask],
     )
     loss = LOSSES[case["name"]]
     losses_N = loss.token_losses(inputs, CLIP)
     if case["kl_coeff"]:
         reference_N = torch.tensor(case["reference"], dtype=torch.float64)[mask]
-        losses_N = losses_N + case["kl_coeff"] * kl_estimate(
-            "k3", current_N, reference_N, inputs.mask_N
-        )
+        losses_N = losses_N + case["kl_coeff"] * kl_estimate("k3", current_N, reference_N)
     counts = BatchCounts(int(mask.sum()), rows, LENGTH_CONSTANT)
     total = loss.total(losses_N, inputs, counts)
     total.backward()

@@ -15,10 +15,12 @@ from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
 from orch_train.chat.renderer import ChatRenderer
+from orch_train.config import RolloutSettings
 from orch_train.engines.vllm import adapter
 from orch_train.models.files import load_tokenizer
-from orch_train.rollouts.episode import GroupRequest, RolloutLimits, run_groups
-from orch_train.trajectory.trajectory import Group
+from orch_train.rollouts.episode import run_groups
+from orch_train.trajectory.requests import SampleRequest
+from orch_train.trajectory.sample import Group
 from tests.orch_train.vllm.conftest import CONTEXT, Served, learner_logprobs
 
 HERMES = get_format("hermes")
@@ -67,26 +69,26 @@ def test_what_vllm_read_and_wrote_is_the_transcript_to_the_token(
     env = ToolOrchestrationEnv("harbour")
     tasks = [t.id for t in env.tasks if len(t.gold) >= 3][:2]
     env.close()
-    limits = RolloutLimits(max_tokens_per_turn=200, max_context=CONTEXT, temperature=0.9)
+    limits = RolloutSettings(max_tokens_per_turn=200, max_context=CONTEXT)
 
     async def play() -> list[Group]:
-        wanted = [GroupRequest(t, t, 0, 5, 3) for t in tasks]
+        wanted = [SampleRequest(t, t, 0, 5, 3, temperature=0.9) for t in tasks]
         stream = run_groups(GoldDriven, untied.engine, chat, wanted, limits=limits)
-        return [g async for g in stream]
+        return [reply.group async for reply in stream]
 
     before = dict(untied.engine.stats)
     groups = untied.run(play())
     told = {(tuple(f.prompt_token_ids), tuple(f.outputs[0].token_ids)) for f in read}
     turns = 0
-    for trajectory in (t for g in groups for t in g.trajectories):
-        trace = trajectory.trace
-        for begin, end in trace.turns:
-            assert (tuple(trace.ids[:begin]), tuple(trace.ids[begin:end])) in told
-            assert set(trace.versions[begin:end]) == {version}
+    for sample in (s for g in groups for s in g.samples):
+        ids = sample.ids_T.tolist()
+        for begin, end in sample.turns:
+            assert (tuple(ids[:begin]), tuple(ids[begin:end])) in told
             turns += 1
-        begin, end = trace.turns[-1]
-        wanted = learner_logprobs(model, trace.ids[:begin], tuple(trace.ids[begin:end]), 0.9)
-        assert trace.logprobs[begin:end] == pytest.approx(wanted.tolist(), abs=1e-3)
+        assert set(sample.versions_N.tolist()) == {version}
+        begin, end = sample.turns[-1]
+        wanted = learner_logprobs(model, ids[:begin], tuple(ids[begin:end]), 0.9)
+        assert sample.logprobs_T[begin:end].tolist() == pytest.approx(wanted.tolist(), abs=1e-3)
     assert turns == len(read) > 2 * 6  # several turns, and none that is not in a transcript
     spent = {k: v - before[k] for k, v in untied.engine.stats.items()}
     assert spent["prefilled_tokens"] < 0.5 * spent["prompt_tokens"]
@@ -95,16 +97,16 @@ def test_what_vllm_read_and_wrote_is_the_transcript_to_the_token(
 def test_an_oversized_prompt_ends_its_episode_and_not_its_group(untied: Served) -> None:
     untied.sync(untied.model().state_dict())
     chat = ChatRenderer(load_tokenizer(untied.folder), HERMES)
-    limits = RolloutLimits(max_tokens_per_turn=10, max_context=50)
+    limits = RolloutSettings(max_tokens_per_turn=10, max_context=50)
 
     async def play() -> list[Group]:
         stream = run_groups(
-            GoldDriven, untied.engine, chat, [GroupRequest("g", _task(), 0, 5, 2)], limits=limits
+            GoldDriven, untied.engine, chat, [SampleRequest("g", _task(), 0, 5, 2)], limits=limits
         )
-        return [g async for g in stream]
+        return [reply.group async for reply in stream]
 
     group = untied.run(play())[0]
-    assert [t.episode.stop_reason for t in group.trajectories] == ["context_overflow"] * 2
+    assert [sample.stop_reason for sample in group.samples] == ["context_overflow"] * 2
 
 
 def _task() -> str:

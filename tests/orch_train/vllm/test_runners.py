@@ -13,10 +13,8 @@ import pytest
 
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.models.load import load_model
-from orch_train.rollouts.env_runner import SampleRequest
-from orch_train.rollouts.episode import GroupRequest
 from orch_train.runners.ray_runner_group import RayRunnerGroup
-from orch_train.trajectory.token_trace import NO_VERSION
+from orch_train.trajectory.requests import SampleRequest
 from tests.orch_train.toy_env import ENV_ID
 from tests.orch_train.vllm.conftest import save_small_model
 
@@ -52,10 +50,7 @@ def group(ray_local: None, model: Path) -> Iterator[RayRunnerGroup]:
 
 
 def requests(name: str, count: int) -> list[SampleRequest]:
-    return [
-        SampleRequest(GroupRequest(f"{name}{i}", f"letter-{'abcdef'[i % 6]}", i, i, 4), 1.0)
-        for i in range(count)
-    ]
+    return [SampleRequest(f"{name}{i}", f"letter-{'abcdef'[i % 6]}", i, i, 4) for i in range(count)]
 
 
 def core_of(runner: int) -> psutil.Process:
@@ -95,7 +90,8 @@ def test_a_runner_whose_engine_fails_is_replaced_and_its_groups_come_back(
         if len(seen) == 1:
             harm(runner)
 
-    groups = group.sample(requests(harm.__name__, 12), on_group=on_group)
+    replies = group.sample(requests(harm.__name__, 12), on_group=on_group)
+    groups = [reply.group for reply in replies]
 
     assert sorted(seen) == sorted(g.id for g in groups)  # each exactly once
     after = group.fault_counts()
@@ -103,9 +99,9 @@ def test_a_runner_whose_engine_fails_is_replaced_and_its_groups_come_back(
     assert after["num_groups_reissued"] > before["num_groups_reissued"]
     assert group.pids() != [runner]
     for sampled in groups:
-        assert len(sampled.trajectories) == 4
-        for trajectory in sampled.trajectories:
-            assert set(trajectory.trace.versions) - {NO_VERSION} == {0}
+        assert len(sampled.samples) == 4
+        for sample in sampled.samples:
+            assert set(sample.versions_N.tolist()) == {0}
     core.wait(timeout=20)  # nothing of the old engine is left
     assert not core.is_running()
 
@@ -116,6 +112,6 @@ def test_a_replaced_runner_serves_the_weights_of_the_day(
     before = group.fault_counts(), group.pids()
     weights = {k: v * 1.1 for k, v in load_model(model).state_dict().items()}
     group.sync_weights(weights, 7)
-    sampled = group.sample(requests("late", 1))[0]
-    assert set(sampled.trajectories[0].trace.versions) - {NO_VERSION} == {7}
+    sampled = group.sample(requests("late", 1))[0].group
+    assert set(sampled.samples[0].versions_N.tolist()) == {7}
     assert (group.fault_counts(), group.pids()) == before  # it took them, and was not replaced

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orch_train.algorithms.grpo_config import GRPOConfig
-from orch_train.trajectory.token_trace import NO_VERSION
+from tests.orch_train.replies import groups_of
 from tests.orch_train.toy_env import ENV_ID
 from tests.orch_train.vllm.conftest import save_small_model
 
@@ -44,13 +44,11 @@ def test_each_step_trains_on_what_vllm_sampled_and_syncs(
         for step in range(STEPS):
             result = algo.train()
             assert result["weights_seq_no"] == step + 1  # something was learned, and handed over
-            assert algo.last_batch is not None
             versions = {
                 version
-                for group in algo.last_batch.groups
-                for t in group.trajectories
-                for version in t.trace.versions
-                if version != NO_VERSION
+                for group in groups_of(algo)
+                for sample in group.samples
+                for version in sample.versions_N.tolist()
             }
             oldest = max(0, step - staleness)
             assert versions <= set(range(oldest, step + 1))

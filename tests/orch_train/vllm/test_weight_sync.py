@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
-from orch_train.trajectory.token_trace import TokenTrace
-from orch_train.trajectory.trajectory import Group
+from orch_train.trajectory.sample import Group, TrainingSample
 from orch_train.weight_sync.shared_memory import SharedWriter, read
 from tests.orch_train.small_models import group_of
 from tests.orch_train.vllm.conftest import Served, learner_logprobs
@@ -19,16 +18,16 @@ TEMPERATURE = 0.8
 
 
 def rollouts(served: Served, step: int) -> list[Group]:
-    traces, rewards = [], []
+    samples, rewards = [], []
     for number, prompt in enumerate(PROMPTS):
         out = served.sample(prompt, f"{step}/{number}", temperature=TEMPERATURE, seed=step)
         assert set(out.versions) == {served.version}
-        trace = TokenTrace()
-        trace.append_context(prompt)
-        trace.append_action(out.token_ids, out.logprobs, out.versions)
-        traces.append(trace)
+        sample = TrainingSample()
+        sample.append_context(prompt)
+        sample.append_action(out.token_ids, out.logprobs, out.versions)
+        samples.append(sample)
         rewards.append(float(number))
-    return [group_of(traces, rewards, f"g{step}")]
+    return [group_of(samples, rewards, f"g{step}")]
 
 
 @pytest.mark.parametrize("head_is_sent", [True, False])
@@ -59,11 +58,10 @@ def test_engine_and_learner_agree_after_each_of_ten_updates(
     for step in range(10):
         groups = rollouts(served, step)
         model = learner.model
-        for trajectory in groups[0].trajectories:
-            trace = trajectory.trace
-            (begin, end), ids = trace.turns[0], trace.ids
+        for sample in groups[0].samples:
+            (begin, end), ids = sample.turns[0], sample.ids_T.tolist()
             wanted = learner_logprobs(model, ids[:begin], tuple(ids[begin:end]), TEMPERATURE)
-            assert torch.tensor(trace.logprobs[begin:end]) == pytest.approx(wanted, abs=1e-3)
+            assert torch.from_numpy(sample.logprobs_N) == pytest.approx(wanted, abs=1e-3)
         metrics = learner.update(groups)
         assert metrics["ratio_max"] == pytest.approx(1.0, abs=1e-3)
         served.sync(learner.get_weights())

@@ -156,17 +156,12 @@ def component_means(episodes: Sequence[Episode]) -> dict[str, float]:
 
 def zero_variance_counts(groups: Sequence[Group]) -> dict[str, int]:
     """Groups whose rewards are all equal, and how many of them all pass or all fail."""
-    flat = [group for group in groups if is_flat(group)]
+    flat = [group for group in groups if group.is_uniform]
     return {
         "zero_variance": len(flat),
         "zero_variance_all_pass": sum(all(s.success for s in g.samples) for g in flat),
         "zero_variance_all_fail": sum(not any(s.success for s in g.samples) for g in flat),
     }
-
-
-def is_flat(group: Group) -> bool:
-    """Whether all rewards of a group are the same number, so that it teaches nothing."""
-    return all(reward == group.rewards[0] for reward in group.rewards)
 
 
 def _stop_reason(episode: Episode) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orch_env.types import Episode, ErrorType, ToolCall
+from orch_env.types import Episode, ErrorType, Exchange
 from orch_train.trajectory.requests import SampleReply
 
 MOST_TOOLS = 50
@@ -94,27 +94,20 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 def parse_failures(episodes: Sequence[Episode]) -> dict[str, float]:
     """``parse/CLASS``: share of all calls, for each of `PARSE_CLASSES`; they never overlap."""
-    found = Counter(
-        kind for episode in episodes for kind in map(_kind, *_calls(episode)) if kind is not None
-    )
-    total = sum(len(episode.calls) for episode in episodes)
-    return {kind: found[kind] / total if total else 0.0 for kind in PARSE_CLASSES}
+    exchanges = [e for episode in episodes for turn in episode.turns for e in turn.exchanges]
+    found = Counter(map(_kind, exchanges))
+    return {kind: found[kind] / max(len(exchanges), 1) for kind in PARSE_CLASSES}
 
 
-def _calls(episode: Episode) -> tuple[Iterator[ToolCall], Iterator[str]]:
-    calls = (call for turn in episode.turns for call in turn.calls)
-    results = (result for turn in episode.turns for result in turn.results)
-    return calls, results
-
-
-def _kind(call: ToolCall, result: str) -> str | None:
-    if call.error is ErrorType.MALFORMED_CALL:
+def _kind(exchange: Exchange) -> str | None:
+    error = exchange.call.error
+    if error is ErrorType.MALFORMED_CALL:
         return "unreadable"
-    if call.error is ErrorType.UNKNOWN_TOOL:
+    if error is ErrorType.UNKNOWN_TOOL:
         return "unknown_tool"
-    if call.error is not ErrorType.INVALID_ARGUMENTS:
+    if error is not ErrorType.INVALID_ARGUMENTS:
         return None
-    details = _details(result)
+    details = _details(exchange.result.text)
     for problem in ("missing", "unknown", "wrong_type", "not_allowed"):
         if details.get(problem):
             return f"arguments_{problem}"

@@ -215,14 +215,12 @@ def _make_engine(settings: Settings) -> RolloutEngine:
         if runners.num_env_runners > 0:
             options.setdefault("num_threads", max(1, int(runners.num_cpus_per_env_runner)))
         options["device"] = "cuda" if runners.num_gpus_per_env_runner > 0 else "cpu"
-        options["dtype"] = settings.model.dtype
-        options["model"] = settings.model.path
     elif kind == "vllm":
         options.setdefault("max_num_seqs", runners.num_envs_per_env_runner)
         options.setdefault("max_model_len", settings.rollouts.max_context)
         options.setdefault("tensor_parallel_size", runners.tensor_parallel_size)
         options.setdefault("collective", weight_sync(settings) == "collective")
         options.setdefault("num_threads", max(1, int(runners.num_cpus_per_env_runner)))
-        options["dtype"] = settings.model.dtype
-        options["model"] = settings.model.path
+    if kind in ("torch", "vllm"):
+        options |= {"dtype": settings.model.dtype, "model": settings.model.path}
     return make_engine(kind, **options)

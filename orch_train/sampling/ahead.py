@@ -24,12 +24,12 @@ from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.metrics.rollouts import is_flat, staleness_metrics
+from orch_train.metrics.rollouts import staleness_metrics
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped, ShouldStop
 from orch_train.sampling.admission import Admission
 from orch_train.sampling.bias import BiasAudit
 from orch_train.sampling.observer import Observer
-from orch_train.sampling.task_order import TaskOrder, sample_request
+from orch_train.sampling.task_order import TaskOrder
 from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.trajectory.requests import SampleReply, SampleRequest
 from orch_train.weight_sync.buckets import Weights
@@ -253,9 +253,7 @@ class StreamedSampling:
         """Fill the places that are free."""
         with self._changed:
             room = self._admission.room(self._settings.training.iterations)
-            draws = self._order.draw(room) if room else []
-            step = self._admission.step
-            requests = [sample_request(self._settings, self._order, d, step) for d in draws]
+            requests = self._order.requests(room, self._settings, self._admission.step)
             for request in requests:
                 self._admission.admit(request.id)
                 self._admitted[request.id] = _AdmittedGroup(request, time.monotonic())
@@ -273,7 +271,7 @@ class StreamedSampling:
                 entry.reply, entry.arrived_at = reply, time.monotonic()
                 self._admission.finish(name)
                 self._audit.sampled(reply)
-                if is_flat(reply.group) and self._admission.replace(name):
+                if reply.group.is_uniform and self._admission.replace(name):
                     del self._admitted[name]
                     self._replaced.append(reply)
             self._changed.notify_all()

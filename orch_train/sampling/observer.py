@@ -9,36 +9,24 @@ from orch_train.trajectory.sample import Group
 
 
 class Observer(Protocol):
-    """Is called as a step goes on."""
+    """Is called as a step goes on; what a subclass leaves out shows nothing."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """A part of the step: ``sample``, ``learn``, ``sync``, ``evaluate``."""
-        ...
-
-    def expect(self, groups: int) -> None:
-        """So many more groups are going to be sampled in this phase."""
-        ...
-
-    def sampled(self, group: Group) -> None:
-        """A group came back."""
-        ...
-
-    def learned(self, done: int, total: int) -> None:
-        """So many of the batch's tokens were learned from."""
-        ...
-
-
-class SilentObserver:
-    """Shows nothing."""
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
 
     def expect(self, groups: int) -> None:
-        pass
+        """So many more groups are going to be sampled in this phase."""
+        return
 
     def sampled(self, group: Group) -> None:
-        pass
+        """A group came back."""
+        return
 
     def learned(self, done: int, total: int) -> None:
-        pass
+        """So many of the batch's tokens were learned from."""
+        return
+
+
+class SilentObserver(Observer):
+    """Shows nothing."""

@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from orch_train.config import Settings
-from orch_train.metrics.rollouts import is_flat
 from orch_train.runners.runner_group import GroupSource, RunnerGroup, ShouldStop
 from orch_train.sampling.observer import Observer
-from orch_train.sampling.task_order import TaskOrder, sample_request
+from orch_train.sampling.task_order import TaskOrder
 from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.trajectory.requests import SampleReply, SampleRequest
 from orch_train.weight_sync.buckets import Weights
@@ -149,11 +148,8 @@ class SynchronousSampling:
         """Nothing runs between two calls."""
 
     def _draw(self, count: int) -> list[SampleReply]:
-        draws = self._drawn.draw(count)
-        return self.sample(
-            [sample_request(self._settings, self._drawn, d, self._step) for d in draws]
-        )
+        return self.sample(self._drawn.requests(count, self._settings, self._step))
 
 
 def _num_flat(batch: Sequence[SampleReply]) -> int:
-    return sum(is_flat(reply.group) for reply in batch)
+    return sum(reply.group.is_uniform for reply in batch)

@@ -80,9 +80,26 @@ class TaskOrder:
                 self._epoch, self._consumed = self._epoch + 1, set()
         return drawn
 
-    def group_seed(self, draw: TaskDraw) -> int:
-        """The seed that all members of a group share."""
-        return stable_seed("group", self._seed, draw.epoch, draw.task_id)
+    def requests(self, count: int, settings: Settings, step: int) -> list[SampleRequest]:
+        """Draw tasks and say how their groups are sampled: that depends on seed and draw alone.
+
+        Args:
+            count: number of tasks.
+            settings: the whole configuration.
+            step: training steps that are done, for rewards that follow a schedule.
+        """
+        return [
+            SampleRequest(
+                id=draw.group,
+                task_id=draw.task_id,
+                env_seed=stable_seed("group", self._seed, draw.epoch, draw.task_id),
+                sample_seed=stable_seed("sample", settings.debugging.seed),
+                size=settings.training.group_size,
+                training_step=step,
+                temperature=settings.rollouts.temperature,
+            )
+            for draw in self.draw(count)
+        ]
 
     def state(self) -> dict[str, Any]:
         """The frontier, as plain data."""
@@ -101,25 +118,3 @@ class TaskOrder:
         order = list(self._task_ids)
         random.Random(stable_seed("order", self._seed, self._epoch)).shuffle(order)
         return order
-
-
-def sample_request(
-    settings: Settings, order: TaskOrder, draw: TaskDraw, training_step: int
-) -> SampleRequest:
-    """The request of one drawn task: it depends on nothing but the seed and the draw.
-
-    Args:
-        settings: the whole configuration.
-        order: where it was drawn from.
-        draw: the task.
-        training_step: training steps that are done, for rewards that follow a schedule.
-    """
-    return SampleRequest(
-        id=draw.group,
-        task_id=draw.task_id,
-        env_seed=order.group_seed(draw),
-        sample_seed=stable_seed("sample", settings.debugging.seed),
-        size=settings.training.group_size,
-        training_step=training_step,
-        temperature=settings.rollouts.temperature,
-    )

@@ -18,14 +18,6 @@ from orch_env.types import Episode, StopReason
 NO_VERSION = -1
 
 
-def _empty_ids() -> NDArray[np.int32]:
-    return np.empty(0, np.int32)
-
-
-def _empty_numbers() -> NDArray[np.float32]:
-    return np.empty(0, np.float32)
-
-
 @dataclass(slots=True, eq=False)
 class TrainingSample:
     """The stream of one episode (T tokens, N of them sampled, in K messages) and its score.
@@ -46,15 +38,15 @@ class TrainingSample:
     """
 
     member: int = 0
-    ids_T: NDArray[np.int32] = field(default_factory=_empty_ids)
+    ids_T: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     turns: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 2), np.int32))
-    logprobs_N: NDArray[np.float32] = field(default_factory=_empty_numbers)
-    versions_N: NDArray[np.int32] = field(default_factory=_empty_ids)
+    logprobs_N: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    versions_N: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     reward: float = 0.0
     success: bool = False
     stop_reason: StopReason | None = None
     turn_rewards: Sequence[float] | None = None
-    advantages_N: NDArray[np.float32] = field(default_factory=_empty_numbers)
+    advantages_N: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
     def __len__(self) -> int:
         return len(self.ids_T)
@@ -171,3 +163,8 @@ class Group:
     def rewards(self) -> list[float]:
         """Rewards in member order."""
         return [sample.reward for sample in self.samples]
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all rewards are the same number, so that it teaches nothing."""
+        return len(set(self.rewards)) <= 1

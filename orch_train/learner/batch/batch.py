@@ -18,7 +18,7 @@ import numpy as np
 
 from orch_env.types import OrchError, StopReason
 from orch_train.config import TrainingSettings
-from orch_train.learner.objective.advantages import is_uniform, token_advantages
+from orch_train.learner.objective.advantages import token_advantages
 from orch_train.learner.objective.losses import BatchCounts
 from orch_train.trajectory.sample import Group, TrainingSample
 
@@ -86,7 +86,7 @@ def batch_metrics(
         samples: see `with_advantages`.
         settings: says which of them are masked and which are learned from.
     """
-    uniform = [group for group in groups if is_uniform(group.rewards)]
+    uniform = [group for group in groups if group.is_uniform]
     unmasked = [sample for sample in samples if not is_masked(sample, settings)]
     learned = samples_to_learn(samples, settings)
     magnitude = [float(np.abs(sample.advantages_N).mean()) for sample in unmasked]

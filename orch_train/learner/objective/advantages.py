@@ -80,14 +80,9 @@ def group_advantages(rewards: Sequence[float], kind: str, eps: float = 1e-4) -> 
         )
     if not all(math.isfinite(r) for r in rewards):
         raise OrchError(f"rewards must be finite, got {list(rewards)}")
-    if is_uniform(rewards):
+    if all(r == rewards[0] for r in rewards):
         return [0.0] * len(rewards)
     return [float(a) for a in ADVANTAGES[kind](np.asarray(rewards, dtype=np.float64), eps)]
-
-
-def is_uniform(rewards: Sequence[float]) -> bool:
-    """Whether all rewards are the same number: the group carries no signal."""
-    return all(r == rewards[0] for r in rewards)
 
 
 def token_advantages(

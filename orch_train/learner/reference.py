@@ -39,11 +39,6 @@ class FrozenReference:
         self._load = load
         self._model: PreTrainedModel | None = None
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the model takes memory already."""
-        return self._model is not None
-
     def logprobs(self, microbatch: Microbatch, temperature: float) -> Tensor:
         """See :class:`ReferencePolicy`."""
         if self._model is None:

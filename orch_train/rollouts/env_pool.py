@@ -54,7 +54,7 @@ class EnvThread:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._calls: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._unanswered = 0
         threading.Thread(target=self._work, name="environment", daemon=True).start()
 
@@ -72,7 +72,26 @@ class EnvThread:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         self._unanswered += 1
-        self._calls.put(_Job(call, loop, answer, self._answered))
+
+        def deliver(value: Any, problem: BaseException | None) -> None:
+            self._unanswered -= 1
+            if answer.done():
+                return
+            if problem is None:
+                answer.set_result(value)
+            else:
+                answer.set_exception(problem)
+
+        def run() -> None:
+            value, problem = None, None
+            try:
+                value = call()
+            except BaseException as raised:  # raised again where it is awaited
+                problem = raised
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(deliver, value, problem)
+
+        self._calls.put(run)
         done, _ = await asyncio.wait([answer], timeout=self._timeout_s)
         if not done:
             raise EnvTimeout(
@@ -83,45 +102,17 @@ class EnvThread:
 
     def end_with(self, call: Callable[[], object]) -> None:
         """Run a last call once all others have returned, and wait for nothing."""
-        self._calls.put(_Job(call))
+
+        def last() -> None:
+            with suppress(Exception):
+                call()
+
+        self._calls.put(last)
         self._calls.put(None)
 
-    def _answered(self) -> None:
-        self._unanswered -= 1
-
     def _work(self) -> None:
-        while (job := self._calls.get()) is not None:
-            job.run()
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    call: Callable[[], Any]
-    loop: asyncio.AbstractEventLoop | None = None
-    answer: asyncio.Future[Any] | None = None
-    answered: Callable[[], None] | None = None
-
-    def run(self) -> None:
-        """Run the call in this thread and carry its outcome to the loop that waits for it."""
-        value: Any = None
-        problem: BaseException | None = None
-        try:
-            value = self.call()
-        except BaseException as raised:  # carried over and raised where it is awaited
-            problem = raised
-        if self.loop is not None:
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                self.loop.call_soon_threadsafe(self._deliver, value, problem)
-
-    def _deliver(self, value: Any, problem: BaseException | None) -> None:
-        assert self.answer is not None and self.answered is not None
-        self.answered()
-        if self.answer.done():
-            return
-        if problem is None:
-            self.answer.set_result(value)
-        else:
-            self.answer.set_exception(problem)
+        while (run := self._calls.get()) is not None:
+            run()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -176,8 +176,7 @@ class _Episode:
                 )
                 with self._timed("generate"):
                     output = await engine.generate(sample.ids_T.tolist(), sampling, request_id)
-                _check_output(output, sampling, request_id)
-                sample.append_action(output.token_ids, output.logprobs, output.versions)
+                _append(sample, output, sampling, request_id)
                 text = chat.decode(output.token_ids)
                 if output.finish_reason == "length":
                     await self._stop(held, StopReason.OUTPUT_TRUNCATED, text)
@@ -239,7 +238,9 @@ async def _cancel(tasks: Iterable[asyncio.Future[Any]]) -> None:
     await asyncio.gather(*unfinished, return_exceptions=True)
 
 
-def _check_output(output: TokenOutput, sampling: SamplingParams, request_id: str) -> None:
+def _append(
+    sample: TrainingSample, output: TokenOutput, sampling: SamplingParams, request_id: str
+) -> None:
     """An engine that breaks its promises is an engine failure, found before it trains anything."""
     ids = output.token_ids
     stopped = bool(ids) and ids[-1] in sampling.stop_token_ids
@@ -252,5 +253,7 @@ def _check_output(output: TokenOutput, sampling: SamplingParams, request_id: str
             f"request {request_id!r}: finish reason {output.finish_reason!r} does not fit the last "
             f"token {ids[-1]}"
         )
-    if not len(ids) == len(output.logprobs) == len(output.versions):
-        raise EngineError(f"request {request_id!r}: token streams of different lengths came back")
+    try:
+        sample.append_action(ids, output.logprobs, output.versions)
+    except ValueError as problem:
+        raise EngineError(f"request {request_id!r}: {problem}") from problem

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,8 @@ class UntrainedGroups:
         record = {"book": self.admission, "requests": [_stored(r) for r in self.requests]}
         text = json.dumps(record, ensure_ascii=False, indent=1)
         (folder / "book.json").write_text(text + "\n", encoding="utf-8")
-        store = RolloutStore(folder / "finished.db")
-        try:
+        with closing(RolloutStore(folder / "finished.db")) as store:
             store.add(0, self.finished)
-        finally:
-            store.close()
 
     @classmethod
     def read(cls, folder: Path) -> UntrainedGroups:
@@ -74,11 +72,8 @@ def _stored(request: SampleRequest) -> dict[str, Any]:
 def _finished(path: Path, requests: Sequence[SampleRequest]) -> list[SampleReply]:
     if not path.is_file():
         raise OrchError(f"{path} is missing: the checkpoint is incomplete")
-    store = RolloutStore(path)
-    try:
+    with closing(RolloutStore(path)) as store:
         stored = {reply.group.id: reply for _, reply in store.replies()}
-    finally:
-        store.close()
     unknown = stored.keys() - {request.id for request in requests}
     if unknown:
         raise OrchError(f"{path} holds group {min(unknown)!r}, which book.json does not")

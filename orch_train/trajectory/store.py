@@ -26,7 +26,6 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
-    func,
     select,
 )
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -135,11 +134,6 @@ class RolloutStore:
         """Drop the rows after an iteration: a run that resumes there writes them again."""
         with Session(self._engine) as session, session.begin():
             session.execute(delete(Rollout).where(Rollout.iteration > iteration))
-
-    def count(self) -> int:
-        """Number of stored episodes."""
-        with Session(self._engine) as session:
-            return int(session.scalar(select(func.count()).select_from(Rollout)) or 0)
 
     def replies(self, iteration: int | None = None) -> Iterator[tuple[int, SampleReply]]:
         """Stored groups as (iteration, reply), ordered by step, group and member.

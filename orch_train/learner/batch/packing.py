@@ -102,13 +102,8 @@ def make_microbatches(
         device: where the tensors go.
 
     Raises:
-        OrchError: an unknown layout, a budget below 1, or a sample without sampled tokens or
-            advantages.
+        OrchError: a sample without sampled tokens or advantages.
     """
-    if layout not in ("rows", "packed"):
-        raise OrchError(f"layout {layout!r} is unknown; use rows or packed")
-    if max_tokens < 1:
-        raise OrchError(f"max_tokens_per_microbatch must be at least 1, got {max_tokens}")
     if any(not s.num_actions for s in samples):
         raise OrchError("a sample without action tokens cannot be learned from")
     if any(len(s.advantages_N) != s.num_actions for s in samples):

@@ -19,7 +19,7 @@ from orch_train.config import Settings
 from orch_train.learner.batch.packing import make_microbatches
 from orch_train.learner.learner import Learner
 from orch_train.learner.logprobs import action_logprobs
-from orch_train.learner.objective.loss import LOSSES, register_loss
+from orch_train.learner.objective.losses import LOSSES, register_loss
 from orch_train.learner.optimizer import MAX_BAD_GRADIENTS
 from orch_train.models.load import load_model
 from orch_train.trajectory.sample import Group

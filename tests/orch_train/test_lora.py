@@ -76,8 +76,8 @@ def test_the_reference_speaks_without_adapters_and_they_are_back_afterwards() ->
     assert not spoken.requires_grad
     assert torch.equal(logits(lora.model), adapted)
     assert all(p.requires_grad for n, p in lora.model.named_parameters() if ".lora_" in n)
-    traces = [t.trace for g in random_groups(1) for t in g.trajectories]
-    [whole] = make_microbatches([TrainingSequence.from_trace(t) for t in traces], 10**6)
+    samples = [sample.weighted(1.0) for g in random_groups(1) for sample in g.samples]
+    [whole] = make_microbatches(samples, 10**6)
     with torch.no_grad():
         now, then = (action_logprobs(m, whole, 1.0).logprobs_N for m in (lora.model, small_llama()))
     expected = float(((then - now).expm1() - (then - now)).mean())

@@ -18,7 +18,6 @@ never yielded, and none of them becomes a reward.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import platform
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -32,12 +31,17 @@ from orch_train.config import RolloutSettings
 from orch_train.engines.protocol import EngineError, RolloutEngine, SamplingParams, TokenOutput
 from orch_train.rollouts.env_pool import EnvPool, HeldEnv
 from orch_train.rollouts.environments import RolloutEnv
-from orch_train.trajectory.requests import EpisodeRecord, SampleReply, SampleRequest
+from orch_train.trajectory.requests import (
+    EpisodeRecord,
+    SampleReply,
+    SampleRequest,
+    hashed_seed,
+)
 from orch_train.trajectory.sample import Group, TrainingSample
 
 
 def turn_seed(base: int, group: str, member: int, turn: int) -> int:
-    """The sampling seed of one message: 63 bits of BLAKE2b, the same on every machine.
+    """The sampling seed of one message.
 
     Args:
         base: the run's or request's base seed.
@@ -45,9 +49,7 @@ def turn_seed(base: int, group: str, member: int, turn: int) -> int:
         member: index within the group.
         turn: index of the message within the episode.
     """
-    text = f"{base}\x1f{group}\x1f{member}\x1f{turn}"
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return hashed_seed(f"{base}\x1f{group}\x1f{member}\x1f{turn}")
 
 
 async def run_group(

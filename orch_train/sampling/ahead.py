@@ -144,7 +144,6 @@ class StreamedSampling:
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[SampleReply]:
         """Sample groups that start before all that wait to be trained."""
-        self._start()
         self._observer.expect(len(requests))
         names = [request.id for request in requests]
         with self._changed:

@@ -7,7 +7,6 @@ Python's own differs from process to process.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.trajectory.requests import SampleRequest
+from orch_train.trajectory.requests import SampleRequest, hashed_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,7 @@ class TaskDraw:
 
 def stable_seed(*parts: int | str) -> int:
     """A 63-bit seed that depends on all parts, equal on every machine."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return hashed_seed("\x1f".join(f"{type(part).__name__}:{part}" for part in parts))
 
 
 class TaskOrder:

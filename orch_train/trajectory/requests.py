@@ -5,11 +5,18 @@ The learner is given `SampleReply.group` alone; episodes and telemetry stay with
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from orch_env.types import Episode, OrchError
 from orch_train.trajectory.sample import Group, TrainingSample
+
+
+def hashed_seed(text: str) -> int:
+    """A seed of 63 bits: the text's BLAKE2b, the same on every machine."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,12 +102,12 @@ def make_microbatches(
         device: where the tensors go.
 
     Raises:
-        OrchError: a sample without sampled tokens or advantages.
+        OrchError: a sample without sampled tokens or advantages, or one that begins with one.
     """
-    if any(not s.num_actions for s in samples):
-        raise OrchError("a sample without action tokens cannot be learned from")
-    if any(len(s.advantages_N) != s.num_actions for s in samples):
-        raise OrchError("a sample needs an advantage for each of its action tokens")
+    if not all(s.num_actions and len(s.advantages_N) == s.num_actions for s in samples):
+        raise OrchError("a sample needs action tokens, and an advantage for each of them")
+    if any(s.actions_N[0] < 1 for s in samples):
+        raise OrchError("a sequence cannot begin with an action token: nothing predicts it")
     build = _build_rows if layout == "rows" else _build_packed
     plan = _plan([s.num_trained for s in samples], max_tokens, layout)
     return [build([samples[i] for i in indices], device) for indices in plan]
@@ -236,7 +236,7 @@ def _assemble(
     actions = [s.actions_N for s in samples]
     counts = [len(actions_N) for actions_N in actions]
     columns = [
-        column + predicting_positions(actions_N)
+        column + actions_N - 1  # the output to the left predicts a token
         for (_, column), actions_N in zip(starts, actions, strict=True)
     ]
     targets = [s.ids_T[actions_N] for s, actions_N in zip(samples, actions, strict=True)]
@@ -256,14 +256,3 @@ def _assemble(
         sequence_N=on_device(np.repeat(np.arange(len(samples)), counts)),
         num_tokens=sum(s.num_trained for s in samples),
     )
-
-
-def predicting_positions(actions_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the output stands that predicts the token at each position: one to the left.
-
-    Raises:
-        OrchError: the first token of a sequence is an action, which nothing predicts.
-    """
-    if len(actions_N) and actions_N[0] < 1:
-        raise OrchError("a sequence cannot begin with an action token: nothing predicts it")
-    return actions_N - 1

@@ -56,6 +56,7 @@ def rollout_metrics(replies: Sequence[SampleReply], sample_seconds: float) -> di
     actions = [sample.num_actions for sample in samples]
     turns = [len(episode.turns) for episode in episodes]
     calls = [len(episode.calls) for episode in episodes]
+    errors = Counter(c.error.value for e in episodes for c in e.calls if c.error is not None)
     return {
         "episode_return_mean": _mean(rewards),
         "episode_return_min": min(rewards),
@@ -73,7 +74,7 @@ def rollout_metrics(replies: Sequence[SampleReply], sample_seconds: float) -> di
         "context_tokens_max": max(map(len, samples)),
         "tokens_per_s": sum(actions) / sample_seconds if sample_seconds > 0 else 0.0,
         "stop": _shares(Counter(map(_stop_reason, episodes)), len(episodes)),
-        "errors_per_episode": _shares(_error_counts(episodes), len(episodes)),
+        "errors_per_episode": _shares(errors, len(episodes)),
         "tools": tool_times(replies, tool_counts(episodes)),
         "parse": parse_failures(episodes),
         "reward": component_means(episodes),
@@ -166,10 +167,6 @@ def zero_variance_counts(groups: Sequence[Group]) -> dict[str, int]:
 
 def _stop_reason(episode: Episode) -> str:
     return "unfinished" if episode.stop_reason is None else episode.stop_reason.value
-
-
-def _error_counts(episodes: Sequence[Episode]) -> Counter[str]:
-    return Counter(c.error.value for e in episodes for c in e.calls if c.error is not None)
 
 
 def _shares(counts: Counter[str], total: int) -> dict[str, float]:

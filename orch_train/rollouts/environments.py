@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from orch_env.evaluation.pass_rates import Stratum
 from orch_env.types import OrchError, Task
@@ -92,8 +92,7 @@ class EnvFactory:
             OrchError: an argument is wrong, or a file is missing or damaged.
         """
         if self._first is not None and hasattr(self._first.unwrapped, "fork"):
-            twin: RolloutEnv = self._first.unwrapped.fork()
-            return twin
+            return cast(RolloutEnv, self._first.unwrapped.fork())
         self._first = self._make()
         return self._first
 
@@ -108,8 +107,7 @@ class EnvFactory:
             env: Any = gym.make(self._env, disable_env_checker=True, **self._config)
         except (gym.error.Error, ImportError, TypeError) as problem:
             raise OrchError(f"environment {self._env!r} cannot be made: {problem}") from problem
-        made: RolloutEnv = env
-        return made
+        return cast(RolloutEnv, env)
 
 
 def env_config(settings: Settings, *, held_out: bool) -> dict[str, Any]:

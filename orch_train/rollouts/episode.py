@@ -22,6 +22,7 @@ import os
 import platform
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter, time
 from typing import Any
 
@@ -80,15 +81,16 @@ async def run_group(
         EnvTimeout: an environment did not answer in time.
         Exception: whatever an environment raised.
     """
-    episodes = [_Episode(request, member) for member in range(request.size)]
 
-    async def play(episode: _Episode) -> None:
+    async def play(member: int) -> _Episode:
         async with pool.use() as held:
-            await episode.play(held, engine, chat, limits)
+            episode = _Episode(request, member, held)
+            await episode.play(engine, chat, limits)
+            return episode
 
-    tasks = [asyncio.ensure_future(play(episode)) for episode in episodes]
+    tasks = [asyncio.ensure_future(play(member)) for member in range(request.size)]
     try:
-        await asyncio.gather(*tasks)
+        episodes = await asyncio.gather(*tasks)
     finally:
         await _cancel(tasks)
     for episode in episodes:
@@ -147,75 +149,67 @@ class _Episode:
 
     record: EpisodeRecord
 
-    def __init__(self, request: SampleRequest, member: int) -> None:
+    def __init__(self, request: SampleRequest, member: int, held: HeldEnv) -> None:
         self.sample = TrainingSample(member)
-        self._request = request
+        self._request, self._env, self._caller = request, held.env, held.caller
         self._info: dict[str, Any] = {}
         self._reward = 0.0
         self._spans: list[tuple[str, float, float]] = []
 
     async def play(
-        self, held: HeldEnv, engine: RolloutEngine, chat: ChatRenderer, limits: RolloutSettings
+        self, engine: RolloutEngine, chat: ChatRenderer, limits: RolloutSettings
     ) -> None:
         """Play from reset to the last reward."""
-        request, sample, env = self._request, self.sample, held.env
+        request, sample, env = self._request, self.sample, self._env
         request_id = f"{request.id}/{sample.member}"
         try:
-            await self._reset(held)
+            await self._reset()
             sample.append_context(chat.start(self._info["messages"], self._info.get("tools") or ()))
             while True:
                 room = limits.max_context - len(sample)
                 if room < limits.min_tokens_per_turn:
-                    await self._stop(held, StopReason.CONTEXT_OVERFLOW, "")
+                    await self._step(env.unwrapped.stop, StopReason.CONTEXT_OVERFLOW, "")
                     break
+                turn = len(sample.turns)
                 sampling = SamplingParams(
                     max_tokens=min(room, limits.max_tokens_per_turn),
                     temperature=request.temperature,
                     stop_token_ids=chat.stop_token_ids,
-                    seed=turn_seed(
-                        request.sample_seed, request.id, sample.member, len(sample.turns)
-                    ),
+                    seed=turn_seed(request.sample_seed, request.id, sample.member, turn),
                 )
                 with self._timed("generate"):
                     output = await engine.generate(sample.ids_T.tolist(), sampling, request_id)
                 _append(sample, output, sampling, request_id)
                 text = chat.decode(output.token_ids)
                 if output.finish_reason == "length":
-                    await self._stop(held, StopReason.OUTPUT_TRUNCATED, text)
+                    await self._step(env.unwrapped.stop, StopReason.OUTPUT_TRUNCATED, text)
                     break
-                if await self._step(held, text):
+                if await self._step(env.step, text):
                     break
                 sample.append_context(chat.observe(self._info["messages"]))
         finally:
             engine.release(request_id)
         self._finish(env.unwrapped)
 
-    async def _reset(self, held: HeldEnv) -> None:
+    async def _reset(self) -> None:
         def call() -> dict[str, Any]:
-            set_step = getattr(held.env.unwrapped, "set_training_step", None)
+            set_step = getattr(self._env.unwrapped, "set_training_step", None)
             if set_step is not None:
                 set_step(self._request.training_step)
             options = {"task_id": self._request.task_id}
-            _, info = held.env.reset(seed=self._request.env_seed, options=options)
+            _, info = self._env.reset(seed=self._request.env_seed, options=options)
             return info
 
         with self._timed("env"):
-            self._info = await held.caller(call)
+            self._info = await self._caller(call)
 
-    async def _step(self, held: HeldEnv, text: str) -> bool:
-        """Take a message; whether the episode is over."""
+    async def _step(self, call: Callable[..., Any], *arguments: Any) -> bool:
+        """Step the environment, or stop it from outside; whether the episode is over."""
         with self._timed("env"):
-            answer = await held.caller(lambda: held.env.step(text))
+            answer = await self._caller(partial(call, *arguments))
         _, reward, terminated, truncated, self._info = answer
         self._reward += float(reward)
         return bool(terminated or truncated)
-
-    async def _stop(self, held: HeldEnv, reason: StopReason, action: str) -> None:
-        """End the episode from outside; the environment scores what there is."""
-        with self._timed("env"):
-            answer = await held.caller(lambda: held.env.unwrapped.stop(reason, action))
-        _, reward, _, _, self._info = answer
-        self._reward += float(reward)
 
     def _finish(self, env: Any) -> None:
         timings = {"generate": 0.0, "env": 0.0}

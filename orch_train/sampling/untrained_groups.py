@@ -64,9 +64,8 @@ class UntrainedGroups:
 
 def _stored(request: SampleRequest) -> dict[str, Any]:
     group = asdict(request)
-    return {"temperature": group.pop("temperature"), "held_out": group.pop("held_out")} | {
-        "group": group
-    }
+    own = {name: group.pop(name) for name in ("temperature", "held_out")}
+    return {**own, "group": group}
 
 
 def _finished(path: Path, requests: Sequence[SampleRequest]) -> list[SampleReply]:

@@ -28,7 +28,7 @@ class RolloutEnv(Protocol):
     def unwrapped(self) -> Any:
         """The environment itself, with ``stop(reason, action)`` and ``episode``.
 
-        If it has a ``set_training_step(step)``, that is called before each reset. It may tell
+        If it has a ``set_training_step(step)``, that is called before each reset. It may have
         ``tool_seconds``, the (tool, seconds) of the episode's calls, and the ``running_tool``.
         """
         ...

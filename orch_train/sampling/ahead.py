@@ -60,7 +60,7 @@ class StreamedSampling:
         order: the tasks; it is advanced.
         step: training steps that are done.
         version: version of the weights that the runners serve.
-        observer: is told of every group.
+        observer: its methods are called for every group.
         should_stop: looked at several times a second while the learner waits; True abandons that.
         untrained: groups that an earlier process had sampled ahead.
 

@@ -82,7 +82,7 @@ class SynchronousSampling:
         runners: where groups are sampled.
         order: the tasks; it is advanced.
         step: training steps that are done.
-        observer: is told of every group.
+        observer: its methods are called for every group.
         should_stop: looked at several times a second; True abandons the step.
     """
 

@@ -59,7 +59,7 @@ class EpisodeRecord:
         spans: the same one by one, in order: phase, start in seconds since the epoch by the
             worker's clock, and seconds.
         tool_seconds: each call that reached a tool, in order: the tool's name and the seconds it
-            took, where the environment tells them.
+            took, where the environment reports them.
     """
 
     episode: Episode

@@ -2,10 +2,10 @@
 
 A block-diagonal mask costs attention over the whole row squared and the fast causal kernel. Here
 every sequence of the row is attended to by itself, with that kernel, so that a packed row costs
-what its sequences cost alone. The hard decision: where the sequences begin travels *as the
-attention mask*, an integer tensor of shape (1, 1, 1, sequences + 1) on the CPU. Every
-architecture hands a four-dimensional mask to its attention unchanged, also when activations are
-recomputed; further keyword arguments reach it in some only.
+what its sequences cost alone. Where the sequences begin is passed *as the attention mask*, an
+integer tensor of shape (1, 1, 1, sequences + 1) on the CPU: every architecture hands a
+four-dimensional mask to its attention unchanged, also when activations are recomputed; further
+keyword arguments reach it in some only.
 """
 
 from __future__ import annotations

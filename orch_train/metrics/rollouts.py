@@ -20,7 +20,7 @@ from orch_train.trajectory.token_trace import NO_VERSION
 from orch_train.trajectory.trajectory import Group, Trajectory
 
 if TYPE_CHECKING:
-    from orch_train.weight_sync.buckets import Weights
+    from orch_train.weight_sync.buckets import Manifest
 
 Result = dict[str, Any]
 
@@ -82,7 +82,7 @@ def rollout_metrics(groups: Sequence[Group], sample_seconds: float) -> dict[str,
 
 
 def sync_metrics(
-    weights: Weights | None, seconds: float, groups: Sequence[Group]
+    weights: Manifest | None, seconds: float, groups: Sequence[Group]
 ) -> dict[str, float]:
     """``sync/*``: handing the step's weights to the runners.
 
@@ -93,9 +93,7 @@ def sync_metrics(
     """
     if weights is None:
         return paused_seconds(groups)
-    # Tied tensors are one piece of memory.
-    pieces = {t.data_ptr(): t.numel() * t.element_size() for t in weights.values()}
-    return {"seconds": seconds, "bytes": sum(pieces.values()), **paused_seconds(groups)}
+    return {"seconds": seconds, "bytes": weights.num_bytes, **paused_seconds(groups)}
 
 
 def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:

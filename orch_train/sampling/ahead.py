@@ -33,7 +33,7 @@ from orch_train.sampling.observer import Observer
 from orch_train.sampling.task_order import TaskOrder
 from orch_train.sampling.untrained_groups import SampledAhead
 from orch_train.trajectory.trajectory import Group
-from orch_train.weight_sync.buckets import Weights
+from orch_train.weight_sync.protocol import NewWeights
 
 _POLL_S = 0.5
 """Longest wait for a group; commands and new places end it at once."""
@@ -131,7 +131,7 @@ class StreamedSampling:
             metrics = self._metrics(taken, groups)
         return SampledBatch([*groups, *replaced], len(replaced), bool(replaced), metrics)
 
-    def step_done(self, weights: Weights | None, version: int) -> None:
+    def step_done(self, weights: NewWeights | None, version: int) -> None:
         """See `Sampling.step_done`."""
 
         def serve() -> None:
@@ -156,7 +156,7 @@ class StreamedSampling:
         with self._changed:
             self._evaluation = dict.fromkeys(names)
         try:
-            self._ask(lambda: self._runners.submit(requests, ahead=True))
+            self._ask(lambda: self._runners.submit(requests, first=True))
             with self._changed:
                 done = self._evaluation
                 while None in done.values():

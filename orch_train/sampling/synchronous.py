@@ -19,7 +19,7 @@ from orch_train.sampling.observer import Observer
 from orch_train.sampling.task_order import TaskOrder
 from orch_train.sampling.untrained_groups import SampledAhead
 from orch_train.trajectory.trajectory import Group
-from orch_train.weight_sync.buckets import Weights
+from orch_train.weight_sync.protocol import NewWeights
 
 
 class Sampling(GroupSource, Protocol):
@@ -49,7 +49,7 @@ class Sampling(GroupSource, Protocol):
         """
         ...
 
-    def step_done(self, weights: Weights | None, version: int) -> None:
+    def step_done(self, weights: NewWeights | None, version: int) -> None:
         """The batch was learned from.
 
         Args:
@@ -96,7 +96,7 @@ class SynchronousSampling:
         self._drawn = self._order.copy()
         return self._sampler.sample(self._drawn, observer, should_stop, training_step=step)
 
-    def step_done(self, weights: Weights | None, version: int) -> None:
+    def step_done(self, weights: NewWeights | None, version: int) -> None:
         """See `Sampling.step_done`."""
         self._order = self._drawn
         if weights is not None:

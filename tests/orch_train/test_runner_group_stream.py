@@ -70,7 +70,7 @@ def test_groups_come_back_as_they_finish_and_each_once(
     assert runners.in_flight == 3
     gates.gates["b"].set()
     assert [group.id for group in runners.poll(5.0)] == ["b"]
-    runners.submit([_request("urgent")], ahead=True)
+    runners.submit([_request("urgent")], first=True)
     gates.gates["a"].set()
     assert [group.id for group in runners.poll(5.0)] == ["a"]
     assert gates.started[3:] == ["d", "urgent"]

@@ -140,21 +140,16 @@ def _learn(
     import torch
     import torch.distributed as dist
 
-    from orch_train.learner.group.ranks import OneProcess, Ranks
-    from orch_train.learner.group.sharding import ShardedRanks, join_group, read_by_first
-    from orch_train.learner.learner import Learner
-    from orch_train.learner.reference import FrozenReference
-    from orch_train.models.load import load_model
+    from orch_train.learner.group.learner_rank import load_learner
+    from orch_train.learner.group.ranks import OneProcess, Ranks, ShardedRanks
 
     config = _config(Path(folder), name, case).with_overrides(["learners.num_cpus_per_learner=1"])
     settings = config.settings
     ranks: Ranks = OneProcess()
     if size > 1:
-        join_group(dist.FileStore(meeting, size), rank, size, "cpu", 600.0)
-        ranks = ShardedRanks("cpu")
-    reference = FrozenReference(lambda: load_model(folder, settings.model.dtype))
-    model = read_by_first(folder, ranks)
-    learner = Learner(model, settings, reference if settings.training.kl_coeff else None, ranks)
+        ranks = ShardedRanks(dist.FileStore(meeting, size), rank, size, "cpu", 600.0)
+    reference = folder if settings.training.kl_coeff else None
+    learner = load_learner(folder, settings, reference, ranks)
     torch.manual_seed(1)
     groups = _batch(SHAPES[name]["vocab_size"], BUDGET[name] * size)
     for _ in range(2):

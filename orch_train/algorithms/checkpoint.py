@@ -12,23 +12,29 @@ Everything is JSON, YAML or safetensors: reading a checkpoint runs no code.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from sqlalchemy.exc import SQLAlchemyError
 
 from orch_env.types import OrchError
 from orch_train.config import RunConfig, Settings
+from orch_train.config.reading import read_yaml
 from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.storage.atomic_folder import written_whole
 
-CHECKPOINT_SCHEMA = 1
+logger = logging.getLogger(__name__)
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+
+CHECKPOINT_SCHEMA = 2
+"""In schema 1 ``learners.num_learners: 1`` of ``config.yaml`` meant the driver process, now 0."""
 _UNTRAINED = "sampled_ahead"
 _STEP = re.compile(r"step_(\d+)")
 
@@ -42,12 +48,14 @@ class CheckpointMetadata:
         weights_seq_no: version of the weights.
         lifetime: counters over the whole run.
         task_order: the frontier; see `TaskOrder.state`.
+        schema: of the checkpoint; 1 or `CHECKPOINT_SCHEMA`.
     """
 
     training_iteration: int
     weights_seq_no: int
     lifetime: Mapping[str, float]
     task_order: Mapping[str, Any]
+    schema: int = CHECKPOINT_SCHEMA
 
 
 def write_checkpoint(
@@ -109,14 +117,15 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
         raise OrchError(f"{str(folder)!r} is no checkpoint: it has no metadata.json") from problem
     except (OSError, ValueError) as problem:
         raise OrchError(f"{path} cannot be read: {problem}") from problem
-    if not isinstance(data, dict) or data.get("schema") != CHECKPOINT_SCHEMA:
-        raise OrchError(f"{path} is not of schema {CHECKPOINT_SCHEMA}, which this version reads")
+    if not isinstance(data, dict) or data.get("schema") not in (1, CHECKPOINT_SCHEMA):
+        raise OrchError(f"{path} is not of schema 1 or {CHECKPOINT_SCHEMA}, the ones that are read")
     try:
         return CheckpointMetadata(
             training_iteration=int(data["training_iteration"]),
             weights_seq_no=int(data["weights_seq_no"]),
             lifetime=dict(data["lifetime"]),
             task_order=dict(data["task_order"]),
+            schema=data["schema"],
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise OrchError(f"{path} is incomplete ({type(problem).__name__}: {problem})") from problem
@@ -130,6 +139,30 @@ def read_untrained(folder: Path) -> UntrainedGroups | None:
     """
     inner = folder / _UNTRAINED
     return UntrainedGroups.read(inner) if inner.is_dir() else None
+
+
+def with_stored(config: ConfigT, folder: Path, checkpoint: Path | None) -> ConfigT:
+    """Lay the ``config.yaml`` of a run or a checkpoint over a configuration, as it was meant.
+
+    Args:
+        config: is changed and returned.
+        folder: of the run or the checkpoint.
+        checkpoint: the newest one that was written with it, if there is one.
+
+    Raises:
+        OrchError: a file is missing or damaged.
+    """
+    data = read_yaml(folder / "config.yaml")
+    learners: Any = data.get("learners")
+    one = isinstance(learners, dict) and learners.get("num_learners") == 1
+    if one and checkpoint is not None and read_metadata(checkpoint).schema == 1:
+        learners["num_learners"] = 0
+        logger.warning(
+            "%s: the driver process trained this run; its learners.num_learners of 1 is now called "
+            "0 (override it with 1 for a learner actor)",
+            folder,
+        )
+    return config.from_dict(data)
 
 
 def settings_for(config: RunConfig, checkpoint: Path | None) -> Settings:

@@ -25,6 +25,7 @@ from orch_train.algorithms.checkpoint import (
     read_metadata,
     read_untrained,
     settings_for,
+    with_stored,
     write_checkpoint,
 )
 from orch_train.algorithms.make_learner import AnyLearner, make_learner
@@ -50,7 +51,7 @@ from orch_train.sampling.observer import Observer, SilentObserver
 from orch_train.sampling.synchronous import Sampling, SynchronousSampling
 from orch_train.sampling.task_order import TaskOrder
 from orch_train.trajectory.requests import SampleReply
-from orch_train.weight_sync.protocol import WeightSender
+from orch_train.weight_sync.protocol import NewWeights, manifest_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +105,8 @@ class GRPO:
             undo.callback(self.learner.stop)
             if source is not None:
                 self._restore(source)
-            sender = self._sender()  # first: from then on, what is gathered can be sent
             self.runners: RunnerGroup = make_runner_group(
-                self.settings, self.learner.get_weights(), self._version, sender
+                self.settings, self._new_weights(), self._version
             )
             undo.callback(self.runners.stop)
             self.sampling = self._make_sampling(source)
@@ -133,10 +133,12 @@ class GRPO:
         with timers.phase("synch_weights"), self.observer.phase("sync"):
             weights = None
             if learned["num_optimizer_steps"] > 0:
-                self._version, weights = self._version + 1, self.learner.get_weights()
+                self._version, weights = self._version + 1, self._new_weights()
             started = time.perf_counter()
             sampling.step_done(weights, self._version)
-        self._synced = sync_metrics(weights, time.perf_counter() - started, batch)
+        seconds = time.perf_counter() - started
+        manifest = None if weights is None else manifest_of(weights)
+        self._synced = sync_metrics(manifest, seconds, batch)
         self.last_batch = batch
         return learned
 
@@ -271,7 +273,7 @@ class GRPO:
         Raises:
             OrchError: it is no checkpoint, or does not fit the configuration.
         """
-        own = config or RunConfig().from_yaml(Path(path) / "config.yaml")
+        own = config or with_stored(RunConfig(), Path(path), Path(path))
         return cls(own, checkpoint=path, observer=observer)
 
     def restore_from_path(self, path: str | PathLike[str]) -> None:
@@ -284,7 +286,7 @@ class GRPO:
         self._initial = read_metadata(folder)
         self.sampling.stop()
         self._restore(folder)
-        self.runners.sync_weights(self.learner.get_weights(), self._version)
+        self.runners.sync_weights(self._new_weights(), self._version)
         self.sampling = self._make_sampling(folder)
 
     def stop(self) -> None:
@@ -313,11 +315,11 @@ class GRPO:
         self._version = self._initial.weights_seq_no
         self._lifetime.update(self._initial.lifetime)
 
-    def _sender(self) -> WeightSender | None:
-        """The learner actor that has the weights; a learner in this process needs none."""
+    def _new_weights(self) -> NewWeights:
+        """For the runners: in this process, or where a learner actor broadcasts them from."""
         if weight_sync(self.settings) == "host" or isinstance(self.learner, Learner):
-            return None
-        return self.learner.sender()
+            return self.learner.get_weights()
+        return self.learner.hold_weights()
 
     def _make_sampling(self, source: Path | None) -> Sampling:
         """Batches from the first task on, or from where a checkpoint stands."""

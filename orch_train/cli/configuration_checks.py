@@ -26,7 +26,7 @@ def required_packages(config: str, overrides: Sequence[str]) -> list[str]:
         settings = read_config(config, overrides, None).settings
     except OrchError:
         return needed
-    if settings.env_runners.num_env_runners > 0 or settings.learners.num_learners > 1:
+    if settings.env_runners.num_env_runners > 0 or settings.learners.num_learners > 0:
         needed.append("ray")
     if settings.model.lora_rank > 0:
         needed.append("peft")
@@ -125,22 +125,12 @@ def _placement(settings: Settings) -> Check:
     if settings.env_runners.ray_address != "local":
         return Check("placement", True, False, found["words"])
     if found["fits_here"] is False or learner_gpus > machine.gpus:
-        remedy = "use another machine, or lower the GPUs of learners and env_runners"
+        remedy = (
+            "use another machine, or lower env_runners.num_env_runners, learners.num_learners or "
+            "what each of them takes"
+        )
         return Check("placement", False, True, f"this machine: {machine}; {found['words']}", remedy)
-    wanted = _cpus_of_actors(settings)
-    if wanted > machine.cpus:
-        remedy = "lower env_runners.num_env_runners, learners.num_learners or the CPUs of each"
-        detail = f"this machine: {machine}; the actors need {wanted:g} CPU; {found['words']}"
-        return Check("placement", False, True, detail, remedy)
     return Check("placement", True, True, found["words"])
-
-
-def _cpus_of_actors(settings: Settings) -> float:
-    """CPUs that Ray must have at once: of all runners and of learners that are actors."""
-    from orch_train.runners.placement import Demand
-
-    demand = Demand.of(settings)
-    return demand.runners * demand.runner.cpus + demand.learners * demand.learner.cpus
 
 
 def _checkpoints(settings: Settings) -> Check:

@@ -141,7 +141,8 @@ def describe_placement(settings: Settings, machine: Resources) -> dict[str, Any]
                 "set env_runners.env_step_timeout_s)"
             )
     if demand.learners:
-        learned = f"{demand.learners} learners of {demand.learner}, the model is sharded over them"
+        learned = f"{_count(demand.learners, 'learner')} of {demand.learner}"
+        learned += ", the model is sharded over them" * (demand.learners > 1)
     else:
         on = (
             "its GPU, which Ray does not count" if settings.learners.num_gpus_per_learner else "CPU"

@@ -30,7 +30,11 @@ def read_config(config: str | None, overrides: Sequence[str], run: Path | None) 
             raise OrchError("a configuration file is needed, as in: orch train configs/x.yaml")
         if not (run / "config.yaml").is_file():
             raise OrchError(f"{str(run)!r} is no run folder: it has no config.yaml")
-        config = str(run / "config.yaml")
+        from orch_train.algorithms.checkpoint import checkpoints, with_stored
+
+        found = checkpoints(run)
+        stored = with_stored(GRPOConfig(), run, found[-1][1] if found else None)
+        return stored.with_overrides(texts)
     return GRPOConfig().from_yaml(config).with_overrides(texts)
 
 

@@ -190,8 +190,8 @@ class LearnerGroupSettings(_Group):
     """Where the update is computed, and in which portions."""
 
     num_learners: Count = 0
-    """0 or 1: one learner in the driver process. 2 or more: that many Ray actors, which shard one
-    model (FSDP2) and share the tokens of a batch."""
+    """0: the driver process learns. 1 or more: that many Ray actors, whose CPUs and GPUs Ray
+    reserves; several shard one model (FSDP2) and share the tokens of a batch."""
     num_cpus_per_learner: PositiveInt | None = None
     """compute threads of a learner, and the CPUs that Ray reserves for an actor; null: torch's own
     number of threads, and 1 CPU reserved."""

@@ -80,7 +80,7 @@ def _shown(value: Any) -> str:
 def _conflicts(settings: Settings) -> Iterator[str]:
     """What is wrong between groups."""
     training, evaluation, sft = settings.training, settings.evaluation, settings.sft
-    if settings.learners.num_learners > 1 and training.loss not in LOSSES:
+    if settings.learners.num_learners and training.loss not in LOSSES:
         yield (
             f"training.loss: {training.loss!r} is registered in this process, learner actors do "
             "not know it: set learners.num_learners to 0"

@@ -38,9 +38,9 @@ def obstacle(settings: Settings) -> str:
         )
     if bool(gpus) != bool(learners.num_gpus_per_learner):
         return "learners and runners must both be on GPUs, or both on CPUs"
-    if gpus and learners.num_learners < 2:
+    if gpus and not learners.num_learners:
         return (
-            "a learner in the driver process has no GPU that Ray reserves for it: set "
-            "learners.num_learners to 2 or more"
+            "Ray reserves no GPU for a learner in the driver process: set learners.num_learners to "
+            "1 or more"
         )
     return ""

@@ -156,8 +156,10 @@ class Learner:
             "time_total": seconds,
         }
 
-    def get_weights(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """A copy of the weights on the CPU; of several ranks only the first gets it.
+    def get_weights(
+        self, dtype: torch.dtype | None = None, device: str | None = "cpu"
+    ) -> dict[str, Tensor]:
+        """A copy of the weights; of several ranks only the first gets it.
 
         The names are those of ``model.state_dict()``; tied tensors appear under each of their
         names and share one memory; adapters are merged in. Later updates do not change the copy.
@@ -165,13 +167,15 @@ class Learner:
         Args:
             dtype: ``None``: the dtype that the model computes in; ``torch.float32``: the master
                 weights, which the optimizer updates.
+            device: of the copy; ``None``: the learner's own.
         """
         return snapshot(
             self.model,
             self._optimizer.master_weights(),
             dtype=dtype or self._dtype,
-            whole=self._ranks.whole,
-            keep=self._ranks.rank == 0,
+            device=device,
+            gather=self._ranks.gather_full,
+            collect=self._ranks.rank == 0,
         )
 
     def _gradient(self, microbatches: list[Microbatch], tally: _Tally) -> dict[str, float]:
@@ -265,8 +269,8 @@ class Learner:
             tensors.update(saved.optimizer)
             return SavedOutline.of(saved)
 
-        outline = self._ranks.lead(read)
-        part = self._ranks.part
+        outline = self._ranks.run_on_rank0(read)
+        part = self._ranks.shard_like
         self._optimizer.restore(weights, {**outline.optimizer, **tensors}, outline.counters, part)
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
@@ -292,7 +296,7 @@ class Learner:
         """The full tensors on the CPU; the other ranks drop each at once and get nothing."""
         kept: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
-            whole = self._ranks.whole(tensor)
+            whole = self._ranks.gather_full(tensor)
             if self._ranks.rank == 0:
                 kept[name] = whole.cpu()
         return kept

@@ -37,34 +37,36 @@ def _itself(tensor: Tensor) -> Tensor:
 @torch.no_grad()
 def snapshot(
     model: PreTrainedModel,
-    instead: Mapping[str, Tensor] | None = None,
+    overrides: Mapping[str, Tensor] | None = None,
     *,
     dtype: torch.dtype | None = None,
-    whole: Callable[[Tensor], Tensor] = _itself,
-    keep: bool = True,
+    device: str | None = "cpu",
+    gather: Callable[[Tensor], Tensor] = _itself,
+    collect: bool = True,
 ) -> dict[str, Tensor]:
-    """Copy the weights to the CPU under the base model's names, adapters merged in.
+    """Copy the weights under the base model's names, adapters merged in.
 
     Names of one tied tensor share one copy.
 
     Args:
         model: the model, with or without adapters.
-        instead: values to copy in place of the model's own, by any one name of each tensor.
+        overrides: values to copy in place of the model's own, by any one name of each tensor.
         dtype: of the copied parameters (buffers keep theirs); ``None``: merged weights in float32,
             all others as they are.
-        whole: turns a shard into the full tensor; called for each tensor in the same order on
+        device: of the copies; ``None``: where each tensor is.
+        gather: turns a shard into the full tensor; called for each tensor in the same order on
             every rank.
-        keep: ``False`` only takes part in ``whole`` and returns nothing.
+        collect: ``False`` only takes part in ``gather`` and returns nothing.
     """
     state = model.state_dict(keep_vars=True)
     # By identity: a tied tensor is one object under two names.
-    values = {id(state[name]): value for name, value in (instead or {}).items()}
+    values = {id(state[name]): value for name, value in (overrides or {}).items()}
     layers = adapted_layers(model)
     copies: dict[int, Tensor] = {}
     weights: dict[str, Tensor] = {}
 
     def full(tensor: Tensor) -> Tensor:
-        return whole(values.get(id(tensor), tensor).detach())
+        return gather(values.get(id(tensor), tensor).detach())
 
     for name, tensor in state.items():
         owner, _, kind = name.rpartition(".base_layer.")
@@ -75,13 +77,13 @@ def snapshot(
                 value = _merged(layers[owner], tensor, full)
             else:
                 value = full(tensor)
-            if not keep:
+            if not collect:
                 value = value.new_empty(0)
             elif dtype is not None and isinstance(tensor, nn.Parameter):
                 value = value.to(dtype)
-            copies[id(tensor)] = value.to("cpu", copy=True)
+            copies[id(tensor)] = value.to(device or value.device, copy=True)
         weights[f"{owner}.{kind}" if owner in layers else name] = copies[id(tensor)]
-    return weights if keep else {}
+    return weights if collect else {}
 
 
 def _merged(layer: Any, tensor: Tensor, full: Callable[[Tensor], Tensor]) -> Tensor:

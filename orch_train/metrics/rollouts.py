@@ -20,7 +20,7 @@ from orch_train.trajectory.requests import EpisodeRecord, SampleReply
 from orch_train.trajectory.sample import Group
 
 if TYPE_CHECKING:
-    from orch_train.weight_sync.buckets import Weights
+    from orch_train.weight_sync.buckets import Manifest
 
 Result = dict[str, Any]
 
@@ -86,7 +86,7 @@ def rollout_metrics(replies: Sequence[SampleReply], sample_seconds: float) -> di
 
 
 def sync_metrics(
-    weights: Weights | None, seconds: float, replies: Sequence[SampleReply]
+    weights: Manifest | None, seconds: float, replies: Sequence[SampleReply]
 ) -> dict[str, float]:
     """``sync/*``: handing the step's weights to the runners.
 
@@ -97,9 +97,7 @@ def sync_metrics(
     """
     if weights is None:
         return paused_seconds(replies)
-    # Tied tensors are one piece of memory.
-    pieces = {t.data_ptr(): t.numel() * t.element_size() for t in weights.values()}
-    return {"seconds": seconds, "bytes": sum(pieces.values()), **paused_seconds(replies)}
+    return {"seconds": seconds, "bytes": weights.num_bytes, **paused_seconds(replies)}
 
 
 def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:

@@ -26,9 +26,9 @@ from orch_train.rollouts.environments import EnvFactory
 from orch_train.rollouts.episode import run_group
 from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
 from orch_train.weight_sync.buckets import Weights
-from orch_train.weight_sync.collective import TransferError
-from orch_train.weight_sync.delivery import Mailbox
-from orch_train.weight_sync.protocol import Delivery, TakesDeliveries, WeightTransport
+from orch_train.weight_sync.collective import BroadcastJob, TransferError, WeightReceiver
+from orch_train.weight_sync.object_store import PackedWeights, unpack
+from orch_train.weight_sync.protocol import ReceivesBroadcasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class StartReply:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeReply:
-    """How a collective transfer ended for one runner.
+class ReceiveReply:
+    """How a broadcast ended for one runner.
 
     Attributes:
-        failure: why the weights did not arrive; the runner is sound and serves what it served.
+        failure: why the weights did not arrive; the runner goes on with those that it has.
     """
 
     failure: str | None = None
@@ -104,19 +104,19 @@ class EnvRunner:
         await self._engine.sync(weights, version)
         return self._engine.version
 
-    async def take(self, mailbox: Mailbox, delivery: Delivery, version: int) -> int:
+    async def receive(self, receiver: WeightReceiver, job: BroadcastJob, version: int) -> int:
         """Receive weights with all other runners, then serve them; returns the version.
 
         They are complete before an engine of this process sees any. Episodes go on meanwhile.
 
         Raises:
             TransferError: they did not all arrive; the engine serves what it served.
-            EngineError: the engine did not take them and is of no further use.
+            EngineError: the engine could not load them and is of no further use.
         """
-        if isinstance(self._engine, TakesDeliveries):
-            await self._engine.take(delivery, version)
+        if isinstance(self._engine, ReceivesBroadcasts):
+            await self._engine.receive(job, version)
             return self._engine.version
-        return await self.serve(await asyncio.to_thread(mailbox.take, delivery), version)
+        return await self.serve(await asyncio.to_thread(receiver.receive, job), version)
 
     def stop(self) -> None:
         """Close the environments and the engine."""
@@ -126,30 +126,32 @@ class EnvRunner:
 
 
 class EnvRunnerActor:
-    """The body of a Ray actor: an `EnvRunner` that is started by a call and fed by a transport.
+    """The body of a Ray actor: an `EnvRunner` that is started by a call.
 
     Args:
         settings: the whole configuration.
         index: number of this runner.
-        transport: unpacks the weights.
     """
 
-    def __init__(self, settings: Settings, index: int, transport: WeightTransport) -> None:
-        self._settings, self._index, self._transport = settings, index, transport
+    def __init__(self, settings: Settings, index: int) -> None:
+        self._settings, self._index = settings, index
         self._runner: EnvRunner | None = None
-        self._mailbox = Mailbox()
+        self._receiver = WeightReceiver()
 
     def build(self) -> EnvRunner:
         """Make the runner; separate so that tests can put another engine in."""
         return EnvRunner(self._settings, self._index)
 
-    async def start(self, parcel: Any, version: int) -> StartReply:
-        """Load everything and serve the given weights; the outcome is a value, never raised."""
+    async def start(self, packed: PackedWeights, version: int) -> StartReply:
+        """Load everything and serve the given weights; the outcome is a value, never raised.
+
+        Ray has resolved the object reference, so the weights are mapped memory.
+        """
         try:
             # Ray's own OMP_NUM_THREADS comes too late where unpickling has imported torch.
             limit_threads(max(1, int(self._settings.env_runners.num_cpus_per_env_runner)))
             self._runner = self.build()
-            await self._runner.serve(self._transport.receive(parcel), version)
+            await self._runner.serve(unpack(packed), version)
         except OrchError as problem:
             return StartReply(os.getpid(), user_error=problem)
         except Exception as problem:  # not raised: Ray would wrap it beyond recognition
@@ -160,18 +162,18 @@ class EnvRunnerActor:
         """Play one group."""
         return await self._started().sample(request)
 
-    async def set_weights(self, parcel: Any, version: int) -> int:
-        """Serve a published version; returns it."""
-        return await self._started().serve(self._transport.receive(parcel), version)
+    async def set_weights(self, packed: PackedWeights, version: int) -> int:
+        """Serve a version out of the object store; returns it."""
+        return await self._started().serve(unpack(packed), version)
 
-    async def take_weights(self, delivery: Delivery, version: int) -> TakeReply:
-        """Take part in a collective transfer and serve the version that it brings."""
+    async def receive_weights(self, job: BroadcastJob, version: int) -> ReceiveReply:
+        """Take part in a broadcast and serve the version that it brings."""
         runner = self._started()
         try:
-            await runner.take(self._mailbox, delivery, version)
+            await runner.receive(self._receiver, job, version)
         except TransferError as problem:
-            return TakeReply(failure=str(problem))
-        return TakeReply()
+            return ReceiveReply(failure=str(problem))
+        return ReceiveReply()
 
     def ping(self) -> int:
         """A sign of life: the process id. Runs on a thread of its own."""

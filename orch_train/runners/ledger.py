@@ -1,16 +1,14 @@
 """Who samples which group, how often it was tried, and whether it has come back: exactly once.
 
 A pure state machine without I/O and without clocks. A group is *waiting*, *running* (one attempt
-on one runner) or *done*; the only moves are those below. The hard decision: a group's identity is
-its id and an attempt's identity is its number, so that an answer of an attempt that was given up
-is told apart from the one that is waited for and is dropped, whatever it says.
+on one runner) or *done*; the only moves are those below. A group is known by its id, an attempt by
+its number: the answer of an attempt that was given up is dropped, whatever it says.
 
     --add--> waiting --take--> running --finish--> done
                 ^                 |
                 +------ lose -----+      (again, unless the attempts are used up)
 
-Groups may be added at any time. What is done is forgotten, so that a book may be kept for a
-whole run.
+Groups may be added at any time. What is done is forgotten, so that one ledger serves a whole run.
 """
 
 from __future__ import annotations
@@ -54,7 +52,7 @@ class Ticket:
 
 
 class GroupLedger(Generic[RequestT]):
-    """The book of the groups that are being sampled.
+    """The groups that are being sampled.
 
     Args:
         requests: the groups to sample, in the order in which they start.
@@ -74,19 +72,9 @@ class GroupLedger(Generic[RequestT]):
         self._waiting: deque[str] = deque()
         self._tries: dict[str, int] = {}
         self._running: dict[str, tuple[Hashable, int]] = {}
-        self._serial = 0
+        self._attempts = 0
         self.reissued = 0
         self.add(requests)
-
-    @property
-    def complete(self) -> bool:
-        """True once every group is done."""
-        return not self._requests
-
-    @property
-    def waiting(self) -> int:
-        """Groups that no runner has."""
-        return len(self._waiting)
 
     @property
     def running(self) -> int:
@@ -114,7 +102,7 @@ class GroupLedger(Generic[RequestT]):
             self._waiting.extend(new)
 
     def withdraw(self, groups: Iterable[str]) -> None:
-        """Forget groups that are not done: nobody waits for them any more."""
+        """Forget groups that are not done; their answers are dropped."""
         for group in set(groups) & self._requests.keys():
             self._forget(group)
 
@@ -135,10 +123,10 @@ class GroupLedger(Generic[RequestT]):
         if not self._waiting:
             return None
         group = self._waiting.popleft()
-        self._serial += 1
+        self._attempts += 1
         self._tries[group] += 1
-        self._running[group] = (runner, self._serial)
-        return Ticket(group, self._serial), self._requests[group]
+        self._running[group] = (runner, self._attempts)
+        return Ticket(group, self._attempts), self._requests[group]
 
     def finish(self, ticket: Ticket) -> bool:
         """Record an answer; False if this attempt is no longer waited for (drop the answer)."""

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from orch_train.config import Settings
-from orch_train.config.weight_route import weight_sync
 from orch_train.rollouts.env_runner import EnvRunner
 from orch_train.runners.runner_group import LocalRunnerGroup, RunnerGroup
-from orch_train.weight_sync.buckets import Weights
-from orch_train.weight_sync.protocol import WeightSender
+from orch_train.weight_sync.protocol import NewWeights
 
 
-def make_runner_group(
-    settings: Settings, weights: Weights, version: int, sender: WeightSender | None = None
-) -> RunnerGroup:
+def make_runner_group(settings: Settings, weights: NewWeights, version: int) -> RunnerGroup:
     """Start the runners of a configuration with these weights.
 
     Args:
         settings: the whole configuration.
         weights: served from the start.
         version: their version.
-        sender: has the learner's later weights, for ``env_runners.weight_sync: collective``;
-            ``None``: whoever calls `RunnerGroup.sync_weights` does.
 
     Raises:
         OrchError: a runner cannot start.
@@ -30,8 +24,4 @@ def make_runner_group(
     # Ray is imported for runners in processes of their own, and for nothing else.
     from orch_train.runners.ray_runner_group import RayRunnerGroup
 
-    if weight_sync(settings) == "host":
-        return RayRunnerGroup(settings, weights, version)
-    from orch_train.weight_sync.delivery import ThreadSender
-
-    return RayRunnerGroup(settings, weights, version, sender=sender or ThreadSender())
+    return RayRunnerGroup(settings, weights, version)

@@ -2,8 +2,8 @@
 
 A bundle is a set of resources on one machine. `separate` gives every runner and every learner a
 bundle of its own; `colocated` puts runner i and learner i into bundle i, where they share its GPU.
-The hard decision: a plan is checked against the machines before Ray is asked, because Ray waits
-without a word for resources that will never come.
+A plan is checked against the machines before Ray is asked, because Ray waits without a message for
+resources that will never come.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Demand:
     Attributes:
         runners: number of env runner actors.
         runner: what each of them takes; with tensor parallelism all GPUs of its engine.
-        learners: number of learner actors; 0: the learner lives in the driver, outside the plan.
+        learners: number of learner actors; 0: the driver process learns, outside the plan.
         learner: what each of them takes.
     """
 
@@ -60,11 +60,21 @@ class Demand:
         return cls(
             runners=runners.num_env_runners,
             runner=Resources(runners.num_cpus_per_env_runner, runners.num_gpus_per_env_runner),
-            learners=learners.num_learners if learners.num_learners > 1 else 0,
+            learners=learners.num_learners,
             learner=Resources(
                 float(learners.num_cpus_per_learner or 1), float(learners.num_gpus_per_learner)
             ),
         )
+
+    @property
+    def total(self) -> Resources:
+        """What all actors take together, if none share."""
+        cpus = self.runners * self.runner.cpus + self.learners * self.learner.cpus
+        return Resources(cpus, self.runners * self.runner.gpus + self.learners * self.learner.gpus)
+
+    def __str__(self) -> str:
+        runners = f"{self.runners} env runners of {self.runner}"
+        return f"{runners} and {self.learners} learners of {self.learner}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +127,18 @@ def plan(demand: Demand, wanted: str, machines: Sequence[Resources]) -> Plan:
     """
     if wanted == "auto":
         if not demand.runner.gpus and not (demand.learners and demand.learner.gpus):
-            return _unplaced(demand)
+            return _unplaced(demand, machines)
         found = _fitted(demand, "separate", machines)
         if found is None and demand.learners == demand.runners and _can_share(demand):
             found = _fitted(demand, "colocated", machines)
     elif wanted == "none":
-        return _unplaced(demand)
+        return _unplaced(demand, machines)
     elif wanted == "colocated":
         if demand.learners != demand.runners:
             raise OrchError(
                 f"env_runners.placement=colocated pairs each runner with a learner: "
                 f"{demand.runners} env runners and {demand.learners} learner actors do not pair; "
-                "set learners.num_learners to env_runners.num_env_runners (2 or more)"
+                "set learners.num_learners to env_runners.num_env_runners"
             )
         if not _can_share(demand):
             raise OrchError(
@@ -142,14 +152,19 @@ def plan(demand: Demand, wanted: str, machines: Sequence[Resources]) -> Plan:
     if found is None:
         there = ", ".join(str(machine) for machine in machines)
         raise OrchError(
-            f"env_runners.placement={wanted}: {demand.runners} runners of {demand.runner} and "
-            f"{demand.learners} learners of {demand.learner} do not fit on the machines ({there}): "
+            f"env_runners.placement={wanted}: {demand} do not fit on the machines ({there}): "
             "lower their number, give a runner a fraction of a GPU, or colocate them"
         )
     return found
 
 
-def _unplaced(demand: Demand) -> Plan:
+def _unplaced(demand: Demand, machines: Sequence[Resources]) -> Plan:
+    there, needed = sum(machines, Resources(0.0)), demand.total
+    if needed.cpus > there.cpus or needed.gpus > there.gpus:
+        raise OrchError(
+            f"{demand} need {needed}, the machines have {there}: lower "
+            "env_runners.num_env_runners, learners.num_learners or what each of them takes"
+        )
     return Plan("none", (), (), demand.runner, demand.learner, (), ())
 
 

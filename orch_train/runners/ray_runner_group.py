@@ -1,8 +1,7 @@
 """Env runners on Ray: bounded queues, answers as they come, lost groups given out again.
 
-The hard decision: groups and not episodes are dispatched, one call per group with a few in flight
-at each runner, so that a runner is never idle between groups, a finished group leaves at once,
-and what a dead runner takes with it is at most those few.
+One call per group, with a few in flight at each runner: a runner is never idle between groups, a
+finished group leaves at once, and a dead runner loses at most those few.
 """
 
 from __future__ import annotations
@@ -18,24 +17,17 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from orch_train.config import Settings
 from orch_train.rollouts.env_runner import EnvRunnerActor
 from orch_train.runners.ledger import GroupLedger
-from orch_train.runners.runner_group import (
-    OnGroup,
-    ShouldStop,
-    episodes_in_flight,
-    raise_user_error,
-    sample_all,
-)
+from orch_train.runners.runner_group import RunnerGroup, episodes_in_flight, raise_user_error
 from orch_train.runners.runner_pool import FETCH_TIMEOUT_S, RunnerPool, cause
 from orch_train.runners.runner_slot import RunnerSlot, Sent
 from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
-from orch_train.weight_sync.buckets import Weights
-from orch_train.weight_sync.protocol import WeightSender
+from orch_train.weight_sync.protocol import NewWeights
 
 WAKE_S = 0.02
 """Longest time until a `poll` notices that it was woken."""
 
 
-class RayRunnerGroup:
+class RayRunnerGroup(RunnerGroup):
     """`RunnerGroup` over Ray actors.
 
     Args:
@@ -43,7 +35,10 @@ class RayRunnerGroup:
         weights: served from the start.
         version: their version.
         actor_class: the actors' body.
-        sender: see `RunnerPool`.
+
+    Attributes:
+        pool: the actors.
+        ledger: who samples which group.
 
     Raises:
         OrchError: Ray lacks resources, or a runner cannot start.
@@ -52,42 +47,28 @@ class RayRunnerGroup:
     def __init__(
         self,
         settings: Settings,
-        weights: Weights,
+        weights: NewWeights,
         version: int,
         *,
         actor_class: type[EnvRunnerActor] = EnvRunnerActor,
-        sender: WeightSender | None = None,
     ) -> None:
-        self._settings = settings
         attempts = settings.fault_tolerance.max_group_attempts
-        self._ledger: GroupLedger[SampleRequest] = GroupLedger(max_attempts=attempts)
+        self.ledger: GroupLedger[SampleRequest] = GroupLedger(max_attempts=attempts)
         self._woken = threading.Event()
-        self._pool = RunnerPool(settings, weights, version, self._runner_lost, actor_class, sender)
-
-    def sample(
-        self,
-        requests: Sequence[SampleRequest],
-        *,
-        on_group: OnGroup | None = None,
-        should_stop: ShouldStop | None = None,
-    ) -> list[SampleReply]:
-        """See `GroupSource.sample`."""
-        return sample_all(self, requests, on_group, should_stop)
+        self.pool = RunnerPool(settings, weights, version, self._runner_lost, actor_class)
 
     def submit(self, requests: Sequence[SampleRequest], *, first: bool = False) -> None:
-        """See `RunnerGroup.submit`."""
-        self._ledger.add(requests, first=first)
+        self.ledger.add(requests, first=first)
 
     def poll(self, timeout: float) -> list[SampleReply]:
-        """See `RunnerGroup.poll`."""
         until = time.monotonic() + timeout
         while True:
-            self._pool.tend()
+            self.pool.tend()
             self._hand_out()
             rest = until - time.monotonic()
             back = [
                 reply
-                for slot, ref in self._pool.wait(max(0.0, min(rest, WAKE_S)))
+                for slot, ref in self.pool.wait(max(0.0, min(rest, WAKE_S)))
                 if (reply := self._collect(slot, ref)) is not None
             ]
             if back:
@@ -97,54 +78,47 @@ class RayRunnerGroup:
                 return back
 
     def withdraw(self, groups: Iterable[str]) -> None:
-        """See `RunnerGroup.withdraw`."""
         gone = set(groups)
-        self._ledger.withdraw(gone)
-        for slot in self._pool.slots:
+        self.ledger.withdraw(gone)
+        for slot in self.pool.slots:
             for ref in [r for r, sent in slot.tasks.items() if sent.ticket.group in gone]:
                 del slot.tasks[ref]
                 ray.cancel(ref)
 
     def wake(self) -> None:
-        """See `RunnerGroup.wake`."""
         self._woken.set()
 
     @property
     def in_flight(self) -> int:
-        """See `RunnerGroup.in_flight`."""
-        return self._ledger.running
+        return self.ledger.running
 
-    def sync_weights(self, weights: Weights, version: int) -> None:
-        """See `RunnerGroup.sync_weights`."""
-        self._pool.sync_weights(weights, version)
+    def sync_weights(self, weights: NewWeights, version: int) -> None:
+        self.pool.sync_weights(weights, version)
 
     def fault_counts(self) -> dict[str, int]:
-        """See `RunnerGroup.fault_counts`."""
         return {
-            "num_env_runners": len(self._pool.slots),
-            "num_healthy_env_runners": len(self._pool.healthy),
-            "num_env_runner_restarts": self._pool.restarts,
-            "num_groups_reissued": self._ledger.reissued,
+            "num_env_runners": len(self.pool.slots),
+            "num_healthy_env_runners": len(self.pool.healthy),
+            "num_env_runner_restarts": self.pool.restarts,
+            "num_groups_reissued": self.ledger.reissued,
         }
 
     def pids(self) -> list[int]:
-        """See `RunnerGroup.pids`."""
-        return [slot.pid for slot in self._pool.slots if slot.pid is not None]
+        return [slot.pid for slot in self.pool.slots if slot.pid is not None]
 
     def stop(self) -> None:
-        """See `RunnerGroup.stop`."""
-        self._pool.stop()
+        self.pool.stop()
 
     def _hand_out(self) -> None:
         """Fill the queues evenly: one group to each runner in turn."""
-        while (request := self._ledger.next_request()) is not None:
+        while (request := self.ledger.next_request()) is not None:
             size = request.size
-            most = episodes_in_flight(self._settings, size)
-            free = [slot for slot in self._pool.healthy if slot.load + size <= most]
+            most = episodes_in_flight(self.pool.settings, size)
+            free = [slot for slot in self.pool.healthy if slot.load + size <= most]
             if not free:
                 return
             slot = min(free, key=lambda s: (s.load, s.index))
-            given = self._ledger.take(slot.index)
+            given = self.ledger.take(slot.index)
             assert given is not None
             slot.tasks[slot.actor.sample.remote(request)] = Sent(given[0], time.monotonic(), size)
 
@@ -156,21 +130,21 @@ class RayRunnerGroup:
         try:
             reply: SampleReply | SampleFailure = ray.get(ref, timeout=FETCH_TIMEOUT_S)
         except RayTaskError as problem:
-            self._ledger.lose(ticket, cause(problem))
+            self.ledger.lose(ticket, cause(problem))
             return None
         except (RayError, GetTimeoutError) as problem:
-            self._pool.lose(slot, cause(problem))
+            self.pool.lose(slot, cause(problem))
             return None
         slot.heard_at = time.monotonic()
         if isinstance(reply, SampleReply):
             slot.failures = 0
-            return reply if self._ledger.finish(ticket) else None
+            return reply if self.ledger.finish(ticket) else None
         raise_user_error(reply)
         if reply.engine_failed:
-            self._pool.lose(slot, reply.reason)
+            self.pool.lose(slot, reply.reason)
         else:
-            self._ledger.lose(ticket, reply.reason)
+            self.ledger.lose(ticket, reply.reason)
         return None
 
     def _runner_lost(self, index: int, why: str) -> None:
-        self._ledger.lose_runner(index, why)
+        self.ledger.lose_runner(index, why)

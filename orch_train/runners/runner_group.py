@@ -2,9 +2,8 @@
 
 Two forms behind one protocol: Ray actors (`ray_runner_group`), and a single runner in this
 process for small machines and for debugging. Groups go in with `submit` and come out of `poll`,
-so that sampling can go on while something learns; `sample` is both in one call. The hard
-decision: the unit of dispatch, of loss and of re-issue is the whole group; its members are only
-meaningful together.
+so that sampling can go on while something learns; `sample` is both in one call. What is dispatched,
+lost and given out again is a whole group, because its members are only meaningful together.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from orch_train.rollouts.env_runner import EnvRunner
 from orch_train.runners.ledger import GroupLedger, Ticket
 from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
 from orch_train.trajectory.sample import Group
-from orch_train.weight_sync.buckets import Weights
-from orch_train.weight_sync.object_store import InProcessTransport
+from orch_train.weight_sync.protocol import NewWeights, tensors_of
 
 OnGroup = Callable[[Group], None]
 ShouldStop = Callable[[], bool]
@@ -61,17 +59,23 @@ class RunnerGroup(GroupSource, Protocol):
         on_group: OnGroup | None = None,
         should_stop: ShouldStop | None = None,
     ) -> list[SampleReply]:
-        """See `GroupSource.sample`.
-
-        Args:
-            requests: ids must be unique.
-            on_group: called with each group as it comes back, for progress.
-            should_stop: looked at several times a second; True abandons the whole call.
-        """
-        ...
+        """`GroupSource.sample` by `submit` and `poll`, for runners that have nothing else to do."""
+        self.submit(requests)
+        done: dict[str, SampleReply] = {}
+        try:
+            while len(done) < len(requests):
+                if should_stop is not None and should_stop():
+                    raise SamplingStopped
+                for reply in self.poll(_STOP_POLL_S):
+                    done[reply.group.id] = reply
+                    if on_group is not None:
+                        on_group(reply.group)
+        finally:
+            self.withdraw(request.id for request in requests if request.id not in done)
+        return [done[request.id] for request in requests]
 
     def submit(self, requests: Sequence[SampleRequest], *, first: bool = False) -> None:
-        """Take groups to sample; they start when there is room, which `poll` looks after.
+        """Take groups to sample; `poll` starts them when there is room.
 
         Args:
             requests: ids unique among all groups that are not back yet.
@@ -106,7 +110,7 @@ class RunnerGroup(GroupSource, Protocol):
         """Groups that are being sampled now."""
         ...
 
-    def sync_weights(self, weights: Weights, version: int) -> None:
+    def sync_weights(self, weights: NewWeights, version: int) -> None:
         """Serve these weights on every runner before this returns; episodes in flight go on."""
         ...
 
@@ -115,7 +119,7 @@ class RunnerGroup(GroupSource, Protocol):
         ...
 
     def pids(self) -> list[int]:
-        """Process ids of the healthy runners."""
+        """Process ids of the runners that are processes of their own."""
         ...
 
     def stop(self) -> None:
@@ -135,29 +139,7 @@ def episodes_in_flight(settings: Settings, size: int) -> int:
     return (settings.env_runners.num_envs_per_env_runner // size + 1) * size
 
 
-def sample_all(
-    runners: RunnerGroup,
-    requests: Sequence[SampleRequest],
-    on_group: OnGroup | None,
-    should_stop: ShouldStop | None,
-) -> list[SampleReply]:
-    """`RunnerGroup.sample` by `submit` and `poll`, for runners that have nothing else to do."""
-    runners.submit(requests)
-    done: dict[str, SampleReply] = {}
-    try:
-        while len(done) < len(requests):
-            if should_stop is not None and should_stop():
-                raise SamplingStopped
-            for reply in runners.poll(_STOP_POLL_S):
-                done[reply.group.id] = reply
-                if on_group is not None:
-                    on_group(reply.group)
-    finally:
-        runners.withdraw(request.id for request in requests if request.id not in done)
-    return [done[request.id] for request in requests]
-
-
-class LocalRunnerGroup:
+class LocalRunnerGroup(RunnerGroup):
     """One runner, in this process, without Ray; synchronous sampling is reproducible to the bit.
 
     Args:
@@ -168,11 +150,10 @@ class LocalRunnerGroup:
     """
 
     def __init__(
-        self, runner: EnvRunner, settings: Settings, weights: Weights, version: int
+        self, runner: EnvRunner, settings: Settings, weights: NewWeights, version: int
     ) -> None:
         self._runner = runner
         self._settings = settings
-        self._transport = InProcessTransport()
         self._loop = asyncio.new_event_loop()
         attempts = settings.fault_tolerance.max_group_attempts
         self._ledger: GroupLedger[SampleRequest] = GroupLedger(max_attempts=attempts)
@@ -182,22 +163,10 @@ class LocalRunnerGroup:
         self._knock = asyncio.Event()
         self.sync_weights(weights, version)
 
-    def sample(
-        self,
-        requests: Sequence[SampleRequest],
-        *,
-        on_group: OnGroup | None = None,
-        should_stop: ShouldStop | None = None,
-    ) -> list[SampleReply]:
-        """See `GroupSource.sample`."""
-        return sample_all(self, requests, on_group, should_stop)
-
     def submit(self, requests: Sequence[SampleRequest], *, first: bool = False) -> None:
-        """See `RunnerGroup.submit`."""
         self._ledger.add(requests, first=first)
 
     def poll(self, timeout: float) -> list[SampleReply]:
-        """See `RunnerGroup.poll`."""
         self._loop.run_until_complete(self._advance(timeout))
         if self._problem is not None:
             problem, self._problem = self._problem, None
@@ -206,7 +175,6 @@ class LocalRunnerGroup:
         return back
 
     def withdraw(self, groups: Iterable[str]) -> None:
-        """See `RunnerGroup.withdraw`."""
         gone = set(groups)
         self._ledger.withdraw(gone)
         self._back = [reply for reply in self._back if reply.group.id not in gone]
@@ -215,22 +183,17 @@ class LocalRunnerGroup:
             self._loop.run_until_complete(_cancelled([task for task, _ in found]))
 
     def wake(self) -> None:
-        """See `RunnerGroup.wake`."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._knock.set)
 
     @property
     def in_flight(self) -> int:
-        """See `RunnerGroup.in_flight`."""
         return self._ledger.running
 
-    def sync_weights(self, weights: Weights, version: int) -> None:
-        """See `RunnerGroup.sync_weights`."""
-        serving = self._runner.serve(self._transport.publish(weights), version)
-        self._loop.run_until_complete(serving)
+    def sync_weights(self, weights: NewWeights, version: int) -> None:
+        self._loop.run_until_complete(self._runner.serve(tensors_of(weights), version))
 
     def fault_counts(self) -> dict[str, int]:
-        """See `RunnerGroup.fault_counts`."""
         return {
             "num_env_runners": 0,
             "num_healthy_env_runners": 0,
@@ -243,7 +206,6 @@ class LocalRunnerGroup:
         return []
 
     def stop(self) -> None:
-        """See `RunnerGroup.stop`."""
         if not self._loop.is_closed():
             self.withdraw(list(self._playing))
             self._runner.stop()
@@ -297,16 +259,3 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-__all__ = [
-    "GroupSource",
-    "LocalRunnerGroup",
-    "OnGroup",
-    "RunnerGroup",
-    "SamplingStopped",
-    "ShouldStop",
-    "episodes_in_flight",
-    "raise_user_error",
-    "sample_all",
-]

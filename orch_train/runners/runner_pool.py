@@ -1,9 +1,8 @@
 """The Ray actors behind the runner group: started, watched, replaced, kept on current weights.
 
 Ray's own retries stay off: they are used up at once on a dead actor and know nothing of weights.
-The hard decision: a runner that fails in any way (dead, silent, hung, broken engine) is killed
-and replaced; nothing is repaired in place, so that a runner is either sound and on the current
-weights, or it does not exist.
+A runner that fails in any way (dead, silent, hung, broken engine) is killed and replaced; nothing
+is repaired in place, so a healthy runner always serves the current weights.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
-from orch_train.rollouts.env_runner import EnvRunnerActor, StartReply, TakeReply
-from orch_train.runners.collective_sync import CollectiveSync
-from orch_train.runners.placement_group import Reservation
-from orch_train.runners.ray_start import start_ray
+from orch_train.config.weight_route import weight_sync
+from orch_train.rollouts.env_runner import EnvRunnerActor, ReceiveReply, StartReply
+from orch_train.runners.collective_sync import CollectiveSync, LocalSource
+from orch_train.runners.reservation import Reservation
 from orch_train.runners.runner_slot import RunnerSlot, SlotState
-from orch_train.weight_sync.buckets import Weights
-from orch_train.weight_sync.object_store import ObjectStoreTransport
-from orch_train.weight_sync.protocol import WeightSender, WeightTransport
+from orch_train.weight_sync.collective import WeightSender
+from orch_train.weight_sync.object_store import pack
+from orch_train.weight_sync.protocol import NewWeights, WeightSource, tensors_of
 
 POLL_S = 0.2
 FETCH_TIMEOUT_S = 60.0
@@ -47,8 +46,15 @@ class RunnerPool:
         version: their version.
         on_lost: called with a slot's index and the reason whenever its runner is given up.
         actor_class: the actors' body.
-        sender: sends weights by collective transfers, from the first sync on; ``None``: all go
-            through Ray's object store.
+
+    Attributes:
+        settings: read at every use, so limits in a replaced one hold from then on.
+        on_lost: see above.
+        collective: with ``env_runners.weight_sync: collective`` the way from the first sync on;
+            ``None``: all weights go through Ray's object store.
+        sender: sends weights that are in this process.
+        slots: the runners.
+        restarts: replacements so far.
 
     Raises:
         OrchError: Ray lacks resources, or a runner cannot start.
@@ -57,27 +63,22 @@ class RunnerPool:
     def __init__(
         self,
         settings: Settings,
-        weights: Weights,
+        weights: NewWeights,
         version: int,
         on_lost: OnLost,
         actor_class: type[EnvRunnerActor] = EnvRunnerActor,
-        sender: WeightSender | None = None,
     ) -> None:
-        self._settings = settings
-        self._faults = settings.fault_tolerance
-        self._on_lost = on_lost
-        self._ray = start_ray(settings.env_runners)
-        self._places = self._reserve()
-        self._transport: WeightTransport = ObjectStoreTransport()
-        self._packed: Any = None
-        self._weights: Weights = {}
-        self._collective = None if sender is None else self._make_collective(sender)
+        self.settings, self.on_lost = settings, on_lost
+        self._places = Reservation.of(settings)
+        self.collective = None if weight_sync(settings) == "host" else _make_collective(settings)
+        self.sender = WeightSender()
+        self._weights, self._version = weights, version
+        self._stored: Any = None
         self._actor_class = _as_actor(actor_class, settings)
         self.slots = [RunnerSlot(i) for i in range(settings.env_runners.num_env_runners)]
         self.restarts = 0
         self._filled = self._stopped = False
         try:
-            self._publish(weights, version)
             while not all(slot.state is SlotState.HEALTHY for slot in self.slots):
                 self.tend()
                 self.wait()
@@ -91,35 +92,37 @@ class RunnerPool:
         """Slots whose runner serves the current weights."""
         return [slot for slot in self.slots if slot.state is SlotState.HEALTHY]
 
-    def sync_weights(self, weights: Weights, version: int) -> None:
-        """Serve these weights on every healthy runner; one that does not take them is replaced.
+    def sync_weights(self, weights: NewWeights, version: int) -> None:
+        """Serve these weights on every healthy runner; one that does not is replaced.
 
         Runners that are just starting get them before their first group.
 
         Raises:
             OrchError: no runner is left, or collective transfers fail and no runner is to blame.
         """
-        self._publish(weights, version)
-        if self._collective is not None:
-            self._broadcast(self._collective, weights, version)
+        self._weights, self._version, self._stored = weights, version, None
+        if self.collective is not None:
+            if not isinstance(weights, WeightSource):
+                weights = LocalSource(weights, self.sender)
+            self._broadcast(self.collective, weights, version)
             return
         calls = {
-            slot.actor.set_weights.remote(self._parcel, version): slot for slot in self.healthy
+            slot.actor.set_weights.remote(self._object_ref, version): slot for slot in self.healthy
         }
         self._settle(calls, lambda slot, ref: self._finish_sync(slot, ref, version))
 
-    def _broadcast(self, collective: CollectiveSync, weights: Weights, version: int) -> None:
+    def _broadcast(self, collective: CollectiveSync, source: WeightSource, version: int) -> None:
         """Transfers until every runner that was healthy has the version, or is replaced.
 
-        A transfer fails for all when one runner is lost in it; those that are sound and have not
-        got the version take part in the next.
+        A transfer fails for all when one runner is lost in it; healthy runners that do not have
+        the version yet take part in the next.
         """
         missing = {slot.index: slot.actor for slot in self.healthy}
         blameless, reason = 0, ""
 
         def finish(slot: RunnerSlot, ref: Any) -> None:
             reply = self._finish_sync(slot, ref, version)
-            if isinstance(reply, TakeReply) and reply.failure is None:
+            if isinstance(reply, ReceiveReply) and reply.failure is None:
                 del missing[slot.index]
 
         while slots := [s for s in self.healthy if missing.get(s.index) is s.actor]:
@@ -128,18 +131,18 @@ class RunnerPool:
                     f"env_runners.weight_sync=collective: {blameless} transfers failed although "
                     f"every runner is alive, the last one because: {reason}; try host"
                 )
-            deliveries = collective.begin([slot.actor for slot in slots], weights)
+            jobs = collective.begin([slot.actor for slot in slots], source)
             calls = {
-                slot.actor.take_weights.remote(delivery, version): slot
-                for slot, delivery in zip(slots, deliveries, strict=True)
+                slot.actor.receive_weights.remote(job, version): slot
+                for slot, job in zip(slots, jobs, strict=True)
             }
             self._settle(calls, finish)
             reason = collective.end() or "a runner's engine did not take part"
             blameless += all(slot.state is SlotState.HEALTHY for slot in slots)
 
     def _settle(self, waiting: dict[Any, RunnerSlot], finish: OnAnswer) -> None:
-        """Wait for the answers of one sync; who is overdue meanwhile is lost."""
-        timeout = self._faults.env_runner_restore_timeout_s
+        """Wait for the answers of one sync; a runner that misses its deadline is replaced."""
+        timeout = self.settings.fault_tolerance.env_runner_restore_timeout_s
         deadline = time.monotonic() + timeout
         while waiting:
             probes = {slot.probe[0]: slot for slot in waiting.values() if slot.probe}
@@ -151,7 +154,7 @@ class RunnerPool:
                     self._finish_probe(probes[ref])
             now = time.monotonic()
             for ref, slot in list(waiting.items()):
-                # A hung or frozen runner must not hold up all the others for that long.
+                # The others must not wait that long for a hung or frozen runner.
                 if slot.state is SlotState.HEALTHY:
                     self._watch(slot, now)
                 if slot.state is SlotState.HEALTHY and now >= deadline:
@@ -161,12 +164,12 @@ class RunnerPool:
 
     def _finish_sync(self, slot: RunnerSlot, ref: Any, version: int) -> Any:
         try:
-            reply: TakeReply | int = ray.get(ref, timeout=FETCH_TIMEOUT_S)
+            reply: ReceiveReply | int = ray.get(ref, timeout=FETCH_TIMEOUT_S)
         except (RayError, GetTimeoutError) as problem:
             self.lose(slot, f"new weights failed: {cause(problem)}")
             return None
         slot.heard_at = time.monotonic()
-        if not isinstance(reply, TakeReply) or reply.failure is None:
+        if not isinstance(reply, ReceiveReply) or reply.failure is None:
             slot.sent_version = version
         return reply
 
@@ -216,18 +219,17 @@ class RunnerPool:
         """
         if not self._filled and slot.failures + 1 >= _FIRST_STARTS:
             raise OrchError(f"env runner {slot.index} cannot start: {why}")
-        again = (
-            self._faults.restart_failed_env_runners
-            and self.restarts < self._faults.max_num_env_runner_restarts
-        )
+        faults = self.settings.fault_tolerance
+        restarts_left = self.restarts < faults.max_num_env_runner_restarts
+        again = faults.restart_failed_env_runners and restarts_left
         self.restarts += again
-        delay = self._faults.delay_between_env_runner_restarts_s
+        delay = faults.delay_between_env_runner_restarts_s
         actor = slot.lost(time.monotonic(), delay, again=again)
         if actor is not None:
             ray.kill(actor)
-        if self._collective is not None:
-            self._collective.abort(f"runner {slot.index} was lost: {why}")
-        self._on_lost(slot.index, f"runner {slot.index}: {why}")
+        if self.collective is not None:
+            self.collective.abort(f"runner {slot.index} was lost: {why}")
+        self.on_lost(slot.index, f"runner {slot.index}: {why}")
         if all(s.state is SlotState.GONE for s in self.slots):
             raise OrchError(
                 f"no env runner is left after {self.restarts} restarts; the last one was lost "
@@ -245,44 +247,22 @@ class RunnerPool:
             ray.wait(goodbyes, num_returns=len(goodbyes), timeout=5.0)
             for actor in actors:
                 ray.kill(actor)
-        self._packed, self._weights = None, {}
+        self._stored, self._weights = None, {}
         self._places.close()
-        self._ray.close()
-
-    def _reserve(self) -> Reservation:
-        try:
-            return Reservation.of(self._settings)
-        except BaseException:
-            self._ray.close()
-            raise
-
-    def _publish(self, weights: Weights, version: int) -> None:
-        self._version = version
-        if self._collective is None:
-            self._packed = self._transport.publish(weights)
-        else:
-            # Only a runner that starts later needs a parcel.
-            self._packed, self._weights = None, weights
 
     @property
-    def _parcel(self) -> Any:
-        if self._packed is None:
-            self._packed = self._transport.publish(self._weights)
-        return self._packed
-
-    def _make_collective(self, sender: WeightSender) -> CollectiveSync:
-        runners = self._settings.env_runners
-        ranks = runners.tensor_parallel_size if self._settings.rollouts.engine == "vllm" else 1
-        # Half: when a transfer is too long, who is silent is known before all are overdue.
-        limit = self._faults.env_runner_restore_timeout_s / 2
-        host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        return CollectiveSync(sender, host, ranks, limit)
+    def _object_ref(self) -> Any:
+        """The current weights in Ray's object store, put there when the first runner needs them."""
+        if self._stored is None:
+            self._stored = ray.put(pack(tensors_of(self._weights)))
+            self._weights = {}
+        return self._stored
 
     def _start(self, slot: RunnerSlot) -> None:
         place = self._actor_class.options(**self._places.runner_options(slot.index))
-        actor = place.remote(self._settings, slot.index, self._transport)
-        ready = actor.start.remote(self._parcel, self._version)
-        deadline = time.monotonic() + self._faults.env_runner_restore_timeout_s
+        actor = place.remote(self.settings, slot.index)
+        ready = actor.start.remote(self._object_ref, self._version)
+        deadline = time.monotonic() + self.settings.fault_tolerance.env_runner_restore_timeout_s
         slot.starting(actor, ready, self._version, deadline)
 
     def _finish_start(self, slot: RunnerSlot) -> None:
@@ -300,15 +280,15 @@ class RunnerPool:
             slot.pid = reply.pid
         if slot.sent_version != self._version:
             # The weights changed while it was loading: it is not healthy on old ones.
-            slot.ready = slot.actor.set_weights.remote(self._parcel, self._version)
+            slot.ready = slot.actor.set_weights.remote(self._object_ref, self._version)
             slot.sent_version = self._version
             return
         slot.healthy(time.monotonic())
 
     def _watch(self, slot: RunnerSlot, now: float) -> None:
         """Lose a runner whose oldest group, or whose answer to a ping, is overdue."""
-        patience = self._faults.env_runner_health_probe_timeout_s
-        sample_timeout = self._settings.env_runners.sample_timeout_s
+        patience = self.settings.fault_tolerance.env_runner_health_probe_timeout_s
+        sample_timeout = self.settings.env_runners.sample_timeout_s
         oldest = min((sent.at for sent in slot.tasks.values()), default=now)
         if now - oldest > sample_timeout:
             self.lose(slot, f"a group took more than {sample_timeout:g} s")
@@ -328,6 +308,14 @@ class RunnerPool:
             self.lose(slot, cause(problem))
             return
         slot.heard_at = time.monotonic()
+
+
+def _make_collective(settings: Settings) -> CollectiveSync:
+    ranks = settings.env_runners.tensor_parallel_size if settings.rollouts.engine == "vllm" else 1
+    # Half: when a transfer takes too long, silent runners are known before all are overdue.
+    limit = settings.fault_tolerance.env_runner_restore_timeout_s / 2
+    host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return CollectiveSync(host, ranks, limit)
 
 
 def cause(problem: Exception) -> str:

@@ -1,4 +1,4 @@
-"""One place among the Ray runners: whoever fills it, its state, and when it is filled again.
+"""One place among the Ray runners: the actor in it, its state, and when it is filled again.
 
     down --start--> starting --weights served--> healthy
       ^                |                            |

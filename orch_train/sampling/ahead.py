@@ -32,7 +32,7 @@ from orch_train.sampling.observer import Observer
 from orch_train.sampling.task_order import TaskOrder
 from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.trajectory.requests import SampleReply, SampleRequest
-from orch_train.weight_sync.buckets import Weights
+from orch_train.weight_sync.protocol import NewWeights
 
 _POLL_S = 0.5
 """Longest wait for a group; commands and new places end it at once."""
@@ -132,7 +132,7 @@ class StreamedSampling:
         self.resampled = {"resampled": len(replaced), "resample_rounds": int(bool(replaced))}
         return batch + replaced
 
-    def step_done(self, weights: Weights | None, version: int) -> None:
+    def step_done(self, weights: NewWeights | None, version: int) -> None:
         def serve() -> None:
             if weights is not None:
                 self._runners.sync_weights(weights, version)

@@ -22,7 +22,7 @@ from orch_train.sampling.observer import Observer
 from orch_train.sampling.task_order import TaskOrder
 from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.trajectory.requests import SampleReply, SampleRequest
-from orch_train.weight_sync.buckets import Weights
+from orch_train.weight_sync.protocol import NewWeights
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Sampling(GroupSource, Protocol):
         """
         ...
 
-    def step_done(self, weights: Weights | None, version: int) -> None:
+    def step_done(self, weights: NewWeights | None, version: int) -> None:
         """The batch was learned from.
 
         Args:
@@ -129,7 +129,7 @@ class SynchronousSampling:
         self.resampled = {"resampled": extra, "resample_rounds": rounds}
         return batch
 
-    def step_done(self, weights: Weights | None, version: int) -> None:
+    def step_done(self, weights: NewWeights | None, version: int) -> None:
         self._order = self._drawn
         self._step += 1
         if weights is not None:

@@ -1,7 +1,7 @@
 """What a collective transfer carries, and how it is cut: one stream of bytes in bounded buckets.
 
-Pure arithmetic, without processes. The hard decision: a tensor may lie across buckets, so that
-their size is a bound whatever the largest tensor is.
+Pure arithmetic, without processes. A tensor may lie across buckets, so that their size is a bound
+whatever the largest tensor is.
 """
 
 from __future__ import annotations
@@ -63,6 +63,18 @@ class Manifest:
             bucket_bytes,
         )
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors, each counted once."""
+        return sum(self.sizes())
+
+    def sizes(self) -> list[int]:
+        """Bytes of each tensor."""
+        return [
+            torch.Size(shape).numel() * getattr(torch, kind).itemsize
+            for kind, shape in zip(self.dtypes, self.shapes, strict=True)
+        ]
+
     def digest(self) -> str:
         """Equal if and only if the manifests are."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
@@ -90,8 +102,7 @@ def buckets(manifest: Manifest) -> Iterator[list[Piece]]:
     """Cut the stream of all bytes; every bucket but the last is full."""
     bucket: list[Piece] = []
     place = 0
-    for number, (kind, shape) in enumerate(zip(manifest.dtypes, manifest.shapes, strict=True)):
-        size = torch.Size(shape).numel() * getattr(torch, kind).itemsize
+    for number, size in enumerate(manifest.sizes()):
         start = 0
         while True:
             count = min(size - start, manifest.bucket_bytes - place)

@@ -2,8 +2,8 @@
 
 Rank 0 sends, all others receive. All tensors are one stream of bytes, cut into buckets of a bounded
 size. The process group is made from a store directly and is never torch's default group, which
-belongs to the learners. The hard decision: backend and device are all that differs between a GPU
-(NCCL) and a CPU (gloo), so what the tests run is what a GPU runs. **NCCL itself was never run.**
+belongs to the learners. Backend and device are all that differs between a GPU (NCCL) and a CPU
+(gloo), so what the tests run is what a GPU runs. **NCCL itself was never run.**
 
 Every transfer first asks all ranks: nothing is broadcast, and no engine touched, unless each has
 said that it is there and holds the same manifest. A transfer that fails leaves the ranks out of
@@ -11,12 +11,16 @@ step: its group is given up and the next transfer needs a new one.
 
     sender:    digest ------------> all ready? -> go -> buckets ... --------------> all done?
     receiver:  digest equal? -> ready ----------> go -> buckets -> tensors -> done
+
+A process stays in a group for as long as the group lasts, because joining costs more than sending
+a small model, and leaves it as soon as it hears of another group.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -28,6 +32,7 @@ from torch import Tensor
 from orch_train.weight_sync.buckets import Manifest, Piece, buckets
 
 _ABORT = "abort"
+_CPU = torch.device("cpu")
 _POLL_S = (0.0002, 0.01)
 """Between two looks: the first pause, and the longest to which it grows."""
 _GRACE_S = 1.0
@@ -39,7 +44,7 @@ class TransferError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class GroupAddress:
     """Where the processes of one group find each other; plain data.
 
     Attributes:
@@ -59,15 +64,32 @@ class Meeting:
     timeout_s: float
 
 
-class MeetingPoint:
+@dataclass(frozen=True, slots=True)
+class BroadcastJob:
+    """One runner's part in one transfer; plain data.
+
+    Attributes:
+        address: of the group.
+        manifest: what is sent.
+        transfer_id: number of the transfer within the group.
+        rank: the runner's rank, its first one if its engine has several workers.
+    """
+
+    address: GroupAddress
+    manifest: Manifest
+    transfer_id: int
+    rank: int
+
+
+class Rendezvous:
     """Hosts the store of one group; lives longer than any rank's part in it.
 
     Args:
         host: this machine's address, as the ranks reach it.
-        generation: see `Meeting`.
+        generation: see `GroupAddress`.
         size: ranks, the sender included.
         backend: ``gloo`` or ``nccl``.
-        timeout_s: see `Meeting`.
+        timeout_s: see `GroupAddress`.
     """
 
     def __init__(
@@ -82,41 +104,44 @@ class MeetingPoint:
         self._store = dist.TCPStore(  # type: ignore[attr-defined]
             host, 0, is_master=True, wait_for_workers=False, timeout=limit
         )
-        self.meeting = Meeting(host, self._store.port, generation, size, backend, timeout_s)
+        self.address = GroupAddress(host, self._store.port, generation, size, backend, timeout_s)
 
     def abort(self, why: str) -> None:
         """End the transfer that is going on: every rank raises `TransferError` with this reason."""
         self._store.set(_ABORT, why)
 
 
-class CollectiveSender:
-    """Rank 0 of a group.
+class WeightSender:
+    """Where one process sends, as rank 0 of a group at a time."""
 
-    Args:
-        meeting: where the ranks meet.
-        device: where buckets are packed and sent from; the weights may lie elsewhere.
-    """
+    def __init__(self) -> None:
+        self._rank: _Rank | None = None
 
-    def __init__(self, meeting: Meeting, device: str | torch.device = "cpu") -> None:
-        self._rank = _Rank(meeting, 0, torch.device(device))
-
-    def send(self, weights: Mapping[str, Tensor], manifest: Manifest, serial: int) -> None:
-        """Send one version to all; returns when every rank has it in full.
+    def send(
+        self,
+        weights: Mapping[str, Tensor],
+        manifest: Manifest,
+        address: GroupAddress,
+        transfer_id: int,
+    ) -> None:
+        """Send one version to all ranks; returns when every one has it in full. Blocks.
 
         Args:
-            weights: at least the manifest's names.
+            weights: at least the manifest's names, on any device; each bucket is packed on the
+                device that the group's backend sends from.
             manifest: of these weights; the receivers hold the same.
-            serial: number of the transfer within the group, the same on all ranks.
+            address: of the group.
+            transfer_id: number of the transfer within the group, the same on all ranks.
 
         Raises:
             TransferError: a rank is missing, died, refused, or is late; within the time limit.
         """
-        rank = self._rank
+        self._rank = rank = _member(self._rank, address, 0)
         with rank.transfer():
-            rank.post(f"{serial}/digest", manifest.digest())
-            receivers = range(1, rank.meeting.size)
-            rank.wait([f"{serial}/ready/{r}" for r in receivers], "was not ready")
-            rank.post(f"{serial}/go", "")
+            rank.post(f"{transfer_id}/digest", manifest.digest())
+            receivers = range(1, address.size)
+            rank.wait([f"{transfer_id}/ready/{r}" for r in receivers], "was not ready")
+            rank.post(f"{transfer_id}/go", "")
             rank.join()
             for bucket in buckets(manifest):
                 buffer = rank.buffer(bucket, manifest)
@@ -125,94 +150,107 @@ class CollectiveSender:
                     part = flat[piece.start : piece.start + piece.length]
                     buffer[piece.place : piece.place + piece.length].copy_(part)
                 rank.broadcast(buffer)
-            rank.wait([f"{serial}/done/{r}" for r in receivers], "did not finish")
-
-    def close(self) -> None:
-        """Leave the group; may be called twice."""
-        self._rank.close()
+            rank.wait([f"{transfer_id}/done/{r}" for r in receivers], "did not finish")
 
 
-class CollectiveReceiver:
-    """One of the other ranks.
+class WeightReceiver:
+    """Where one process receives, as one rank of a group at a time.
 
     Args:
-        meeting: where the ranks meet.
-        rank: of this process, from 1.
-        device: where tensors are received.
+        offset: added to a job's rank: the number of this worker within its engine.
     """
 
-    def __init__(self, meeting: Meeting, rank: int, device: str | torch.device = "cpu") -> None:
-        self._rank = _Rank(meeting, rank, torch.device(device))
-        self._number = rank
+    def __init__(self, offset: int = 0) -> None:
+        self._offset = offset
+        self._rank: _Rank | None = None
 
-    @property
-    def meeting(self) -> Meeting:
-        """Where its ranks meet."""
-        return self._rank.meeting
+    def open(self, job: BroadcastJob) -> Generator[tuple[str, Tensor], None, None]:
+        """Wait until all ranks are ready; then the tensors, as they become complete. Blocks.
 
-    def accept(self, manifest: Manifest, serial: int) -> None:
-        """Be ready; returns when all ranks are, so that bytes will come.
+        Further names of tied tensors come last. A consumer that does not take all of them fails
+        the transfer for every rank; it must close the iterator, for the others wait.
 
         Raises:
-            TransferError: the sender's manifest is another one, a rank is missing, or is late.
-                Nothing was received.
+            TransferError: the sender's manifest is another one, or a rank is missing, failed, or
+                is late; at the call nothing has been received yet, later some of it.
         """
-        rank = self._rank
+        number = job.rank + self._offset
+        self._rank = rank = _member(self._rank, job.address, number)
         with rank.transfer():
-            rank.wait([f"{serial}/digest"], "did not announce")
-            if rank.read(f"{serial}/digest") != manifest.digest():
+            rank.wait([f"{job.transfer_id}/digest"], "did not announce")
+            if rank.read(f"{job.transfer_id}/digest") != job.manifest.digest():
                 raise TransferError(
-                    f"rank {self._number} expects other weights than the sender has: names, "
+                    f"rank {number} expects other weights than the sender has: names, "
                     "dtypes, shapes or the size of a bucket differ"
                 )
-            rank.post(f"{serial}/ready/{self._number}", "")
-            rank.wait([f"{serial}/go"], "did not begin")
+            rank.post(f"{job.transfer_id}/ready/{number}", "")
+            rank.wait([f"{job.transfer_id}/go"], "did not begin")
             rank.join()
+        return _tensors(rank, job.manifest, f"{job.transfer_id}/done/{number}")
 
-    def tensors(self, manifest: Manifest, serial: int) -> Generator[tuple[str, Tensor], None, None]:
-        """Names and tensors as they become complete, after `accept`; further names come last.
-
-        A consumer that does not take all of them fails the transfer for every rank.
+    def receive(self, job: BroadcastJob) -> dict[str, Tensor]:
+        """All of the weights, or none. Blocks.
 
         Raises:
-            TransferError: the sender or another rank died, or is late.
+            TransferError: see `open`.
         """
-        rank = self._rank
-        tied = set(manifest.again.values())
-        kept: dict[str, Tensor] = {}
-        current = torch.empty(0)
-        with rank.transfer():
-            for bucket in buckets(manifest):
-                buffer = rank.buffer(bucket, manifest)
-                rank.broadcast(buffer)
-                for piece in bucket:
-                    name = manifest.names[piece.tensor]
-                    if not piece.start:
-                        kind = getattr(torch, manifest.dtypes[piece.tensor])
-                        shape = manifest.shapes[piece.tensor]
-                        current = torch.empty(shape, dtype=kind, device=rank.device)
-                    part = buffer[piece.place : piece.place + piece.length]
-                    _bytes(current)[piece.start : piece.start + piece.length].copy_(part)
-                    if piece.last:
-                        if name in tied:
-                            kept[name] = current
-                        yield name, current
-            for name, known in manifest.again.items():
-                yield name, kept[known]
-            if rank.device.type == "cuda":
-                torch.cuda.synchronize(rank.device)
-            rank.post(f"{serial}/done/{self._number}", "")
+        with closing(self.open(job)) as tensors:
+            return dict(tensors)
 
     def close(self) -> None:
         """Leave the group; may be called twice."""
-        self._rank.close()
+        if self._rank is not None:
+            self._rank.close()
+            self._rank = None
+
+
+def _member(rank: _Rank | None, address: GroupAddress, number: int) -> _Rank:
+    """This process's place in a group: the one that it has, or a new one in another group."""
+    if rank is not None and rank.address == address:
+        return rank
+    if rank is not None:
+        rank.close()
+    return _Rank(address, number)
+
+
+def _tensors(
+    rank: _Rank, manifest: Manifest, done: str
+) -> Generator[tuple[str, Tensor], None, None]:
+    """Receive the buckets; `done` is posted once the consumer has taken every tensor."""
+    tied = set(manifest.again.values())
+    kept: dict[str, Tensor] = {}
+    current = torch.empty(0)
+    with rank.transfer():
+        for bucket in buckets(manifest):
+            buffer = rank.buffer(bucket, manifest)
+            rank.broadcast(buffer)
+            for piece in bucket:
+                name = manifest.names[piece.tensor]
+                if not piece.start:
+                    kind = getattr(torch, manifest.dtypes[piece.tensor])
+                    shape = manifest.shapes[piece.tensor]
+                    current = torch.empty(shape, dtype=kind, device=rank.device)
+                part = buffer[piece.place : piece.place + piece.length]
+                _bytes(current)[piece.start : piece.start + piece.length].copy_(part)
+                if piece.last:
+                    if name in tied:
+                        kept[name] = current
+                    yield name, current
+        for name, known in manifest.again.items():
+            yield name, kept[known]
+        if rank.device.type == "cuda":
+            torch.cuda.synchronize(rank.device)
+        rank.post(done, "")
 
 
 class _Rank:
-    """What both sides do: the store as a notice board, deadlines, and the group."""
+    """What both sides do: post and read keys in the store, wait until a deadline, broadcast."""
 
-    def __init__(self, meeting: Meeting, rank: int, device: torch.device) -> None:
-        self.meeting, self.device, self._number = meeting, device, rank
+    def __init__(self, address: GroupAddress, number: int) -> None:
+        self.address, self._number = address, number
+        # The GPU is the process's current one.
+        cuda = address.backend == "nccl"
+        self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else _CPU
         self._store: Any = None
         self._group: Any = None
         self._memory = torch.empty(0, dtype=torch.uint8)
@@ -221,7 +259,7 @@ class _Rank:
     def transfer(self) -> _Transfer:
         """The extent of one transfer, or of a part of it."""
         grace = _GRACE_S if self._number else 0.0
-        self._deadline = time.monotonic() + self.meeting.timeout_s + grace
+        self._deadline = time.monotonic() + self.address.timeout_s + grace
         return _Transfer(self)
 
     def post(self, key: str, text: str) -> None:
@@ -231,22 +269,22 @@ class _Rank:
         return str(self._connected().get(key).decode())
 
     def wait(self, keys: list[str], failing: str) -> None:
-        """Until all keys are there; who has not posted his is named."""
+        """Until all keys are there; ranks that have not posted theirs are named."""
         store = self._connected()
         for _ in self._looks():
             if store.check(keys):
                 return
         late = [key.rpartition("/")[2] for key in keys if not store.check([key])]
         who = f"rank {', '.join(late)}" if late and late[0].isdigit() else "the sender"
-        raise TransferError(f"{who} {failing} within {self.meeting.timeout_s:g} s")
+        raise TransferError(f"{who} {failing} within {self.address.timeout_s:g} s")
 
     def join(self) -> None:
         """Make the group, once; every rank is known to be there."""
         if self._group is not None:
             return
         store = dist.PrefixStore("group", self._connected())  # type: ignore[attr-defined]
-        size, limit = self.meeting.size, timedelta(seconds=self.meeting.timeout_s)
-        if self.meeting.backend == "nccl":
+        size, limit = self.address.size, timedelta(seconds=self.address.timeout_s)
+        if self.address.backend == "nccl":
             # Never run: there was no GPU. All else is the same as under gloo.
             torch.cuda.set_device(self.device)
             nccl: Any = dist.ProcessGroupNCCL
@@ -273,7 +311,7 @@ class _Rank:
             if work.is_completed():
                 work.wait()  # raises what went wrong
                 return
-        raise TransferError(f"a broadcast took more than {self.meeting.timeout_s:g} s")
+        raise TransferError(f"a broadcast took more than {self.address.timeout_s:g} s")
 
     def fail(self, why: str) -> None:
         """Tell all ranks, and leave."""
@@ -282,20 +320,20 @@ class _Rank:
                 if not self._store.check([_ABORT]):
                     self._store.set(_ABORT, why)
             except RuntimeError:
-                pass  # the store is gone, and with it whoever could be told
+                pass  # the store is gone, and nobody can be told
         self.close()
 
     def close(self) -> None:
         group, self._group, self._store = self._group, None, None
-        if group is not None and self.meeting.backend == "nccl":
+        if group is not None and self.address.backend == "nccl":
             group.abort()  # never run, see `join`; a hung kernel would hold the GPU
 
     def _connected(self) -> Any:
         if self._store is None:
-            limit = timedelta(seconds=self.meeting.timeout_s)
+            limit = timedelta(seconds=self.address.timeout_s)
             self._store = dist.TCPStore(  # type: ignore[attr-defined]
-                self.meeting.host,
-                self.meeting.port,
+                self.address.host,
+                self.address.port,
                 is_master=False,
                 wait_for_workers=False,
                 timeout=limit,

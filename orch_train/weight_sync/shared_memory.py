@@ -1,8 +1,8 @@
 """Weights from one process to others of the same machine through one piece of shared memory.
 
 The piece is an anonymous file in memory (Linux ``memfd``): readers open it as
-``/proc/PID/fd/NUMBER`` and map it. The hard decision: no name in ``/dev/shm``, so that nothing is
-left behind whatever is killed when, and the small ``/dev/shm`` of a container does not matter.
+``/proc/PID/fd/NUMBER`` and map it. It has no name in ``/dev/shm``, so that nothing is left behind
+whatever is killed when, and the small ``/dev/shm`` of a container does not matter.
 """
 
 from __future__ import annotations

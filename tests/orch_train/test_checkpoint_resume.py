@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
 from orch_train.algorithms.checkpoint import checkpoints, read_metadata
+from orch_train.cli.run_arguments import read_config
+from orch_train.learner.learner import Learner
 from orch_train.run.display import PlainDisplay
 from orch_train.run.metrics_file import read_metrics
 from orch_train.run.training_run import RunOutcome, TrainingRun
@@ -58,6 +60,45 @@ def test_six_steps_are_three_a_resume_and_three_to_the_bit(
         rest = _steps(second, 3)
         assert _same(_weights(second), end)
     assert begun + rest == whole
+
+
+def _as_written_before_learner_actors(checkpoint: Path) -> None:
+    """Schema 1, in which ``num_learners: 1`` was the driver process."""
+    metadata = json.loads((checkpoint / "metadata.json").read_text())
+    assert metadata["schema"] == 2
+    (checkpoint / "metadata.json").write_text(json.dumps({**metadata, "schema": 1}))
+    text = (checkpoint / "config.yaml").read_text()
+    assert "num_learners: 0" in text
+    (checkpoint / "config.yaml").write_text(text.replace("num_learners: 0", "num_learners: 1"))
+
+
+def test_an_old_run_of_one_learner_goes_on_in_the_driver_process_and_says_so(
+    toy_config: GRPOConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    _run(toy_config.training(iterations=2), folder)
+    old = checkpoints(folder)[-1][1]
+    _as_written_before_learner_actors(old)
+    (folder / "config.yaml").write_bytes((old / "config.yaml").read_bytes())
+    resumed = read_config(None, [], folder)
+    assert resumed.settings.learners.num_learners == 0
+    (line,) = [r.getMessage() for r in caplog.records if "num_learners" in r.getMessage()]
+    assert "driver process" in line and "\n" not in line
+    with GRPO.from_checkpoint(old) as algo:
+        assert isinstance(algo.learner, Learner) and algo.iteration == 2
+    explicit = read_config(None, ["learners.num_learners=1"], folder)
+    assert explicit.settings.learners.num_learners == 1
+
+
+def test_a_run_of_one_learner_actor_is_resumed_as_one(
+    toy_config: GRPOConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    _run(toy_config.training(iterations=1), folder)
+    config = GRPOConfig().from_yaml(folder / "config.yaml").learners(num_learners=1)
+    (folder / "config.yaml").write_text(config.to_yaml())
+    assert read_config(None, [], folder).settings.learners.num_learners == 1
+    assert not [r for r in caplog.records if "num_learners" in r.getMessage()]
 
 
 def test_restoring_takes_an_algorithm_back(toy_config: GRPOConfig, tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from orch_train.weight_sync.buckets import Manifest, buckets
 from orch_train.weight_sync.collective import (
-    CollectiveReceiver,
-    CollectiveSender,
-    Meeting,
-    MeetingPoint,
+    BroadcastJob,
+    Rendezvous,
     TransferError,
+    WeightReceiver,
+    WeightSender,
 )
 
 RECEIVERS = 2
@@ -42,20 +42,17 @@ def weights(spec: list[tuple[torch.dtype, tuple[int, ...]]], seed: int) -> dict[
 
 
 def receive_for_ever(pipe: Connection, rank: int) -> None:
-    """Obeys: (meeting, manifest, serial, tensors to take before it dies) -> weights or reason."""
+    """Answers (job, tensors to take before it dies) by the weights, or why they did not come."""
     torch.set_num_threads(1)
-    receiver: CollectiveReceiver | None = None
+    receiver = WeightReceiver(offset=rank)
     pipe.send("here")
     while (order := pipe.recv()) is not None:
-        meeting, manifest, serial, dies_after = order
-        if receiver is None or receiver.meeting != meeting:
-            receiver = CollectiveReceiver(meeting, rank)
+        job, dies_after = order
         try:
             if dies_after == "at once":
                 os._exit(1)
-            receiver.accept(manifest, serial)
             taken = {}
-            for name, tensor in receiver.tensors(manifest, serial):
+            for name, tensor in receiver.open(job):
                 taken[name] = tensor
                 if len(taken) == dies_after:
                     os._exit(1)
@@ -75,11 +72,11 @@ class Receivers:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._members: dict[int, tuple[Any, Connection]] = {}
-        self._point: MeetingPoint | None = None
-        self._sender: CollectiveSender | None = None
-        self._serial = self._generation = 0
+        self._point: Rendezvous | None = None
+        self._sender = WeightSender()
+        self._transfer_id = self._generation = 0
 
-    def meeting(self, timeout_s: float = LIMIT_S) -> Meeting:
+    def new_group(self, timeout_s: float = LIMIT_S) -> None:
         for rank in range(1, RECEIVERS + 1):
             if rank not in self._members or not self._members[rank][0].is_alive():
                 ours, theirs = self._context.Pipe()
@@ -88,22 +85,20 @@ class Receivers:
                 self._members[rank] = (process, ours)
                 assert self.heard(rank) == "here"
         self._generation += 1
-        self._point = MeetingPoint("127.0.0.1", self._generation, RECEIVERS + 1, "gloo", timeout_s)
-        self._sender = CollectiveSender(self._point.meeting)
-        return self._point.meeting
+        self._point = Rendezvous("127.0.0.1", self._generation, RECEIVERS + 1, "gloo", timeout_s)
 
     def order(self, manifest: Manifest, dies_after: dict[int, Any] | None = None) -> int:
         """Have everyone receive; returns the transfer's number."""
         assert self._point is not None
-        self._serial += 1
+        self._transfer_id += 1
+        job = BroadcastJob(self._point.address, manifest, self._transfer_id, rank=0)
         for rank, (_, pipe) in self._members.items():
-            when = (dies_after or {}).get(rank)
-            pipe.send((self._point.meeting, manifest, self._serial, when))
-        return self._serial
+            pipe.send((job, (dies_after or {}).get(rank)))
+        return self._transfer_id
 
-    def send(self, sent: dict[str, Tensor], manifest: Manifest, serial: int) -> None:
-        assert self._sender is not None
-        self._sender.send(sent, manifest, serial)
+    def send(self, sent: dict[str, Tensor], manifest: Manifest, transfer_id: int) -> None:
+        assert self._point is not None
+        self._sender.send(sent, manifest, self._point.address, transfer_id)
 
     def abort(self, why: str) -> None:
         assert self._point is not None
@@ -126,7 +121,7 @@ class Receivers:
 @pytest.fixture(scope="module")
 def group() -> Iterator[Receivers]:
     receivers = Receivers()
-    receivers.meeting()
+    receivers.new_group()
     yield receivers
     receivers.close()
 
@@ -182,7 +177,7 @@ def test_tied_tensors_travel_once() -> None:
 def test_a_receiver_with_another_manifest_refuses_before_anything_is_sent(
     group: Receivers,
 ) -> None:
-    group.meeting()
+    group.new_group()
     sent = weights([(torch.float32, (4, 4))], 0)
     expected = Manifest.of(weights([(torch.bfloat16, (4, 4))], 0))
     with pytest.raises(TransferError, match=r"rank \d expects other weights than the sender has"):
@@ -199,7 +194,7 @@ BIG = [(torch.float32, (256, 1024))] * 4
 def test_a_receiver_that_dies_in_the_middle_is_one_error_for_all_the_others(
     group: Receivers,
 ) -> None:
-    group.meeting(timeout_s=3600.0)
+    group.new_group(timeout_s=3600.0)
     sent = weights(BIG, 0)
     manifest = Manifest.of(sent, 1 << 16)
     with pytest.raises(TransferError, match="the connection broke"):
@@ -209,7 +204,7 @@ def test_a_receiver_that_dies_in_the_middle_is_one_error_for_all_the_others(
 
 
 def test_a_receiver_that_never_comes_is_named_when_the_time_is_up(group: Receivers) -> None:
-    group.meeting(timeout_s=5.0)  # rank 1 has to be ready by then, on a busy machine too
+    group.new_group(timeout_s=5.0)  # rank 1 has to be ready by then, on a busy machine too
     sent = weights(BIG, 0)
     manifest = Manifest.of(sent)
     began = time.monotonic()
@@ -222,21 +217,21 @@ def test_a_receiver_that_never_comes_is_named_when_the_time_is_up(group: Receive
 def test_a_transfer_that_is_called_off_ends_for_everyone_before_its_time_is_up(
     group: Receivers,
 ) -> None:
-    group.meeting(timeout_s=3600.0)
+    group.new_group(timeout_s=3600.0)
     sent = weights(BIG, 0)
     manifest = Manifest.of(sent)
-    serial = group.order(manifest, {1: "at once"})
+    transfer_id = group.order(manifest, {1: "at once"})
     group.process(1).join(LIMIT_S)
     caller = threading.Thread(target=group.abort, args=("runner 0 was lost",))
     caller.start()
     with pytest.raises(TransferError, match="runner 0 was lost"):
-        group.send(sent, manifest, serial)
+        group.send(sent, manifest, transfer_id)
     assert group.heard(2) == "runner 0 was lost"
     caller.join()
 
 
 def test_a_new_group_works_after_a_failed_one(group: Receivers) -> None:
-    group.meeting()
+    group.new_group()
     sent = weights(BIG, 3)
     manifest = Manifest.of(sent)
     group.send(sent, manifest, group.order(manifest))

@@ -21,37 +21,36 @@ from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings
 from orch_train.config.weight_route import weight_sync
-from orch_train.rollouts.env_runner import TakeReply
+from orch_train.rollouts.env_runner import ReceiveReply
+from orch_train.runners.collective_sync import CollectiveSync, LocalSource
 from orch_train.runners.ray_runner_group import RayRunnerGroup
 from orch_train.trajectory.requests import SampleRequest
-from orch_train.weight_sync.delivery import Mailbox, ThreadSender
-from orch_train.weight_sync.protocol import Delivery
+from orch_train.weight_sync.collective import BroadcastJob, WeightReceiver
 from tests.orch_train.gated_runner import GatedActor, GatedRunner
 
 
-class TakingRunner(GatedRunner):
-    """Takes deliveries; ``die-I`` makes runner I die when it has read its first tensor."""
+class ReceivingRunner(GatedRunner):
+    """Receives broadcasts; ``die-I`` makes runner I die when it has read its first tensor."""
 
-    async def take(self, mailbox: Mailbox, delivery: Delivery, version: int) -> int:
+    async def receive(self, receiver: WeightReceiver, job: BroadcastJob, version: int) -> int:
         gate = self._folder / f"die-{self._index}"
         if gate.exists():
             gate.unlink()
-            next(iter(mailbox.open(delivery)))
+            next(iter(receiver.open(job)))
             os._exit(1)
-        return await self.serve(mailbox.take(delivery), version)
+        return await self.serve(receiver.receive(job), version)
 
 
-class TakingActor(GatedActor):
+class ReceivingActor(GatedActor):
     """The actor around it; ``refuse`` makes every transfer fail without a culprit."""
 
     def build(self) -> Any:
-        return TakingRunner(Path(self._settings.environment.env_config["folder"]), self._index)
+        return ReceivingRunner(Path(self._settings.environment.env_config["folder"]), self._index)
 
-    async def take_weights(self, delivery: Delivery, version: int) -> TakeReply:
+    async def receive_weights(self, job: BroadcastJob, version: int) -> ReceiveReply:
         if (Path(self._settings.environment.env_config["folder"]) / "refuse").exists():
-            Mailbox().close()
-            return TakeReply(failure="no route to the learner")
-        return await super().take_weights(delivery, version)
+            return ReceiveReply(failure="no route to the learner")
+        return await super().receive_weights(job, version)
 
 
 def runner_settings(folder: Path) -> Settings:
@@ -74,16 +73,20 @@ def runner_settings(folder: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("taking")
+    return tmp_path_factory.mktemp("receiving")
 
 
 @pytest.fixture(scope="module")
 def group(ray_local: None, folder: Path) -> Iterator[RayRunnerGroup]:
-    runners = RayRunnerGroup(
-        runner_settings(folder), weights(0), 0, actor_class=TakingActor, sender=ThreadSender()
-    )
+    runners = RayRunnerGroup(runner_settings(folder), weights(0), 0, actor_class=ReceivingActor)
     yield runners
     runners.stop()
+
+
+@pytest.fixture(scope="module")
+def collective(group: RayRunnerGroup) -> CollectiveSync:
+    assert group.pool.collective is not None
+    return group.pool.collective
 
 
 def weights(value: float) -> dict[str, torch.Tensor]:
@@ -105,30 +108,29 @@ def sample(group: RayRunnerGroup, name: str) -> set[int]:
     }
 
 
-def test_one_group_serves_many_transfers(group: RayRunnerGroup, folder: Path) -> None:
+def test_one_group_serves_many_transfers(
+    group: RayRunnerGroup, collective: CollectiveSync, folder: Path
+) -> None:
     for version in (1, 2, 3):
         group.sync_weights(weights(version / 2), version)
         assert served(group, folder) == [f"{version} [{version / 2}]"] * 2
-    assert group._pool._collective is not None
-    assert group._pool._collective.generation == 1
+    assert collective.generation == 1
     assert sample(group, "many") == {3}
 
 
 def test_a_runner_that_dies_in_a_transfer_is_replaced_and_the_other_gets_the_version(
-    group: RayRunnerGroup, folder: Path
+    group: RayRunnerGroup, collective: CollectiveSync, folder: Path
 ) -> None:
-    collective = group._pool._collective
-    assert collective is not None
-    collective._bucket_bytes = 1 << 14  # 128 broadcasts: nobody has it all when one dies
     before, restarts = group.pids(), group.fault_counts()["num_env_runner_restarts"]
     made = collective.generation
     (folder / "die-0").touch()
-    group.sync_weights(weights(4.0), 10)
+    # 128 broadcasts: nobody has it all when one dies.
+    group.sync_weights(LocalSource(weights(4.0), group.pool.sender, bucket_bytes=1 << 14), 10)
     assert group.fault_counts()["num_env_runner_restarts"] == restarts + 1
     assert group.pids()[-1] == before[1]  # who lives is not restarted
     assert (folder / f"weights-{before[1]}").read_text().startswith("10 [4.0]")
     assert collective.generation == made + 1
-    while len(group._pool.healthy) < 2:
+    while len(group.pool.healthy) < 2:
         group.poll(0.1)
     assert sample(group, "died") == {10}
     assert served(group, folder) == ["10 [4.0]"] * 2
@@ -138,18 +140,14 @@ def test_a_runner_that_dies_in_a_transfer_is_replaced_and_the_other_gets_the_ver
 
 
 def test_a_runner_that_is_dead_or_frozen_before_a_transfer_holds_nobody_up(
-    group: RayRunnerGroup, folder: Path
+    group: RayRunnerGroup, collective: CollectiveSync, folder: Path
 ) -> None:
     """A transfer by itself would wait for an hour; that nobody does is what ends this test."""
-    pool = group._pool
-    kept, pool._faults = (
-        pool._faults,
-        pool._faults.model_copy(update={"env_runner_health_probe_timeout_s": 5.0}),
-    )
-    collective = pool._collective
-    assert collective is not None
-    collective._timeout_s, limit = 3600.0, collective._timeout_s
-    collective._sound = False  # the next transfer makes a group, with this limit
+    pool, kept = group.pool, group.pool.settings
+    faults = kept.fault_tolerance.model_copy(update={"env_runner_health_probe_timeout_s": 5.0})
+    pool.settings = kept.model_copy(update={"fault_tolerance": faults})
+    collective.timeout_s, limit = 3600.0, collective.timeout_s
+    collective.abort("the next transfer makes a group, with this limit")
     try:
         for number, harm in enumerate((signal.SIGKILL, signal.SIGSTOP)):
             while len(pool.healthy) < 2:
@@ -162,24 +160,23 @@ def test_a_runner_that_is_dead_or_frozen_before_a_transfer_holds_nobody_up(
             assert other in group.pids()
         assert sample(group, "frozen") == {21}
     finally:
-        pool._faults, collective._timeout_s = kept, limit
+        pool.settings, collective.timeout_s = kept, limit
 
 
 def test_transfers_that_nobody_is_to_blame_for_end_the_run_with_the_reason(
-    group: RayRunnerGroup, folder: Path
+    group: RayRunnerGroup, collective: CollectiveSync, folder: Path
 ) -> None:
-    while len(group._pool.healthy) < 2:
+    while len(group.pool.healthy) < 2:
         group.poll(0.1)
-    assert group._pool._collective is not None
-    group._pool._collective._timeout_s, kept = 0.5, group._pool._collective._timeout_s
-    group._pool._collective._sound = False
+    collective.timeout_s, kept = 0.5, collective.timeout_s
+    collective.abort("the next transfer makes a group, with this limit")
     (folder / "refuse").touch()
     try:
         with pytest.raises(OrchError, match="3 transfers failed although every runner is alive"):
             group.sync_weights(weights(1.0), 30)
     finally:
         (folder / "refuse").unlink()
-        group._pool._collective._timeout_s = kept
+        collective.timeout_s = kept
     group.sync_weights(weights(1.5), 31)
     assert served(group, folder) == ["31 [1.5]"] * 2
 
@@ -224,6 +221,9 @@ def test_weights_reach_runners_that_sample_ahead(ray_local: None, toy_config: GR
 
 
 _LEARNER_GROUP = """
+import os
+import signal
+
 import ray
 from orch_train import GRPOConfig
 
@@ -237,7 +237,7 @@ config = (
     .model("tiny")
     .rollouts(max_tokens_per_turn=12, max_context=256)
     .env_runners(num_env_runners=2, num_envs_per_env_runner=8, weight_sync="collective")
-    .learners(num_learners=2)
+    .learners(num_learners=NUM_LEARNERS)
     .training(groups_per_batch=2, group_size=4, lr=3e-3)
     .reporting(tensorboard=False)
 )
@@ -250,19 +250,31 @@ with config.build_algo() as algo:
         }
         assert versions == {step}, versions
         assert learned["mismatch_kl"] < 1e-6, learned["mismatch_kl"]
-    assert algo.runners._pool._collective.generation == 1
+    assert algo.runners.pool.collective.generation == 1
     assert algo.runners.fault_counts()["num_env_runner_restarts"] == 0
+    os.kill(algo.runners.pids()[0], signal.SIGKILL)  # who starts later fetches what is held
+    algo.train()
+    while algo.runners.fault_counts()["num_healthy_env_runners"] < 2:
+        algo.runners.poll(0.1)
+    algo.train()
+    assert algo.runners.fault_counts()["num_env_runner_restarts"] == 1
+    versions = {
+        v for g in algo.last_batch.groups for t in g.trajectories
+        for v in t.trace.versions if v >= 0
+    }
+    assert versions == {4}, versions
 print("seen", algo.weights_seq_no)
 """
 
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_rank_0_of_a_learner_group_sends_what_it_gathered() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_first_learner_actor_sends_what_it_holds(count: int) -> None:
     """In a process of its own, on a Ray that is told of four CPUs."""
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", _LEARNER_GROUP],
+        [sys.executable, "-c", _LEARNER_GROUP.replace("NUM_LEARNERS", str(count))],
         capture_output=True,
         text=True,
         cwd=root,
@@ -270,7 +282,7 @@ def test_rank_0_of_a_learner_group_sends_what_it_gathered() -> None:
         timeout=280,
         check=False,
     )
-    assert "seen 3" in done.stdout, done.stderr[-2000:]
+    assert "seen 5" in done.stdout, done.stderr[-2000:]
 
 
 # -- the setting -----------------------------------------------------------------------------
@@ -283,6 +295,7 @@ ON_GPUS = {"num_env_runners": 2, "num_gpus_per_env_runner": 1.0}
     [
         ({}, {}, "host"),
         (ON_GPUS, {"num_learners": 2, "num_gpus_per_learner": 1}, "collective"),
+        (ON_GPUS, {"num_learners": 1, "num_gpus_per_learner": 1}, "collective"),
         (ON_GPUS, {"num_gpus_per_learner": 1}, "host"),
         (ON_GPUS | {"placement": "none"}, {"num_learners": 2, "num_gpus_per_learner": 1}, "host"),
         (
@@ -308,7 +321,7 @@ def test_auto_is_collective_only_where_everyone_has_whole_gpus(
         ({"placement": "colocated"}, {"num_learners": 2}, "placement=colocated"),
         ({"num_gpus_per_env_runner": 0.5}, {"num_gpus_per_learner": 1}, "whole GPUs of its own"),
         ({"num_gpus_per_env_runner": 1.0}, {"num_gpus_per_learner": 0}, "both be on GPUs"),
-        ({"num_gpus_per_env_runner": 1.0}, {"num_gpus_per_learner": 1}, "num_learners to 2"),
+        ({"num_gpus_per_env_runner": 1.0}, {"num_gpus_per_learner": 1}, "num_learners to 1"),
     ],
 )
 def test_collective_is_refused_where_devices_are_shared(

@@ -19,7 +19,7 @@ from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings, TrainingSettings
 from orch_train.config.groups import ENGINES, GROUPS, LOSSES
 from orch_train.config.reading import dump_yaml, parse_yaml
-from orch_train.learner.objective import loss as losses
+from orch_train.learner.objective import losses
 
 
 def _yaml(tmp_path: Path, text: str) -> Path:

@@ -95,7 +95,7 @@ def test_prove_has_the_papers_hyper_parameters() -> None:
     [
         ("qwen3_8b_8gpu.yaml", [ONE_NODE], 8),
         ("ray_cluster.yaml", [ONE_NODE, ONE_NODE], 16),
-        ("prove.yaml", [Resources(16, 2)], 1),  # the second GPU is the driver's
+        ("prove.yaml", [Resources(16, 2)], 2),
     ],
 )
 def test_files_for_gpus_fit_the_machines_that_they_are_for(

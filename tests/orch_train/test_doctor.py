@@ -122,7 +122,8 @@ def test_a_broken_configuration_is_a_failed_check(
         (["learners.num_learners=2", "learners.num_cpus_per_learner=3"], 6),
         (["learners.num_learners=2", "env_runners.num_env_runners=3"], 5),
         (["learners.num_learners=2", "env_runners.num_env_runners=2"], None),
-        (["learners.num_learners=1", "env_runners.num_env_runners=4"], None),
+        (["learners.num_learners=1", "env_runners.num_env_runners=4"], 5),
+        (["learners.num_learners=0", "env_runners.num_env_runners=4"], None),
     ],
 )
 def test_learner_actors_and_runners_need_their_cpus_together(
@@ -138,7 +139,7 @@ def test_learner_actors_and_runners_need_their_cpus_together(
     found = checks["placement"]
     assert (code, found["ok"]) == ((0, True) if cpus is None else (1, False))
     if cpus is not None:
-        assert f"the actors need {cpus} CPU" in found["detail"]
+        assert f"need {cpus} CPU" in found["detail"]
         assert "learners.num_learners" in found["remedy"]
 
 

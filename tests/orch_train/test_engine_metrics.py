@@ -16,6 +16,7 @@ from orch_train.metrics.engines import COUNTERS, EngineReader, engine_metrics, p
 from orch_train.metrics.rollouts import sync_metrics
 from orch_train.run.metrics_file import flatten
 from orch_train.trajectory.requests import SampleReply
+from orch_train.weight_sync.buckets import Manifest
 from tests.orch_train.replies import reply_of
 from tests.orch_train.small_models import small_llama
 
@@ -69,7 +70,7 @@ def test_what_no_engine_told_is_left_out() -> None:
 def test_a_sync_is_counted_in_bytes() -> None:
     weights = {"a": torch.zeros(3, 2), "b": torch.zeros(5, dtype=torch.bfloat16)}
     weights["tied_to_a"] = weights["a"]
-    assert sync_metrics(weights, 0.5, [_reply(syncs=1, paused_s=0.125)]) == {
+    assert sync_metrics(Manifest.of(weights), 0.5, [_reply(syncs=1, paused_s=0.125)]) == {
         "seconds": 0.5,
         "bytes": 34,
         "paused_seconds": 0.125,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,10 +20,11 @@ from orch_env.types import OrchError
 from orch_train.config import Settings
 from orch_train.learner.batch.packing import balance_by_tokens, microbatches_for_rank
 from orch_train.learner.group.learner_group import GroupShape, LearnerGroup
-from orch_train.learner.group.sharding import ShardedRanks, read_by_first
+from orch_train.learner.group.learner_rank import LearnerRank, load_learner
 from orch_train.learner.learner import Learner
 from orch_train.learner.optimizer import BETAS
 from orch_train.models.load import load_model
+from orch_train.weight_sync.buckets import Manifest
 from tests.orch_train.settings_of import settings_of
 from tests.orch_train.small_models import random_groups, small_llama
 
@@ -46,9 +48,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def fresh_group(model: Path, chosen: Settings) -> Iterator[LearnerGroup]:
-    """Two processes of its own: some ten seconds, most of them imports."""
-    shape = GroupShape(2, [{"num_cpus": 0.25}] * 2, 240.0, 120.0)
+def fresh_group(model: Path, chosen: Settings, size: int = 2) -> Iterator[LearnerGroup]:
+    """Processes of its own: some ten seconds, most of them imports."""
+    shape = GroupShape([{"num_cpus": 0.25}] * size, 240.0, 120.0)
     learners = LearnerGroup(str(model), chosen, shape)
     try:
         yield learners
@@ -67,21 +69,20 @@ def group(two_processes: LearnerGroup) -> MakeGroup:
     """Makes a new group in processes that are there already."""
 
     def begin(model: Path, chosen: Settings) -> LearnerGroup:
-        import ray
-
-        def again(rank: Any) -> None:
-            ranks = ShardedRanks("cpu")
-            rank._learner = Learner(read_by_first(str(model), ranks), chosen, None, ranks)
-
-        ray.get([rank.__ray_call__.remote(again) for rank in two_processes._ranks])
-        two_processes._num_updates = 0
+        two_processes.begin(str(model), chosen)
         return two_processes
 
     return begin
 
 
+@pytest.fixture(scope="module")
+def one_process(ray_local: None, model: Path) -> Iterator[LearnerGroup]:
+    with fresh_group(model, settings(), size=1) as learner:
+        yield learner
+
+
 def alone(model: Path, chosen: Settings) -> Learner:
-    return Learner(load_model(model), chosen)
+    return load_learner(str(model), chosen, None)
 
 
 def gap(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
@@ -143,6 +144,53 @@ def test_two_ranks_learn_what_one_process_learns(
     assert theirs.keys() == ours.keys()
     if chosen.learners.max_tokens_per_microbatch == 1:
         assert theirs["num_microbatches"] == ours["num_microbatches"] + 1 == 10
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"dtype": "bfloat16", "kl_coeff": 0.1}, LORA], ids=["full", "bfloat16", "lora"]
+)
+def test_one_actor_learns_what_this_process_learns_to_the_bit(
+    one_process: LearnerGroup, model: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    chosen = settings(**changes)
+    reference = str(model) if "kl_coeff" in changes else None
+    here = load_learner(str(model), chosen, reference)
+    one_process.begin(str(model), chosen, reference)
+    for seed in range(2):
+        ours = here.update(random_groups(seed, size=3))
+        theirs = one_process.update(random_groups(seed, size=3))
+        assert theirs.keys() == ours.keys()
+        timed = {key for key in ours if key.startswith("time_") or key == "tokens_per_s"}
+        assert {k: v for k, v in theirs.items() if k not in timed} == {
+            k: v for k, v in ours.items() if k not in timed
+        }
+    assert one_process.num_updates == here.num_updates == 2
+    assert gap(one_process.get_weights(), here.get_weights()) == 0.0
+    here.save(tmp_path / "here")
+    one_process.save(tmp_path / "there")
+    for name in ("optimizer.safetensors", "model/model.safetensors"):
+        kept, known = (load_file(tmp_path / place / name) for place in ("there", "here"))
+        assert gap(kept, known) == 0.0 and {t.dtype for t in kept.values()} == {torch.float32}
+
+
+def test_one_actor_is_in_no_process_group(one_process: LearnerGroup) -> None:
+    (joined,) = one_process.on_every_rank(lambda _: torch.distributed.is_initialized())
+    assert not joined
+
+
+def test_held_weights_are_those_of_their_version_until_a_later_one_is_used(
+    one_process: LearnerGroup, model: Path
+) -> None:
+    one_process.begin(str(model), settings())
+    first, before = one_process.hold_weights(), one_process.get_weights()
+    one_process.update(random_groups(0))
+    second, after = one_process.hold_weights(), one_process.get_weights()
+    assert gap(before, after) > 0.0
+    assert first.manifest == second.manifest == Manifest.of(after)
+    assert gap(dict(first.fetch()), before) == 0.0
+    assert gap(dict(second.fetch()), after) == 0.0
+    with pytest.raises(OrchError, match="cannot be fetched"):
+        first.fetch()
 
 
 def test_bfloat16_ranks_keep_float32_weights(group: MakeGroup, model: Path, tmp_path: Path) -> None:
@@ -219,16 +267,16 @@ class ReadOnce:
     def __init__(self, forbidden: bool) -> None:
         self.forbidden = forbidden
 
-    def __call__(self, rank: Any) -> None:
-        import orch_train.learner.group.sharding as sharding
+    def __call__(self, rank: LearnerRank) -> None:
+        import orch_train.learner.group.learner_rank as learner_rank
         import orch_train.learner.learner as learner
         import orch_train.learner.saved_state as saved_state
 
         def refused(*_: Any, **__: Any) -> None:
             raise AssertionError("only the first rank reads weights")
 
-        if rank._rank:
-            for module in (learner, sharding):
+        if rank.rank:
+            for module in (learner, learner_rank):
                 module.load_model = refused if self.forbidden else load_model  # type: ignore
             saved_state.load_file = refused if self.forbidden else load_file  # type: ignore
 
@@ -241,26 +289,23 @@ def test_only_the_first_rank_reads_weights_and_buffers_are_right_everywhere(
     tmp_path: Path,
     changes: dict[str, Any],
 ) -> None:
-    import ray
-
     chosen = settings(**changes)
     single = alone(model, chosen)
     single.update(random_groups(0))
     single.save(tmp_path / "saved")
-    ranks = two_processes._ranks
-    ray.get([rank.__ray_call__.remote(ReadOnce(True)) for rank in ranks])
+    two_processes.on_every_rank(ReadOnce(True))
     try:
         learners = group(model, chosen)
         assert gap(learners.get_weights(), alone(model, chosen).get_weights()) == 0.0
         learners.load(tmp_path / "saved")
     finally:
-        ray.get([rank.__ray_call__.remote(ReadOnce(False)) for rank in ranks])
+        two_processes.on_every_rank(ReadOnce(False))
     assert gap(learners.get_weights(), single.get_weights()) == 0.0
     expected = dict(single.model.named_buffers())
     assert any(name.endswith("inv_freq") for name in expected)
-    for rank in ranks:
-        call = rank.__ray_call__.remote(lambda self: dict(self.learner.model.named_buffers()))
-        buffers = ray.get(call)
+    for buffers in two_processes.on_every_rank(
+        lambda rank: dict(rank.learner.model.named_buffers())
+    ):
         assert buffers.keys() == expected.keys()
         assert all(torch.equal(buffers[name], value) for name, value in expected.items())
 
@@ -286,18 +331,17 @@ def test_heads_that_differ_in_the_file_stay_two_on_every_rank(
 def test_ranks_that_find_different_models_say_so(
     two_processes: LearnerGroup, model: Path, tmp_path: Path
 ) -> None:
-    import ray
-
     small_llama(kv_heads=4).save_pretrained(tmp_path)
 
-    def begin(rank: Any) -> None:
-        ranks = ShardedRanks("cpu")
-        own = read_by_first(str(tmp_path if rank._rank else model), ranks)
-        Learner(own, settings(), None, ranks)
+    def begin(rank: LearnerRank) -> str:
+        try:
+            rank.build(str(tmp_path if rank.rank else model), settings(), None)
+        except OrchError as problem:
+            return str(problem)
+        return "all agree"
 
-    for rank in [rank.__ray_call__.remote(begin) for rank in two_processes._ranks]:
-        with pytest.raises(OrchError, match=r"rank 1 disagrees .*k_proj.*same model folder"):
-            ray.get(rank)
+    for said in two_processes.on_every_rank(begin):
+        assert re.search(r"rank 1 disagrees .*k_proj.*same model folder", said)
 
 
 class MostAtOnce:
@@ -306,22 +350,22 @@ class MostAtOnce:
     def __init__(self, method: str, *arguments: Any) -> None:
         self.method, self.arguments = method, arguments
 
-    def __call__(self, rank: Any) -> int:
-        ranks = rank.learner._ranks
-        gather, alive, most = ranks.whole, [], [0]
+    def __call__(self, rank: LearnerRank) -> int:
+        ranks: Any = rank.ranks  # the learner's
+        gather, alive, most = ranks.gather_full, [], [0]
 
-        def whole(tensor: torch.Tensor) -> torch.Tensor:
+        def gather_full(tensor: torch.Tensor) -> torch.Tensor:
             full: torch.Tensor = gather(tensor)
             alive.append(weakref.ref(full))
             there = [known for ref in alive if (known := ref()) is not None]
             most[0] = max(most[0], sum(known.nbytes for known in there))
             return full
 
-        ranks.whole = whole
+        ranks.gather_full = gather_full
         try:
             getattr(rank, self.method)(*self.arguments)
         finally:
-            del ranks.whole
+            del ranks.gather_full
         return most[0]
 
 
@@ -329,8 +373,6 @@ class MostAtOnce:
 def test_only_the_first_rank_gathers_the_model_or_the_optimizer(
     group: MakeGroup, model: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    import ray
-
     learners = group(model, settings(**changes))
     learners.update(random_groups(0))
     largest = max(w.nbytes for w in load_model(model).state_dict().values())
@@ -339,7 +381,7 @@ def test_only_the_first_rank_gathers_the_model_or_the_optimizer(
         MostAtOnce("save", str(tmp_path / "saved"), None),
         MostAtOnce("save_model", str(tmp_path / "model"), None),
     ):
-        most = ray.get([rank.__ray_call__.remote(call) for rank in learners._ranks])
+        most = learners.on_every_rank(call)
         # One tensor, the one that is just being dropped, and scalars.
         assert 0 < most[1] <= 2.1 * largest, call.method
 
@@ -380,12 +422,9 @@ def test_a_folder_that_is_no_checkpoint_leaves_the_group_as_it_was(
 
 
 def test_a_killed_rank_ends_the_group_with_one_clear_error(ray_local: None, model: Path) -> None:
-    import ray
-
     with fresh_group(model, settings()) as learners:
         learners.update(random_groups(0))
-        pid = ray.get(learners._ranks[1].__ray_call__.remote(lambda self: os.getpid()))
-        os.kill(pid, signal.SIGKILL)
+        os.kill(learners.on_every_rank(lambda _: os.getpid())[1], signal.SIGKILL)
         with pytest.raises(OrchError, match=r"after 1 updates: rank \d.*--resume") as caught:
             learners.update(random_groups(1))
         assert "\n" not in str(caught.value)
@@ -395,11 +434,9 @@ def test_a_killed_rank_ends_the_group_with_one_clear_error(ray_local: None, mode
 
 @pytest.mark.long
 def test_a_rank_that_hangs_ends_the_group_in_time(ray_local: None, model: Path) -> None:
-    import ray
-
     with fresh_group(model, settings()) as learners:
-        pid = ray.get(learners._ranks[1].__ray_call__.remote(lambda self: os.getpid()))
-        learners._shape = replace(learners._shape, call_timeout_s=2.0)
+        pid = learners.on_every_rank(lambda _: os.getpid())[1]
+        learners.shape = replace(learners.shape, call_timeout_s=2.0)
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(OrchError, match=r"rank .*1 did not finish 'update' within 2 s"):
             learners.update(random_groups(1))
@@ -422,9 +459,3 @@ def test_progress_of_a_group_ends_at_its_whole(group: MakeGroup, model: Path) ->
     learners = group(model, settings(max_tokens_per_microbatch=1))
     learners.update(random_groups(0), progress=lambda *at: seen.append(at))
     assert seen[-1][0] == seen[-1][1] and all(done <= total for done, total in seen)
-
-
-def test_a_group_that_ray_cannot_place_is_refused(ray_local: None, model: Path) -> None:
-    shape = GroupShape(2, [{"num_cpus": 1, "num_gpus": 1}] * 2)
-    with pytest.raises(OrchError, match=r"2 learners need 2 GPU, Ray has 0: .*num_learners"):
-        LearnerGroup(str(model), settings(), shape)

@@ -109,7 +109,25 @@ def test_a_configurations_demand_counts_learner_actors_only() -> None:
     config = GRPOConfig().env_runners(num_env_runners=3, num_gpus_per_env_runner=0.5)
     demand = Demand.of(config.settings)
     assert demand.runners == 3 and demand.runner == Resources(1, 0.5)
-    assert demand.learners == 0, "one learner lives in the driver"
+    assert demand.learners == 0, "the driver process learns"
+    one = config.learners(num_learners=1, num_gpus_per_learner=1, num_cpus_per_learner=2)
+    demand = Demand.of(one.settings)
+    assert (demand.learners, demand.learner) == (1, Resources(2, 1))
+    assert demand.total == Resources(5, 2.5)
+
+
+def test_a_learner_and_a_runner_may_share_a_gpu_or_have_one_each() -> None:
+    one = Demand(1, Resources(1, 0.5), 1, Resources(1, 1))
+    shared = plan(one, "auto", [Resources(4, 1)])
+    assert (shared.layout, shared.learner) == ("colocated", Resources(1, 0.5))
+    apart = plan(one, "auto", [Resources(4, 2)])
+    assert (apart.layout, apart.learner) == ("separate", Resources(1, 1))
+
+
+def test_unplaced_actors_that_no_machine_has_room_for_are_refused() -> None:
+    for wanted in ("auto", "none"):
+        with pytest.raises(OrchError, match=r"9 env runners of 1 CPU .* need 9 CPU, .*have 8 CPU"):
+            plan(Demand(9, Resources(1)), wanted, LAPTOP)
 
 
 def test_an_engine_over_several_gpus_needs_them_all() -> None:
@@ -170,7 +188,7 @@ def test_runners_land_in_the_bundles_that_were_reserved_for_them(
 def test_a_learner_finds_its_runners_bundle_by_the_groups_name(ray_local: None) -> None:
     import ray
 
-    from orch_train.runners.placement_group import Reservation, machines
+    from orch_train.runners.reservation import Reservation, machines
 
     @ray.remote
     class Member:
@@ -192,7 +210,7 @@ def test_a_learner_finds_its_runners_bundle_by_the_groups_name(ray_local: None) 
 
 
 def test_without_gpus_nothing_is_reserved(ray_local: None) -> None:
-    from orch_train.runners.placement_group import Reservation, machines
+    from orch_train.runners.reservation import Reservation, machines
 
     layout = plan(Demand(2, Resources(0.5)), "auto", machines())
     places = Reservation(layout, 1.0)
@@ -203,7 +221,7 @@ def test_without_gpus_nothing_is_reserved(ray_local: None) -> None:
 def test_resources_that_others_hold_are_an_error_and_no_endless_wait(ray_local: None) -> None:
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    from orch_train.runners.placement_group import Reservation, machines
+    from orch_train.runners.reservation import Reservation, machines
 
     layout = plan(Demand(2, Resources(1)), "separate", machines())
     taken = placement_group([{"CPU": 2.0}])

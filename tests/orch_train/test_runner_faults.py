@@ -67,15 +67,14 @@ class Runners:
         self.group = RayRunnerGroup(
             _settings(folder), {"w": torch.tensor([0.0])}, 0, actor_class=GatedActor
         )
-        self.pool = self.group._pool
-        self._plain = (self.pool._settings, self.pool._faults, self.group._ledger.max_attempts)
+        self.pool = self.group.pool
+        self._plain = (self.pool.settings, self.pool.on_lost, self.group.ledger.max_attempts)
         self.begin()
 
     def begin(self) -> None:
         for switch in self.folder.iterdir():
             switch.unlink()
-        self.pool._settings, self.pool._faults, self.group._ledger.max_attempts = self._plain
-        self.pool._on_lost = self.group._runner_lost
+        self.pool.settings, self.pool.on_lost, self.group.ledger.max_attempts = self._plain
         self.group.sync_weights({"w": torch.tensor([0.0])}, 0)
         # Whoever a test has killed is back before the next one begins.
         while len(self.pool.healthy) < 2:
@@ -84,8 +83,11 @@ class Runners:
         (self.folder / "attempts").touch()
         self._before = self.group.fault_counts()
 
-    def patience(self, **faults: float) -> None:
-        self.pool._faults = self.pool._faults.model_copy(update=faults)
+    def change(self, group: str, **limits: float) -> None:
+        """Other limits for this test; the pool reads its settings at every use."""
+        settings = self.pool.settings
+        changed = getattr(settings, group).model_copy(update=limits)
+        self.pool.settings = settings.model_copy(update={group: changed})
 
     def counted(self, name: str) -> int:
         return self.group.fault_counts()[name] - self._before[name]
@@ -93,9 +95,9 @@ class Runners:
     def when_lost(self, do: Callable[[int, str], None]) -> None:
         def lost(index: int, why: str) -> None:
             do(index, why)
-            self.group._runner_lost(index, why)
+            self._plain[1](index, why)
 
-        self.pool._on_lost = lost
+        self.pool.on_lost = lost
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +184,7 @@ def test_weights_pushed_to_a_dead_runner_do_not_stop_the_run(runners: Runners) -
 
 
 def test_a_hung_runner_is_replaced(runners: Runners) -> None:
-    given = runners.pool._settings
-    patience = given.env_runners.model_copy(update={"sample_timeout_s": PATIENCE_S})
-    runners.pool._settings = given.model_copy(update={"env_runners": patience})
+    runners.change("env_runners", sample_timeout_s=PATIENCE_S)
     (runners.folder / "hold-0").touch()
     hung = runners.pool.slots[0].pid
     lost: list[str] = []
@@ -200,7 +200,7 @@ def test_a_hung_runner_is_replaced(runners: Runners) -> None:
 
 
 def test_a_frozen_process_is_noticed_by_its_silence(runners: Runners) -> None:
-    runners.patience(env_runner_health_probe_timeout_s=PATIENCE_S)
+    runners.change("fault_tolerance", env_runner_health_probe_timeout_s=PATIENCE_S)
     (runners.folder / "hold-0").touch()
     frozen = runners.pool.slots[0].pid
     assert frozen is not None
@@ -228,7 +228,7 @@ def test_a_broken_engine_replaces_its_runner(runners: Runners) -> None:
 
 
 def test_a_group_that_always_fails_stops_the_run_with_the_reason(runners: Runners) -> None:
-    runners.group._ledger.max_attempts = 3
+    runners.group.ledger.max_attempts = 3
     (runners.folder / "fail-g1").touch()
     with pytest.raises(OrchError, match=r"'g1' failed 3 times.*environment is broken"):
         runners.group.sample(_requests(3))
@@ -252,7 +252,7 @@ def test_stopping_abandons_the_step_and_leaves_the_runners_usable(runners: Runne
 
 
 def test_without_restarts_the_other_runners_finish(runners: Runners) -> None:
-    runners.patience(restart_failed_env_runners=False)
+    runners.change("fault_tolerance", restart_failed_env_runners=False)
     try:
         os.kill(runners.group.pids()[0], signal.SIGKILL)
         assert len(runners.group.sample(_requests(4))) == 4
@@ -291,7 +291,7 @@ def test_a_runner_that_cannot_start_is_an_error_and_no_endless_loop(
 def test_too_few_cpus_are_an_error_and_no_silent_wait(ray_local: None, tmp_path: Path) -> None:
     settings = _settings(tmp_path)
     greedy = settings.env_runners.model_copy(update={"num_cpus_per_env_runner": 64.0})
-    with pytest.raises(OrchError, match="need 128 CPU, Ray has 2"):
+    with pytest.raises(OrchError, match="need 128 CPU, the machines have 2"):
         RayRunnerGroup(
             settings.model_copy(update={"env_runners": greedy}), {}, 0, actor_class=GatedActor
         )
@@ -327,7 +327,7 @@ def test_whatever_happens_each_group_is_done_exactly_once(
         if ledger.finish(ticket):
             finished.append(ticket.group)
     assert sorted(finished) == sorted(f"g{i}" for i in range(count))
-    assert ledger.complete
+    assert ledger.running == 0 and ledger.next_request() is None
 
 
 def test_an_answer_of_a_given_up_attempt_is_dropped() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from orch_env.types import OrchError
 from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
 from orch_train.engines.vllm.settings import VllmSettings
-from orch_train.weight_sync.protocol import Delivery
+from orch_train.weight_sync.collective import BroadcastJob
 from orch_train.weight_sync.shared_memory import Manifest
 
 SUPPORTED = ((0, 32), (0, 34))
@@ -225,9 +225,9 @@ class VllmAdapter:
             await self._llm.update_weights(WeightTransferUpdateRequest(update))
         await self._llm.finish_weight_update(weight_version=version)
 
-    async def accept(self, delivery: Delivery) -> str | None:
-        """Make every worker ready for a delivery; returns why it does not come, if so."""
-        replies = await self._llm.collective_rpc("orch_accept", args=(asdict(delivery),))
+    async def accept(self, job: BroadcastJob) -> str | None:
+        """Make every worker ready for a broadcast; returns why it does not come, if so."""
+        replies = await self._llm.collective_rpc("orch_accept", args=(asdict(job),))
         return next((str(reason) for reason in replies if reason), None)
 
     async def label(self, version: str) -> None:

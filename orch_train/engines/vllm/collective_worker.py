@@ -1,7 +1,7 @@
 """What runs inside vLLM's worker processes where the learner sends them weights directly.
 
 The transfer engine ``orch_collective`` takes what ``orch_shm`` takes, which is how an engine gets
-its first weights, and deliveries in which every worker is a rank of its own. Being ready is a call
+its first weights, and broadcasts in which every worker is a rank of its own. Being ready is a call
 of its own, before vLLM's lifecycle (start, update, finish) begins: a transfer that never starts
 leaves a model that nobody has touched.
 """
@@ -18,9 +18,12 @@ from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
 from orch_train.engines.vllm.worker import SharedInitInfo, SharedMemoryEngine, WorkerExtension
 from orch_train.weight_sync.buckets import Manifest
-from orch_train.weight_sync.collective import Meeting, TransferError
-from orch_train.weight_sync.delivery import Mailbox
-from orch_train.weight_sync.protocol import Delivery
+from orch_train.weight_sync.collective import (
+    BroadcastJob,
+    GroupAddress,
+    TransferError,
+    WeightReceiver,
+)
 
 BACKEND = "orch_collective"
 
@@ -28,10 +31,10 @@ BACKEND = "orch_collective"
 class CollectiveExtension(WorkerExtension):
     """Methods that vLLM adds to its worker class; called by ``collective_rpc``."""
 
-    def orch_accept(self, delivery: dict[str, Any]) -> str | None:
-        """Be ready for a delivery; returns why it does not come, if so."""
+    def orch_accept(self, job: dict[str, Any]) -> str | None:
+        """Be ready for a broadcast; returns why it does not come, if so."""
         engine: CollectiveEngine = self.weight_transfer_engine  # type: ignore[attr-defined]
-        return engine.accept(delivery)
+        return engine.accept(job)
 
 
 class CollectiveEngine(SharedMemoryEngine):
@@ -40,25 +43,25 @@ class CollectiveEngine(SharedMemoryEngine):
     Only CPUs (gloo) were ever run; on GPUs (NCCL) backend and device are all that differs.
     """
 
-    _mailbox: Mailbox | None = None  # until vLLM calls the first of these methods, if ever
+    _receiver: WeightReceiver | None = None  # until vLLM calls the first of these methods, if ever
 
     def init_transfer_engine(self, init_info: SharedInitInfo) -> None:
         """Set up what survives from one update to the next."""
         super().init_transfer_engine(init_info)
-        self._mailbox = Mailbox(int(self.parallel_config.rank))
+        self._receiver = WeightReceiver(int(self.parallel_config.rank))
         self._coming: Generator[tuple[str, Tensor], None, None] | None = None
 
-    def accept(self, delivery: dict[str, Any]) -> str | None:
+    def accept(self, job: dict[str, Any]) -> str | None:
         """Wait until every rank is ready; returns why the weights do not come, if so."""
-        sent = Delivery(
-            Meeting(**delivery["meeting"]),
-            Manifest(**delivery["manifest"]),
-            delivery["serial"],
-            delivery["rank"],
+        received = BroadcastJob(
+            GroupAddress(**job["address"]),
+            Manifest(**job["manifest"]),
+            job["transfer_id"],
+            job["rank"],
         )
-        assert self._mailbox is not None
+        assert self._receiver is not None
         try:
-            self._coming = self._mailbox.open(sent)
+            self._coming = self._receiver.open(received)
         except TransferError as problem:
             return str(problem)
         return None
@@ -82,8 +85,8 @@ class CollectiveEngine(SharedMemoryEngine):
 
     def shutdown(self) -> None:
         """Leave the group, and let go of the shared memory."""
-        if self._mailbox is not None:
-            self._mailbox.close()
+        if self._receiver is not None:
+            self._receiver.close()
         super().shutdown()
 
 

@@ -26,8 +26,7 @@ from orch_train.engines.vllm.adapter import VllmAdapter
 from orch_train.engines.vllm.settings import VllmSettings
 from orch_train.models.files import resolve_model
 from orch_train.weight_sync.buckets import Weights
-from orch_train.weight_sync.collective import TransferError
-from orch_train.weight_sync.protocol import Delivery
+from orch_train.weight_sync.collective import BroadcastJob, TransferError
 from orch_train.weight_sync.shared_memory import Manifest, SharedWriter
 
 
@@ -150,7 +149,7 @@ class VllmEngine:
                 )
                 await self._update(version, [manifest])
 
-    async def take(self, delivery: Delivery, version: int) -> None:
+    async def receive(self, job: BroadcastJob, version: int) -> None:
         """Receive new weights together with all other runners, and serve them from now on.
 
         Raises:
@@ -161,7 +160,7 @@ class VllmEngine:
             self._check_usable()
             async with self._within(self._settings.sync_timeout_s, "a weight sync"):
                 await self._start()
-                refused = await self._adapter.accept(delivery)
+                refused = await self._adapter.accept(job)
                 if refused is None:
                     await self._update(version, [])
         if refused is not None:

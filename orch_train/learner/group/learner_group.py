@@ -1,9 +1,9 @@
-"""Several learner processes that share one model: the methods of `Learner`, over Ray actors.
+"""Learners in processes of their own: the methods of `Learner`, over one or more Ray actors.
 
-Every call goes to all ranks at once, because sharded tensors can only be used together. The hard
-decision: a rank that dies or hangs ends the group. What it held of parameters and optimizer state
-is nowhere else, so nothing could go on from there but a checkpoint; the error says so at once,
-instead of letting the other ranks wait for it until their time is up.
+Several share one model, and every call goes to all of them at once, because sharded tensors can
+only be used together. A rank that dies or hangs ends the group: its parameters and optimizer state
+are nowhere else, so a run can only go on from a checkpoint. The error says so at once, instead of
+letting the other ranks wait for it until their time is up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -25,9 +25,10 @@ from orch_train.learner.group.learner_rank import LearnerRank
 from orch_train.learner.learner import Progress
 from orch_train.trajectory.sample import Group
 from orch_train.weight_sync.buckets import Manifest, Weights
-from orch_train.weight_sync.collective import Meeting
+from orch_train.weight_sync.collective import GroupAddress
 from orch_train.weight_sync.object_store import unpack
 
+Value = TypeVar("Value")
 _LOOK_S = 0.5
 """How often progress is asked for."""
 _GRACE_S = 5.0
@@ -39,20 +40,25 @@ class GroupShape:
     """How many ranks, where, and how long they may take.
 
     Attributes:
-        size: number of ranks, at least 2.
-        options: Ray's actor options of each rank: CPUs, GPUs, placement.
+        options: Ray's actor options of each rank, at least one: CPUs, GPUs, placement.
         start_timeout_s: bound on starting all ranks and loading the model.
         call_timeout_s: bound on every other call: an update, a checkpoint, fetching weights.
     """
 
-    size: int
     options: Sequence[Mapping[str, Any]]
     start_timeout_s: float = 600.0
     call_timeout_s: float = 1800.0
 
+    @property
+    def size(self) -> int:
+        """Number of ranks."""
+        return len(self.options)
+
 
 class LearnerGroup:
-    """N learner ranks with the methods of :class:`~.learner.Learner`; Ray must be running.
+    """One or more ranks with the methods of :class:`~.learner.Learner`; Ray must be running.
+
+    A rank that is alone holds the whole model and learns exactly as `Learner` in this process does.
 
     Args:
         model: folder or id of the model, readable by every rank; the first loads it and sends
@@ -60,7 +66,10 @@ class LearnerGroup:
         settings: of every rank; ``max_tokens_per_microbatch`` is per rank.
         shape: see :class:`GroupShape`.
         reference: folder or id of the KL penalty's reference, held whole by every rank.
-        on_stop: called when the group has ended, at whatever end.
+        on_stop: called by the first `stop`.
+
+    Attributes:
+        shape: see above; a changed limit holds from the next call on.
 
     Raises:
         OrchError: the ranks cannot be started, or the model does not suit.
@@ -76,36 +85,41 @@ class LearnerGroup:
     ) -> None:
         import ray
 
-        self._shape, self._on_stop = shape, on_stop
-        self._device = settings.learners.device
-        self._num_updates = 0
+        self.shape, self._on_stop = shape, on_stop
+        self._num_updates = self._num_held = 0
         self._lost = ""
-        self._gathered: Weights = {}
-        check_resources(shape)
         # Progress is asked for while an update runs, so it has a thread of its own; a transfer of
         # weights must not keep the rank from its next update.
         threads: Any = {"concurrency_groups": {"watch": 1, "transfer": 1}}
         actor: Any = ray.remote(**threads)(LearnerRank)
-        model, reference = _seen_by_all(model), reference and _seen_by_all(reference)
         self._ranks = [
-            actor.options(**options).remote(rank, shape.size, settings, model, reference)
+            actor.options(**options).remote(rank, shape.size)
             for rank, options in enumerate(shape.options)
         ]
-        timeout = shape.start_timeout_s
-        first = [self._ranks[0].open_store.remote()]
-        host, port = self._results(first, "start", timeout)[0]
-        joining = [r.join.remote(host, port, shape.call_timeout_s) for r in self._ranks]
-        self._results(joining, "start", timeout)
+        if shape.size > 1:
+            first = [self._ranks[0].open_store.remote()]
+            host, port = self._results(first, "start", shape.start_timeout_s)[0]
+            place = host, port, settings.learners.device, shape.call_timeout_s
+            joining = [rank.join.remote(*place) for rank in self._ranks]
+            self._results(joining, "start", shape.start_timeout_s)
+        self.begin(model, settings, reference)
+
+    def begin(self, model: str, settings: Settings, reference: str | None = None) -> None:
+        """Load a model, in place of an earlier one if there is one; see the class.
+
+        Raises:
+            OrchError: the model cannot be loaded; the group has ended.
+        """
+        self._check_alive()
+        self._device, self._num_updates = settings.learners.device, 0
+        model, reference = _seen_by_all(model), reference and _seen_by_all(reference)
+        calls = [rank.build.remote(model, settings, reference) for rank in self._ranks]
+        self._results(calls, "start", self.shape.start_timeout_s)
 
     @property
     def device(self) -> str:
         """Where its ranks compute: ``cpu`` or ``cuda``."""
         return self._device
-
-    @property
-    def gathered(self) -> Weights:
-        """What `get_weights` gave last."""
-        return self._gathered
 
     @property
     def num_updates(self) -> int:
@@ -132,24 +146,25 @@ class LearnerGroup:
 
     def get_weights(self) -> dict[str, Tensor]:
         """See `Learner.get_weights`; the tensors are mapped memory and must only be read."""
-        packed, again = self._everywhere("get_weights")[0]
-        weights = unpack(packed)
-        gathered = {**weights, **{name: weights[known] for name, known in again.items()}}
-        self._gathered = gathered
-        return gathered
+        return unpack(self._everywhere("get_weights")[0])
 
-    def sender(self) -> RankSender:
-        """Rank 0, as the sender of collective transfers; from now on it keeps what it gathers."""
-        self._check_alive()
-        self._results([self._ranks[0].keep_gathered.remote()], "keep_gathered")
-        return RankSender(self)
+    def hold_weights(self) -> HeldWeights:
+        """Have the first rank keep a copy of the weights, from which it sends them to runners."""
+        self._num_held += 1
+        manifest = self._everywhere("hold_weights", self._num_held)[0]
+        return HeldWeights(self, manifest, self._num_held)
 
-    def send(self, manifest: Manifest, meeting: Meeting, serial: int) -> Future[str | None]:
-        """Have rank 0 send what it gathered last."""
+    def call_first(self, method: str, *arguments: Any) -> Any:
+        """Begin a transfer on the first rank, beside whatever it computes; returns a reference."""
         self._check_alive()
-        call = self._ranks[0].send_gathered.options(concurrency_group="transfer")
-        sending: Future[str | None] = call.remote(manifest, meeting, serial).future()
-        return sending
+        call = getattr(self._ranks[0], method).options(concurrency_group="transfer")
+        return call.remote(*arguments)
+
+    def on_every_rank(self, function: Callable[[LearnerRank], Value]) -> list[Value]:
+        """What a function returns in each rank's process: for tests, and to look into a group."""
+        self._check_alive()
+        calls = [rank.__ray_call__.remote(function) for rank in self._ranks]
+        return self._results(calls, "on_every_rank")
 
     def save(
         self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
@@ -202,7 +217,7 @@ class LearnerGroup:
         import ray
         from ray.exceptions import RayError
 
-        timeout = self._shape.call_timeout_s if timeout_s is None else timeout_s
+        timeout = self.shape.call_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout
         waiting = list(calls)
         while waiting:
@@ -226,15 +241,14 @@ class LearnerGroup:
     ) -> OrchError:
         import ray
 
-        rank = f"rank {calls.index(failed)} of {self._shape.size}"
+        rank = f"rank {calls.index(failed)} of {self.shape.size}"
         cause = getattr(problem, "cause", None)
         if waiting:
             _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_GRACE_S)
         if isinstance(cause, OrchError) and not waiting and what != "start":
             # All ranks came back: they agree about what went wrong, and about their state.
             return OrchError(str(cause))
-        first = str(cause or problem).strip().splitlines() or [type(problem).__name__]
-        return self._given_up(f"{rank} failed in {what!r}: {first[0]}")
+        return self._given_up(f"{rank} failed in {what!r}: {_first_line(problem)}")
 
     def _given_up(self, reason: str) -> OrchError:
         # Ray itself stays until `stop`: runners may still need it.
@@ -247,30 +261,47 @@ class LearnerGroup:
         )
 
 
-class RankSender:
-    """`WeightSender` on rank 0 of a learner group, which gathered the weights.
+@dataclass(frozen=True)
+class HeldWeights:
+    """`WeightSource`: one version of the weights, of which a group's first rank holds a copy.
 
-    What is gathered lies in host memory; on a GPU each bucket is copied there to be sent.
+    It can be sent and fetched until a later one is.
+
+    Attributes:
+        group: the learners.
+        manifest: what is sent.
+        number: of the version among all that the group has held.
     """
 
-    def __init__(self, group: LearnerGroup) -> None:
-        self._group = group
+    group: LearnerGroup
+    manifest: Manifest
+    number: int
 
     @property
     def backend(self) -> Literal["gloo", "nccl"]:
-        """See `WeightSender.backend`."""
-        return "nccl" if self._group.device == "cuda" else "gloo"
+        """What moves the tensors; NCCL was never run."""
+        return "nccl" if self.group.device == "cuda" else "gloo"
 
-    def send(
-        self, weights: Weights, manifest: Manifest, meeting: Meeting, serial: int
-    ) -> Future[str | None]:
-        """See `WeightSender.send`."""
-        if weights is not self._group.gathered:
-            raise OrchError(
-                "env_runners.weight_sync=collective: only what LearnerGroup.get_weights gave last "
-                "can be sent"
-            )
-        return self._group.send(manifest, meeting, serial)
+    def send(self, address: GroupAddress, transfer_id: int) -> Future[str | None]:
+        reference = self.group.call_first("send_held", self.number, address, transfer_id)
+        sending: Future[str | None] = reference.future()
+        return sending
+
+    def fetch(self) -> Weights:
+        """The weights through Ray's object store; they must only be read.
+
+        Raises:
+            OrchError: the first rank was lost.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            reference = self.group.call_first("fetch_held", self.number)
+            return unpack(ray.get(reference, timeout=self.group.shape.call_timeout_s))
+        except RayError as problem:
+            why = _first_line(problem)
+            raise OrchError(f"the learner's weights cannot be fetched: {why}") from problem
 
 
 class _Look:
@@ -295,23 +326,10 @@ class _Look:
             self._asked = None
 
 
-def check_resources(shape: GroupShape) -> None:
-    """Refuse a group that Ray could never place.
-
-    Raises:
-        OrchError: Ray has too few CPUs or GPUs for the ranks alone.
-    """
-    import ray
-
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for resource, option in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
-        wanted = sum(float(options.get(option) or 0) for options in shape.options)
-        if wanted > total.get(resource, 0.0):
-            raise OrchError(
-                f"{shape.size} learners need {wanted:g} {resource}, Ray has "
-                f"{total.get(resource, 0.0):g}: lower learners.num_learners or "
-                f"learners.{option}_per_learner"
-            )
+def _first_line(problem: Exception) -> str:
+    """Of one of Ray's errors, which are paragraphs, or of the error that a rank raised."""
+    told = str(getattr(problem, "cause", None) or problem).strip().splitlines()
+    return told[0] if told else type(problem).__name__
 
 
 def _absolute(folder: str | os.PathLike[str]) -> str:

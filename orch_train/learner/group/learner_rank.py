@@ -1,7 +1,7 @@
-"""One rank of a learner group: a `Learner` over shards, in a Ray actor of its own.
+"""One rank of a learner group: a `Learner`, over shards if there are several, in a Ray actor.
 
-The hard decision: a rank gets the whole batch and deals itself its share. Advantages and counts
-are cheap and come out the same everywhere, so ranks agree without a word before they compute.
+A rank gets the whole batch and takes its own share. Advantages and counts are cheap and come out
+the same everywhere, so ranks agree without a message before they compute.
 """
 
 from __future__ import annotations
@@ -14,18 +14,38 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from transformers import PreTrainedTokenizerBase
 
 from orch_train.config import Settings
-from orch_train.learner.group.sharding import ShardedRanks, join_group, read_by_first
+from orch_train.learner.group.ranks import OneProcess, Ranks, ShardedRanks
 from orch_train.learner.learner import Learner
 from orch_train.learner.reference import FrozenReference
-from orch_train.models.load import load_model
+from orch_train.models.load import load_model, load_outline
 from orch_train.trajectory.sample import Group
-from orch_train.weight_sync.buckets import Manifest, Weights
-from orch_train.weight_sync.collective import Meeting
-from orch_train.weight_sync.delivery import Sender
-from orch_train.weight_sync.object_store import pack
+from orch_train.weight_sync.buckets import Manifest
+from orch_train.weight_sync.collective import GroupAddress, TransferError, WeightSender
+from orch_train.weight_sync.object_store import PackedWeights, pack
 
-Parcel = tuple[dict[str, Any], dict[str, str]]
-"""Packed tensors by name, and for every further name of a tied tensor the name it stands under."""
+
+def load_learner(
+    model: str, settings: Settings, reference: str | None, ranks: Ranks | None = None
+) -> Learner:
+    """A learner of the model in a folder.
+
+    Args:
+        model: folder or id; the first rank reads its weights, the others its configuration.
+        settings: the whole configuration.
+        reference: folder or id of a KL penalty's reference, held whole by every rank: it has no
+            gradient and no optimizer state. ``None``: there is none, or with LoRA the model
+            without its adapters.
+        ranks: the processes that share the model; ``None``: this one alone.
+
+    Raises:
+        OrchError: the model cannot be read or does not suit.
+    """
+    ranks, frozen = ranks or OneProcess(), None
+    if reference is not None:
+        dtype, device = settings.model.dtype, settings.learners.device
+        frozen = FrozenReference(lambda: load_model(reference, dtype, device))
+    read = load_outline(model) if ranks.rank else load_model(model)
+    return Learner(read, settings, frozen, ranks)
 
 
 class LearnerRank:
@@ -34,44 +54,38 @@ class LearnerRank:
     Args:
         rank: of this process, from 0.
         size: number of ranks.
-        settings: of the learner; the same on every rank.
-        model: the model's folder or id; every rank reads its configuration, the first its weights.
-        reference: the same of a KL penalty's reference; ``None``: there is none, or with LoRA the
-            model without its adapters.
+
+    Attributes:
+        ranks: this process alone until it has joined others.
+        learner: what `build` made.
     """
 
-    def __init__(
-        self, rank: int, size: int, settings: Settings, model: str, reference: str | None
-    ) -> None:
-        self._rank, self._size = rank, size
-        self._settings, self._model, self._reference = settings, model, reference
+    learner: Learner
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self.ranks: Ranks = OneProcess()
         self._store: Any = None
-        self._learner: Learner | None = None
         self._done = 0.0
-        self._keeps = False
-        self._gathered: Weights = {}
-        self._sender: Sender | None = None
+        self._held: dict[int, dict[str, Tensor]] = {}
+        self._sender = WeightSender()
 
     def open_store(self) -> tuple[str, int]:
-        """On the first rank: where the others find it, as (host, port)."""
+        """On the first of several ranks: where the others find it, as (host, port)."""
         import ray
 
         host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
         return host, self._store.port
 
-    def join(self, host: str, port: int, timeout_s: float) -> None:
-        """Meet the other ranks and take this rank's shard of the model that the first one reads."""
-        device = self._settings.learners.device
+    def join(self, host: str, port: int, device: str, timeout_s: float) -> None:
+        """Form the process group with the other ranks."""
         store = self._store or TCPStore(host, port, is_master=False)
-        join_group(store, self._rank, self._size, device, timeout_s)
-        reference = None
-        if self._reference is not None:
-            # Every rank holds the reference whole: it has no gradient and no optimizer state.
-            folder, dtype = self._reference, self._settings.model.dtype
-            reference = FrozenReference(lambda: load_model(folder, dtype, device))
-        ranks = ShardedRanks(device)
-        self._learner = Learner(read_by_first(self._model, ranks), self._settings, reference, ranks)
+        self.ranks = ShardedRanks(store, self.rank, self.size, device, timeout_s)
+
+    def build(self, model: str, settings: Settings, reference: str | None) -> None:
+        """Make the learner, together with the other ranks; see `load_learner`."""
+        self.learner = load_learner(model, settings, reference, self.ranks)
 
     def update(self, groups: Sequence[Group]) -> dict[str, float]:
         """`Learner.update`; metrics are those of the whole group."""
@@ -82,33 +96,35 @@ class LearnerRank:
         """Share of the running update that this rank has done, 0..1."""
         return self._done
 
-    def get_weights(self) -> Parcel | None:
+    def get_weights(self) -> PackedWeights | None:
         """`Learner.get_weights` in a form that Ray maps without a copy; on the first rank only."""
         weights = self.learner.get_weights()
-        if self._rank:
+        return None if self.rank else pack(weights)
+
+    def hold_weights(self, number: int) -> Manifest | None:
+        """On the first rank: keep a copy of the weights under a number, for the transfer.
+
+        A learner that is alone keeps it on its own device, which has room for the whole model;
+        the first of several, whose device has room for a shard, in host memory.
+        """
+        weights = self.learner.get_weights(device=None if self.size == 1 else "cpu")
+        if self.rank:
             return None
-        first: dict[int, str] = {}
-        again: dict[str, str] = {}
-        own: dict[str, Tensor] = {}
-        for name, tensor in weights.items():
-            known = first.setdefault(tensor.data_ptr(), name) if tensor.numel() else name
-            if known == name:
-                own[name] = tensor
-            else:
-                again[name] = known
-        if self._keeps:
-            self._gathered = weights
-        return pack(own), again
+        self._held[number] = weights
+        return Manifest.of(weights)
 
-    def keep_gathered(self) -> None:
-        """From now on `get_weights` keeps what it gathered, for `send_gathered`."""
-        self._keeps = True
+    def send_held(self, number: int, address: GroupAddress, transfer_id: int) -> str | None:
+        """Send weights that are held to the runners; returns why not every one got them."""
+        weights = self._held_from(number)
+        try:
+            self._sender.send(weights, Manifest.of(weights), address, transfer_id)
+        except TransferError as problem:
+            return str(problem)
+        return None
 
-    def send_gathered(self, manifest: Manifest, meeting: Meeting, serial: int) -> str | None:
-        """Be rank 0 of a collective transfer of what was gathered last; see `Sender.send`."""
-        if self._sender is None:
-            self._sender = Sender(meeting.backend)
-        return self._sender.send(self._gathered, manifest, meeting, serial)
+    def fetch_held(self, number: int) -> PackedWeights:
+        """Weights that are held, in a form that Ray maps without a copy."""
+        return pack(self._held_from(number))
 
     def save(self, folder: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
         """`Learner.save`; the first rank writes."""
@@ -123,11 +139,11 @@ class LearnerRank:
         self.learner.load(folder)
         return self.learner.num_updates
 
-    @property
-    def learner(self) -> Learner:
-        """The learner, once the rank has joined."""
-        assert self._learner is not None
-        return self._learner
+    def _held_from(self, number: int) -> dict[str, Tensor]:
+        """Held weights; once a version is used, no older one is needed any more."""
+        for older in [held for held in self._held if held < number]:
+            del self._held[older]
+        return self._held[number]
 
     def _note(self, done: int, total: int) -> None:
         self._done = done / max(total, 1)

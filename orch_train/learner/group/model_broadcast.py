@@ -1,10 +1,10 @@
 """One rank reads a model, the others only know its shape, and all of them get its values.
 
 A unit of the model at a time (a layer, say) travels from the first rank and is whole on every rank
-just until it is sharded: a machine holds the model once, its shards, and one unit a rank. The hard
-decision: everything follows the first rank's model, also which tensors are tied and what the
-buffers hold. Transformers unties what differs in the files and computes rotary frequencies while it
-loads, so a rank that builds the model from its configuration alone could go wrong in both.
+just until it is sharded: a machine holds the model once, its shards, and one unit a rank.
+Everything follows the first rank's model, also which tensors are tied and what the buffers hold.
+Transformers unties what differs in the files and computes rotary frequencies while it loads, so a
+rank that builds the model from its configuration alone could go wrong in both.
 """
 
 from __future__ import annotations

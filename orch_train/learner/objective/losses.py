@@ -66,8 +66,8 @@ class LossInputs:
 class ClipRange:
     """The trust region of the ratio: ``[1 - low, 1 + high]``."""
 
-    low: float = 0.2
-    high: float = 0.2
+    low: float
+    high: float
 
 
 # -- ratios ----------------------------------------------------------------------------------

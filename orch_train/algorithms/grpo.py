@@ -31,7 +31,7 @@ from orch_train.algorithms.checkpoint import (
 from orch_train.algorithms.make_learner import AnyLearner, make_learner
 from orch_train.chat.renderer import make_chat
 from orch_train.config import RunConfig
-from orch_train.config.weight_route import weight_sync
+from orch_train.config.weight_route import shares_weights, weight_sync
 from orch_train.evaluation.policy import evaluate_policy, open_benchmark
 from orch_train.learner.learner import Learner
 from orch_train.learner.objective.statistics import alarms
@@ -317,6 +317,8 @@ class GRPO:
 
     def _new_weights(self) -> NewWeights:
         """For the runners: in this process, or where a learner actor broadcasts them from."""
+        if isinstance(self.learner, Learner) and shares_weights(self.settings):
+            return self.learner.live_weights()
         if weight_sync(self.settings) == "host" or isinstance(self.learner, Learner):
             return self.learner.get_weights()
         return self.learner.hold_weights()

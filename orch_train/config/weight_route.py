@@ -44,3 +44,12 @@ def obstacle(settings: Settings) -> str:
             "1 or more"
         )
     return ""
+
+
+def shares_weights(settings: Settings) -> bool:
+    """Whether runner and learner are one process and take turns, so that one copy serves both.
+
+    With adapters the engine needs merged weights, which the learner does not have.
+    """
+    alone = settings.env_runners.num_env_runners == 0 and settings.learners.num_learners == 0
+    return alone and settings.training.max_staleness == 0 and settings.model.lora_rank == 0

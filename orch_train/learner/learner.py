@@ -44,6 +44,7 @@ from orch_train.learner.training_mode import prepare_for_training, snapshot
 from orch_train.models.load import DTYPES, load_model, save_model
 from orch_train.storage.atomic_folder import written_whole
 from orch_train.trajectory.sample import Group
+from orch_train.weight_sync.buckets import LiveWeights
 
 Progress = Callable[[int, int], None]
 """Called after each micro-batch with (tokens done, tokens in all), over all updates of a batch."""
@@ -177,6 +178,11 @@ class Learner:
             gather=self._ranks.gather_full,
             collect=self._ranks.rank == 0,
         )
+
+    def live_weights(self) -> LiveWeights:
+        """The weights themselves: later updates change them. Not for adapters or shards."""
+        state = self.model.state_dict(keep_vars=True)
+        return LiveWeights({name: tensor.detach() for name, tensor in state.items()})
 
     def _gradient(self, microbatches: list[Microbatch], tally: _Tally) -> dict[str, float]:
         """Add up the gradient of the whole batch; returns the statistics, summed over all ranks."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
+from orch_train.config.weight_route import shares_weights
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _HIDDEN_KEPT = 7
@@ -106,7 +107,7 @@ def estimate_memory(settings: Settings, folder: str) -> MemoryEstimate:
     each = _BYTES[settings.model.dtype]
     envs = settings.env_runners.num_envs_per_env_runner
     runner = {
-        "weights": each * shape.parameters,
+        "weights": 0 if shares_weights(settings) else each * shape.parameters,
         "kv cache": each * shape.kv_values * envs * settings.rollouts.max_context,
         "libraries": _LIBRARIES if settings.env_runners.num_env_runners else 0,
     }

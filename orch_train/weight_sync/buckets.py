@@ -17,6 +17,15 @@ from torch import Tensor
 
 Weights: TypeAlias = Mapping[str, Tensor]
 """State-dict names and tensors."""
+
+
+class LiveWeights(dict[str, Tensor]):
+    """`Weights` that are being trained: an engine of this process may serve them without a copy.
+
+    Only for an engine that does not sample while the learner learns.
+    """
+
+
 BUCKET_BYTES = 64 << 20
 
 

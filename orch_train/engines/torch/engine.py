@@ -29,7 +29,7 @@ from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
 from orch_train.engines.torch.slot_batch import SlotBatch
 from orch_train.engines.torch.slot_table import Row
 from orch_train.models.load import load_model
-from orch_train.weight_sync.buckets import Weights
+from orch_train.weight_sync.buckets import LiveWeights, Weights
 
 # New requests join a running batch once there are this many of them for each running one:
 # reading prompts costs a pass of its own, so a few are worth waiting for.
@@ -90,6 +90,7 @@ class TorchEngine:
             thread_name_prefix="torch-engine",
             initializer=partial(_use_threads, num_threads),
         )
+        self._shared = False  # whether its weights are a learner's own
         # `_lock` is held while the model computes or its weights change. Whoever wants it for
         # something else than sampling takes `_control` first, and the worker, which looks at it
         # after every step, gives way.
@@ -169,7 +170,8 @@ class TorchEngine:
             if self._closed:
                 raise EngineError("the torch engine is closed")
             started = perf_counter()
-            load_weights(self._batch.model, weights)
+            load_weights(self._batch.model, weights, in_place=not self._shared)
+            self._shared = isinstance(weights, LiveWeights)
             self._batch.version = version
             self._to_read_again += self._batch.forget()
             self._counts["syncs"] += 1
@@ -315,8 +317,8 @@ def _use_threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
-def load_weights(model: nn.Module, weights: Weights) -> None:
-    """Copy weights into a model's own tensors, all of them or none.
+def load_weights(model: nn.Module, weights: Weights, *, in_place: bool = True) -> None:
+    """Copy weights into a model's own tensors, all of them or none; `LiveWeights` are shared.
 
     Tied tensors may be given under any one of their names. Type and device are converted; names
     and shapes must fit exactly, and are checked before anything is written.
@@ -324,6 +326,7 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
     Args:
         model: the model.
         weights: state-dict names and tensors.
+        in_place: ``False`` where the model's tensors are another one's, which must stay as it is.
 
     Raises:
         EngineError: a name is unknown or missing, a shape differs, or copying failed.
@@ -353,7 +356,12 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
     try:
         with torch.no_grad():
             for name, tensor in weights.items():
-                own[name].copy_(tensor)
+                if isinstance(weights, LiveWeights):
+                    own[name].data = tensor.to(own[name])  # itself, if type and device agree
+                elif in_place:
+                    own[name].copy_(tensor)
+                else:
+                    own[name].data = torch.empty_like(own[name]).copy_(tensor)
     except RuntimeError as problem:
         raise EngineError(f"copying weights failed, the model is unusable: {problem}") from problem
 

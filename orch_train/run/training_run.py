@@ -3,8 +3,8 @@
     RUN/config.yaml  metrics.jsonl  tensorboard/  rollouts.db  checkpoints/step_N/  summary.json
     RUN/trace.json: the newest steps on a time line
 
-The hard decision: the checkpoint is the truth. Resuming cuts results and rollouts back to it, so
-that after any crash each step stands in the folder exactly once.
+Resuming cuts results and rollouts back to the newest checkpoint, so that after any crash the folder
+holds each step exactly once.
 """
 
 from __future__ import annotations
@@ -27,17 +27,22 @@ from orch_train.algorithms.checkpoint import (
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import ReportingSettings
 from orch_train.metrics.rollouts import Result
-from orch_train.run.metrics_file import MetricsWriter, plain, read_metrics, truncate_metrics
+from orch_train.run.metrics_file import (
+    MetricsWriter,
+    WandbLog,
+    plain,
+    read_metrics,
+    truncate_metrics,
+)
 from orch_train.run.stop_signal import StopSignal
-from orch_train.run.trace import PhaseRecorder, TraceFile
-from orch_train.run.wandb_log import WandbLog
+from orch_train.run.trace import TraceFile
 from orch_train.runners.runner_group import SamplingStopped
 from orch_train.storage.run_folder import make_folder, new_folder, refuse_used, write_text
 from orch_train.trajectory.store import RolloutStore
 
 if TYPE_CHECKING:
     from orch_train.algorithms.grpo import GRPO
-    from orch_train.run.display import Display
+    from orch_train.run.display import PlainDisplay
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +78,7 @@ class TrainingRun:
     """
 
     def __init__(
-        self, config: GRPOConfig, folder: Path, display: Display, *, resume: bool = False
+        self, config: GRPOConfig, folder: Path, display: PlainDisplay, *, resume: bool = False
     ) -> None:
         self._config, self._folder, self._display = config, folder, display
         self._settings = config.settings
@@ -96,8 +101,7 @@ class TrainingRun:
         if self._saved >= iterations:
             display.note(f"all {iterations} steps are done already")
             return self._outcome(interrupted=False)
-        recorder = PhaseRecorder(display)
-        algo = GRPO(self._config, checkpoint=self._checkpoint, observer=recorder)
+        algo = GRPO(self._config, checkpoint=self._checkpoint, observer=display)
         self._prepare_folder()
         # Ray installs a SIGTERM handler of its own when it starts: ours comes after.
         with algo, StopSignal(self._announce_stop) as stop:
@@ -106,7 +110,7 @@ class TrainingRun:
             store = self._open_store()
             try:
                 with display:
-                    self._train(algo, writer, store, recorder, stop.requested)
+                    self._train(algo, writer, store, stop.requested)
             finally:
                 writer.close()
                 if store is not None:
@@ -123,7 +127,6 @@ class TrainingRun:
         algo: GRPO,
         writer: MetricsWriter,
         store: RolloutStore | None,
-        recorder: PhaseRecorder,
         stopped: Callable[[], bool],
     ) -> None:
         interval, traced = self._reporting.checkpoint_interval, self._reporting.trace_steps
@@ -138,7 +141,7 @@ class TrainingRun:
                     store.add(algo.iteration, algo.last_batch)
                 writer.write(result)
                 self._recorded = algo.iteration
-                phases = recorder.take()
+                phases = self._display.take_phases()
                 if trace is not None:
                     trace.add(algo.iteration, phases, algo.last_batch)
                 self._display.show(result)

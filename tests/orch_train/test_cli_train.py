@@ -85,7 +85,7 @@ def test_a_dry_run_checks_everything_and_leaves_nothing(
     assert _orch("train", config_file, "training.lr=2e-6", "--dry-run") == 0
     out = capsys.readouterr().out
     assert yaml.safe_load(out)["training"]["lr"] == 2e-6
-    assert "# memory: about" in out and "# template:" in out
+    assert "M parameters; about" in out and "# chat template: only appends" in out
     assert _orch("train", config_file, "--dry-run", "--json") == 0
     shown = _json(capsys)
     assert shown["memory"]["total"] > 0

@@ -19,7 +19,7 @@ from orch_env.replay.policies import GoldPolicy
 from orch_env.types import Episode, OrchError, StopReason, Task
 from orch_train import GRPOConfig
 from orch_train.chat.renderer import make_chat
-from orch_train.cli.evaluation_table import evaluation_table
+from orch_train.cli.train import show_rates
 from orch_train.config import Settings
 from orch_train.evaluation.policy import (
     Benchmark,
@@ -195,18 +195,20 @@ def test_a_person_sees_the_interval_and_pass_at_k(held_out: TaskIds) -> None:
 
 
 def test_the_table_at_the_end_of_a_run_has_a_row_for_each_number_of_calls(
-    held_out: TaskIds, benchmark: Benchmark
+    held_out: TaskIds, benchmark: Benchmark, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured, _ = _evaluate(
         {1.0: _gold}, held_out, benchmark, samples_per_task=2, pass_at=[1, 2], num_tasks=6
     )
     measured["by_gold_calls"]["3"] = measured["by_gold_calls"]["2"]
-    lines = evaluation_table(measured)
+    show_rates(measured)
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["held", "out", "avg@2", "pass@2", "tasks"]
     assert [line.split()[0] for line in lines[1:]] == ["all", "2", "3"]
     assert "50.0% [" in lines[1] and "100.0% [" in lines[1] and lines[1].endswith(" 6")
     assert len({len(line) for line in lines}) == 1, "columns line up"
-    assert evaluation_table({"success": 0.5}) == []
+    show_rates({"success": 0.5})
+    assert capsys.readouterr().out == ""
 
 
 def test_pass_at_k_needs_k_samples() -> None:

@@ -254,9 +254,11 @@ def long_model(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def _infos(model: Path, env: Any, task_ids: Sequence[str], **options: Any) -> list[dict[str, Any]]:
+def _episodes(
+    model: Path, make_env: Callable[[], Any], task_ids: Sequence[str], **options: Any
+) -> list[Episode]:
     return evaluate_model(
-        str(model), env, task_ids, max_tokens_per_turn=6, max_context=8192, **options
+        str(model), make_env, task_ids, max_tokens_per_turn=6, max_context=8192, **options
     )
 
 
@@ -267,11 +269,11 @@ def test_a_model_is_evaluated_in_the_order_of_the_tasks(
     task_ids = list(reversed(held_out.held_out[:5]))
     env = complexfuncbench("harbour/heldout").env()
     seen: list[tuple[int, int]] = []
-    infos = _infos(
-        long_model, env, task_ids, progress=lambda done, total: seen.append((done, total))
+    episodes = _episodes(
+        long_model, env.sibling, task_ids, progress=lambda done, total: seen.append((done, total))
     )
-    assert [info["task_id"] for info in infos] == task_ids
-    assert all("error" in info["score"] for info in infos)
+    assert [episode.task_id for episode in episodes] == task_ids
+    assert all(episode.stop_reason is not None for episode in episodes)
     assert seen == [(n, 5) for n in range(1, 6)]
     # The environment that was given is still usable: only its siblings were closed.
     env.reset(options={"task_id": task_ids[0]})
@@ -283,7 +285,7 @@ def test_how_many_episodes_run_together_changes_no_outcome(
     assert held_out.held_out is not None
     task_ids = held_out.held_out[:3]
     one, many = (
-        _infos(
+        _episodes(
             long_model,
             lambda: gym.make("orch_env/ToolOrchestration-v0", tasks="harbour/heldout"),
             task_ids,
@@ -310,11 +312,11 @@ def test_further_samples_leave_the_first_pass_alone_and_differ_from_it(
             return super().step(action)
 
     env = Listening(tasks="harbour/heldout")
-    once = _infos(long_model, env, task_ids, temperature=1.0, max_concurrent=1)
+    once = _episodes(long_model, env.sibling, task_ids, temperature=1.0, max_concurrent=1)
     first, texts = texts[:], []
-    twice = _infos(
+    twice = _episodes(
         long_model,
-        env,
+        env.sibling,
         task_ids,
         temperature=1.0,
         max_concurrent=1,
@@ -322,7 +324,7 @@ def test_further_samples_leave_the_first_pass_alone_and_differ_from_it(
         progress=lambda done, total: seen.append((done, total)),
     )
     assert len(once) == 3 and twice[:3] == once
-    assert [info["task_id"] for info in twice] == [*task_ids, *task_ids]
+    assert [episode.task_id for episode in twice] == [*task_ids, *task_ids]
     assert seen == [(n, 6) for n in range(1, 7)]
     assert texts[: len(first)] == first and texts[len(first) :] != first
     env.close()

@@ -126,7 +126,7 @@ def evaluate_model(
         OrchError: the model or a task is not usable.
         EngineError: the engine failed.
     """
-    folder = model_folder(model)
+    folder = checkpoint_model(model)
     chat = ChatRenderer(
         load_tokenizer(folder), get_format(call_format), stop_token_ids=load_stop_ids(folder)
     )
@@ -164,7 +164,7 @@ def _passes(
         ]
 
 
-def model_folder(path: str) -> str:
+def checkpoint_model(path: str) -> str:
     """The model inside a checkpoint, or the path itself."""
     inner = Path(path) / "model"
     if not (Path(path) / "config.json").is_file() and (inner / "config.json").is_file():

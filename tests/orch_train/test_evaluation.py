@@ -23,9 +23,9 @@ from orch_train.cli.train import show_rates
 from orch_train.config import Settings
 from orch_train.evaluation.policy import (
     Benchmark,
+    checkpoint_model,
     evaluate_model,
     evaluate_policy,
-    model_folder,
     open_benchmark,
 )
 from orch_train.rollouts.environments import EnvFactory, TaskIds, check_data, prompt_lengths
@@ -332,8 +332,8 @@ def test_further_samples_leave_the_first_pass_alone_and_differ_from_it(
 
 def test_a_checkpoint_stands_for_its_model(tmp_path: Path, toy_model: Path) -> None:
     shutil.copytree(toy_model, tmp_path / "step_1" / "model")
-    assert model_folder(str(tmp_path / "step_1")) == str(tmp_path / "step_1" / "model")
-    assert model_folder(str(toy_model)) == str(toy_model)
+    assert checkpoint_model(str(tmp_path / "step_1")) == str(tmp_path / "step_1" / "model")
+    assert checkpoint_model(str(toy_model)) == str(toy_model)
 
 
 # -- the data of a run -----------------------------------------------------------------------

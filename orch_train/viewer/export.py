@@ -19,7 +19,7 @@ from orch_train.storage.run_folder import write_text
 from orch_train.viewer.api import ViewerApi
 from orch_train.viewer.rollout_queries import MAX_PAGE, RolloutFilter
 from orch_train.viewer.run_data import RunData
-from orch_train.viewer.server import PAGE, SCRIPTS
+from orch_train.viewer.server import PAGE, SCRIPTS, STYLES
 
 
 def export_page(runs: Sequence[RunData], out: Path, *, episodes: int = 200) -> dict[str, Any]:
@@ -86,8 +86,10 @@ def _query(run: str, row: dict[str, Any]) -> dict[str, str]:
 
 
 def _page(data: str) -> str:
-    style = (PAGE / "style.css").read_text(encoding="utf-8")
-    script = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    style, script = (
+        "\n".join((PAGE / name).read_text(encoding="utf-8") for name in names)
+        for names in (STYLES, SCRIPTS)
+    )
     page = (PAGE / "index.html").read_text(encoding="utf-8")
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "

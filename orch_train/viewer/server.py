@@ -24,9 +24,12 @@ from orch_train.viewer.api import NotFound, ViewerApi
 from orch_train.viewer.run_data import RunData
 
 PAGE = Path(__file__).parent / "page"
+_UPLOT = "vendor/uplot-1.6.32"
+STYLES = (f"{_UPLOT}/uPlot.min.css", "style.css")
 SCRIPTS = (
     "dom.js",
     "source.js",
+    f"{_UPLOT}/uPlot.iife.min.js",
     "charts.js",
     "overview.js",
     "transcript.js",
@@ -60,7 +63,7 @@ class ViewServer:
 
     def __init__(self, runs: Sequence[RunData], *, host: str = "127.0.0.1", port: int = 0) -> None:
         api = ViewerApi(runs)
-        files = {name: (PAGE / name).read_bytes() for name in ("index.html", "style.css", *SCRIPTS)}
+        files = {name: (PAGE / name).read_bytes() for name in ("index.html", *STYLES, *SCRIPTS)}
 
         class Handler(_Handler):
             pass

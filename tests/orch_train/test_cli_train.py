@@ -56,7 +56,7 @@ def test_without_json_a_person_is_told_where_things_are(
     assert _orch("train", config_file) == 0
     said = capsys.readouterr()
     assert str(tmp_path / "runs" / "toy" / "checkpoints" / "step_2") in said.out
-    assert "step 2/2" in said.err and "memory about" in said.err
+    assert "step 2/2" in said.err and "M parameters; about" in said.err
 
 
 def test_runs_are_numbered_and_never_overwritten(

@@ -140,7 +140,7 @@ def evaluate_model(
             async for reply in run_groups(
                 make_env, engine, chat, requests, limits=limits, max_concurrent=max_concurrent
             ):
-                played[reply.group.task_id] = reply.members[0][1].episode
+                played[reply.group.task_id] = reply.records[0].episode
                 progress(len(episodes) + len(played), samples * len(requests))
             episodes += [played[task] for task in task_ids]
         return episodes

@@ -1,8 +1,8 @@
 """One self-contained page of a run, for passing on: no server, no network, no other file.
 
-The hard decision: the page is the same as the served one, with the answers it may ask for carried
-as JSON in a data block. Its policy allows exactly the scripts and the style sheet that were put in
-(by hash) and no connection at all, so that a mailed page can do nothing but show itself.
+It is the served page, with the answers it may ask for as JSON in a data block. Its policy allows
+exactly the scripts and the style sheets that were put in (by hash) and no connection at all, so
+that a mailed page can do nothing but show itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from orch_train.run.metrics_file import plain
 from orch_train.storage.run_folder import write_text
 from orch_train.viewer.api import ViewerApi
-from orch_train.viewer.rollout_queries import MAX_PAGE, RolloutFilter
+from orch_train.viewer.rollout_queries import MAX_PAGE
 from orch_train.viewer.run_data import RunData
 from orch_train.viewer.server import PAGE, SCRIPTS, STYLES
 
@@ -71,7 +71,7 @@ def _newest(run: RunData, episodes: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     while len(rows) <= episodes:
         page = run.rollouts.page(
-            RolloutFilter(), sort="step", descending=True, offset=len(rows), limit=MAX_PAGE
+            {}, sort="step", descending=True, offset=len(rows), limit=MAX_PAGE
         )["rows"]
         if not page:
             return rows

@@ -1,7 +1,7 @@
 """The viewer's HTTP server: a handful of fixed files and the answers of `ViewerApi`.
 
-The hard decision: no path of a request ever reaches the file system. Files are looked up by name
-in a table that is filled at the start, so there is nothing to traverse. Beyond that: GET and HEAD
+No path of a request ever reaches the file system: files are looked up by name in a table that is
+filled at the start, so there is nothing to traverse. Beyond that: GET and HEAD
 only, a strict Content-Security-Policy, and a check of the Host header, so that a web page
 elsewhere cannot read a run through a name that it points at this machine (DNS rebinding).
 """
@@ -148,9 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(HTTPStatus.NOT_FOUND, {"error": str(problem)})
         except (OrchError, ValueError) as problem:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(problem)})
-        except Exception as problem:  # told to the page, which a lost connection would not be
-            told = f"{type(problem).__name__}: {problem}"
-            self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": told})
+        except Exception as problem:  # shown on the page, as a lost connection would not be
+            text = f"{type(problem).__name__}: {problem}"
+            self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": text})
 
     def _host_is_ours(self) -> bool:
         if self.hosts is None:  # bound to an outside address on request: any name may lead here

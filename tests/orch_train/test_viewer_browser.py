@@ -337,9 +337,10 @@ def test_the_page_follows_a_run_that_goes_on(browser: Browser, tmp_path: Path) -
         _wait_for_charts(browser)
         write_steps(folder, 3, 3)
         browser.run("lookAgain()")
-        browser.wait("plots.every((plot) => plot.data[0].at(-1) === 3)")
-        charts = browser.run("document.querySelectorAll('.chart canvas').length")
-        assert browser.run("plots.length") == charts  # those of the earlier page are freed
+        _wait_for_charts(browser)
+        # Those of the earlier page are freed.
+        browser.wait("plots.length === document.querySelectorAll('.chart canvas').length")
+        browser.wait("plots.length >= 8 && plots.every((plot) => plot.data[0].at(-1) === 3)")
         assert "step 3" in browser.run("document.getElementById('top').innerText")
     finally:
         browser.call("Page.navigate", url="about:blank")

@@ -60,7 +60,7 @@ def dry_run(config: GRPOConfig, settings: Settings, *, as_json: bool) -> None:
     Raises:
         OrchError: something would stop the run.
     """
-    facts = [look(settings) for _, look, _ in LOOKS]
+    facts = [look(settings) for look in LOOKS.values()]
     if as_json:
         record = {"config": config.to_dict()}
         for fact in facts:
@@ -86,14 +86,15 @@ def configuration_checks(config: str, overrides: Sequence[str], *, usable: bool)
         read_config(config, overrides, None).validate()
         return Check("configuration", True, True, f"{config}: every key is known and fits")
 
-    first = run_check("configuration", True, sound, remedy="correct the file or its paths")
+    remedy = "correct the configuration, or the files that it names"
+    first = run_check("configuration", True, sound, remedy=remedy)
     if not first.ok:
         return [first]
     settings = read_config(config, overrides, None).settings
     return [first] + [
         run_check(name, True, lambda look=look: look(settings).check, remedy=remedy)
-        for name, look, remedy in LOOKS
-        if usable or look not in _NEED_PACKAGES
+        for name, look in LOOKS.items()
+        if usable or name not in _NEED_PACKAGES
     ]
 
 
@@ -286,17 +287,15 @@ def room_for_weights(settings: Settings) -> Fact:
     return Fact(shared_memory(needed, "room for weights"))
 
 
-LOOKS: tuple[tuple[str, Callable[[Settings], Fact], str], ...] = (
-    ("data", data, "see environment.env_config"),
-    ("model", model, "save the model again, as safetensors"),
-    ("room for checkpoints", room_for_checkpoints, "see the model"),
-    ("room for weights", room_for_weights, "see the model"),
-    ("chat template", chat_template, "use the model's training template, see docs/training.md"),
-    ("placement", placement, "see env_runners.placement"),
-)
-"""Name, function, and what to do if it raises."""
-
-_NEED_PACKAGES = (chat_template, placement)
+LOOKS: dict[str, Callable[[Settings], Fact]] = {
+    "data": data,
+    "model": model,
+    "room for checkpoints": room_for_checkpoints,
+    "room for weights": room_for_weights,
+    "chat template": chat_template,
+    "placement": placement,
+}
+_NEED_PACKAGES = ("chat template", "placement")
 
 
 def _sampling(settings: Settings, demand: Demand) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,15 +107,10 @@ class TrainingRun:
         # Ray installs a SIGTERM handler of its own when it starts: ours comes after.
         with algo, StopSignal(self._announce_stop) as stop:
             algo.stop_when(stop.requested)
-            writer = self._open_writer()
-            store = self._open_store()
             try:
-                with display:
+                with closing(self._open_writer()) as writer, self._open_store() as store, display:
                     self._train(algo, writer, store, stop.requested)
             finally:
-                writer.close()
-                if store is not None:
-                    store.close()
                 if algo.between_steps and algo.iteration == self._recorded:
                     self._save(algo)
             interrupted = stop.requested() and algo.iteration < iterations
@@ -177,9 +173,8 @@ class TrainingRun:
         drop_checkpoints_after(self._folder, step)
         path = self._folder / "rollouts.db"
         if path.exists():
-            store = RolloutStore(path)
-            store.truncate(step)
-            store.close()
+            with closing(RolloutStore(path)) as store:
+                store.truncate(step)
         if self._checkpoint is None:
             self._display.note(f"{self._folder} has no checkpoint: starting from the first step")
         else:
@@ -193,15 +188,15 @@ class TrainingRun:
             )
         return MetricsWriter(self._folder, tensorboard=reporting.tensorboard, wandb=wandb)
 
-    def _open_store(self) -> RolloutStore | None:
+    def _open_store(self) -> AbstractContextManager[RolloutStore | None]:
         if not self._reporting.store_rollouts:
-            return None
-        return RolloutStore(self._folder / "rollouts.db")
+            return nullcontext()
+        return closing(RolloutStore(self._folder / "rollouts.db"))
 
     def _announce_stop(self, name: str) -> None:
         self._display.note(
             f"{name}: stopping; sampling is abandoned, learning finishes its step, then a "
-            "checkpoint is written. Once more to quit at once."
+            "checkpoint is written. Send it again to quit at once."
         )
 
     def _outcome(self, *, interrupted: bool) -> RunOutcome:
@@ -231,7 +226,7 @@ class TrainingRun:
             "seconds": outcome.result.get("time_total_s", 0.0),
             "episode_return_mean": {"first": rewards[0], "last": rewards[-1]} if rewards else {},
             "evaluation": evaluations,
-            "checkpoint": _relative(outcome.checkpoint, self._folder),
+            "checkpoint": outcome.checkpoint and str(outcome.checkpoint.relative_to(self._folder)),
             "fault_tolerance": outcome.result.get("fault_tolerance", {}),
         }
         return dict(plain(summary))
@@ -253,7 +248,3 @@ def newest_checkpoint(folder: Path) -> Path | None:
         raise OrchError(f"{str(folder)!r} is no run folder: it has no config.yaml")
     found = checkpoints(folder)
     return found[-1][1] if found else None
-
-
-def _relative(path: Path | None, folder: Path) -> str | None:
-    return None if path is None else str(path.relative_to(folder))

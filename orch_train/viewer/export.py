@@ -92,21 +92,22 @@ def _page(data: str) -> str:
     )
     page = (PAGE / "index.html").read_text(encoding="utf-8")
     policy = (
+        '<meta http-equiv="Content-Security-Policy" content="'
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+        "img-src data:; base-uri 'none'; form-action 'none'\">"
     )
-    head = [f'<meta http-equiv="Content-Security-Policy" content="{policy}">']
-    kept = [line for line in page.split("\n") if "<script" not in line and "stylesheet" not in line]
-    at = kept.index("</head>")
+    lines = page.split("\n")
+    page = "\n".join(x for x in lines if "<script" not in x and "stylesheet" not in x)
     # "<" as an escape: no text of a run can end the data block.
     held = data.replace("<", "\\u003c")
-    block = f'<script type="application/json" id="embedded">{held}</script>'
-    kept[at:at] = [f"<style>{style}</style>"]
-    charset = next(i for i, line in enumerate(kept) if "charset" in line)
-    kept[charset + 1 : charset + 1] = head
-    end = kept.index("</body>")
-    kept[end:end] = [block, f"<script>{script}</script>"]
-    return "\n".join(kept)
+    for mark, added in (
+        ('<meta charset="utf-8">', policy),
+        ("<title>orch view</title>", f"<style>{style}</style>"),
+        ("</noscript>", f"<script>{script}</script>"),
+        ("</noscript>", f'<script type="application/json" id="embedded">{held}</script>'),
+    ):
+        page = page.replace(mark, f"{mark}\n{added}", 1)
+    return page
 
 
 def _hash(text: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -214,14 +214,13 @@ class RolloutReader:
         Raises:
             RolloutsUnreadable: no usable database.
         """
-        with self._open() as database:
-            row = database.execute(
-                "SELECT tokens FROM rollouts WHERE iteration = ? AND group_id = ? AND member = ?",
-                (step, group, member),
-            ).fetchone()
-        if row is not None and not isinstance(row[0], bytes):
+        rows = self._all(
+            "SELECT tokens FROM rollouts WHERE iteration = ? AND group_id = ? AND member = ?",
+            (step, group, member),
+        )
+        if rows and not isinstance(rows[0][0], bytes):
             raise RolloutsUnreadable(f"{self._path.name}: step {step}: tokens are no bytes")
-        return None if row is None else bytes(row[0])
+        return bytes(rows[0][0]) if rows else None
 
     def members(self, step: int, group: str) -> list[dict[str, Any]]:
         """The members of a group in order, transcripts included.
@@ -241,12 +240,10 @@ class RolloutReader:
         return [_listed(row) for row in self._group(_LISTED, step, group)]
 
     def _group(self, columns: str, step: int, group: str) -> list[Any]:
-        with self._open() as database:
-            return database.execute(
-                f"SELECT {columns} FROM rollouts "
-                "WHERE iteration = ? AND group_id = ? ORDER BY member",
-                (step, group),
-            ).fetchall()
+        return self._all(
+            f"SELECT {columns} FROM rollouts WHERE iteration = ? AND group_id = ? ORDER BY member",
+            (step, group),
+        )
 
     def newest_group(self, task: str) -> tuple[int, str] | None:
         """Step and id of the last group of a task.
@@ -254,13 +251,12 @@ class RolloutReader:
         Raises:
             RolloutsUnreadable: no usable database.
         """
-        with self._open() as database:
-            row = database.execute(
-                "SELECT iteration, group_id FROM rollouts WHERE task_id = ? "
-                "ORDER BY iteration DESC, group_id DESC LIMIT 1",
-                (task,),
-            ).fetchone()
-        return None if row is None else (row[0], row[1])
+        rows = self._all(
+            "SELECT iteration, group_id FROM rollouts WHERE task_id = ? "
+            "ORDER BY iteration DESC, group_id DESC LIMIT 1",
+            (task,),
+        )
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def by_task(self, wanted: Query) -> dict[str, dict[str, Any]]:
         """Mean reward and success of each task.
@@ -269,16 +265,19 @@ class RolloutReader:
             RolloutsUnreadable: no usable database.
         """
         where, values = _where(wanted)
-        with self._open() as database:
-            rows = database.execute(
-                "SELECT task_id, count(*), avg(reward), avg(success), max(iteration) "
-                f"FROM rollouts WHERE {where} GROUP BY +task_id",
-                values,
-            ).fetchall()
+        rows = self._all(
+            "SELECT task_id, count(*), avg(reward), avg(success), max(iteration) "
+            f"FROM rollouts WHERE {where} GROUP BY +task_id",
+            values,
+        )
         return {
             task: {"n": n, "reward": reward, "success": success, "last_step": last}
             for task, n, reward, success, last in rows
         }
+
+    def _all(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        with self._open() as database:
+            return database.execute(sql, values).fetchall()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

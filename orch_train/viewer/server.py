@@ -62,18 +62,15 @@ class ViewServer:
     """
 
     def __init__(self, runs: Sequence[RunData], *, host: str = "127.0.0.1", port: int = 0) -> None:
-        api = ViewerApi(runs)
         files = {name: (PAGE / name).read_bytes() for name in ("index.html", *STYLES, *SCRIPTS)}
 
-        class Handler(_Handler):
-            pass
-
-        Handler.api, Handler.files = api, files
-        Handler.hosts = frozenset({*_LOCAL, host}) if host in _LOCAL else None
         try:
-            self._server = (_Server6 if ":" in host else _Server)((host, port), Handler)
+            self._server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
         except (OSError, OverflowError) as problem:
             raise OrchError(f"cannot listen on {host}:{port}: {problem}") from problem
+        self._server.api, self._server.files = ViewerApi(runs), files
+        # An outside address was asked for: any name may lead to it.
+        self._server.hosts = frozenset(_LOCAL) if host in _LOCAL else None
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_address[1]}/"
         self._thread: threading.Thread | None = None
@@ -97,6 +94,9 @@ class ViewServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    api: ViewerApi
+    files: Mapping[str, bytes]
+    hosts: frozenset[str] | None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that closed its connection is no news."""
@@ -109,9 +109,7 @@ class _Server6(_Server):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "orch-view", ""
-    api: ViewerApi
-    files: Mapping[str, bytes]
-    hosts: frozenset[str] | None
+    server: _Server
 
     def do_GET(self) -> None:
         """Answer."""
@@ -134,16 +132,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_question(path.removeprefix("/api/"), address.query)
             return
         name = "index.html" if path == "/" else path.removeprefix("/")
-        if name not in self.files:
+        if name not in self.server.files:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": "there is no such page"})
             return
         kind = _TYPES[Path(name).suffix]
-        self._send(HTTPStatus.OK, self.files[name], f"{kind}; charset=utf-8")
+        self._send(HTTPStatus.OK, self.server.files[name], f"{kind}; charset=utf-8")
 
     def _answer_question(self, name: str, query: str) -> None:
         try:
             asked = dict(parse_qsl(query, errors="surrogateescape", max_num_fields=50))
-            self._send_json(HTTPStatus.OK, self.api.answer(name, asked))
+            self._send_json(HTTPStatus.OK, self.server.api.answer(name, asked))
         except NotFound as problem:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": str(problem)})
         except (OrchError, ValueError) as problem:
@@ -153,10 +151,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": text})
 
     def _host_is_ours(self) -> bool:
-        if self.hosts is None:  # bound to an outside address on request: any name may lead here
+        if self.server.hosts is None:
             return True
         try:
-            return urlsplit(f"//{self.headers.get('Host', '')}").hostname in self.hosts
+            return urlsplit(f"//{self.headers.get('Host', '')}").hostname in self.server.hosts
         except ValueError:
             return False
 

@@ -24,7 +24,6 @@ from typing import Any
 from orch_train.sampling.observer import SilentObserver
 from orch_train.storage.run_folder import write_text
 from orch_train.trajectory.requests import SampleReply
-from orch_train.trajectory.sample import Group
 
 Event = dict[str, Any]
 _DRIVER = "driver"

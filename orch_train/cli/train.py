@@ -54,7 +54,7 @@ def train(
     from orch_train.rollouts.environments import check_data
 
     built = read_config(config, overrides, run)
-    # Whatever can be wrong with text and files is found here, before torch and Ray start.
+    # Wrong texts and files are found here, before torch and Ray start.
     found = checkpoints(run) if run is not None else []
     settings = settings_for(built, found[-1][1] if found else None)
     if only_check:

@@ -3,8 +3,8 @@
 Episodes are sampled by the same code as in training and on the same kind of environment. Call and
 turn accuracy come from the benchmark's scorer, which reads the very messages that the model
 wrote; so one pass of sampling gives the reward, the task's verdict and the benchmark's numbers.
-The hard decision: the sampling seed is the same at every evaluation, so that a change of the
-numbers is a change of the policy and not of the dice.
+The sampling seed is the same at every evaluation: a change of the numbers is a change of the
+policy.
 """
 
 from __future__ import annotations

@@ -125,22 +125,18 @@ class MetricsWriter:
         Raises:
             OrchError: it cannot be written.
         """
+        flat = {name: v for name, v in flatten(result).items() if math.isfinite(v)}
         try:
-            self._write(result)
+            self._file.write(json.dumps(plain(result), ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.flush()
+            if self._board is not None:
+                for name, value in flat.items():
+                    self._board.add_scalar(name, value, int(result["training_iteration"]))
+                self._board.flush()
         except OSError as problem:
             raise OrchError(f"{self._folder} cannot be written: {problem}") from problem
-
-    def _write(self, result: Result) -> None:
-        self._file.write(json.dumps(plain(result), ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            step = int(result["training_iteration"])
-            for name, value in flatten(result).items():
-                if math.isfinite(value):
-                    self._board.add_scalar(name, value, step)
-            self._board.flush()
         if self._wandb is not None:
-            self._wandb.write({k: v for k, v in flatten(result).items() if math.isfinite(v)})
+            self._wandb.write(flat)
 
     def close(self) -> None:
         """Close the files."""

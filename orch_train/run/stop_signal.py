@@ -26,7 +26,7 @@ class StopSignal:
         self._before: dict[int, Any] = {}
 
     def requested(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a signal has come."""
         return self._requested
 
     def __enter__(self) -> StopSignal:

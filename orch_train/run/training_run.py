@@ -213,11 +213,10 @@ class TrainingRun:
     def _summary(self, outcome: RunOutcome) -> dict[str, Any]:
         results = read_metrics(self._folder)
         measured = [r for r in results if r.get("evaluation")]
-        evaluations = {}
-        if measured:
-            for name, found in (("first", measured[0]), ("last", measured[-1])):
-                step = found["training_iteration"]
-                evaluations[name] = {"training_iteration": step, **found["evaluation"]}
+        evaluations = {
+            name: {"training_iteration": found["training_iteration"], **found["evaluation"]}
+            for name, found in zip(("first", "last"), measured[:1] + measured[-1:], strict=False)
+        }
         rewards = [r["env_runners"]["episode_return_mean"] for r in results if "env_runners" in r]
         summary = {
             "seed": self._settings.debugging.seed,

@@ -69,7 +69,7 @@ class ViewServer:
         except (OSError, OverflowError) as problem:
             raise OrchError(f"cannot listen on {host}:{port}: {problem}") from problem
         self._server.api, self._server.files = ViewerApi(runs), files
-        # An outside address was asked for: any name may lead to it.
+        # With an outside address (--host) any name may lead here.
         self._server.hosts = frozenset(_LOCAL) if host in _LOCAL else None
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_address[1]}/"
@@ -99,7 +99,7 @@ class _Server(ThreadingHTTPServer):
     hosts: frozenset[str] | None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that closed its connection is no news."""
+        """Say nothing: a browser may close its connection."""
 
 
 class _Server6(_Server):

@@ -123,7 +123,7 @@ function toggleTheme() {
   redrawCharts();
 }
 
-/** Charts hold their colours: they are made anew for another theme. */
+/** Charts hold their colours: another theme needs new charts. */
 function redrawCharts() {
   if (plots.length) draw(true);
 }

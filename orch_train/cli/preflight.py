@@ -106,7 +106,7 @@ def required_packages(config: str, overrides: Sequence[str]) -> list[str]:
     except OrchError:
         return needed
     wanted = {
-        "ray": settings.env_runners.num_env_runners > 0 or settings.learners.num_learners > 1,
+        "ray": settings.env_runners.num_env_runners > 0 or settings.learners.num_learners > 0,
         "peft": settings.model.lora_rank > 0,
         "vllm": settings.rollouts.engine == "vllm",
         "tensorboard": settings.reporting.tensorboard,
@@ -235,7 +235,6 @@ def placement(settings: Settings, machine: Resources | None = None) -> Fact:
     machine = machine or this_machine()
     demand = Demand.of(settings)
     record: dict[str, Any] = {"layout": None, "bundles": [], "fits_here": None}
-    wanted = demand.runners * demand.runner.cpus + demand.learners * demand.learner.cpus
     remedy = ""
     if settings.env_runners.ray_address != "local":
         fits = f"checked on the cluster at {settings.env_runners.ray_address}"
@@ -251,14 +250,15 @@ def placement(settings: Settings, machine: Resources | None = None) -> Fact:
                 record |= {"layout": layout.layout, "bundles": bundles, "fits_here": True}
                 fits = layout.describe()
         if record["fits_here"] is False or settings.learners.num_gpus_per_learner > machine.gpus:
-            remedy = "use another machine, or lower the GPUs of learners and env_runners"
-        elif wanted > machine.cpus:
-            remedy = "lower env_runners.num_env_runners, learners.num_learners or the CPUs of each"
+            remedy = (
+                "use another machine, or lower env_runners.num_env_runners, "
+                "learners.num_learners or what each of them takes"
+            )
     detail = record["words"] = (
         f"{_sampling(settings, demand)}; {_learning(settings, demand)}; {fits}"
     )
     if remedy:
-        detail = f"this machine: {machine}; the actors need {wanted:g} CPU; {detail}"
+        detail = f"this machine: {machine}; {detail}"
     return Fact(Check("placement", not remedy, True, detail, remedy), {"placement": record})
 
 
@@ -315,6 +315,8 @@ def _sampling(settings: Settings, demand: Demand) -> str:
 
 def _learning(settings: Settings, demand: Demand) -> str:
     if demand.learners:
+        if demand.learners == 1:
+            return f"1 learner of {demand.learner}"
         return f"{demand.learners} learners of {demand.learner}, the model is sharded over them"
     gpu = settings.learners.num_gpus_per_learner
     where = "its GPU, which Ray does not count" if gpu else "CPU"

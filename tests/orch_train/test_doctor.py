@@ -123,7 +123,7 @@ def test_learner_actors_and_runners_need_their_cpus_together(
     found = placement(read_config(str(config_file), overrides, None).settings, Resources(4.0)).check
     assert found.ok == (cpus is None) and found.required
     if cpus is not None:
-        assert f"the actors need {cpus} CPU" in found.detail
+        assert f"need {cpus} CPU" in found.detail
         assert "learners.num_learners" in found.remedy
 
 

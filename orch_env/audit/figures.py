@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orch_env.tasks.files import write_whole
 from orch_env.types import OrchError
 
 if TYPE_CHECKING:
@@ -155,14 +156,7 @@ def _matplotlib() -> tuple[Any, Any]:
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
     """Write a PNG through a temporary file and a rename."""
-    target = Path(path)
     drawn = io.BytesIO()
     figure.tight_layout()
     figure.savefig(drawn, format="png", dpi=130)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(drawn.getvalue())
-        os.replace(partial, target)
-    except OSError as problem:
-        partial.unlink(missing_ok=True)
-        raise OrchError(f"cannot write {str(target)!r}: {problem}") from problem
+    write_whole(drawn.getvalue(), Path(path))

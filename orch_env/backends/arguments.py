@@ -8,7 +8,6 @@ schema does not name is unknown unless it allows additional ones in so many word
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from weakref import WeakKeyDictionary
 from orch_env.tasks.resolved import OfferedTool
 from orch_env.types import ErrorType, OrchError, ToolResult, ToolSpec
 from orch_env.types.json import Json, JsonObject, escape
+from orch_env.types.text import nearest
 from orch_env.values import canonical
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _entries(error: Any) -> Iterator[tuple[str, Json]]:
 def _unknown(name: str, known: Mapping[str, Json], at: str = "") -> Json:
     """An unknown argument and the nearest known one, whatever its case."""
     by_folded = {n.casefold(): n for n in known}
-    near = difflib.get_close_matches(name[:200].casefold(), by_folded, n=1)
+    near = nearest(name.casefold(), by_folded)
     shown = name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "..."
     path = f"{at}/{escape(shown)}".removeprefix("/") if at else shown
     return {"name": path, "did_you_mean": by_folded[near[0]] if near else None}

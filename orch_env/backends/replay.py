@@ -14,7 +14,6 @@ recorded order, and how often each such call was made is its whole state.
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from orch_env.tasks.resolved import OfferedTool, ResolvedTask, TaskResolver, off
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
 from orch_env.types.bounded_store import BoundedStore
 from orch_env.types.json import JsonObject
+from orch_env.types.text import nearest
 from orch_env.values import call_key
 
 MEMORY_MB = 128
@@ -154,7 +154,7 @@ class ReplayBackend:
     def _catalogue_entry(self, task: Task, tool: str) -> tuple[ToolSpec, str]:
         name = self.cache.resolve(tool)
         if name is None:
-            near = difflib.get_close_matches(tool, self.cache.catalogue, n=1)
+            near = nearest(tool, self.cache.catalogue)
             hint = f"; nearest: {near[0]}" if near else ""
             raise OrchError(
                 f"task {task.id!r} names tool {tool!r}, which cache {self.cache.path!r} does not "
@@ -222,7 +222,7 @@ class ReplaySession:
 
     def _unknown_tool(self, name: str) -> ToolResult:
         names = self._task.source.tool_names
-        near = difflib.get_close_matches(name[:200], names, n=3)
+        near = nearest(name, names, most=3)
         shown = name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "..."
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         return ToolResult.failure(

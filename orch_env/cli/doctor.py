@@ -53,7 +53,7 @@ def run_checks(config: str | None = None, overrides: Sequence[str] = ()) -> list
         return installation_checks()
     # Named by a string: orch_env never imports orch_train.
     try:
-        training = importlib.import_module("orch_train.cli.configuration_checks")
+        training = importlib.import_module("orch_train.cli.preflight")
     except ImportError as problem:
         detail, remedy = f"training is not installed: {problem}", "pip install 'orch-rl[train]'"
         return [*installation_checks(), Check("configuration", False, True, detail, remedy)]

@@ -11,7 +11,7 @@ import click
 
 from orch_env.cli.extras import load
 from orch_env.cli.output import emit, json_option, say, table
-from orch_env.types import OrchError, Task
+from orch_env.types import Episode, OrchError, Task
 
 if TYPE_CHECKING:
     from orch_env.env import ToolOrchestrationEnv
@@ -149,17 +149,18 @@ def evaluate(
         chosen = suite.tasks[:limit]
         with progress_bar() as report:
             if policy is not None:
-                infos = _play(env, chosen, policy, seed, report)
+                episodes = _play(env, chosen, policy, seed, report)
             else:
                 model_options |= {"temperature": temperature, "samples": samples, "seed": seed}
-                infos = _evaluate_model(str(model), env, chosen, report, **model_options)
+                episodes = _evaluate_model(str(model), env, chosen, report, **model_options)
+        played = [*chosen] * samples
+        scores = [suite.backend.score(t, e) for t, e in zip(played, episodes, strict=True)]
     finally:
         env.close()
         suite.close()
     if out is not None:
-        _write_scores(out, [*chosen] * samples, infos)
-    scores = [info["score"] for info in infos]
-    result = summarise(scores, [*chosen] * samples) | _rates(infos, chosen, samples, pass_at)
+        _write_scores(out, episodes, scores)
+    result = summarise(scores, played) | _rates(scores, len(chosen), samples, pass_at)
     if as_json:
         emit(result, as_json=True)
     else:
@@ -174,16 +175,14 @@ def _check_samples(samples: int, pass_at: Sequence[int], temperature: float | No
 
 
 def _rates(
-    infos: Sequence[Mapping[str, Any]], tasks: Sequence[Task], samples: int, pass_at: Sequence[int]
+    scores: Sequence[Mapping[str, Any]], tasks: int, samples: int, pass_at: Sequence[int]
 ) -> dict[str, Any]:
     """avg@n, and pass@k for each ``k`` of ``pass_at``, with intervals."""
     from orch_env.evaluation.pass_rates import PassCount, rates
 
-    passed = [bool(info["score"]["success"]) for info in infos]
-    count = len(tasks)
-    counts = [PassCount(samples, sum(passed[number::count])) for number in range(count)]
-    found = rates(counts, pass_at)
-    return {name: rate for name, rate in found.items() if name != "n"}
+    passed = [bool(score["success"]) for score in scores]
+    counts = [PassCount(samples, sum(passed[number::tasks])) for number in range(tasks)]
+    return {name: rate for name, rate in rates(counts, pass_at).items() if name != "n"}
 
 
 def _show(result: Mapping[str, Any], title: str) -> None:
@@ -211,42 +210,43 @@ def _show(result: Mapping[str, Any], title: str) -> None:
 
 def _play(
     env: ToolOrchestrationEnv, tasks: Sequence[Task], policy: str, seed: int, report: Report
-) -> list[Mapping[str, Any]]:
-    """The last ``info`` of one episode per task."""
+) -> list[Episode]:
+    """One episode per task."""
     from orch_env.replay.play import play
     from orch_env.replay.policies import make_policy
 
     player = make_policy(policy, seed=seed)
-    infos: list[Mapping[str, Any]] = []
+    episodes: list[Episode] = []
     for number, task in enumerate(tasks, start=1):
-        infos.append(play(env, player, task, seed=seed))
+        play(env, player, task, seed=seed)
+        episodes.append(env.episode)
         report("evaluating", number, len(tasks))
-    return infos
+    return episodes
 
 
 def _evaluate_model(
     model: str, env: ToolOrchestrationEnv, tasks: Sequence[Task], report: Report, **sampling: Any
-) -> list[Mapping[str, Any]]:
-    """The last ``info`` of each episode that the model plays, all tasks once, then all again."""
+) -> list[Episode]:
+    """The episodes that the model plays: all tasks once, then all again."""
     # Named by a string: orch_env never imports orch_train.
     evaluate_model = load("orch_train.evaluation.policy", "evaluate_model", "--model")
-    infos: list[Mapping[str, Any]] = evaluate_model(
+    episodes: list[Episode] = evaluate_model(
         model,
-        env,
+        env.sibling,
         [task.id for task in tasks],
         progress=lambda done, total: report("evaluating", done, total),
         **sampling,
     )
-    return infos
+    return episodes
 
 
-def _write_scores(path: Path, tasks: Sequence[Task], infos: Sequence[Mapping[str, Any]]) -> None:
+def _write_scores(
+    path: Path, episodes: Sequence[Episode], scores: Sequence[Mapping[str, Any]]
+) -> None:
     from orch_env.tasks.files import write_lines
 
-    write_lines(
-        (
-            json.dumps({"task_id": t.id, "stop_reason": i["stop_reason"], "score": i["score"]})
-            for t, i in zip(tasks, infos, strict=True)
-        ),
-        path,
+    lines = (
+        {"task_id": episode.task_id, "stop_reason": episode.stop_reason, "score": score}
+        for episode, score in zip(episodes, scores, strict=True)
     )
+    write_lines(map(json.dumps, lines), path)

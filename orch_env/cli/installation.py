@@ -14,9 +14,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from orch_env.types.errors import OrchError
 
 IMPORT_TIMEOUT_S = 120.0
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -78,43 +81,65 @@ PACKAGES = (
 )
 
 
-def installation_checks(required: Iterable[str] = ()) -> list[Check]:
+def installation_checks(
+    required: Collection[str] = (), packages: Sequence[Package] = PACKAGES
+) -> list[Check]:
     """Run every check, in the order in which a person would fix them.
 
     Args:
         required: names of further packages that must be in order.
+        packages: what to look for.
     """
-    needed = set(required)
-    found = {package.name: _version(package) for package in PACKAGES}
-    failures = import_failures([p.name for p in PACKAGES if p.native and found[p.name]])
+    found = {package.name: _version(package) for package in packages}
+    failures = import_failures(tuple(p.name for p in packages if p.native and found[p.name]))
     checks = [run_check("python", True, _python)]
-    for package in PACKAGES:
-        name, must = package.name, package.required or package.name in needed
+    for package in packages:
+        name, must = package.name, package.required or package.name in required
         checks.append(run_check(name, must, _package, package, must, failures.get(name)))
-    torch_works = bool(found["torch"]) and "torch" not in failures
+    torch_works = bool(found.get("torch")) and "torch" not in failures
     return [
         *checks,
         run_check("devices", False, _devices, torch_works),
         run_check("memory", False, _memory),
         run_check("shared memory", False, shared_memory, 512 << 20),
         run_check("disk", False, disk, Path.cwd(), 2 << 30),
-        run_check("temporary files", True, _temporary_files),
+        run_check("temporary files", True, _temporary_files, remedy="set TMPDIR"),
         run_check("browser", False, _browser),
         run_check("bundled world", True, _bundled_world),
     ]
 
 
-def run_check(name: str, required: bool, check: Callable[..., Check], *arguments: object) -> Check:
-    """Run a check. If it raises, the result is a failed check with the exception as its detail."""
+def run_check(
+    name: str,
+    required: bool,
+    check: Callable[..., Check],
+    *arguments: object,
+    remedy: str = "reinstall, or report this",
+) -> Check:
+    """Run a check. If it raises, the result is a failed check with the exception as its detail.
+
+    Args:
+        name: of the failed check.
+        required: whether it must be in order.
+        check: the check.
+        arguments: what it takes.
+        remedy: what to do if it raises.
+    """
     try:
         return check(*arguments)
+    except OrchError as problem:
+        return Check(name, False, required, " ".join(str(problem).split()), remedy)
     except Exception as problem:  # an unforeseen error belongs in the report, too
         detail = f"could not be checked: {type(problem).__name__}: {problem}"
-        return Check(name, False, required, " ".join(detail.split()), "reinstall, or report this")
+        return Check(name, False, required, " ".join(detail.split()), remedy)
 
 
-def import_failures(names: Sequence[str], timeout_s: float = IMPORT_TIMEOUT_S) -> dict[str, str]:
-    """Import modules in parallel, each in its own process; return name -> why the import failed."""
+@cache
+def import_failures(names: tuple[str, ...], timeout_s: float = IMPORT_TIMEOUT_S) -> dict[str, str]:
+    """Import modules in parallel, each in its own process; return name -> why the import failed.
+
+    The answer is kept: what was imported once is not tried again by this process.
+    """
     started = {
         name: subprocess.Popen(
             [sys.executable, "-c", f"import {name}"],
@@ -249,11 +274,8 @@ def _memory() -> Check:
 
 
 def _temporary_files() -> Check:
-    try:
-        with tempfile.TemporaryFile() as file:
-            file.write(b"orch")
-    except OSError as problem:
-        return Check("temporary files", False, True, f"cannot be written: {problem}", "set TMPDIR")
+    with tempfile.TemporaryFile() as file:
+        file.write(b"orch")
     return Check("temporary files", True, True, tempfile.gettempdir())
 
 
@@ -268,16 +290,12 @@ def _browser() -> Check:
 def _bundled_world() -> Check:
     from orch_env.cache import open_cache
     from orch_env.tasks.files import bundled, load_tasks
-    from orch_env.types import OrchError
 
     path = bundled("harbour", "cache")
-    try:
-        if path is None:
-            raise OrchError("harbour's cache is missing")
-        tasks = load_tasks("harbour")
-        report = open_cache(path).verify()
-        if not report["ok"]:
-            raise OrchError(f"damaged: {report['problems'][0]}")
-    except OrchError as problem:
-        return Check("bundled world", False, True, str(problem), "reinstall orch-rl")
+    if path is None:
+        raise OrchError("harbour's cache is missing")
+    tasks = load_tasks("harbour")
+    report = open_cache(path).verify()
+    if not report["ok"]:
+        raise OrchError(f"damaged: {report['problems'][0]}")
     return Check("bundled world", True, True, f"harbour: {len(tasks)} tasks, cache verified")

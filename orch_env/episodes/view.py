@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from orch_env.types import CallAccount, Episode, RewardBreakdown, Task, ToolCall
 from orch_env.types.json import Json, escape
-from orch_env.types.text import shortened
+from orch_env.types.text import message_text, shortened
 
 _RESULT_CHARS = 2_000
 """Characters of a result in the text transcript; the page holds all of it."""
@@ -40,7 +40,7 @@ def episode_text(task: Task, episode: Episode) -> str:
     lines, reward = [f"task {task.id}"], episode.reward
     accounts = _accounts(reward)
     for message in task.messages:
-        lines += [f"[{message.get('role')}]", _indent(_content_text(message.get("content")))]
+        lines += [f"[{message.get('role')}]", _indent(message_text(message.get("content")))]
     for number, turn in enumerate(episode.turns):
         lines += [f"[assistant, turn {number}{_share(reward, number)}]", _indent(turn.action)]
         for index, exchange in enumerate(turn.exchanges):
@@ -62,7 +62,7 @@ def episode_html(task: Task, episode: Episode) -> str:
     parts = [f"<h1>{_escaped(task.id)}</h1>"]
     for message in task.messages:
         parts.append(f"<h2>{_escaped(str(message.get('role')))}</h2>")
-        parts.append(_pre(_content_text(message.get("content")), "user"))
+        parts.append(_pre(message_text(message.get("content")), "user"))
     for number, turn in enumerate(episode.turns):
         heading = f"assistant, turn {number}{_share(reward, number)}"
         parts += [f"<h2>{heading}</h2>", _pre(turn.action)]
@@ -155,10 +155,6 @@ def _records(state: Json, path: str = "", level: int = 3) -> Iterator[tuple[str,
 def _headline(call: ToolCall) -> str:
     name = call.name or "unreadable call"
     return name if call.error is None else f"{name}: {call.error.value}"
-
-
-def _content_text(content: Json) -> str:
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
 
 def _cut_result(text: str) -> str:

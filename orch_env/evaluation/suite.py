@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from orch_env.backends.protocol import ToolBackend
 from orch_env.env import ToolOrchestrationEnv
@@ -18,9 +18,11 @@ from orch_env.env.payout import Scorer
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Task
 
+Backend = TypeVar("Backend", bound=ToolBackend)
+
 
 @dataclass(frozen=True, slots=True)
-class Suite:
+class Suite(Generic[Backend]):
     """A benchmark.
 
     Attributes:
@@ -33,7 +35,7 @@ class Suite:
 
     name: str
     tasks: tuple[Task, ...]
-    backend: ToolBackend
+    backend: Backend
     scorer: Scorer
     limits: Limits = field(default_factory=Limits)
 

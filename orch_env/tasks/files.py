@@ -112,6 +112,15 @@ def write_lines(lines: Iterable[str], path: Path) -> None:
     data = "".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass")
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
+    write_whole(data, path)
+
+
+def write_whole(data: bytes, path: Path) -> None:
+    """Write a file through a temporary one and a rename: all of it or nothing.
+
+    Raises:
+        OrchError: it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(data)

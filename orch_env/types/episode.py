@@ -48,13 +48,14 @@ class StopReason(StrEnum):
         return self in (StopReason.ANSWERED, StopReason.MAX_ERRORS)
 
     @property
+    def cut_off(self) -> bool:
+        """Whether a token limit, and nothing that the model did, ended the episode."""
+        return self in (StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED)
+
+    @property
     def external(self) -> bool:
         """Whether only the caller of the environment can know it, and says so by ``stop()``."""
-        return self in (
-            StopReason.CONTEXT_OVERFLOW,
-            StopReason.OUTPUT_TRUNCATED,
-            StopReason.INFRASTRUCTURE,
-        )
+        return self.cut_off or self is StopReason.INFRASTRUCTURE
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def write_checkpoint(
     """
     from orch_env import __version__
 
-    with _told(folder), written_whole(folder) as partial:
+    with _write_errors(folder), written_whole(folder) as partial:
         save_learner(partial / "learner")
         if untrained is not None and untrained.requests:
             untrained.write(partial / _UNTRAINED)
@@ -92,7 +92,7 @@ def write_checkpoint(
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _write_errors(folder: Path) -> Iterator[None]:
     """One error for all that goes wrong in writing: each library has its own for a full disk."""
     try:
         yield

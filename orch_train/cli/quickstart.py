@@ -4,8 +4,8 @@
 
 Three phases, all of them ordinary library calls on one configuration file: a warm start on
 demonstrations most of which contain a mistake, GRPO that sees rewards and no gold trajectory, and
-the same held-out measurement before and after. The hard decision: nothing here is special to the
-quick start. `orch sft` and `orch train` on the same file do the same.
+the same held-out measurement before and after. `orch sft` and `orch train` on the same file do the
+same.
 
     OUT/sft/  OUT/grpo/  OUT/summary.json
 """
@@ -22,7 +22,9 @@ from typing import Any
 import click
 
 from orch_env.cli.main import exit_code
+from orch_env.cli.output import say, table
 from orch_env.types import OrchError
+from orch_train.storage.run_folder import new_folder, write_text
 
 CONFIG = Path("configs/quickstart.yaml")
 MEASURES = ("reward_mean", "success", "call_accuracy", "turn_accuracy")
@@ -63,12 +65,12 @@ def run_quickstart(
 
     _set_aside(out)
     setup = time.perf_counter()
-    _say("1/2  warm start on imperfect demonstrations")
+    say("1/2  warm start on imperfect demonstrations", err=True)
     warm = run_warm_start(built, settings, tasks, out / "sft")
     if warm.interrupted:
         raise KeyboardInterrupt
     warmed = time.perf_counter()
-    _say("2/2  GRPO: rewards only, no gold trajectory is shown")
+    say("2/2  GRPO: rewards only, no gold trajectory is shown", err=True)
     training = GRPOConfig().from_dict(built.to_dict()).model(str(warm.model))
     display = make_display(settings.training.iterations)
     outcome = TrainingRun(training, out / "grpo", display).execute()
@@ -86,29 +88,23 @@ def run_quickstart(
         "before": _measures(measured["first"]),
         "after": _measures(measured["last"]),
     }
-    _write(out / "summary.json", summary)
+    write_text(out / "summary.json", json.dumps(summary, indent=2))
     return summary
 
 
 def show_table(summary: Mapping[str, Any]) -> None:
     """Print the before/after table on stdout."""
-    from rich.console import Console
-    from rich.table import Table
-
     before, after = summary["before"], summary["after"]
-    table = Table(title=f"{before['n']} held-out tasks with unseen names, seed {summary['seed']}")
-    table.add_column("")
-    for heading in ("before GRPO", "after GRPO", "change"):
-        table.add_column(heading, justify="right")
+    say(f"{before['n']} held-out tasks with unseen names, seed {summary['seed']}", bold=True)
     rows = [(name.replace("_", " "), before[name], after[name]) for name in MEASURES]
     rows.append(("success, greedy", before["greedy"]["success"], after["greedy"]["success"]))
-    for name, first, last in rows:
-        table.add_row(name, f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}")
-    console = Console()
-    console.print(table)
+    table(
+        ("", ">before GRPO", ">after GRPO", ">change"),
+        [(name, f"{b:.3f}", f"{a:.3f}", f"{a - b:+.3f}") for name, b, a in rows],
+    )
     seconds = summary["seconds"]
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
-    console.print(f"{spent}; {sum(seconds.values()):.0f} s in all")
+    say(f"{spent}; {sum(seconds.values()):.0f} s in total")
 
 
 def _measures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,24 +117,12 @@ def _set_aside(out: Path) -> None:
     """Give an earlier run's folder the next free number: nothing of it is lost."""
     if not out.exists():
         return
-    from orch_train.storage.run_folder import new_folder
-
     aside = new_folder(out.parent, out.name)
     try:
         out.rename(aside)
     except OSError as problem:
         raise OrchError(f"{str(out)!r} cannot be set aside: {problem}") from problem
-    _say(f"the earlier {out} is now {aside}")
-
-
-def _write(path: Path, record: Mapping[str, Any]) -> None:
-    from orch_train.storage.run_folder import write_text
-
-    write_text(path, json.dumps(record, indent=2))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(f"the earlier {out} is now {aside}", err=True)
 
 
 @click.command()

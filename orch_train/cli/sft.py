@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from orch_env.cli.output import emit, json_option
+from orch_train.cli.preflight import dry_run
 from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
 
 _EPILOG = """\b
@@ -37,12 +38,10 @@ def sft(config: str, overrides: tuple[str, ...], only_check: bool, as_json: bool
     if chosen.sft.model is not None:
         built.model(chosen.sft.model)
     settings = built.validate()
-    tasks = check_data(settings)
     if only_check:
-        from orch_train.cli.dry_run import dry_run
-
-        dry_run(built, settings, tasks, as_json=as_json)
+        dry_run(built, settings, as_json=as_json)
         return 0
+    tasks = check_data(settings)
     name = f"{config_name(config)}-sft"
     if settings.sft.out is None:
         folder = new_folder(Path(settings.reporting.log_dir), name)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orch_env.cli.output import emit, json_option
+from orch_env.cli.output import emit, json_option, table
+from orch_train.cli.preflight import dry_run, model
 from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
 
 if TYPE_CHECKING:
@@ -52,36 +54,26 @@ def train(
     from orch_train.rollouts.environments import check_data
 
     built = read_config(config, overrides, run)
-    # Whatever can be wrong with text and files is found here, before torch and Ray start.
+    # Wrong texts and files are found here, before torch and Ray start.
     found = checkpoints(run) if run is not None else []
     settings = settings_for(built, found[-1][1] if found else None)
-    tasks = check_data(settings)
     if only_check:
-        from orch_train.cli.dry_run import dry_run
-
-        dry_run(built, settings, tasks, as_json=as_json)
+        dry_run(built, settings, as_json=as_json)
         return 0
-
+    check_data(settings)
+    size = model(settings).check.detail
     quiet_libraries()
     from orch_train.run.display import make_display
     from orch_train.run.training_run import TrainingRun, new_run_folder
 
     folder = run if run is not None else new_run_folder(settings.reporting, config_name(config))
     display = make_display(settings.training.iterations)
-    display.note(f"{folder}: memory {_memory(settings)}")
+    display.note(f"{folder}: {size}")
     # Ray prints what its daemons say on stdout, which belongs to the result.
     with contextlib.redirect_stdout(sys.stderr):
         outcome = TrainingRun(built, folder, display, resume=run is not None).execute()
     _report(outcome, as_json=as_json)
     return 130 if outcome.interrupted else 0
-
-
-def _memory(settings: Any) -> str:
-    from orch_train.models.files import resolve_model
-    from orch_train.models.memory import estimate_memory
-
-    folder = resolve_model(settings.model.path)
-    return estimate_memory(settings, folder).describe() if Path(folder).is_dir() else "unknown"
 
 
 def _report(outcome: RunOutcome, *, as_json: bool) -> None:
@@ -101,13 +93,36 @@ def _report(outcome: RunOutcome, *, as_json: bool) -> None:
             "tensorboard": f"tensorboard --logdir {folder / 'tensorboard'}",
         }
         emit(shown, as_json=False, title="trained")
-        from orch_train.cli.evaluation_table import evaluation_table
-
-        for line in evaluation_table(outcome.result.get("evaluation", {})):
-            click.echo(f"  {line}")
+        show_rates(outcome.result.get("evaluation", {}))
     if outcome.interrupted:
         step = outcome.result.get("training_iteration", 0)
         click.echo(
             f"interrupted after step {step}; go on with: orch train --resume {outcome.folder}",
             file=sys.stderr,
         )
+
+
+def show_rates(evaluation: Mapping[str, Any]) -> None:
+    """Print the held-out rates with their intervals: overall, by domain, by number of gold calls.
+
+    Args:
+        evaluation: ``evaluation/*`` of a result; nothing is printed if it has no rates.
+    """
+    names = [key for key in evaluation if key.startswith(("avg_at_", "pass_at_"))]
+    # pass@1 is avg@n again.
+    names = [name for name in names if name != "pass_at_1" or len(names) == 1]
+    rows = [("all", evaluation)]
+    for kind, suffix in (("by_domain", ""), ("by_gold_calls", " calls")):
+        found = evaluation.get(kind, {})
+        rows += [(f"{name}{suffix}", rates) for name, rates in found.items() if len(found) > 1]
+    shown = [
+        (name, *(_rate(rates[column]) for column in names), str(rates["n"]))
+        for name, rates in rows
+        if names and all(column in rates for column in names)
+    ]
+    if shown:
+        table(("held out", *(f">{name.replace('_at_', '@')}" for name in names), ">tasks"), shown)
+
+
+def _rate(rate: Mapping[str, float]) -> str:
+    return f"{rate['mean']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]"

@@ -3,8 +3,8 @@
 Episodes are sampled by the same code as in training and on the same kind of environment. Call and
 turn accuracy come from the benchmark's scorer, which reads the very messages that the model
 wrote; so one pass of sampling gives the reward, the task's verdict and the benchmark's numbers.
-The hard decision: the sampling seed is the same at every evaluation, so that a change of the
-numbers is a change of the policy and not of the dice.
+The sampling seed is the same at every evaluation: a change of the numbers is a change of the
+policy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from orch_env.evaluation import complexfuncbench, summarise
 from orch_env.evaluation.complexfuncbench.suite import BenchmarkBackend
@@ -27,7 +27,7 @@ from orch_env.evaluation.pass_rates import (
     rates_by,
 )
 from orch_env.formats import get_format
-from orch_env.types import Episode, OrchError, StopReason, Task
+from orch_env.types import Episode, OrchError, Task
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.config import RolloutSettings, Settings
 from orch_train.config.groups import OUR_ENV
@@ -90,7 +90,7 @@ def evaluate_policy(
 
 def evaluate_model(
     model: str,
-    env: RolloutEnv | Callable[[], RolloutEnv],
+    make_env: Callable[[], RolloutEnv],
     task_ids: Sequence[str],
     *,
     temperature: float = 0.0,
@@ -101,14 +101,13 @@ def evaluate_model(
     dtype: str = "float32",
     max_concurrent: int = 32,
     samples: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Episode]:
     """Play the tasks with a model folder; no Ray.
 
     Args:
         model: a model folder, a checkpoint of a run (its ``model/`` is taken), a bundled name.
-        env: makes an environment, or an environment; of one that can make a ``sibling`` or
-            ``fork`` itself, as many run at the same time as episodes do.
+        make_env: makes one more environment; closed at the end.
         task_ids: tasks, each once.
         temperature: 0 is greedy.
         seed: sampling seed.
@@ -118,37 +117,33 @@ def evaluate_model(
         dtype: what the model computes in: ``float32`` or ``bfloat16``.
         max_concurrent: episodes in flight.
         samples: episodes per task; the first pass is the same for any number.
-        progress: called with (done, in all).
+        progress: called with the episodes (done, in total).
 
     Returns:
-        The last ``info`` of each episode: all tasks in their order, then all of them again.
+        The episodes: all tasks in their order, then all of them again.
 
     Raises:
         OrchError: the model or a task is not usable.
         EngineError: the engine failed.
     """
-    folder = model_folder(model)
+    folder = checkpoint_model(model)
     chat = ChatRenderer(
         load_tokenizer(folder), get_format(call_format), stop_token_ids=load_stop_ids(folder)
     )
-    recorder = _Recorder(env)
     limits = RolloutSettings(max_tokens_per_turn=max_tokens_per_turn, max_context=max_context)
     engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
-    places = recorder.places(max_concurrent)
 
-    async def play() -> list[dict[str, Any]]:
-        infos: list[dict[str, Any]] = []
+    async def play() -> list[Episode]:
+        episodes: list[Episode] = []
         for requests in _passes(task_ids, seed, samples, temperature):
-            groups = run_groups(
-                recorder.make, engine, chat, requests, limits=limits, max_concurrent=places
-            )
-            done = len(infos)
-            async for _ in groups:
-                done += 1
-                if progress is not None:
-                    progress(done, samples * len(requests))
-            infos += [recorder.infos[task] for task in task_ids]
-        return infos
+            played: dict[str, Episode] = {}
+            async for reply in run_groups(
+                make_env, engine, chat, requests, limits=limits, max_concurrent=max_concurrent
+            ):
+                played[reply.group.task_id] = reply.records[0].episode
+                progress(len(episodes) + len(played), samples * len(requests))
+            episodes += [played[task] for task in task_ids]
+        return episodes
 
     try:
         return asyncio.run(play())
@@ -169,7 +164,7 @@ def _passes(
         ]
 
 
-def model_folder(path: str) -> str:
+def checkpoint_model(path: str) -> str:
     """The model inside a checkpoint, or the path itself."""
     inner = Path(path) / "model"
     if not (Path(path) / "config.json").is_file() and (inner / "config.json").is_file():
@@ -217,7 +212,7 @@ def open_benchmark(settings: Settings, tasks: TaskIds) -> Benchmark | None:
     except OrchError as problem:
         logger.warning("no call and turn accuracy on the held-out tasks: %s", problem)
         return None
-    return Benchmark(cast(BenchmarkBackend, suite.backend), chosen)
+    return Benchmark(suite.backend, chosen)
 
 
 def _requests(
@@ -278,78 +273,3 @@ def _summary(
             for name, found in scored["by_domain"].items()
         }
     return summary
-
-
-class _Recorder:
-    """Hands out environments that keep the last ``info`` of every episode.
-
-    Args:
-        env: makes an environment, or is one that others are made from.
-    """
-
-    def __init__(self, env: RolloutEnv | Callable[[], RolloutEnv]) -> None:
-        self._env = env
-        self.infos: dict[str, dict[str, Any]] = {}
-
-    def places(self, wanted: int) -> int:
-        """How many episodes may run at the same time."""
-        return wanted if callable(self._env) or self._twin() is not None else 1
-
-    def make(self) -> _RecordedEnv:
-        """One more environment."""
-        if callable(self._env):
-            return _RecordedEnv(self._env(), self.infos, owned=True)
-        twin = self._twin()
-        if twin is None:
-            return _RecordedEnv(self._env, self.infos, owned=False)
-        return _RecordedEnv(twin(), self.infos, owned=True)
-
-    def _twin(self) -> Callable[[], RolloutEnv] | None:
-        inner = self._env.unwrapped if not callable(self._env) else None
-        found: Callable[[], RolloutEnv] | None = getattr(
-            inner, "sibling", getattr(inner, "fork", None)
-        )
-        return found
-
-
-class _RecordedEnv:
-    """An environment seen through a notebook: what a rollout needs, and the infos."""
-
-    def __init__(self, env: RolloutEnv, infos: dict[str, dict[str, Any]], *, owned: bool) -> None:
-        self._env, self._infos, self._owned = env, infos, owned
-
-    @property
-    def unwrapped(self) -> _RecordedEnv:
-        return self
-
-    @property
-    def episode(self) -> Any:
-        return self._env.unwrapped.episode
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        return self._env.reset(seed=seed, options=options)
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        return self._noted(self._env.step(action))
-
-    def stop(
-        self, reason: StopReason, action: str | None
-    ) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        stopped: tuple[Any, Any, bool, bool, dict[str, Any]] = self._env.unwrapped.stop(
-            reason, action or ""
-        )
-        return self._noted(stopped)
-
-    def close(self) -> None:
-        if self._owned:
-            self._env.close()
-
-    def _noted(
-        self, outcome: tuple[Any, Any, bool, bool, dict[str, Any]]
-    ) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        *_, terminated, truncated, info = outcome
-        if terminated or truncated:
-            self._infos[info["task_id"]] = info
-        return outcome

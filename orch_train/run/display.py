@@ -1,19 +1,17 @@
 """What a person sees while a run goes on: a live panel, or one plain line per step.
 
-The algorithm only tells an `Observer` what happens; whether and how that is shown is decided
-here. The hard decision: everything goes to stderr and nothing to stdout, which belongs to the
-result.
+Everything goes to stderr: stdout belongs to the result.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TextIO
 
-from orch_train.sampling.observer import Observer, SilentObserver
+from orch_train.run.trace import PhaseRecorder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,28 +29,8 @@ PHASES = {
 """Timers that add up to a step -> what they are called on the screen."""
 
 
-class Display(Observer, Protocol):
-    """An observer that also shows results; used as a context manager around a run."""
-
-    def show(self, result: Mapping[str, Any]) -> None:
-        """A training step is done."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Say something between steps."""
-        ...
-
-    def __enter__(self) -> Display:
-        """Begin to draw."""
-        ...
-
-    def __exit__(self, *problem: object) -> None:
-        """Stop drawing."""
-        ...
-
-
-class PlainDisplay(SilentObserver):
-    """One line per training step, for logs and pipes.
+class PlainDisplay(PhaseRecorder):
+    """One line per training step, for logs and pipes; a context manager around a run.
 
     Args:
         iterations: training steps of the run, for the remaining time.
@@ -60,17 +38,18 @@ class PlainDisplay(SilentObserver):
     """
 
     def __init__(self, iterations: int, stream: TextIO | None = None) -> None:
+        super().__init__()
         self._iterations = iterations
         self._stream = stream if stream is not None else sys.stderr
 
     def show(self, result: Mapping[str, Any]) -> None:
-        """Print the step's line, and one for its evaluation if there was one."""
+        """Show a step's result, and its evaluation if there was one."""
         self.note(step_line(result, self._iterations))
         if result.get("evaluation"):
             self.note("  held out: " + evaluation_line(result["evaluation"]))
 
     def note(self, text: str) -> None:
-        """Print a line."""
+        """Print a line between steps."""
         print(text, file=self._stream, flush=True)
 
     def __enter__(self) -> PlainDisplay:
@@ -80,8 +59,8 @@ class PlainDisplay(SilentObserver):
         return None
 
 
-class LiveDisplay:
-    """A panel that is redrawn in place: progress of the step, results so far, time by phase.
+class LiveDisplay(PlainDisplay):
+    """A panel that is redrawn in place: progress, the newest results, time by phase.
 
     Args:
         iterations: training steps of the run.
@@ -89,24 +68,27 @@ class LiveDisplay:
     """
 
     def __init__(self, iterations: int, console: Console | None = None) -> None:
+        from rich import progress
         from rich.console import Console as NewConsole
         from rich.live import Live
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        self._iterations = iterations
+        super().__init__(iterations)
         self._console = console or NewConsole(stderr=True)
-        self._expected = 0
-        self._bars = Progress(
-            TextColumn("{task.description:<9}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description:<9}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[unit]}"),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            # A training step may take many minutes.
+            speed_estimate_period=24 * 3600.0,
         )
         self._run = self._bars.add_task("run", total=iterations, unit="steps")
         self._step = self._bars.add_task("starting", total=None, unit="")
         self._last: Mapping[str, Any] | None = None
         self._evaluation = ""
-        self._rewards: list[float] = []
         self._live = Live(
             get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
         )
@@ -116,26 +98,25 @@ class LiveDisplay:
         """Show the part of the step that runs."""
         self._bars.remove_task(self._step)
         self._step = self._bars.add_task(name, total=None, unit="")
-        self._expected = 0
-        yield
+        with super().phase(name):
+            yield
 
     def expect(self, groups: int) -> None:
         """Lengthen the bar."""
-        self._expected += groups
-        self._bars.update(self._step, total=self._expected, unit="groups")
+        total = (self._bars.tasks[-1].total or 0) + groups
+        self._bars.update(self._step, total=total, unit="groups")
 
     def sampled(self, group: Group) -> None:
-        """Advance the bar."""
+        """Advance the bar by a group."""
         self._bars.advance(self._step)
 
     def learned(self, done: int, total: int) -> None:
-        """Advance the bar."""
+        """Set the bar to the tokens that were learned from."""
         self._bars.update(self._step, completed=done, total=total, unit="tokens")
 
     def show(self, result: Mapping[str, Any]) -> None:
-        """Take over a step's result."""
+        """Show a step's result in the panel, and its evaluation above it, too."""
         self._last = result
-        self._rewards.append(result["env_runners"]["episode_return_mean"])
         if result.get("evaluation"):
             self._evaluation = evaluation_line(result["evaluation"])
             self.note(f"step {result['training_iteration']}: held out: {self._evaluation}")
@@ -162,36 +143,25 @@ class LiveDisplay:
 
         # Texts and no markup: a line that is printed without markup redraws the panel, too.
         table = Table.grid(padding=(0, 2))
-        if self._last is not None:
-            for name, value in _panel_rows(self._last, self._iterations, self._rewards):
-                table.add_row(Text(name, style="bold"), Text(value))
+        rows = {} if self._last is None else _facts(self._last) | _details(self._last)
         if self._evaluation:
-            table.add_row(Text("held out", style="bold"), Text(self._evaluation))
+            rows["held out"] = self._evaluation
+        for name, value in rows.items():
+            table.add_row(Text(name, style="bold"), Text(value))
         return Panel(Stack(self._bars, table), title="GRPO", title_align="left")
 
 
-def make_display(iterations: int) -> Display:
+def make_display(iterations: int) -> PlainDisplay:
     """The live panel on a terminal, plain lines elsewhere."""
-    if sys.stderr.isatty():
-        return LiveDisplay(iterations)
-    return PlainDisplay(iterations)
+    return LiveDisplay(iterations) if sys.stderr.isatty() else PlainDisplay(iterations)
 
 
 def step_line(result: Mapping[str, Any], iterations: int) -> str:
     """A step in one line."""
-    sampled, learned = result["env_runners"], result["learners"]["default_policy"]
-    step = result["training_iteration"]
-    parts = [
-        f"step {step}/{iterations}",
-        f"reward {sampled['episode_return_mean']:.3f}",
-        f"success {sampled['success']:.2f}",
-        f"turns {sampled['episode_len_mean']:.1f}",
-        f"grad {learned.get('grad_norm', 0.0):.2g}",
-        f"{sampled['tokens_per_s']:.0f} tok/s",
-        time_split(result["timers"]),
-        f"left {duration(_remaining(result, iterations))}",
-    ]
-    return "  ".join(parts)
+    step = int(result["training_iteration"])
+    left = float(result["time_total_s"]) / step * max(0, iterations - step)
+    facts = {"step": f"{step}/{iterations}", **_facts(result), "left": duration(left)}
+    return "  ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def evaluation_line(evaluation: Mapping[str, Any]) -> str:
@@ -232,71 +202,39 @@ def time_split(timers: Mapping[str, float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``1h02m``, ``3m20s`` or ``12s``."""
-    whole = max(0, round(seconds))
-    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+    """Hours, minutes and seconds: ``0:03:20``."""
+    return str(timedelta(seconds=round(seconds)))
 
 
-def sparkline(values: list[float], width: int = 40) -> str:
-    """The last values as a row of bars, scaled to their own range."""
-    shown = values[-width:]
-    low, high = min(shown), max(shown)
-    bars = "▁▂▃▄▅▆▇█"
-    scale = (len(bars) - 1) / (high - low) if high > low else 0.0
-    return "".join(bars[round((value - low) * scale)] for value in shown)
-
-
-def _remaining(result: Mapping[str, Any], iterations: int) -> float:
-    step = int(result["training_iteration"])
-    return float(result["time_total_s"]) / step * max(0, iterations - step)
-
-
-def _panel_rows(
-    result: Mapping[str, Any], iterations: int, rewards: list[float]
-) -> list[tuple[str, str]]:
+def _facts(result: Mapping[str, Any]) -> dict[str, str]:
+    """What a person watches at every step; staleness and faults only where there are any."""
     sampled, learned = result["env_runners"], result["learners"]["default_policy"]
-    groups, faults = sampled["groups"], result["fault_tolerance"]
-    reward = sampled["episode_return_mean"]
-    rows = [
-        ("reward", f"{reward:.3f}  {sparkline(rewards)}  ({sampled['success']:.1%} success)"),
-        (
-            "episodes",
-            f"{sampled['num_episodes']} of {sampled['episode_len_mean']:.1f} turns; "
-            f"{groups['zero_variance']} of {sampled['num_groups']} groups without spread",
-        ),
-        (
-            "policy",
-            f"gradient {learned.get('grad_norm', 0.0):.3g}, entropy "
-            f"{learned.get('entropy', 0.0):.3g}, mismatch KL {learned.get('mismatch_kl', 0.0):.2g}",
-        ),
-        (
-            "speed",
-            f"{sampled['tokens_per_s']:.0f} tokens/s sampled, "
-            f"{learned.get('tokens_per_s', 0.0):.0f} learned",
-        ),
-        ("time", time_split(result["timers"])),
-        ("left", duration(_remaining(result, iterations))),
-    ]
+    facts = {
+        "reward": f"{sampled['episode_return_mean']:.3f}",
+        "success": f"{sampled['success']:.2f}",
+        "turns": f"{sampled['episode_len_mean']:.1f}",
+        "grad": f"{learned.get('grad_norm', 0.0):.2g}",
+        "tok/s": f"{sampled['tokens_per_s']:.0f}",
+        "time": time_split(result["timers"]),
+    }
     if stale := result.get("staleness"):
-        rows.insert(
-            3, ("staleness", f"{stale['mean']:.2f} weight versions, at most {stale['max']}")
-        )
-    if faults["num_groups_reissued"] or faults["num_env_runner_restarts"]:
-        restarts, again = faults["num_env_runner_restarts"], faults["num_groups_reissued"]
-        rows.append(("faults", f"{restarts} runners restarted, {again} groups sampled again"))
-    return rows
+        facts["staleness"] = f"{stale['mean']:.2f} (at most {stale['max']})"
+    faults = result["fault_tolerance"]
+    restarts, again = faults["num_env_runner_restarts"], faults["num_groups_reissued"]
+    if restarts or again:
+        facts["faults"] = f"{restarts} runners restarted, {again} groups sampled again"
+    return facts
 
 
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """Elapsed seconds."""
-        return time.perf_counter() - self._started
+def _details(result: Mapping[str, Any]) -> dict[str, str]:
+    """What the panel has room for besides."""
+    sampled, learned = result["env_runners"], result["learners"]["default_policy"]
+    flat = sampled["groups"]["zero_variance"]
+    return {
+        "groups": f"{flat} of {sampled['num_groups']} without spread",
+        "policy": (
+            f"entropy {learned.get('entropy', 0.0):.3g}, "
+            f"mismatch KL {learned.get('mismatch_kl', 0.0):.2g}, "
+            f"{learned.get('tokens_per_s', 0.0):.0f} tok/s learned"
+        ),
+    }

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.metrics.rollouts import Result
-from orch_train.run.wandb_log import WandbLog
 from orch_train.storage.run_folder import write_text
+
+logger = logging.getLogger(__name__)
+_WANDB_ID = "wandb_id.txt"
 
 
 def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -34,6 +38,66 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+class WandbLog:
+    """One Weights & Biases run for one run folder; a resumed run continues the same one.
+
+    A run never ends because of its log: W&B that cannot *start* is an error before the first step,
+    W&B that fails later is warned about once and left alone. The package ``wandb`` is no
+    dependency; it is imported here and nowhere else.
+
+    Args:
+        folder: the run's folder; W&B's files go to ``RUN/wandb``.
+        project: the W&B project.
+        mode: ``online``, or ``offline`` (nothing is sent; ``wandb sync`` sends it later).
+        config: shown as the W&B run's configuration.
+
+    Raises:
+        OrchError: the package is missing, or W&B cannot start.
+    """
+
+    def __init__(self, folder: Path, project: str, mode: str, config: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+
+            self._run: Any = wandb.init(
+                project=project,
+                name=folder.resolve().name,
+                id=_run_id(folder),
+                resume="allow",
+                dir=str(folder),
+                mode=mode,
+                config=dict(config),
+            )
+            # A run that resumes writes some steps again: the step is a value, never W&B's own.
+            self._run.define_metric("training_iteration")
+            self._run.define_metric("*", step_metric="training_iteration")
+        except Exception as problem:  # the library has no narrower one that holds over versions
+            raise OrchError(
+                f"reporting.wandb_project: Weights & Biases cannot start "
+                f"({' '.join(str(problem).split())}): set reporting.wandb_mode=offline, or "
+                "reporting.wandb_project to null"
+            ) from problem
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """Log one step's numbers; ``training_iteration`` is among them."""
+        if self._run is None:
+            return
+        try:
+            self._run.log(dict(values))
+        except Exception as problem:  # a run never ends because of its log
+            logger.warning("Weights & Biases failed, the run goes on without it: %s", problem)
+            self._run = None
+
+    def close(self) -> None:
+        """Finish the W&B run."""
+        if self._run is None:
+            return
+        try:
+            self._run.finish()
+        except Exception as problem:  # a run never ends because of its log
+            logger.warning("Weights & Biases could not finish its run: %s", problem)
 
 
 class MetricsWriter:
@@ -61,22 +125,18 @@ class MetricsWriter:
         Raises:
             OrchError: it cannot be written.
         """
+        flat = {name: v for name, v in flatten(result).items() if math.isfinite(v)}
         try:
-            self._write(result)
+            self._file.write(json.dumps(plain(result), ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.flush()
+            if self._board is not None:
+                for name, value in flat.items():
+                    self._board.add_scalar(name, value, int(result["training_iteration"]))
+                self._board.flush()
         except OSError as problem:
             raise OrchError(f"{self._folder} cannot be written: {problem}") from problem
-
-    def _write(self, result: Result) -> None:
-        self._file.write(json.dumps(plain(result), ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            step = int(result["training_iteration"])
-            for name, value in flatten(result).items():
-                if math.isfinite(value):
-                    self._board.add_scalar(name, value, step)
-            self._board.flush()
         if self._wandb is not None:
-            self._wandb.write({k: v for k, v in flatten(result).items() if math.isfinite(v)})
+            self._wandb.write(flat)
 
     def close(self) -> None:
         """Close the files."""
@@ -121,3 +181,11 @@ def _next_step(folder: Path) -> int | None:
     """TensorBoard drops what an earlier life of the run wrote from this step on."""
     results = read_metrics(folder)
     return int(results[-1]["training_iteration"]) + 1 if results else None
+
+
+def _run_id(folder: Path) -> str:
+    """The id of the folder's W&B run, made once."""
+    path = folder / _WANDB_ID
+    if not path.exists():
+        write_text(path, uuid.uuid4().hex[:12])
+    return path.read_text(encoding="utf-8").strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -26,7 +26,7 @@ class StopSignal:
         self._before: dict[int, Any] = {}
 
     def requested(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a signal has come."""
         return self._requested
 
     def __enter__(self) -> StopSignal:
@@ -34,12 +34,7 @@ class StopSignal:
             self._before = {s: signal.signal(s, self._handle) for s in _SIGNALS}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

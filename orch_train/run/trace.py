@@ -2,8 +2,8 @@
 
 In the trace event format (open it at ui.perfetto.dev or chrome://tracing): the driver's phases by
 thread, and every episode of the batch on the process that played it, with its waits for the engine
-and its environment steps inside. The file always holds the newest few steps and is written anew
-after each, so that it is there when a run is slow *now* and never grows.
+and its environment steps inside. The file holds the newest few steps and is written again after
+each, so that it is there while a run is slow, and never grows.
 
 Times are each machine's own wall clock; between machines they are as good as its synchronisation.
 """
@@ -16,15 +16,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orch_train.sampling.observer import Observer
+from orch_train.sampling.observer import SilentObserver
 from orch_train.storage.run_folder import write_text
 from orch_train.trajectory.requests import SampleReply
-from orch_train.trajectory.sample import Group
 
 Event = dict[str, Any]
 _DRIVER = "driver"
@@ -87,45 +86,24 @@ def episode_spans(replies: Sequence[SampleReply]) -> list[EpisodeSpan]:
     return found
 
 
-class PhaseRecorder:
-    """An observer that notes when phases begin and end, and passes everything on.
+class PhaseRecorder(SilentObserver):
+    """An observer that keeps when phases begin and end."""
 
-    Args:
-        observer: told everything, too.
-    """
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
+    def __init__(self) -> None:
         self._spans: list[PhaseSpan] = []
 
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """See `Observer.phase`."""
-        return self._timed(name)
-
     @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> Iterator[None]:
+        """Record a part of the step, also one that fails."""
         start, clock = time.time(), time.perf_counter()
         try:
-            with self._observer.phase(name):
-                yield
+            yield
         finally:
             seconds = time.perf_counter() - clock
             thread = threading.current_thread().name
             self._spans.append(PhaseSpan(name, thread, start, seconds))
 
-    def expect(self, groups: int) -> None:
-        """See `Observer.expect`."""
-        self._observer.expect(groups)
-
-    def sampled(self, group: Group) -> None:
-        """See `Observer.sampled`."""
-        self._observer.sampled(group)
-
-    def learned(self, done: int, total: int) -> None:
-        """See `Observer.learned`."""
-        self._observer.learned(done, total)
-
-    def take(self) -> list[PhaseSpan]:
+    def take_phases(self) -> list[PhaseSpan]:
         """The phases that ended since the last call."""
         taken, self._spans = self._spans, []
         return taken

@@ -3,8 +3,8 @@
     RUN/config.yaml  metrics.jsonl  tensorboard/  rollouts.db  checkpoints/step_N/  summary.json
     RUN/trace.json: the newest steps on a time line
 
-The hard decision: the checkpoint is the truth. Resuming cuts results and rollouts back to it, so
-that after any crash each step stands in the folder exactly once.
+Resuming cuts results and rollouts back to the newest checkpoint, so that after any crash the folder
+holds each step exactly once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +28,22 @@ from orch_train.algorithms.checkpoint import (
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import ReportingSettings
 from orch_train.metrics.rollouts import Result
-from orch_train.run.metrics_file import MetricsWriter, plain, read_metrics, truncate_metrics
+from orch_train.run.metrics_file import (
+    MetricsWriter,
+    WandbLog,
+    plain,
+    read_metrics,
+    truncate_metrics,
+)
 from orch_train.run.stop_signal import StopSignal
-from orch_train.run.trace import PhaseRecorder, TraceFile
-from orch_train.run.wandb_log import WandbLog
+from orch_train.run.trace import TraceFile
 from orch_train.runners.runner_group import SamplingStopped
 from orch_train.storage.run_folder import make_folder, new_folder, refuse_used, write_text
 from orch_train.trajectory.store import RolloutStore
 
 if TYPE_CHECKING:
     from orch_train.algorithms.grpo import GRPO
-    from orch_train.run.display import Display
+    from orch_train.run.display import PlainDisplay
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +79,7 @@ class TrainingRun:
     """
 
     def __init__(
-        self, config: GRPOConfig, folder: Path, display: Display, *, resume: bool = False
+        self, config: GRPOConfig, folder: Path, display: PlainDisplay, *, resume: bool = False
     ) -> None:
         self._config, self._folder, self._display = config, folder, display
         self._settings = config.settings
@@ -96,21 +102,15 @@ class TrainingRun:
         if self._saved >= iterations:
             display.note(f"all {iterations} steps are done already")
             return self._outcome(interrupted=False)
-        recorder = PhaseRecorder(display)
-        algo = GRPO(self._config, checkpoint=self._checkpoint, observer=recorder)
+        algo = GRPO(self._config, checkpoint=self._checkpoint, observer=display)
         self._prepare_folder()
         # Ray installs a SIGTERM handler of its own when it starts: ours comes after.
         with algo, StopSignal(self._announce_stop) as stop:
             algo.stop_when(stop.requested)
-            writer = self._open_writer()
-            store = self._open_store()
             try:
-                with display:
-                    self._train(algo, writer, store, recorder, stop.requested)
+                with closing(self._open_writer()) as writer, self._open_store() as store, display:
+                    self._train(algo, writer, store, stop.requested)
             finally:
-                writer.close()
-                if store is not None:
-                    store.close()
                 if algo.between_steps and algo.iteration == self._recorded:
                     self._save(algo)
             interrupted = stop.requested() and algo.iteration < iterations
@@ -123,7 +123,6 @@ class TrainingRun:
         algo: GRPO,
         writer: MetricsWriter,
         store: RolloutStore | None,
-        recorder: PhaseRecorder,
         stopped: Callable[[], bool],
     ) -> None:
         interval, traced = self._reporting.checkpoint_interval, self._reporting.trace_steps
@@ -138,7 +137,7 @@ class TrainingRun:
                     store.add(algo.iteration, algo.last_batch)
                 writer.write(result)
                 self._recorded = algo.iteration
-                phases = recorder.take()
+                phases = self._display.take_phases()
                 if trace is not None:
                     trace.add(algo.iteration, phases, algo.last_batch)
                 self._display.show(result)
@@ -174,9 +173,8 @@ class TrainingRun:
         drop_checkpoints_after(self._folder, step)
         path = self._folder / "rollouts.db"
         if path.exists():
-            store = RolloutStore(path)
-            store.truncate(step)
-            store.close()
+            with closing(RolloutStore(path)) as store:
+                store.truncate(step)
         if self._checkpoint is None:
             self._display.note(f"{self._folder} has no checkpoint: starting from the first step")
         else:
@@ -190,15 +188,15 @@ class TrainingRun:
             )
         return MetricsWriter(self._folder, tensorboard=reporting.tensorboard, wandb=wandb)
 
-    def _open_store(self) -> RolloutStore | None:
+    def _open_store(self) -> AbstractContextManager[RolloutStore | None]:
         if not self._reporting.store_rollouts:
-            return None
-        return RolloutStore(self._folder / "rollouts.db")
+            return nullcontext()
+        return closing(RolloutStore(self._folder / "rollouts.db"))
 
     def _announce_stop(self, name: str) -> None:
         self._display.note(
             f"{name}: stopping; sampling is abandoned, learning finishes its step, then a "
-            "checkpoint is written. Once more to quit at once."
+            "checkpoint is written. Send it again to quit at once."
         )
 
     def _outcome(self, *, interrupted: bool) -> RunOutcome:
@@ -215,11 +213,10 @@ class TrainingRun:
     def _summary(self, outcome: RunOutcome) -> dict[str, Any]:
         results = read_metrics(self._folder)
         measured = [r for r in results if r.get("evaluation")]
-        evaluations = {}
-        if measured:
-            for name, found in (("first", measured[0]), ("last", measured[-1])):
-                step = found["training_iteration"]
-                evaluations[name] = {"training_iteration": step, **found["evaluation"]}
+        evaluations = {
+            name: {"training_iteration": found["training_iteration"], **found["evaluation"]}
+            for name, found in zip(("first", "last"), measured[:1] + measured[-1:], strict=False)
+        }
         rewards = [r["env_runners"]["episode_return_mean"] for r in results if "env_runners" in r]
         summary = {
             "seed": self._settings.debugging.seed,
@@ -228,7 +225,7 @@ class TrainingRun:
             "seconds": outcome.result.get("time_total_s", 0.0),
             "episode_return_mean": {"first": rewards[0], "last": rewards[-1]} if rewards else {},
             "evaluation": evaluations,
-            "checkpoint": _relative(outcome.checkpoint, self._folder),
+            "checkpoint": outcome.checkpoint and str(outcome.checkpoint.relative_to(self._folder)),
             "fault_tolerance": outcome.result.get("fault_tolerance", {}),
         }
         return dict(plain(summary))
@@ -250,7 +247,3 @@ def newest_checkpoint(folder: Path) -> Path | None:
         raise OrchError(f"{str(folder)!r} is no run folder: it has no config.yaml")
     found = checkpoints(folder)
     return found[-1][1] if found else None
-
-
-def _relative(path: Path | None, folder: Path) -> str | None:
-    return None if path is None else str(path.relative_to(folder))

@@ -9,18 +9,17 @@ log-probabilities are 0, the demonstrator being certain, and its weight version 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from orch_env.formats import get_format
-from orch_env.replay.play import play
 from orch_env.replay.policies import GoldPolicy
 from orch_env.types import OrchError, Task
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.rollouts.environments import RolloutEnv
-from orch_train.sft.mistakes import CorruptionSettings, DemonstrationKind, Mistakes
+from orch_train.sft.mistakes import MISTAKES, DemonstrationKind, Mistakes
 from orch_train.trajectory.sample import NO_VERSION, TrainingSample
 
 
@@ -43,7 +42,7 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class DemonstrationSet:
-    """Demonstrations, and an account of what did not become one.
+    """Demonstrations, and what did not become one.
 
     Attributes:
         demonstrations: in task order.
@@ -82,7 +81,8 @@ def make_demonstrations(
     chat: ChatRenderer,
     tasks: Sequence[Task],
     *,
-    corruption: CorruptionSettings | None = None,
+    corruption: float = 0.0,
+    kinds: Sequence[DemonstrationKind] = MISTAKES,
     copies: int = 1,
     max_tokens: int | None = None,
     call_format: str = "hermes",
@@ -95,18 +95,26 @@ def make_demonstrations(
         env: an environment that knows all the tasks; it stays the caller's.
         chat: renders prompts, messages and observations.
         tasks: what to demonstrate, each with gold.
-        corruption: how many demonstrations contain a mistake; none by default.
+        corruption: share of demonstrations with exactly one mistake, 0..1.
+        kinds: mistakes to choose from, each as likely as the other.
         copies: demonstrations per task, with mistakes drawn anew.
         max_tokens: longer traces are cut after the last message that fits.
         call_format: how calls are written.
         seed: with the task's id and the copy's number it determines everything.
-        progress: called with (done, in all) after each demonstration.
+        progress: called with (done, in total) after each demonstration.
 
     Raises:
         OrchError: no tasks, a task without gold, or nothing left within ``max_tokens``.
     """
-    _check_request(tasks, copies, max_tokens)
-    mistakes = Mistakes(tasks, corruption or CorruptionSettings())
+    if not tasks:
+        raise OrchError("there are no tasks to demonstrate")
+    without = [t.id for t in tasks if not t.gold_calls]
+    if without:
+        raise OrchError(
+            f"{len(without)} of {len(tasks)} tasks have no gold calls to demonstrate, "
+            f"the first is {without[0]!r}"
+        )
+    mistakes = Mistakes(tasks, corruption, kinds)
     policy = GoldPolicy(get_format(call_format))
     made: list[Demonstration] = []
     shortened = dropped = lost = 0
@@ -148,49 +156,6 @@ def shorten(sample: TrainingSample, max_tokens: int) -> TrainingSample:
     return kept
 
 
-def _check_request(tasks: Sequence[Task], copies: int, max_tokens: int | None) -> None:
-    if not tasks:
-        raise OrchError("there are no tasks to demonstrate")
-    if copies < 1 or (max_tokens is not None and max_tokens < 2):
-        raise OrchError("copies must be at least 1 and max_tokens at least 2")
-    without = [t.id for t in tasks if not t.gold_calls]
-    if without:
-        raise OrchError(
-            f"{len(without)} of {len(tasks)} tasks have no gold calls to demonstrate, "
-            f"the first is {without[0]!r}"
-        )
-
-
-class _Demonstrator:
-    """Plays a corrupted plan and keeps its tokens."""
-
-    def __init__(
-        self, chat: ChatRenderer, mistakes: Mistakes, policy: GoldPolicy, rng: Random
-    ) -> None:
-        self.sample = TrainingSample()
-        self.kind: DemonstrationKind | None = None
-        self._chat, self._mistakes, self._policy, self._rng = chat, mistakes, policy, rng
-        self._task: Task | None = None
-
-    def start(self, task: Task) -> None:
-        """The plan is made when the tools are known."""
-        self._task = task
-
-    def act(self, observation: str, info: Mapping[str, Any]) -> str:
-        """The next message of the plan."""
-        if self._task is not None:
-            self.kind, planned = self._mistakes.corrupt(self._task, info["tools"], self._rng)
-            self._policy.start(planned)
-            self._task = None
-            self.sample.append_context(self._chat.start(info["messages"], info["tools"]))
-        else:
-            self.sample.append_context(self._chat.observe(info["messages"]))
-        action = self._policy.act(observation, info)
-        ids = self._chat.encode_action(action)
-        self.sample.append_action(ids, [0.0] * len(ids), [NO_VERSION] * len(ids))
-        return action
-
-
 def _demonstrate(
     env: RolloutEnv,
     chat: ChatRenderer,
@@ -200,7 +165,16 @@ def _demonstrate(
     rng: Random,
 ) -> Demonstration:
     """Play one plan to its end."""
-    player = _Demonstrator(chat, mistakes, policy, rng)
-    info = play(env, player, task, seed=rng.getrandbits(31))
-    assert player.kind is not None
-    return Demonstration(task.id, player.sample, player.kind, bool(info["success"]))
+    observation, info = env.reset(seed=rng.getrandbits(31), options={"task_id": task.id})
+    kind, planned = mistakes.corrupt(task, info["tools"], rng)
+    policy.start(planned)
+    sample = TrainingSample()
+    sample.append_context(chat.start(info["messages"], info["tools"]))
+    while True:
+        action = policy.act(observation, info)
+        ids = chat.encode_action(action)
+        sample.append_action(ids, [0.0] * len(ids), [NO_VERSION] * len(ids))
+        observation, _, terminated, truncated, info = env.step(action)
+        if terminated or truncated:
+            return Demonstration(task.id, sample, kind, bool(info["success"]))
+        sample.append_context(chat.observe(info["messages"]))

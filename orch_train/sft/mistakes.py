@@ -9,13 +9,14 @@ conversation does not hold, and teach the model to make values up.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
+from itertools import count, takewhile
 from random import Random
 from typing import Any
 
-from orch_env.types import GoldCall, OrchError, Task
+from orch_env.types import GoldCall, Task
 from orch_env.types.json import Json
 from orch_env.values import values_equal
 
@@ -40,36 +41,19 @@ class DemonstrationKind(StrEnum):
 MISTAKES = tuple(k for k in DemonstrationKind if k is not DemonstrationKind.GOLD)
 
 
-@dataclass(frozen=True)
-class CorruptionSettings:
-    """How many demonstrations contain a mistake, and which.
-
-    Attributes:
-        rate: share of demonstrations with exactly one mistake, 0..1.
-        kinds: mistakes to choose from, each as likely as the other.
-    """
-
-    rate: float = 0.0
-    kinds: tuple[DemonstrationKind, ...] = MISTAKES
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
-            raise OrchError(f"the corruption rate must be within 0..1, got {self.rate}")
-        if not self.kinds or DemonstrationKind.GOLD in self.kinds:
-            names = ", ".join(MISTAKES)
-            raise OrchError(f"corruption kinds must be a choice of {names}")
-
-
 class Mistakes:
     """Makes mistakes in the plans of a set of tasks.
 
     Args:
         tasks: all tasks; their argument values are the pool for wrong ones.
-        settings: see :class:`CorruptionSettings`.
+        rate: share of plans that get exactly one mistake, 0..1.
+        kinds: mistakes to choose from, each as likely as the other.
     """
 
-    def __init__(self, tasks: Iterable[Task], settings: CorruptionSettings) -> None:
-        self._settings = settings
+    def __init__(
+        self, tasks: Iterable[Task], rate: float, kinds: Sequence[DemonstrationKind] = MISTAKES
+    ) -> None:
+        self._rate, self._kinds = rate, kinds
         self._pool: dict[tuple[str, str], list[Json]] = {}
         for task in tasks:
             for call in task.gold_calls:
@@ -90,9 +74,9 @@ class Mistakes:
             The kind, and the task with the wrong plan in place of its gold. A mistake that the
             plan leaves no room for gives way to another one; a task without gold stays gold.
         """
-        if rng.random() >= self._settings.rate or not task.gold_calls:
+        if rng.random() >= self._rate or not task.gold_calls:
             return DemonstrationKind.GOLD, task
-        for kind in rng.sample(self._settings.kinds, len(self._settings.kinds)):
+        for kind in rng.sample(self._kinds, len(self._kinds)):
             steps = self._made(kind, task, tools, rng)
             if steps is not None:
                 return kind, replace(task, gold=steps)
@@ -138,11 +122,12 @@ def stopped_early(task: Task, rng: Random) -> tuple[Step, ...]:
 
 def repeated(task: Task, number: int) -> tuple[Step, ...]:
     """The plan with one call made again right after the step it stands in."""
-
-    def again(step: Step, numbers: Sequence[int]) -> list[Step]:
-        return [step, (task.gold_calls[number],)] if number in numbers else [step]
-
-    return _rebuilt(task, again)
+    steps: list[Step] = []
+    for calls in _numbered(task):
+        steps.append(tuple(calls.values()))
+        if number in calls:
+            steps.append((calls[number],))
+    return tuple(steps)
 
 
 def replaced(task: Task, number: int, wrong: GoldCall) -> tuple[Step, ...]:
@@ -152,16 +137,11 @@ def replaced(task: Task, number: int, wrong: GoldCall) -> tuple[Step, ...]:
         needed = set(call.depends_on).union(*(r.producers() for r in call.provenance.values()))
         if needed & lost:
             lost.add(later)
-
-    def kept(step: Step, numbers: Sequence[int]) -> list[Step]:
-        calls = [
-            wrong if n == number else call
-            for n, call in zip(numbers, step, strict=True)
-            if n == number or n not in lost
-        ]
-        return [tuple(calls)] if calls else []
-
-    return _rebuilt(task, kept)
+    steps = (
+        tuple(wrong if n == number else c for n, c in calls.items() if n == number or n not in lost)
+        for calls in _numbered(task)
+    )
+    return tuple(step for step in steps if step)
 
 
 def other_tool(call: GoldCall, tools: Sequence[Mapping[str, Any]], rng: Random) -> str | None:
@@ -178,19 +158,16 @@ def other_tool(call: GoldCall, tools: Sequence[Mapping[str, Any]], rng: Random) 
     return rng.choice(fitting or others) if others else None
 
 
-def _rebuilt(task: Task, change: Callable[[Step, Sequence[int]], list[Step]]) -> tuple[Step, ...]:
-    """Map every step, together with its calls' numbers, to the steps that take its place."""
-    steps: list[Step] = []
-    first = 0
-    for step in task.gold:
-        steps.extend(change(step, range(first, first + len(step))))
-        first += len(step)
-    return tuple(steps)
+def _numbered(task: Task) -> list[dict[int, GoldCall]]:
+    """The calls of each step by their numbers in the plan."""
+    numbers = count()
+    return [{next(numbers): call for call in step} for step in task.gold]
 
 
 def _values_in_sight(task: Task, number: int) -> list[Json]:
     """Argument values whose sources lie before this call: what its writer could mix up."""
-    before = _numbers_before(task, number)
+    earlier = takewhile(lambda calls: number not in calls, _numbered(task))
+    before = {n for calls in earlier for n in calls}
     values: list[Json] = []
     for call in task.gold_calls:
         for name, value in call.arguments.items():
@@ -198,16 +175,6 @@ def _values_in_sight(task: Task, number: int) -> list[Json]:
             if sources is not None and sources.producers() <= before:
                 values.append(value)
     return values
-
-
-def _numbers_before(task: Task, number: int) -> set[int]:
-    """Numbers of the calls in earlier steps."""
-    first = 0
-    for step in task.gold:
-        if number < first + len(step):
-            return set(range(first))
-        first += len(step)
-    return set()
 
 
 def _others(right: Json, values: Iterable[Json]) -> list[Json]:

@@ -9,7 +9,6 @@ the moment; so the number that stops the warm start is the number that GRPO star
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
+from orch_env.cli.output import say
 from orch_env.cli.progress import progress_bar
 from orch_env.types import Task
 from orch_train.algorithms.grpo_config import GRPOConfig
@@ -34,7 +34,7 @@ from orch_train.run.metrics_file import flatten, plain
 from orch_train.run.stop_signal import StopSignal
 from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.sft.demonstrations import DemonstrationSet, make_demonstrations
-from orch_train.sft.mistakes import CorruptionSettings, DemonstrationKind
+from orch_train.sft.mistakes import DemonstrationKind
 from orch_train.sft.trainer import SFTStop, SFTTrainer, sft_seed
 from orch_train.storage.run_folder import make_folder, write_text
 
@@ -75,15 +75,15 @@ def run_warm_start(
     make_folder(folder)
     write_text(folder / "config.yaml", config.to_yaml())
     made = demonstrations.summary()
-    _say(
+    say(
         f"{folder}: {made['demonstrations']} demonstrations, {made['tokens']} tokens, "
-        f"{made['success']:.0%} succeed; kinds {made['kinds']}"
+        f"{made['success']:.0%} succeed; kinds {made['kinds']}",
+        err=True,
     )
-    tokenizer = load_tokenizer(settings.model.path)
     trainer = SFTTrainer(load_model(settings.model.path), settings)
     with (
         _evaluator(settings, tasks) as evaluate,
-        StopSignal(lambda name: _say(f"{name}: stopping after this step")) as stop,
+        StopSignal(lambda name: say(f"{name}: stopping after this step", err=True)) as stop,
         (folder / "metrics.jsonl").open("w", encoding="utf-8") as lines,
     ):
         said = 0.0
@@ -93,7 +93,7 @@ def run_warm_start(
             lines.write(json.dumps(plain(metrics), allow_nan=False) + "\n")
             lines.flush()
             if "evaluation/success" in metrics or time.monotonic() - said >= _SAY_EVERY_S:
-                _say(_line(metrics))
+                say(_line(metrics), err=True)
                 said = time.monotonic()
 
         done = trainer.train(
@@ -102,17 +102,8 @@ def run_warm_start(
             on_metrics=on_metrics,
             should_stop=stop.requested,
         )
-    return _write_down(folder, trainer, tokenizer, {"demonstrations": made, **done.to_dict()})
-
-
-def _write_down(
-    folder: Path,
-    trainer: SFTTrainer,
-    tokenizer: PreTrainedTokenizerBase,
-    summary: dict[str, Any],
-) -> WarmStart:
-    model = trainer.save(folder / "model", tokenizer)
-    summary = dict(plain(summary))
+    model = trainer.save(folder / "model", load_tokenizer(settings.model.path))
+    summary = dict(plain({"demonstrations": made, **done.to_dict()}))
     write_text(folder / "summary.json", json.dumps(summary, indent=2))
     return WarmStart(model, summary, summary["stop"] == SFTStop.INTERRUPTED.value)
 
@@ -120,7 +111,6 @@ def _write_down(
 def _demonstrate(settings: Settings) -> DemonstrationSet:
     sft = settings.sft
     env = EnvFactory(settings, held_out=False, tasks=sft.tasks)()
-    kinds = tuple(DemonstrationKind(name) for name in sft.mistakes)
     try:
         known: tuple[Task, ...] = env.unwrapped.tasks
         with progress_bar() as report:
@@ -128,7 +118,8 @@ def _demonstrate(settings: Settings) -> DemonstrationSet:
                 env,
                 make_chat(settings),
                 known[: sft.num_tasks],
-                corruption=CorruptionSettings(sft.corruption, kinds),
+                corruption=sft.corruption,
+                kinds=[DemonstrationKind(name) for name in sft.mistakes],
                 copies=sft.copies,
                 max_tokens=sft.max_tokens or settings.rollouts.max_context,
                 call_format=settings.environment.env_config.get("call_format", "hermes"),
@@ -187,7 +178,3 @@ def _line(metrics: Mapping[str, Any]) -> str:
         if "evaluation/greedy/success" in metrics:
             text += f" (greedy {metrics['evaluation/greedy/success']:.3f})"
     return text
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

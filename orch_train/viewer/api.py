@@ -1,4 +1,4 @@
-"""What the page asks and what it is told: one function per question, plain data out.
+"""The questions of the page: one function per question, plain data out.
 
 Knows nothing of HTTP, so that the exported page and the tests ask the same functions.
 """
@@ -6,15 +6,13 @@ Knows nothing of HTTP, so that the exported page and the tests ask the same func
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.trajectory.store import unpack_tokens
-from orch_train.viewer.rollout_queries import RolloutFilter
+from orch_train.viewer.rollout_queries import Query, whole
 from orch_train.viewer.run_data import RunData
-
-Query = Mapping[str, str]
 
 
 class NotFound(OrchError):
@@ -58,7 +56,7 @@ class ViewerApi:
 
     def metrics(self, query: Query) -> Any:
         """``names`` (comma-separated) of ``run`` as columns, from result ``after`` on."""
-        run, after = self._run(query), _int(query, "after") or 0
+        run, after = self._run(query), whole(query, "after") or 0
         run.metrics.look()
         names = [name for name in query.get("names", "").split(",") if name]
         columns = run.metrics.columns(names)
@@ -67,11 +65,11 @@ class ViewerApi:
     def rollouts(self, query: Query) -> Any:
         """A page of the list of episodes."""
         return self._run(query).rollouts.page(
-            _filter(query),
+            query,
             sort=query.get("sort", "step"),
             descending=query.get("order", "desc") == "desc",
-            offset=_int(query, "offset") or 0,
-            limit=_int(query, "limit") or 50,
+            offset=whole(query, "offset") or 0,
+            limit=whole(query, "limit") or 50,
         )
 
     def episode(self, query: Query) -> Any:
@@ -139,13 +137,12 @@ class ViewerApi:
 
     def tasks(self, query: Query) -> Any:
         """Mean reward and success of every task in every run."""
-        wanted = _filter(query)
-        found = [run.rollouts.by_task(wanted) if run.rollouts.exists else {} for run in self.runs]
+        found = [run.rollouts.by_task(query) if run.rollouts.exists else {} for run in self.runs]
         names = sorted({name for tasks in found for name in tasks})
         return {"tasks": [{"task": n, "runs": [tasks.get(n) for tasks in found]} for n in names]}
 
     def _run(self, query: Query) -> RunData:
-        index = _int(query, "run") or 0
+        index = whole(query, "run") or 0
         if not 0 <= index < len(self.runs):
             raise NotFound(f"there is no run {index}")
         return self.runs[index]
@@ -166,53 +163,12 @@ def _add_advantages(run: RunData, members: list[dict[str, Any]]) -> None:
         member["advantage"] = None if found is None else found[index]
 
 
-def _filter(query: Query) -> RolloutFilter:
-    success, task = query.get("success"), query.get("task") or ""
-    exact = len(task) > 2 and task[0] == task[-1] == '"'
-    return RolloutFilter(
-        step_from=_int(query, "step_from"),
-        step_to=_int(query, "step_to"),
-        group=query.get("group") or None,
-        task=None if exact else task or None,
-        exact_task=task[1:-1] if exact else None,
-        success=None if not success else success == "yes",
-        stop=query.get("stop") or None,
-        reward_from=_float(query, "reward_from"),
-        reward_to=_float(query, "reward_to"),
-        turns_from=_int(query, "turns_from"),
-        turns_to=_int(query, "turns_to"),
-        text=query.get("text") or None,
-    )
-
-
 def _key(query: Query) -> tuple[int, str, int]:
     return _need(query, "step"), query.get("group", ""), _need(query, "member")
 
 
 def _need(query: Query, name: str) -> int:
-    value = _int(query, name)
+    value = whole(query, name)
     if value is None:
         raise OrchError(f"the parameter {name!r} is missing")
-    return value
-
-
-def _int(query: Query, name: str) -> int | None:
-    value = _float(query, name)
-    if value is None:
-        return None
-    if value != int(value) or abs(value) > 2**53:
-        raise OrchError(f"{name}={query[name]!r} is no whole number")
-    return int(value)
-
-
-def _float(query: Query, name: str) -> float | None:
-    text = query.get(name, "")
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise OrchError(f"{name}={text!r} is no number")
     return value

@@ -1,8 +1,8 @@
 """One self-contained page of a run, for passing on: no server, no network, no other file.
 
-The hard decision: the page is the same as the served one, with the answers it may ask for carried
-as JSON in a data block. Its policy allows exactly the scripts and the style sheet that were put in
-(by hash) and no connection at all, so that a mailed page can do nothing but show itself.
+It is the served page, with the answers it may ask for as JSON in a data block. Its policy allows
+exactly the scripts and the style sheets that were put in (by hash) and no connection at all, so
+that a mailed page can do nothing but show itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 from orch_train.run.metrics_file import plain
 from orch_train.storage.run_folder import write_text
 from orch_train.viewer.api import ViewerApi
-from orch_train.viewer.rollout_queries import MAX_PAGE, RolloutFilter
+from orch_train.viewer.rollout_queries import MAX_PAGE
 from orch_train.viewer.run_data import RunData
-from orch_train.viewer.server import PAGE, SCRIPTS
+from orch_train.viewer.server import PAGE, SCRIPTS, STYLES
 
 
 def export_page(runs: Sequence[RunData], out: Path, *, episodes: int = 200) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _newest(run: RunData, episodes: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     while len(rows) <= episodes:
         page = run.rollouts.page(
-            RolloutFilter(), sort="step", descending=True, offset=len(rows), limit=MAX_PAGE
+            {}, sort="step", descending=True, offset=len(rows), limit=MAX_PAGE
         )["rows"]
         if not page:
             return rows
@@ -86,25 +86,28 @@ def _query(run: str, row: dict[str, Any]) -> dict[str, str]:
 
 
 def _page(data: str) -> str:
-    style = (PAGE / "style.css").read_text(encoding="utf-8")
-    script = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    style, script = (
+        "\n".join((PAGE / name).read_text(encoding="utf-8") for name in names)
+        for names in (STYLES, SCRIPTS)
+    )
     page = (PAGE / "index.html").read_text(encoding="utf-8")
     policy = (
+        '<meta http-equiv="Content-Security-Policy" content="'
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+        "img-src data:; base-uri 'none'; form-action 'none'\">"
     )
-    head = [f'<meta http-equiv="Content-Security-Policy" content="{policy}">']
-    kept = [line for line in page.split("\n") if "<script" not in line and "stylesheet" not in line]
-    at = kept.index("</head>")
+    lines = page.split("\n")
+    page = "\n".join(x for x in lines if "<script" not in x and "stylesheet" not in x)
     # "<" as an escape: no text of a run can end the data block.
     held = data.replace("<", "\\u003c")
-    block = f'<script type="application/json" id="embedded">{held}</script>'
-    kept[at:at] = [f"<style>{style}</style>"]
-    charset = next(i for i, line in enumerate(kept) if "charset" in line)
-    kept[charset + 1 : charset + 1] = head
-    end = kept.index("</body>")
-    kept[end:end] = [block, f"<script>{script}</script>"]
-    return "\n".join(kept)
+    for mark, added in (
+        ('<meta charset="utf-8">', policy),
+        ("<title>orch view</title>", f"<style>{style}</style>"),
+        ("</noscript>", f"<script>{script}</script>"),
+        ("</noscript>", f'<script type="application/json" id="embedded">{held}</script>'),
+    ):
+        page = page.replace(mark, f"{mark}\n{added}", 1)
+    return page
 
 
 def _hash(text: str) -> str:

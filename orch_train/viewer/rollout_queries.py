@@ -1,23 +1,26 @@
 """Read-only questions to ``rollouts.db``, answered by SQL a page at a time.
 
 Plain sqlite3 and no ORM: lists touch only the narrow columns, which one covering index of the
-store holds, so that a page of 100,000 episodes never reads a transcript. The hard decision: every
-question opens a connection of its own. That costs tens of microseconds, needs no locking between
-the server's threads, and sees what the running training wrote a moment ago.
+store holds, so that a page of 100,000 episodes never reads a transcript. Every question opens a
+connection of its own: that costs tens of microseconds, needs no locking between the server's
+threads, and sees what the running training wrote a moment ago.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from orch_env.types import OrchError
+
+Query = Mapping[str, str]
+"""Parameters as they stand in an address."""
 
 COLUMNS = {
     "step": "iteration",
@@ -41,58 +44,68 @@ class RolloutsUnreadable(OrchError):
     """The database is missing, damaged, or none of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutFilter:
-    """Which episodes; what is ``None`` does not filter.
+def real(query: Query, name: str) -> float | None:
+    """A parameter as a number, ``None`` where it is missing.
 
-    Attributes:
-        step_from: first training step.
-        step_to: last training step.
-        group: exact group id.
-        task: part of the task's id, whatever its case.
-        exact_task: the task's id.
-        success: the verdict.
-        stop: exact stop reason.
-        reward_from: lowest reward.
-        reward_to: highest reward.
-        turns_from: fewest turns.
-        turns_to: most turns.
-        text: part of anything that was written or returned; reads whole transcripts, so it is
-            the one slow filter.
+    Raises:
+        OrchError: it is no number.
     """
+    text = query.get(name, "")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise OrchError(f"{name}={text!r} is no number")
+    return value
 
-    step_from: int | None = None
-    step_to: int | None = None
-    group: str | None = None
-    task: str | None = None
-    exact_task: str | None = None
-    success: bool | None = None
-    stop: str | None = None
-    reward_from: float | None = None
-    reward_to: float | None = None
-    turns_from: int | None = None
-    turns_to: int | None = None
-    text: str | None = None
 
-    def where(self) -> tuple[str, list[Any]]:
-        """The SQL condition and its parameters."""
-        text = None if self.text is None else json.dumps(self.text)[1:-1]
-        tests = {
-            "iteration >= ?": self.step_from,
-            "iteration <= ?": self.step_to,
-            "group_id = ?": self.group,
-            "instr(lower(task_id), lower(?)) > 0": self.task,
-            "task_id = ?": self.exact_task,
-            "success = ?": self.success,
-            "stop_reason IS nullif(?, 'unfinished')": self.stop,
-            "reward >= ?": self.reward_from,
-            "reward <= ?": self.reward_to,
-            "turns >= ?": self.turns_from,
-            "turns <= ?": self.turns_to,
-            "instr(episode, ?) > 0": text,
-        }
-        given = {test: value for test, value in tests.items() if value is not None}
-        return " AND ".join(given) or "1", list(given.values())
+def whole(query: Query, name: str) -> int | None:
+    """A parameter as a whole number, ``None`` where it is missing.
+
+    Raises:
+        OrchError: it is none.
+    """
+    value = real(query, name)
+    if value is not None and (value != int(value) or abs(value) > 2**53):
+        raise OrchError(f"{name}={query[name]!r} is no whole number")
+    return None if value is None else int(value)
+
+
+def _text(query: Query, name: str) -> str:
+    return query[name]
+
+
+_FILTERS: dict[str, tuple[str, Callable[[Query, str], Any]]] = {
+    "step_from": ("iteration >= ?", whole),
+    "step_to": ("iteration <= ?", whole),
+    "group": ("group_id = ?", _text),
+    "task": ("instr(lower(task_id), lower(?)) > 0", _text),
+    "success": ("success = ?", lambda query, name: query[name] == "yes"),
+    "stop": ("stop_reason IS nullif(?, 'unfinished')", _text),
+    "reward_from": ("reward >= ?", real),
+    "reward_to": ("reward <= ?", real),
+    "turns_from": ("turns >= ?", whole),
+    "turns_to": ("turns <= ?", whole),
+    "text": ("instr(episode, ?) > 0", lambda query, name: json.dumps(query[name])[1:-1]),
+}
+"""Parameter -> SQL test and its value. ``text`` reads transcripts and so is the one slow filter."""
+
+
+def _where(query: Query) -> tuple[str, list[Any]]:
+    """The SQL condition of a query, and its parameters. A task in quotes is a whole id."""
+    tests, values = ["1"], []
+    for name, (test, value) in _FILTERS.items():
+        given = query.get(name, "")
+        if name == "task" and len(given) > 2 and given[0] == given[-1] == '"':
+            tests.append("task_id = ?")
+            values.append(given[1:-1])
+        elif given:
+            tests.append(test)
+            values.append(value(query, name))
+    return " AND ".join(tests), values
 
 
 class RolloutReader:
@@ -127,12 +140,12 @@ class RolloutReader:
         return {"episodes": row[0], "steps": [row[1], row[2]], "stops": [list(s) for s in stops]}
 
     def page(
-        self, wanted: RolloutFilter, *, sort: str, descending: bool, offset: int, limit: int
+        self, wanted: Query, *, sort: str, descending: bool, offset: int, limit: int
     ) -> dict[str, Any]:
         """One page of a list.
 
         Args:
-            wanted: the filter.
+            wanted: filters, by the names that the page uses.
             sort: a key of `COLUMNS`; ties by step, group and member.
             descending: largest first.
             offset: rows to pass over.
@@ -142,12 +155,12 @@ class RolloutReader:
             ``{total, mean: {reward, success}, rows}`` over all and of this page.
 
         Raises:
-            OrchError: an unknown sort key.
+            OrchError: an unknown sort key, or a filter that is no number.
             RolloutsUnreadable: no usable database.
         """
         if sort not in COLUMNS:
             raise OrchError(f"cannot sort by {sort!r}; one of {', '.join(COLUMNS)}")
-        where, values = wanted.where()
+        where, values = _where(wanted)
         order = "DESC" if descending else "ASC"
         with self._open() as database:
             total, reward, success = database.execute(
@@ -201,14 +214,13 @@ class RolloutReader:
         Raises:
             RolloutsUnreadable: no usable database.
         """
-        with self._open() as database:
-            row = database.execute(
-                "SELECT tokens FROM rollouts WHERE iteration = ? AND group_id = ? AND member = ?",
-                (step, group, member),
-            ).fetchone()
-        if row is not None and not isinstance(row[0], bytes):
+        rows = self._all(
+            "SELECT tokens FROM rollouts WHERE iteration = ? AND group_id = ? AND member = ?",
+            (step, group, member),
+        )
+        if rows and not isinstance(rows[0][0], bytes):
             raise RolloutsUnreadable(f"{self._path.name}: step {step}: tokens are no bytes")
-        return None if row is None else bytes(row[0])
+        return bytes(rows[0][0]) if rows else None
 
     def members(self, step: int, group: str) -> list[dict[str, Any]]:
         """The members of a group in order, transcripts included.
@@ -228,12 +240,10 @@ class RolloutReader:
         return [_listed(row) for row in self._group(_LISTED, step, group)]
 
     def _group(self, columns: str, step: int, group: str) -> list[Any]:
-        with self._open() as database:
-            return database.execute(
-                f"SELECT {columns} FROM rollouts "
-                "WHERE iteration = ? AND group_id = ? ORDER BY member",
-                (step, group),
-            ).fetchall()
+        return self._all(
+            f"SELECT {columns} FROM rollouts WHERE iteration = ? AND group_id = ? ORDER BY member",
+            (step, group),
+        )
 
     def newest_group(self, task: str) -> tuple[int, str] | None:
         """Step and id of the last group of a task.
@@ -241,31 +251,33 @@ class RolloutReader:
         Raises:
             RolloutsUnreadable: no usable database.
         """
-        with self._open() as database:
-            row = database.execute(
-                "SELECT iteration, group_id FROM rollouts WHERE task_id = ? "
-                "ORDER BY iteration DESC, group_id DESC LIMIT 1",
-                (task,),
-            ).fetchone()
-        return None if row is None else (row[0], row[1])
+        rows = self._all(
+            "SELECT iteration, group_id FROM rollouts WHERE task_id = ? "
+            "ORDER BY iteration DESC, group_id DESC LIMIT 1",
+            (task,),
+        )
+        return (rows[0][0], rows[0][1]) if rows else None
 
-    def by_task(self, wanted: RolloutFilter) -> dict[str, dict[str, Any]]:
+    def by_task(self, wanted: Query) -> dict[str, dict[str, Any]]:
         """Mean reward and success of each task.
 
         Raises:
             RolloutsUnreadable: no usable database.
         """
-        where, values = wanted.where()
-        with self._open() as database:
-            rows = database.execute(
-                "SELECT task_id, count(*), avg(reward), avg(success), max(iteration) "
-                f"FROM rollouts WHERE {where} GROUP BY +task_id",
-                values,
-            ).fetchall()
+        where, values = _where(wanted)
+        rows = self._all(
+            "SELECT task_id, count(*), avg(reward), avg(success), max(iteration) "
+            f"FROM rollouts WHERE {where} GROUP BY +task_id",
+            values,
+        )
         return {
             task: {"n": n, "reward": reward, "success": success, "last_step": last}
             for task, n, reward, success, last in rows
         }
+
+    def _all(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        with self._open() as database:
+            return database.execute(sql, values).fetchall()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -1,16 +1,19 @@
 """One run's folder as the viewer reads it: results, episodes, configuration, tasks, tokenizer.
 
-The hard decision: only the folder itself must be there. Task files and the model are looked for
-where the configuration says, and what is not found is shown as not found, never as an error: a
-run is often read on another machine than the one that made it.
+Only the folder itself must be there. Task files and the model are looked for where the
+configuration says, and what is not found is shown as not found, never as an error: a run is often
+read on another machine than the one that made it. Without its own tokenizer a run is shown with
+token ids alone; another model's tokenizer would show wrong text.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,90 @@ from orch_env.tasks.files import bundled, load_tasks
 from orch_env.types import OrchError, Task
 from orch_train.config.model_folder import model_folder
 from orch_train.config.reading import read_yaml
-from orch_train.viewer.metrics_tail import STEP, MetricsTail
+from orch_train.run.metrics_file import flatten
 from orch_train.viewer.rollout_queries import RolloutReader, RolloutsUnreadable
-from orch_train.viewer.token_text import TokenText, find_tokenizer
+
+STEP = "training_iteration"
+_REPLACEMENT = "�"
+_WORD = "▁"  # how SentencePiece writes a leading space
+
+
+class MetricsTail:
+    """The results in ``metrics.jsonl``, read again only where the file grew.
+
+    A reader of a run that is still being written never fails on what it finds: a line that is no
+    JSON becomes a problem to show, a last line without its newline is left for the next look, and
+    a file that was replaced (a resumed run cuts it back) is read from the start.
+
+    Args:
+        path: the file; it may be missing yet.
+
+    Attributes:
+        rows: one flat result a line, in the order of the file.
+        problems: what could not be read, the first few lines of it.
+    """
+
+    rows: list[dict[str, float]]
+    problems: list[str]
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._start_over(None)
+
+    def look(self) -> None:
+        """Take in what was written since the last look."""
+        with self._lock:
+            try:
+                with self._path.open("rb") as file:
+                    status = os.fstat(file.fileno())
+                    found = (status.st_dev, status.st_ino)
+                    if found != self._file_id or status.st_size < self._offset:
+                        self._start_over(found)
+                    file.seek(self._offset)
+                    data = file.read()
+            except FileNotFoundError:
+                self._start_over(None)
+                return
+            except OSError as problem:
+                self.problems = [f"{self._path.name} cannot be read: {problem}"]
+                return
+            whole = data[: data.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            for line in whole.split(b"\n")[:-1]:
+                self._line += 1
+                self._take(line)
+
+    @property
+    def names(self) -> list[str]:
+        """Every metric that was seen."""
+        return sorted(self._names)
+
+    def columns(self, names: Sequence[str]) -> dict[str, list[float | None]]:
+        """Values by metric, ``None`` where a result lacks it; all lists as long as ``rows``."""
+        rows = list(self.rows)
+        return {name: [row.get(name) for row in rows] for name in names}
+
+    def _start_over(self, file_id: tuple[int, int] | None) -> None:
+        self._file_id = file_id
+        self._offset = self._line = 0
+        self.rows, self.problems = [], []
+        self._names: set[str] = set()
+
+    def _take(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        try:
+            result: Any = json.loads(line)
+            if not isinstance(result, dict) or not isinstance(result.get(STEP), int):
+                raise ValueError(f"no object with a {STEP}")
+        except (ValueError, RecursionError) as problem:
+            if len(self.problems) < 5:
+                self.problems.append(f"{self._path.name}: line {self._line}: {problem}")
+            return
+        flat = flatten(result)
+        self.rows.append(flat)
+        self._names.update(flat)
 
 
 class RunData:
@@ -161,3 +245,61 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
+
+
+class TokenText:
+    """Decodes tokens one by one, and spans as a whole, by the run's own tokenizer.
+
+    Only ``tokenizer.json`` is read (the fast tokenizers' format), so nothing of torch or
+    transformers is imported.
+
+    Args:
+        file: a ``tokenizer.json``.
+
+    Raises:
+        OrchError: it is none.
+    """
+
+    def __init__(self, file: Path) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(file))
+        except Exception as problem:  # the library raises nothing narrower
+            raise OrchError(f"{file} is no tokenizer: {problem}") from problem
+        self.token = cache(self._token)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of a span, special tokens included."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def _token(self, number: int) -> str:
+        """The text of one token; a part of a character is shown as the vocabulary writes it."""
+        raw = self._tokenizer.id_to_token(number)
+        if raw is None:
+            return f"<{number}>"
+        text = str(self._tokenizer.decode([number], skip_special_tokens=False))
+        if not text or _REPLACEMENT in text:
+            return str(raw)
+        return f" {text}" if raw.startswith(_WORD) and not text.startswith(" ") else text
+
+
+def find_tokenizer(run: Path, model: Path | None) -> Path | None:
+    """The tokenizer of a run: its newest checkpoint's, else that of the model it started from.
+
+    Args:
+        run: the run's folder.
+        model: folder of the starting model, if it is here.
+    """
+    checkpoints = sorted(
+        (p for p in run.glob("checkpoints/step_*") if p.name[5:].isdigit()),
+        key=lambda p: int(p.name[5:]),
+        reverse=True,
+    )
+    for folder in checkpoints:
+        found = sorted(folder.rglob("tokenizer.json"))
+        if found:
+            return found[0]
+    if model is not None and (model / "tokenizer.json").is_file():
+        return model / "tokenizer.json"
+    return None

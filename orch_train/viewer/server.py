@@ -1,7 +1,7 @@
 """The viewer's HTTP server: a handful of fixed files and the answers of `ViewerApi`.
 
-The hard decision: no path of a request ever reaches the file system. Files are looked up by name
-in a table that is filled at the start, so there is nothing to traverse. Beyond that: GET and HEAD
+No path of a request ever reaches the file system: files are looked up by name in a table that is
+filled at the start, so there is nothing to traverse. Beyond that: GET and HEAD
 only, a strict Content-Security-Policy, and a check of the Host header, so that a web page
 elsewhere cannot read a run through a name that it points at this machine (DNS rebinding).
 """
@@ -24,9 +24,12 @@ from orch_train.viewer.api import NotFound, ViewerApi
 from orch_train.viewer.run_data import RunData
 
 PAGE = Path(__file__).parent / "page"
+_UPLOT = "vendor/uplot-1.6.32"
+STYLES = (f"{_UPLOT}/uPlot.min.css", "style.css")
 SCRIPTS = (
     "dom.js",
     "source.js",
+    f"{_UPLOT}/uPlot.iife.min.js",
     "charts.js",
     "overview.js",
     "transcript.js",
@@ -59,18 +62,15 @@ class ViewServer:
     """
 
     def __init__(self, runs: Sequence[RunData], *, host: str = "127.0.0.1", port: int = 0) -> None:
-        api = ViewerApi(runs)
-        files = {name: (PAGE / name).read_bytes() for name in ("index.html", "style.css", *SCRIPTS)}
+        files = {name: (PAGE / name).read_bytes() for name in ("index.html", *STYLES, *SCRIPTS)}
 
-        class Handler(_Handler):
-            pass
-
-        Handler.api, Handler.files = api, files
-        Handler.hosts = frozenset({*_LOCAL, host}) if host in _LOCAL else None
         try:
-            self._server = (_Server6 if ":" in host else _Server)((host, port), Handler)
+            self._server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
         except (OSError, OverflowError) as problem:
             raise OrchError(f"cannot listen on {host}:{port}: {problem}") from problem
+        self._server.api, self._server.files = ViewerApi(runs), files
+        # With an outside address (--host) any name may lead here.
+        self._server.hosts = frozenset(_LOCAL) if host in _LOCAL else None
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_address[1]}/"
         self._thread: threading.Thread | None = None
@@ -94,9 +94,12 @@ class ViewServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    api: ViewerApi
+    files: Mapping[str, bytes]
+    hosts: frozenset[str] | None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that closed its connection is no news."""
+        """Say nothing: a browser may close its connection."""
 
 
 class _Server6(_Server):
@@ -106,9 +109,7 @@ class _Server6(_Server):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "orch-view", ""
-    api: ViewerApi
-    files: Mapping[str, bytes]
-    hosts: frozenset[str] | None
+    server: _Server
 
     def do_GET(self) -> None:
         """Answer."""
@@ -131,29 +132,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_question(path.removeprefix("/api/"), address.query)
             return
         name = "index.html" if path == "/" else path.removeprefix("/")
-        if name not in self.files:
+        if name not in self.server.files:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": "there is no such page"})
             return
         kind = _TYPES[Path(name).suffix]
-        self._send(HTTPStatus.OK, self.files[name], f"{kind}; charset=utf-8")
+        self._send(HTTPStatus.OK, self.server.files[name], f"{kind}; charset=utf-8")
 
     def _answer_question(self, name: str, query: str) -> None:
         try:
             asked = dict(parse_qsl(query, errors="surrogateescape", max_num_fields=50))
-            self._send_json(HTTPStatus.OK, self.api.answer(name, asked))
+            self._send_json(HTTPStatus.OK, self.server.api.answer(name, asked))
         except NotFound as problem:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": str(problem)})
         except (OrchError, ValueError) as problem:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(problem)})
-        except Exception as problem:  # told to the page, which a lost connection would not be
-            told = f"{type(problem).__name__}: {problem}"
-            self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": told})
+        except Exception as problem:  # shown on the page, as a lost connection would not be
+            text = f"{type(problem).__name__}: {problem}"
+            self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": text})
 
     def _host_is_ours(self) -> bool:
-        if self.hosts is None:  # bound to an outside address on request: any name may lead here
+        if self.server.hosts is None:
             return True
         try:
-            return urlsplit(f"//{self.headers.get('Host', '')}").hostname in self.hosts
+            return urlsplit(f"//{self.headers.get('Host', '')}").hostname in self.server.hosts
         except ValueError:
             return False
 

@@ -72,7 +72,7 @@ def test_a_reward_that_breaks_a_promise_gives_exit_code_1(
     assert "graduated: every promise kept" in out
     assert "paper: promises broken on 3 of 3 tasks" in out
     row = next(line for line in out.splitlines() if line.strip().startswith("five_duplicates"))
-    assert row.split()[2:] == ["1.000", "*100%"]
+    assert row.split()[2:] == ["*100%", "1.000"]
 
 
 def test_all_stands_for_every_preset(capsys: pytest.CaptureFixture[str]) -> None:

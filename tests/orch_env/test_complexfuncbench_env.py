@@ -312,3 +312,17 @@ def test_gold_of_the_benchmark_scores_exactly_one(booking_files: tuple[str, str]
     for task in env.tasks:
         info = play(env, policy, task)
         assert (info["reward"]["total"], info["success"]) == (1.0, True), task.id
+
+
+@pytest.mark.parametrize("max_turns", [2, 40])
+@pytest.mark.parametrize("policy", ["gold", "noop", "random"])
+def test_an_episode_scored_afterwards_gets_the_score_of_the_environment(
+    policy: str, max_turns: int
+) -> None:
+    suite = complexfuncbench("harbour/heldout", max_turns=max_turns)
+    env, player = suite.env(), make_policy(policy, seed=1)
+    for task in suite.tasks[:40]:
+        info = play(env, player, task, seed=1)
+        assert suite.backend.score(task, env.episode) == info["score"]
+    env.close()
+    suite.close()

@@ -56,7 +56,7 @@ def test_without_json_a_person_is_told_where_things_are(
     assert _orch("train", config_file) == 0
     said = capsys.readouterr()
     assert str(tmp_path / "runs" / "toy" / "checkpoints" / "step_2") in said.out
-    assert "step 2/2" in said.err and "memory about" in said.err
+    assert "step 2/2" in said.err and "M parameters; about" in said.err
 
 
 def test_runs_are_numbered_and_never_overwritten(
@@ -85,7 +85,7 @@ def test_a_dry_run_checks_everything_and_leaves_nothing(
     assert _orch("train", config_file, "training.lr=2e-6", "--dry-run") == 0
     out = capsys.readouterr().out
     assert yaml.safe_load(out)["training"]["lr"] == 2e-6
-    assert "# memory: about" in out and "# template:" in out
+    assert "M parameters; about" in out and "# chat template: only appends" in out
     assert _orch("train", config_file, "--dry-run", "--json") == 0
     shown = _json(capsys)
     assert shown["memory"]["total"] > 0

@@ -9,7 +9,7 @@ import pytest
 
 from orch_env.types import OrchError
 from orch_train import GRPOConfig
-from orch_train.cli.dry_run import describe_batch
+from orch_train.cli.preflight import describe_batch
 from orch_train.config import Settings
 from orch_train.runners.placement import Demand, Resources, plan
 

@@ -17,6 +17,7 @@ from orch_env import load_tasks
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
 from orch_env.types import GoldCall, OrchError, Provenance, Task, ValueRef
+from orch_train import GRPOConfig
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.sft.demonstrations import (
     DemonstrationSet,
@@ -25,7 +26,6 @@ from orch_train.sft.demonstrations import (
 )
 from orch_train.sft.mistakes import (
     MISTAKES,
-    CorruptionSettings,
     DemonstrationKind,
     Mistakes,
     other_tool,
@@ -77,8 +77,7 @@ def gold_of(task: Task) -> list[list[tuple[str, str]]]:
 def corrupted(
     env: Any, chat: ChatRenderer, tasks: list[Task], *kinds: DemonstrationKind, **more: Any
 ) -> DemonstrationSet:
-    wrong = CorruptionSettings(1.0, kinds or MISTAKES)
-    return make_demonstrations(env, chat, tasks, corruption=wrong, **more)
+    return make_demonstrations(env, chat, tasks, corruption=1.0, kinds=kinds or MISTAKES, **more)
 
 
 def test_gold_demonstrations_succeed_and_show_exactly_the_gold_calls(
@@ -126,9 +125,7 @@ def test_the_same_seed_gives_the_same_tokens_in_any_order_and_another_seed_other
 def test_the_rate_is_the_share_of_demonstrations_with_a_mistake(
     env: ToolOrchestrationEnv, chat: ChatRenderer, tasks: list[Task]
 ) -> None:
-    made = make_demonstrations(
-        env, chat, tasks, corruption=CorruptionSettings(0.6), copies=10, seed=1
-    )
+    made = make_demonstrations(env, chat, tasks, corruption=0.6, copies=10, seed=1)
     kinds = Counter(d.kind for d in made.demonstrations)
     total = sum(kinds.values())
     assert total == 10 * len(tasks)
@@ -269,7 +266,7 @@ def test_a_wrong_tool_takes_the_same_parameters_where_one_does() -> None:
 def test_a_mistake_without_room_gives_way_to_another() -> None:
     lonely = Task("t", ({"role": "user", "content": "q"},), gold=((GoldCall("now", {}),),))
     kinds = (DemonstrationKind.WRONG_ARGUMENT, DemonstrationKind.REPEATED_CALL)
-    mistakes = Mistakes([lonely], CorruptionSettings(1.0, kinds))
+    mistakes = Mistakes([lonely], 1.0, kinds)
     drawn = {mistakes.corrupt(lonely, [], random.Random(i))[0] for i in range(10)}
     assert drawn == {DemonstrationKind.REPEATED_CALL}
 
@@ -279,10 +276,9 @@ def test_wrong_requests_are_one_clear_line(env: ToolOrchestrationEnv, chat: Chat
         make_demonstrations(env, chat, [])
     with pytest.raises(OrchError, match="1 of 1 tasks have no gold"):
         make_demonstrations(env, chat, [Task("t", ({"role": "user", "content": "q"},))])
-    with pytest.raises(OrchError, match=r"within 0\.\.1"):
-        CorruptionSettings(1.5)
-    with pytest.raises(OrchError, match="choice of"):
-        CorruptionSettings(0.5, (DemonstrationKind.GOLD,))
+    for wrong in ({"corruption": 1.5}, {"mistakes": ["gold"]}, {"mistakes": []}):
+        with pytest.raises(OrchError, match=rf"sft\.{next(iter(wrong))}"):
+            _ = GRPOConfig().from_dict({"sft": wrong}).settings
 
 
 def test_a_wrong_argument_is_a_value_that_its_writer_could_have_mixed_up() -> None:
@@ -296,7 +292,7 @@ def test_a_wrong_argument_is_a_value_that_its_writer_could_have_mixed_up() -> No
         gold=((from_query("ship"),), (from_query("pilot"),), (later,)),
     )
     kinds = (DemonstrationKind.WRONG_ARGUMENT,)
-    mistakes = Mistakes([task], CorruptionSettings(1.0, kinds))
+    mistakes = Mistakes([task], 1.0, kinds)
     drawn: dict[str, set[str]] = {}
     for seed in range(60):
         _, wrong = mistakes.corrupt(task, [], random.Random(seed))

@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
 from orch_train.algorithms.checkpoint import checkpoints
+from orch_train.run import metrics_file
 from orch_train.run.display import PlainDisplay
-from orch_train.run.metrics_file import MetricsWriter, read_metrics
+from orch_train.run.metrics_file import read_metrics
 from orch_train.run.training_run import RunOutcome, TrainingRun
 from orch_train.trajectory.store import RolloutStore
 from tests.orch_train.replies import stored_samples
@@ -109,22 +110,26 @@ def test_a_step_that_could_not_be_recorded_is_done_again_on_resume(
     steps = []
 
     def full_after_three(real: Any, problem: Exception) -> Any:
-        def write(self: Any, *args: Any) -> None:
+        def write(*args: Any) -> Any:
             steps.append(1)
             if len(steps) == 3:
                 raise problem
-            real(self, *args)
+            return real(*args)
 
         return write
 
     if victim == "metrics":
-        failing = full_after_three(
-            MetricsWriter._write, OSError(errno.ENOSPC, "No space left on device")
-        )
-        monkeypatch.setattr(MetricsWriter, "_write", failing)
+        as_json = metrics_file.plain
+
+        def full_at_three(value: Any) -> Any:
+            if isinstance(value, dict) and value.get("training_iteration") == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return as_json(value)
+
+        monkeypatch.setattr(metrics_file, "plain", full_at_three)
     else:
-        full = OperationalError("INSERT", {}, Exception("database or disk is full"))
-        failing = full_after_three(Session.add_all, full)
+        damage = OperationalError("INSERT", {}, Exception("database or disk is full"))
+        failing = full_after_three(Session.add_all, damage)
         monkeypatch.setattr(Session, "add_all", failing)
     with pytest.raises(OrchError, match=r"cannot be written.*(full|space)"):
         _run(config.copy(), tmp_path / "run")

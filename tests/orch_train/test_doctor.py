@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from orch_env.cli import installation
+from orch_env.cli.installation import (
+    Check,
+    Package,
+    disk,
+    import_failures,
+    installation_checks,
+    run_check,
+    shared_memory,
+)
 from orch_env.cli.main import main
 from orch_train import GRPOConfig
-from orch_train.cli import configuration_checks, dry_run
+from orch_train.cli.preflight import placement, required_packages
+from orch_train.cli.run_arguments import read_config
 from orch_train.runners.placement import Resources
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the imports in other processes, which take seconds; one test has them."""
-    monkeypatch.setattr(installation, "import_failures", lambda names: {})
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def _doctor(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int,
     return code, {check["name"]: check for check in report["checks"]}
 
 
-def test_a_sound_installation_is_ready(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_installation_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
     code, checks = _doctor(capsys)
     assert code == 0
     assert {"python", "torch", "ray", "vllm", "devices", "shared memory", "disk"} <= set(checks)
@@ -50,7 +52,7 @@ def test_a_sound_installation_is_ready(quick: None, capsys: pytest.CaptureFixtur
 
 
 def test_a_sound_configuration_is_ready(
-    quick: None, config_file: Path, capsys: pytest.CaptureFixture[str]
+    config_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, checks = _doctor(capsys, config_file)
     assert code == 0
@@ -60,34 +62,24 @@ def test_a_sound_configuration_is_ready(
     assert not (config_file.parent / "runs").exists()
 
 
-def test_what_a_run_needs_becomes_required(
-    quick: None,
-    config_file: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    there = importlib.metadata.version
-
-    def without_ray(name: str) -> str:
-        if name == "ray":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return there(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", without_ray)
-    code, checks = _doctor(capsys, config_file)
-    assert code == 0 and not checks["ray"]["ok"] and not checks["ray"]["required"]
-    code, checks = _doctor(capsys, config_file, "env_runners.num_env_runners=1")
-    assert code == 1 and checks["ray"]["required"]
-    assert "pip install 'orch-rl[train]'" in checks["ray"]["remedy"]
+def test_what_a_run_needs_becomes_required(config_file: Path) -> None:
+    missing = Package("not_installed_anywhere", "a test", "orch-rl[train]")
+    for required in (False, True):
+        found = installation_checks([missing.name] if required else [], [missing])
+        check = next(check for check in found if check.name == missing.name)
+        assert not check.ok and check.required is required
+        assert "pip install 'orch-rl[train]'" in check.remedy
+    assert "ray" not in required_packages(str(config_file), [])
+    assert "ray" in required_packages(str(config_file), ["env_runners.num_env_runners=1"])
 
 
 def test_a_version_outside_the_range_is_named(
-    quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "99.0" if name == "scipy" else there(name)
-    )
+    record = tmp_path / "scipy-99.0.dist-info" / "METADATA"
+    record.parent.mkdir()
+    record.write_text("Metadata-Version: 2.1\nName: scipy\nVersion: 99.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     code, checks = _doctor(capsys)
     assert code == 1
     assert "99.0 is outside" in checks["scipy"]["detail"]
@@ -103,7 +95,6 @@ def test_a_version_outside_the_range_is_named(
     ],
 )
 def test_a_broken_configuration_is_a_failed_check(
-    quick: None,
     config_file: Path,
     capsys: pytest.CaptureFixture[str],
     override: str,
@@ -127,25 +118,18 @@ def test_a_broken_configuration_is_a_failed_check(
     ],
 )
 def test_learner_actors_and_runners_need_their_cpus_together(
-    quick: None,
-    config_file: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    overrides: list[str],
-    cpus: int | None,
+    config_file: Path, overrides: list[str], cpus: int | None
 ) -> None:
-    monkeypatch.setattr(dry_run, "this_machine", lambda: Resources(4.0))
-    code, checks = _doctor(capsys, config_file, *overrides)
-    found = checks["placement"]
-    assert (code, found["ok"]) == ((0, True) if cpus is None else (1, False))
+    found = placement(read_config(str(config_file), overrides, None).settings, Resources(4.0)).check
+    assert found.ok == (cpus is None) and found.required
     if cpus is not None:
-        assert f"need {cpus} CPU" in found["detail"]
-        assert "learners.num_learners" in found["remedy"]
+        assert f"need {cpus} CPU" in found.detail
+        assert "learners.num_learners" in found.remedy
 
 
 @pytest.mark.parametrize("text", ["training: [", "- a list\n", "\x00", ""])
 def test_a_file_that_is_no_configuration_is_a_failed_check(
-    quick: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)
@@ -155,7 +139,6 @@ def test_a_file_that_is_no_configuration_is_a_failed_check(
 
 
 def test_a_template_that_rewrites_is_found(
-    quick: None,
     config_file: Path,
     toy_model: Path,
     tmp_path: Path,
@@ -169,40 +152,34 @@ def test_a_template_that_rewrites_is_found(
     assert code == 1 and not checks["chat template"]["ok"]
 
 
-class _Usage(NamedTuple):
-    total: int
-    used: int
-    free: int
-
-
 def test_too_little_room_is_said_with_what_is_wanted(
-    quick: None,
-    config_file: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(1 << 30, 1 << 30, 0))
-    code, checks = _doctor(capsys, config_file, "env_runners.num_env_runners=1")
+    code, checks = _doctor(capsys, config_file, "reporting.keep_checkpoints=1000000000")
     assert code == 0, "room is advice: the run may be shorter than we think"
-    for name in ("disk", "shared memory", "room for checkpoints", "room for weights"):
-        assert not checks[name]["ok"] and "wanted" in checks[name]["remedy"]
+    for found in (
+        Check(**checks["room for checkpoints"]),
+        disk(tmp_path / "new", 1 << 60),
+        shared_memory(1 << 60),
+    ):
+        assert not found.ok and not found.required and "wanted" in found.remedy
 
 
-def test_a_check_that_breaks_is_reported_and_the_others_go_on(
-    quick: None,
-    config_file: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def broken(*_: object) -> Any:
+def test_a_check_that_breaks_is_reported_in_one_line() -> None:
+    def broken() -> Check:
         raise RuntimeError("sparks\nand smoke")
 
-    monkeypatch.setattr(installation, "_devices", broken)
-    monkeypatch.setattr(configuration_checks, "_template", broken)
-    code, checks = _doctor(capsys, config_file)
-    assert code == 1
-    assert "RuntimeError: sparks and smoke" in checks["devices"]["detail"]
-    assert checks["placement"]["ok"]
+    found = run_check("devices", True, broken)
+    assert not found.ok and found.required and found.remedy
+    assert found.detail == "could not be checked: RuntimeError: sparks and smoke"
+
+
+def test_the_checks_after_one_that_fails_go_on(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, checks = _doctor(capsys, config_file, "environment.env_config.tasks=[]")
+    assert code == 1 and not checks["data"]["ok"]
+    assert checks["model"]["ok"] and checks["placement"]["ok"]
 
 
 def test_a_package_that_crashes_or_hangs_does_not_take_the_doctor_with_it(
@@ -213,8 +190,8 @@ def test_a_package_that_crashes_or_hangs_does_not_take_the_doctor_with_it(
     (tmp_path / "sound.py").write_text("")
     (tmp_path / "hanging.py").write_text("import threading; threading.Event().wait()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    found = installation.import_failures(["breaking", "crashing", "sound"])
+    found = import_failures(("breaking", "crashing", "sound"))
     assert set(found) == {"breaking", "crashing"}
     assert "no operator nms" in found["breaking"]
     assert "-11" in found["crashing"]
-    assert "did not end" in installation.import_failures(["hanging"], 0.5)["hanging"]
+    assert "did not end" in import_failures(("hanging",), 0.5)["hanging"]

@@ -1,4 +1,4 @@
-"""What a dry run says about batches, data, template and placement."""
+"""What a dry run says about batches, data, template, placement and room."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from orch_env.cli.installation import may_have_gpus
 from orch_env.cli.main import main
 from orch_train import GRPOConfig
-from orch_train.cli.dry_run import describe_batch, describe_data, describe_placement
+from orch_train.cli.preflight import describe_batch, describe_data, placement
+from orch_train.config import Settings
 from orch_train.rollouts.environments import TaskIds
 from orch_train.runners.placement import Resources
 
@@ -22,6 +23,11 @@ ONE_NODE = Resources(96, 8)
 
 def _training(**values: Any) -> Any:
     return GRPOConfig().training(**values).settings
+
+
+def _placement(settings: Settings, machine: Resources) -> dict[str, Any]:
+    found: dict[str, Any] = placement(settings, machine).record["placement"]
+    return found
 
 
 def test_the_three_batch_numbers_are_said_in_episodes() -> None:
@@ -49,24 +55,24 @@ def test_an_evaluation_is_counted_in_episodes() -> None:
 
 def test_a_large_configuration_can_be_looked_at_on_a_small_machine() -> None:
     config = GRPOConfig().env_runners(num_env_runners=8, num_gpus_per_env_runner=1)
-    there = describe_placement(config.settings, ONE_NODE)
+    there = _placement(config.settings, ONE_NODE)
     assert there["fits_here"] and there["layout"] == "separate" and len(there["bundles"]) == 8
-    here = describe_placement(config.settings, Resources(2))
+    here = _placement(config.settings, Resources(2))
     assert here["fits_here"] is False and "do not fit" in here["words"]
     cluster = config.env_runners(ray_address="10.0.0.1:6379")
-    assert describe_placement(cluster.settings, Resources(2))["fits_here"] is None
+    assert _placement(cluster.settings, Resources(2))["fits_here"] is None
 
 
 def test_without_runners_there_is_no_ray() -> None:
     config = GRPOConfig().env_runners(num_env_runners=0)
-    words = describe_placement(config.settings, ONE_NODE)["words"]
+    words = _placement(config.settings, ONE_NODE)["words"]
     assert "in this process" in words and words.endswith("no Ray")
     assert "a tool that never returns would stop the run" in words
     for safe in (
         config.env_runners(env_step_timeout_s=30),
         GRPOConfig().env_runners(num_env_runners=1),
     ):
-        assert "never returns" not in describe_placement(safe.settings, ONE_NODE)["words"]
+        assert "never returns" not in _placement(safe.settings, ONE_NODE)["words"]
 
 
 def test_everything_stands_in_one_object(
@@ -82,8 +88,8 @@ def test_everything_stands_in_one_object(
     assert len(shown["template"]["stop_tokens"]) == len(shown["template"]["stop_token_ids"]) > 0
     assert main(["train", str(path), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "# batch: a training step samples 2 tasks x 4 episodes" in said
-    assert "# placement: sampling in this process" in said
+    assert "# data: 6 training tasks" in said and "samples 2 tasks x 4 episodes" in said
+    assert "# placement: sampling in this process" in said and "# room for checkpoints: " in said
     assert not (tmp_path / "runs").exists()
 
 

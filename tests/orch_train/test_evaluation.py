@@ -19,13 +19,13 @@ from orch_env.replay.policies import GoldPolicy
 from orch_env.types import Episode, OrchError, StopReason, Task
 from orch_train import GRPOConfig
 from orch_train.chat.renderer import make_chat
-from orch_train.cli.evaluation_table import evaluation_table
+from orch_train.cli.train import show_rates
 from orch_train.config import Settings
 from orch_train.evaluation.policy import (
     Benchmark,
+    checkpoint_model,
     evaluate_model,
     evaluate_policy,
-    model_folder,
     open_benchmark,
 )
 from orch_train.rollouts.environments import EnvFactory, TaskIds, check_data, prompt_lengths
@@ -195,18 +195,20 @@ def test_a_person_sees_the_interval_and_pass_at_k(held_out: TaskIds) -> None:
 
 
 def test_the_table_at_the_end_of_a_run_has_a_row_for_each_number_of_calls(
-    held_out: TaskIds, benchmark: Benchmark
+    held_out: TaskIds, benchmark: Benchmark, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured, _ = _evaluate(
         {1.0: _gold}, held_out, benchmark, samples_per_task=2, pass_at=[1, 2], num_tasks=6
     )
     measured["by_gold_calls"]["3"] = measured["by_gold_calls"]["2"]
-    lines = evaluation_table(measured)
+    show_rates(measured)
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["held", "out", "avg@2", "pass@2", "tasks"]
     assert [line.split()[0] for line in lines[1:]] == ["all", "2", "3"]
     assert "50.0% [" in lines[1] and "100.0% [" in lines[1] and lines[1].endswith(" 6")
     assert len({len(line) for line in lines}) == 1, "columns line up"
-    assert evaluation_table({"success": 0.5}) == []
+    show_rates({"success": 0.5})
+    assert capsys.readouterr().out == ""
 
 
 def test_pass_at_k_needs_k_samples() -> None:
@@ -252,9 +254,11 @@ def long_model(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def _infos(model: Path, env: Any, task_ids: Sequence[str], **options: Any) -> list[dict[str, Any]]:
+def _episodes(
+    model: Path, make_env: Callable[[], Any], task_ids: Sequence[str], **options: Any
+) -> list[Episode]:
     return evaluate_model(
-        str(model), env, task_ids, max_tokens_per_turn=6, max_context=8192, **options
+        str(model), make_env, task_ids, max_tokens_per_turn=6, max_context=8192, **options
     )
 
 
@@ -265,11 +269,11 @@ def test_a_model_is_evaluated_in_the_order_of_the_tasks(
     task_ids = list(reversed(held_out.held_out[:5]))
     env = complexfuncbench("harbour/heldout").env()
     seen: list[tuple[int, int]] = []
-    infos = _infos(
-        long_model, env, task_ids, progress=lambda done, total: seen.append((done, total))
+    episodes = _episodes(
+        long_model, env.sibling, task_ids, progress=lambda done, total: seen.append((done, total))
     )
-    assert [info["task_id"] for info in infos] == task_ids
-    assert all("error" in info["score"] for info in infos)
+    assert [episode.task_id for episode in episodes] == task_ids
+    assert all(episode.stop_reason is not None for episode in episodes)
     assert seen == [(n, 5) for n in range(1, 6)]
     # The environment that was given is still usable: only its siblings were closed.
     env.reset(options={"task_id": task_ids[0]})
@@ -281,7 +285,7 @@ def test_how_many_episodes_run_together_changes_no_outcome(
     assert held_out.held_out is not None
     task_ids = held_out.held_out[:3]
     one, many = (
-        _infos(
+        _episodes(
             long_model,
             lambda: gym.make("orch_env/ToolOrchestration-v0", tasks="harbour/heldout"),
             task_ids,
@@ -308,11 +312,11 @@ def test_further_samples_leave_the_first_pass_alone_and_differ_from_it(
             return super().step(action)
 
     env = Listening(tasks="harbour/heldout")
-    once = _infos(long_model, env, task_ids, temperature=1.0, max_concurrent=1)
+    once = _episodes(long_model, env.sibling, task_ids, temperature=1.0, max_concurrent=1)
     first, texts = texts[:], []
-    twice = _infos(
+    twice = _episodes(
         long_model,
-        env,
+        env.sibling,
         task_ids,
         temperature=1.0,
         max_concurrent=1,
@@ -320,7 +324,7 @@ def test_further_samples_leave_the_first_pass_alone_and_differ_from_it(
         progress=lambda done, total: seen.append((done, total)),
     )
     assert len(once) == 3 and twice[:3] == once
-    assert [info["task_id"] for info in twice] == [*task_ids, *task_ids]
+    assert [episode.task_id for episode in twice] == [*task_ids, *task_ids]
     assert seen == [(n, 6) for n in range(1, 7)]
     assert texts[: len(first)] == first and texts[len(first) :] != first
     env.close()
@@ -328,8 +332,8 @@ def test_further_samples_leave_the_first_pass_alone_and_differ_from_it(
 
 def test_a_checkpoint_stands_for_its_model(tmp_path: Path, toy_model: Path) -> None:
     shutil.copytree(toy_model, tmp_path / "step_1" / "model")
-    assert model_folder(str(tmp_path / "step_1")) == str(tmp_path / "step_1" / "model")
-    assert model_folder(str(toy_model)) == str(toy_model)
+    assert checkpoint_model(str(tmp_path / "step_1")) == str(tmp_path / "step_1" / "model")
+    assert checkpoint_model(str(toy_model)) == str(toy_model)
 
 
 # -- the data of a run -----------------------------------------------------------------------

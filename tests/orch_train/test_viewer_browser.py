@@ -62,17 +62,52 @@ def both(runs: list[Path]) -> Iterator[str]:
     server.stop()
 
 
+_DRAWN = """
+((card, kind) => {
+  const wanted = document.createElement('canvas').getContext('2d');
+  wanted.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(`--${kind}`);
+  wanted.fillRect(0, 0, 1, 1);
+  const [r, g, b] = wanted.getImageData(0, 0, 1, 1).data;
+  const canvas = card.querySelector('canvas');
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  let count = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i] === r && data[i + 1] === g && data[i + 2] === b && data[i + 3] > 200) count += 1;
+  }
+  return count;
+})(document.querySelector(`[data-title=%s]`), '%s')
+"""
+
+
 def _titles(browser: Browser) -> list[str]:
     found: list[str] = browser.run(
-        "[...document.querySelectorAll('.chart')].filter((c) => c.querySelector('path'))"
+        "[...document.querySelectorAll('.chart')].filter((c) => c.querySelector('canvas'))"
         ".map((c) => c.dataset.title)"
+    )
+    return found
+
+
+def _drawn(browser: Browser, title: str, kind: str) -> int:
+    """How many pixels of a chart have the colour of a series."""
+    return int(browser.run(_DRAWN % (json.dumps(title), kind)))
+
+
+def _wait_for_charts(browser: Browser, count: int = 8) -> None:
+    browser.wait(f"plots.length >= {count} && plots.every((plot) => plot.status === 1)")
+
+
+def _legend(browser: Browser, title: str) -> list[str]:
+    """The rows of a chart's legend that can be seen: name and value."""
+    found: list[str] = browser.run(
+        f"[...document.querySelectorAll('[data-title={json.dumps(title)}] .u-series')]"
+        ".filter((row) => row.checkVisibility()).map((row) => row.textContent)"
     )
     return found
 
 
 def test_curves_and_the_time_split_are_drawn(browser: Browser, one: str) -> None:
     browser.open(one)
-    browser.wait("document.querySelectorAll('.chart path').length >= 8")
+    _wait_for_charts(browser)
     titles = _titles(browser)
     for title in ("Reward", "Success", "Policy loss", "Entropy", "Tokens per second"):
         assert title in titles
@@ -81,8 +116,11 @@ def test_curves_and_the_time_split_are_drawn(browser: Browser, one: str) -> None
         "document.querySelector('[data-title=\"Held out by domain\"]').innerText"
     )
     assert "ship" in held_out and "Held out: pass@k" not in titles
+    for title, kind in (("Reward", "k0"), ("Seconds per step", "k2"), ("Stop reasons", "k1")):
+        assert _drawn(browser, title, kind) > 20, title
+    assert _drawn(browser, "Reward", "k1") == 0
     label = browser.run(
-        "document.querySelector('[data-title=\"Policy loss\"] svg').getAttribute('aria-label')"
+        "document.querySelector('[data-title=\"Policy loss\"] .plot').getAttribute('aria-label')"
     )
     assert label == "Policy loss: loss last \N{MINUS SIGN}0.3"
     # 3.5 s a step: 2 learning, 0.75 generating, 0.25 in environments, 0.5 elsewhere.
@@ -90,16 +128,58 @@ def test_curves_and_the_time_split_are_drawn(browser: Browser, one: str) -> None
     assert all(part in legend for part in ("learn 57.1%", "generate 21.4%", "other 14.3%"))
 
 
+def _move(browser: Browser, title: str, x: float, *, press: bool = False) -> None:
+    """Put the mouse at a share of a chart's width, and click there."""
+    box = f"document.querySelector('[data-title={json.dumps(title)}] .u-over')"
+    browser.run(f"{box}.scrollIntoView({{ block: 'center' }})")
+    left, top, width = browser.run(
+        f"(() => {{ const b = {box}.getBoundingClientRect(); return [b.left, b.top, b.width]; }})()"
+    )
+    where = {"x": left + x * width, "y": top + 50}
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", **where)
+    for kind in ("mousePressed", "mouseReleased") if press else ():
+        browser.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **where)
+
+
 def test_a_click_on_a_curve_leads_to_the_steps_trajectories(browser: Browser, one: str) -> None:
     browser.open(one)
-    browser.wait("document.querySelector('[data-title=Reward] svg')")
-    browser.run(
-        "(() => { const s = document.querySelector('[data-title=Reward] svg');"
-        "const b = s.getBoundingClientRect(); s.dispatchEvent(new MouseEvent('click',"
-        "{clientX: b.right - 12, clientY: b.top + 50})); })()"
-    )
+    _wait_for_charts(browser)
+    _move(browser, "Reward", 0.98, press=True)
     browser.drawn("#/list?step_from=3&step_to=3")
     assert "6 trajectories" in browser.text()
+
+
+def test_the_legend_shows_the_values_under_the_mouse_and_else_the_newest(
+    browser: Browser, one: str
+) -> None:
+    browser.open(one)
+    _wait_for_charts(browser)
+    minus = "\N{MINUS SIGN}"
+    assert _legend(browser, "Policy loss") == ["step3", f"loss{minus}0.3"]
+    _move(browser, "Policy loss", 0.02)
+    browser.wait(
+        "document.querySelector('[data-title=\"Policy loss\"] .u-value').innerText === '1'"
+    )
+    assert _legend(browser, "Policy loss") == ["step1", f"loss{minus}0.1"]
+    _move(browser, "Seconds per step", 0.5)
+    browser.wait(
+        "document.querySelector('[data-title=\"Seconds per step\"] .u-value').innerText === '2'"
+    )
+    # Each layer's own value, although it is drawn on top of others.
+    assert "learn 57.1%2" in _legend(browser, "Seconds per step")
+    assert _legend(browser, "Policy loss") == ["step3", f"loss{minus}0.3"]
+
+
+def test_smoothing_lays_a_calmer_curve_over_what_was_measured(browser: Browser, one: str) -> None:
+    browser.open(one + "#/overview?smooth=0.9")
+    _wait_for_charts(browser)
+    drawn, measured = browser.run(
+        "(() => { const p = plots.find((p) => p.root.closest('[data-title=\"Policy loss\"]'));"
+        "return [p.data[1], p.data[2]]; })()"
+    )
+    assert measured == [-0.1, -0.2, -0.3]
+    assert drawn[0] == measured[0] and measured[2] < drawn[2] < drawn[1] < drawn[0]
+    assert len(_legend(browser, "Policy loss")) == 2
 
 
 def test_hostile_text_is_text(browser: Browser, one: str) -> None:
@@ -218,11 +298,23 @@ def test_the_theme_follows_the_system_and_the_key(browser: Browser, one: str) ->
     browser.resize(1400, 900)
 
 
+def test_charts_take_the_colours_of_the_theme(browser: Browser, one: str) -> None:
+    browser.resize(1400, 900)
+    browser.open(one)
+    _wait_for_charts(browser)
+    light = browser.run("plots[0].series[1].stroke(plots[0], 1)")
+    browser.press("d")
+    browser.wait(f"plots.length >= 8 && plots[0].series[1].stroke(plots[0], 1) !== '{light}'")
+    _wait_for_charts(browser)
+    assert _drawn(browser, "Reward", "k0") > 20
+    browser.run("localStorage.clear()")
+
+
 def test_two_runs_share_their_charts_and_their_tasks(browser: Browser, both: str) -> None:
     browser.open(both)
-    browser.wait("document.querySelectorAll('[data-title=Reward] path').length === 2")
-    legend = browser.run("document.querySelector('[data-title=Reward] .legend').innerText")
-    assert "first" in legend and "second" in legend
+    _wait_for_charts(browser)
+    assert [row[:5] for row in _legend(browser, "Reward")] == ["step3", "first", "secon"]
+    assert _drawn(browser, "Reward", "run0") > 0 and _drawn(browser, "Reward", "run1") > 20
     assert {"Seconds per step: first", "Seconds per step: second"} <= set(_titles(browser))
     browser.press("s")
     browser.wait("document.querySelectorAll('tr.row').length === 2")
@@ -242,8 +334,14 @@ def test_the_page_follows_a_run_that_goes_on(browser: Browser, tmp_path: Path) -
         assert "No results yet" in browser.text()
         write_steps(folder, 1, 2)
         browser.run("lookAgain()")
-        browser.wait("document.querySelector('[data-title=Reward] path')")
-        assert "step 2" in browser.run("document.getElementById('top').innerText")
+        _wait_for_charts(browser)
+        write_steps(folder, 3, 3)
+        browser.run("lookAgain()")
+        _wait_for_charts(browser)
+        # Those of the earlier page are freed.
+        browser.wait("plots.length === document.querySelectorAll('.chart canvas').length")
+        browser.wait("plots.length >= 8 && plots.every((plot) => plot.data[0].at(-1) === 3)")
+        assert "step 3" in browser.run("document.getElementById('top').innerText")
     finally:
         browser.call("Page.navigate", url="about:blank")
         server.stop()
@@ -256,7 +354,7 @@ def test_a_damaged_store_is_told_on_the_page(browser: Browser, tmp_path: Path) -
     server.start()
     try:
         browser.open(server.url)
-        browser.wait("document.querySelector('[data-title=Reward] path')")
+        browser.wait("document.querySelector('[data-title=Reward] canvas')")
         assert "rollouts.db cannot be read" in browser.run(
             "document.getElementById('notices').innerText"
         )
@@ -273,7 +371,8 @@ def test_an_exported_page_works_alone(browser: Browser, runs: list[Path], tmp_pa
     out = tmp_path / "page.html"
     export_page([RunData(run) for run in runs], out)
     browser.open(out.as_uri())
-    browser.wait("document.querySelectorAll('[data-title=Reward] path').length === 2")
+    _wait_for_charts(browser)
+    assert _drawn(browser, "Reward", "run1") > 20
     browser.go("#/list?sort=reward&order=asc&success=no")
     assert browser.run("document.querySelectorAll('tr.row').length") == 6
     browser.press("j")

@@ -139,9 +139,9 @@ def _show(report: AttackReport, tasks: str) -> None:
 def _cell(cell: Cell | None, kind: str) -> str:
     if cell is None:
         return "-"
-    if kind == "reference" or not cell.not_below_gold:
-        return f"{cell.mean:.3f}     "
-    return f"{cell.mean:.3f} {'*' + format(cell.not_below_gold, '.0%'):<4}"
+    starred = kind != "reference" and cell.not_below_gold
+    star = f"*{cell.not_below_gold:.0%} " if starred else ""
+    return f"{star}{cell.mean:.3f}"
 
 
 def _verdict(report: AttackReport, reward: str) -> str:

@@ -57,7 +57,7 @@ def complexfuncbench(
     exact_match_values: str | os.PathLike[str] | None = None,
     strict: bool = False,
     judge: Judge | None = None,
-) -> Suite:
+) -> Suite[BenchmarkBackend]:
     """The benchmark over a task file.
 
     An episode's reward is 1.0 for success and 0.0 otherwise; the last ``info`` holds ``score``:

@@ -16,14 +16,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orch_env.types import OrchError, StopReason
+from orch_env.types import OrchError
 from orch_train.config import TrainingSettings
 from orch_train.learner.objective.advantages import token_advantages
 from orch_train.learner.objective.losses import BatchCounts
 from orch_train.trajectory.sample import Group, TrainingSample
-
-CUT_OFF = frozenset({StopReason.CONTEXT_OVERFLOW, StopReason.OUTPUT_TRUNCATED})
-"""Ends that say nothing of the task: the tokens were up."""
 
 
 def with_advantages(groups: Sequence[Group], settings: TrainingSettings) -> list[TrainingSample]:
@@ -50,7 +47,8 @@ def with_advantages(groups: Sequence[Group], settings: TrainingSettings) -> list
 
 def is_masked(sample: TrainingSample, settings: TrainingSettings) -> bool:
     """Whether ``mask_truncated`` keeps it from being learned from."""
-    return settings.mask_truncated and sample.stop_reason in CUT_OFF
+    reason = sample.stop_reason
+    return settings.mask_truncated and reason is not None and reason.cut_off
 
 
 def samples_to_learn(

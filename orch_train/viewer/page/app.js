@@ -16,6 +16,7 @@ async function start() {
   applyTheme(remembered("theme"));
   document.addEventListener("keydown", onKey);
   window.addEventListener("hashchange", () => draw());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawCharts);
   await look();
   await draw();
   if (!EMBEDDED) setInterval(lookAgain, LOOK_AGAIN_MS);
@@ -60,6 +61,7 @@ async function draw(again = false) {
   if (mine !== state.drawing) return;
   const marked = again ? markedIndex() : -1;
   main.replaceChildren(page);
+  dropOldCharts();
   main.dataset.ready = location.hash;
   if (!again) window.scrollTo(0, 0);
   if (marked >= 0) mark(marked);
@@ -118,6 +120,12 @@ function toggleTheme() {
   } catch {
     // not remembered then
   }
+  redrawCharts();
+}
+
+/** Charts hold their colours: another theme needs new charts. */
+function redrawCharts() {
+  if (plots.length) draw(true);
 }
 
 // -- keys --------------------------------------------------------------------------------------

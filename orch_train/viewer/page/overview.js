@@ -113,7 +113,7 @@ function curveCards(plain) {
     const found = [...new Set(plain.state.runs.flatMap((run) => run.metrics.filter((n) => curve.match.test(n))))].slice(0, 8);
     const names = Object.fromEntries(found.map((n) => [n, n.split("/").at(curve.part ?? -1).replaceAll("_", " ")]));
     if (plain.state.runs.length < 2 || found.length < 3) return lineCard(plain, curve, names);
-    // Many metrics of two runs in one picture cannot be told apart: a picture each.
+    // Many metrics of two runs do not fit in one picture: each run gets its own.
     return plain.state.runs.map((run, i) => lineCard(
       { ...plain, columns: [plain.columns[i]], state: { runs: [run] } }, { ...curve, title: `${curve.title}: ${run.name}` }, names));
   });

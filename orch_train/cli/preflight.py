@@ -1,0 +1,330 @@
+"""What can be known about a run before it starts: one list of facts, shown in two ways.
+
+`orch doctor CONFIG` shows each fact as a check; `--dry-run` shows all of them under the resolved
+configuration. What would stop the run raises here, with the run's own error: the doctor reports
+it, a dry run ends with it. What only this machine lacks (its GPUs, a cluster that is not joined) is
+a check that is not in order and no error, so that a configuration for a large machine can be
+checked on a small one.
+
+Loads no torch where no driver shows a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orch_env.cli.installation import (
+    Check,
+    disk,
+    gib,
+    machine_memory,
+    may_have_gpus,
+    run_check,
+    shared_memory,
+)
+from orch_env.types import OrchError
+from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.cli.run_arguments import read_config
+from orch_train.config import Settings
+from orch_train.config.model_folder import model_folder
+from orch_train.rollouts.environments import TaskIds, check_data
+from orch_train.runners.placement import Demand, Resources, plan
+
+_CHECKPOINT_BYTES = 16
+"""Bytes of a checkpoint per parameter, at most: the model, master weights, two moments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact.
+
+    Attributes:
+        check: the fact for a person.
+        record: the fact for machines: keys of ``--dry-run --json``.
+    """
+
+    check: Check
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def dry_run(config: GRPOConfig, settings: Settings, *, as_json: bool) -> None:
+    """Print the resolved configuration and all facts: YAML with comments, or one JSON object.
+
+    Raises:
+        OrchError: something would stop the run.
+    """
+    facts = [look(settings) for look in LOOKS.values()]
+    if as_json:
+        record = {"config": config.to_dict()}
+        for fact in facts:
+            record |= fact.record
+        click.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
+        return
+    click.echo(config.to_yaml(), nl=False)
+    for fact in facts:
+        hint = f" ({fact.check.remedy})" if fact.check.remedy else ""
+        click.echo(f"# {fact.check.name}: {fact.check.detail}{hint}")
+
+
+def configuration_checks(config: str, overrides: Sequence[str], *, usable: bool) -> list[Check]:
+    """Judge a configuration on this machine.
+
+    Args:
+        config: a YAML file.
+        overrides: ``group.key=value`` texts laid over it.
+        usable: whether what it requires is installed; what needs that is left out otherwise.
+    """
+
+    def sound() -> Check:
+        read_config(config, overrides, None).validate()
+        return Check("configuration", True, True, f"{config}: every key is known and fits")
+
+    remedy = "correct the configuration, or the files that it names"
+    first = run_check("configuration", True, sound, remedy=remedy)
+    if not first.ok:
+        return [first]
+    settings = read_config(config, overrides, None).settings
+    return [first] + [
+        run_check(name, True, lambda look=look: look(settings).check, remedy=remedy)
+        for name, look in LOOKS.items()
+        if usable or name not in _NEED_PACKAGES
+    ]
+
+
+def required_packages(config: str, overrides: Sequence[str]) -> list[str]:
+    """Packages that this run cannot do without; those of any run if the file is not sound."""
+    needed = ["torch", "transformers"]
+    try:
+        settings = read_config(config, overrides, None).settings
+    except OrchError:
+        return needed
+    wanted = {
+        "ray": settings.env_runners.num_env_runners > 0 or settings.learners.num_learners > 0,
+        "peft": settings.model.lora_rank > 0,
+        "vllm": settings.rollouts.engine == "vllm",
+        "tensorboard": settings.reporting.tensorboard,
+    }
+    return needed + [name for name, needed_here in wanted.items() if needed_here]
+
+
+def data(settings: Settings) -> Fact:
+    """How many tasks there are (their files are opened, one reset is played), and the batches.
+
+    Raises:
+        OrchError: the data is not usable.
+    """
+    tasks = check_data(settings)
+    counts, batch = describe_data(settings, tasks), describe_batch(settings, len(tasks.training))
+    both = counts["held_out_also_trained_on"]
+    detail = (
+        f"{counts['training_tasks']} training tasks, {counts['held_out_tasks']} held out"
+        f"{f' ({both} of them also trained on)' if both else ''}; an evaluation is "
+        f"{counts['episodes_per_evaluation']} episodes; {batch['words']}"
+    )
+    return Fact(Check("data", True, True, detail), {"data": counts, "batch": batch})
+
+
+def describe_data(settings: Settings, tasks: TaskIds) -> dict[str, Any]:
+    """Numbers of tasks, and of episodes in one evaluation."""
+    held_out = tasks.held_out or ()
+    evaluation = settings.evaluation
+    passes = sum(evaluation.samples_per_task if t > 0 else 1 for t in evaluation.temperatures)
+    return {
+        "training_tasks": len(tasks.training),
+        "held_out_tasks": len(held_out),
+        "held_out_also_trained_on": len(set(held_out) & set(tasks.training)),
+        "episodes_per_evaluation": passes * len(held_out),
+    }
+
+
+def describe_batch(settings: Settings, tasks: int) -> dict[str, Any]:
+    """What the three batch numbers come to, in episodes."""
+    training = settings.training
+    episodes = training.groups_per_batch * training.group_size
+    updates = training.updates_per_batch
+    total = episodes * training.iterations
+    epochs = training.iterations * training.groups_per_batch / max(1, tasks)
+    learned = f"{updates} optimizer steps on all of them" if updates > 1 else "one optimizer step"
+    words = (
+        f"a training step samples {training.groups_per_batch} tasks x {training.group_size} "
+        f"episodes = {episodes} episodes and takes {learned}; {training.iterations} steps are "
+        f"{total} episodes, {epochs:.3g} passes over {tasks} tasks"
+    )
+    return {
+        "episodes_per_step": episodes,
+        "optimizer_steps_per_step": updates,
+        "episodes_in_all": total,
+        "passes_over_the_tasks": epochs,
+        "words": words,
+    }
+
+
+def model(settings: Settings) -> Fact:
+    """The model's size, and what memory it is going to take.
+
+    Raises:
+        OrchError: the model's files cannot be read.
+    """
+    from orch_train.models.memory import estimate_memory, read_shape
+
+    folder = model_folder(settings.model.path)
+    if folder is None:
+        detail = f"{settings.model.path!r} would be downloaded: its files and size are not here"
+        remedy = "download it first and name the folder"
+        return Fact(Check("model", False, False, detail, remedy), {"memory": None})
+    estimate = estimate_memory(settings, str(folder))
+    detail = f"{read_shape(folder).parameters / 1e6:.1f} M parameters; {estimate.describe()}"
+    on_gpu = settings.learners.num_gpus_per_learner or settings.env_runners.num_gpus_per_env_runner
+    here = machine_memory()
+    remedy = ""
+    if not on_gpu and here is not None and estimate.total > here:
+        detail += f"; this machine has {gib(here)}"
+        remedy = "lower learners.max_tokens_per_microbatch or num_envs_per_env_runner"
+    check = Check("model", not remedy, not remedy, detail, remedy)
+    return Fact(check, {"memory": estimate.to_dict()})
+
+
+def chat_template(settings: Settings) -> Fact:
+    """Render the first prompts as the rollouts will; building the renderer checks the template.
+
+    Raises:
+        OrchError: the template does not only append, or no prompt leaves room for an answer.
+    """
+    from orch_train.chat.renderer import make_chat
+    from orch_train.models.files import load_tokenizer
+    from orch_train.rollouts.environments import prompt_lengths
+
+    chat = make_chat(settings)
+    lengths = prompt_lengths(settings, chat)
+    stops = list(chat.stop_token_ids)
+    names = load_tokenizer(settings.model.path).convert_ids_to_tokens(stops)
+    role = "its own tool role" if chat.native_tool_role else "tool results as user messages"
+    record = {
+        # It would have been refused otherwise.
+        "prefix_preserving": True,
+        "tools_in_system": chat.tools_in_system,
+        "native_tool_role": chat.native_tool_role,
+        "stop_token_ids": stops,
+        "stop_tokens": names,
+        "prompts": len(lengths),
+        "longest_prompt": max(lengths),
+        "mean_prompt": round(sum(lengths) / len(lengths)),
+    }
+    detail = (
+        f"only appends; {role}; ends messages with {', '.join(names)}; {len(lengths)} opening "
+        f"prompts of {record['mean_prompt']} tokens on average, {max(lengths)} at most"
+    )
+    return Fact(Check("chat template", True, True, detail), {"template": record})
+
+
+def placement(settings: Settings, machine: Resources | None = None) -> Fact:
+    """Where runners and learners go, and whether this machine has that much.
+
+    Args:
+        settings: the whole configuration.
+        machine: what this machine has, by default what is found; of a cluster nothing is known
+            before it is joined.
+    """
+    machine = machine or this_machine()
+    demand = Demand.of(settings)
+    record: dict[str, Any] = {"layout": None, "bundles": [], "fits_here": None}
+    remedy = ""
+    if settings.env_runners.ray_address != "local":
+        fits = f"checked on the cluster at {settings.env_runners.ray_address}"
+    else:
+        fits = "no Ray"
+        if demand.runners or demand.learners:
+            try:
+                layout = plan(demand, settings.env_runners.placement, [machine])
+            except OrchError as problem:
+                fits, record["fits_here"] = f"not here: {problem}", False
+            else:
+                bundles = [bundle.to_ray() for bundle in layout.bundles]
+                record |= {"layout": layout.layout, "bundles": bundles, "fits_here": True}
+                fits = layout.describe()
+        if record["fits_here"] is False or settings.learners.num_gpus_per_learner > machine.gpus:
+            remedy = (
+                "use another machine, or lower env_runners.num_env_runners, "
+                "learners.num_learners or what each of them takes"
+            )
+    detail = record["words"] = (
+        f"{_sampling(settings, demand)}; {_learning(settings, demand)}; {fits}"
+    )
+    if remedy:
+        detail = f"this machine: {machine}; {detail}"
+    return Fact(Check("placement", not remedy, True, detail, remedy), {"placement": record})
+
+
+def this_machine() -> Resources:
+    """Cores and CUDA devices of this machine."""
+    gpus = 0
+    if may_have_gpus():
+        import torch
+
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return Resources(float(os.cpu_count() or 1), float(gpus))
+
+
+def room_for_checkpoints(settings: Settings) -> Fact:
+    """Room for the checkpoints that are kept, and one more while it is written."""
+    kept = (settings.reporting.keep_checkpoints or 10) + 1
+    needed = kept * _CHECKPOINT_BYTES * _parameters(settings)
+    return Fact(disk(Path(settings.reporting.log_dir), needed, "room for checkpoints"))
+
+
+def room_for_weights(settings: Settings) -> Fact:
+    """Two versions of the weights lie in shared memory while runners change over."""
+    each = 4 if settings.model.dtype == "float32" else 2
+    runners = settings.env_runners.num_env_runners
+    needed = 2 * each * _parameters(settings) if runners else 0
+    return Fact(shared_memory(needed, "room for weights"))
+
+
+LOOKS: dict[str, Callable[[Settings], Fact]] = {
+    "data": data,
+    "model": model,
+    "room for checkpoints": room_for_checkpoints,
+    "room for weights": room_for_weights,
+    "chat template": chat_template,
+    "placement": placement,
+}
+_NEED_PACKAGES = ("chat template", "placement")
+
+
+def _sampling(settings: Settings, demand: Demand) -> str:
+    runners = settings.env_runners
+    envs = runners.num_envs_per_env_runner
+    if demand.runners:
+        plural = "s" * (demand.runners > 1)
+        return f"{demand.runners} env runner{plural} of {demand.runner}, {envs} episodes each"
+    text = f"sampling in this process, {envs} episodes at a time"
+    if runners.env_step_timeout_s is None:
+        text += (
+            " (a tool that never returns would stop the run: there is no runner to replace; "
+            "set env_runners.env_step_timeout_s)"
+        )
+    return text
+
+
+def _learning(settings: Settings, demand: Demand) -> str:
+    if demand.learners:
+        if demand.learners == 1:
+            return f"1 learner of {demand.learner}"
+        return f"{demand.learners} learners of {demand.learner}, the model is sharded over them"
+    gpu = settings.learners.num_gpus_per_learner
+    where = "its GPU, which Ray does not count" if gpu else "CPU"
+    return f"one learner in the driver process on {where}"
+
+
+def _parameters(settings: Settings) -> int:
+    from orch_train.models.memory import read_shape
+
+    folder = model_folder(settings.model.path)
+    return 0 if folder is None else read_shape(folder).parameters

@@ -109,7 +109,7 @@ class Learner:
             progress: see :data:`Progress`.
 
         Returns:
-            Flat metrics. Means over the tokens that were learnt from: ``policy_loss`` (as
+            Flat metrics. Means over the tokens that were learned from: ``policy_loss`` (as
             minimised), ``entropy`` (nats), ``mismatch_kl`` (recorded against current policy, k3),
             ``ratio_ess`` (effective sample size, 0..1), all at the batch's first optimizer step,
             where policy and data belong together. Over all steps: ``clip_frac`` and ``grad_norm``
@@ -135,21 +135,21 @@ class Learner:
             device=learners.device,
         )
         packed = perf_counter()
-        tally = _Tally(microbatches, training.updates_per_batch, progress)
+        counters = _Counters(microbatches, training.updates_per_batch, progress)
         steps: list[tuple[dict[str, float], StepReport]] = []
         self._objective.begin(batch_counts(samples, training))
         if microbatches:
             for _ in range(training.updates_per_batch):
-                sums = self._gradient(microbatches, tally)
+                sums = self._gradient(microbatches, counters)
                 stepping = perf_counter()
                 steps.append((sums, self._optimizer.step()))
-                tally.optimizer_seconds += perf_counter() - stepping
+                counters.optimizer_seconds += perf_counter() - stepping
         seconds = perf_counter() - started
         return {
             **batch_metrics(groups, samples, training),
             **step_metrics(steps),
-            **_tally_metrics(self._ranks.gather(tally.counts()), seconds),
-            **tally.times(),
+            **_throughput(self._ranks.gather(counters.counts()), seconds),
+            **counters.times(),
             "lr": steps[-1][1].lr if steps else lr_at(training, self.num_updates),
             "num_updates_lifetime": self.num_updates,
             "num_bad_gradients_lifetime": self._optimizer.num_bad_gradients,
@@ -184,7 +184,7 @@ class Learner:
         state = self.model.state_dict(keep_vars=True)
         return LiveWeights({name: tensor.detach() for name, tensor in state.items()})
 
-    def _gradient(self, microbatches: list[Microbatch], tally: _Tally) -> dict[str, float]:
+    def _gradient(self, microbatches: list[Microbatch], counters: _Counters) -> dict[str, float]:
         """Add up the gradient of the whole batch; returns the statistics, summed over all ranks."""
         temperature = self.settings.rollouts.temperature
         bonus = self.settings.training.entropy_coeff > 0
@@ -198,7 +198,7 @@ class Learner:
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.accumulate()
             merge_sums(totals, sums)
-            tally.done(microbatch)
+            counters.done(microbatch)
         return self._over_all_ranks(totals)
 
     def _over_all_ranks(self, mine: Sums) -> dict[str, float]:
@@ -321,7 +321,7 @@ class Learner:
                 save_adapter(partial / "adapter", self.settings.model, own)
 
 
-class _Tally:
+class _Counters:
     """Counts and clocks of one call of ``update``."""
 
     def __init__(
@@ -356,7 +356,7 @@ class _Tally:
         }
 
 
-def _tally_metrics(ranks: Sequence[dict[str, int]], seconds: float) -> dict[str, float]:
+def _throughput(ranks: Sequence[dict[str, int]], seconds: float) -> dict[str, float]:
     """``tokens_per_s`` counts tokens without padding over the time of the whole update."""
     count = {key: sum(rank[key] for rank in ranks) for key in ranks[0]}
     return {

@@ -1,6 +1,6 @@
 """Who owns which row of the slot cache, what it holds, and where it should lie.
 
-Pure bookkeeping on the host: no tensor is touched here. The order of the table is what we want,
+Plain Python on the host: no tensor is touched here. The order of the table is what we want,
 `Slot.home` is where the data still lies, and `moves` lists the copies that bring both together, so
 that any number of swaps costs each row at most one copy.
 """

@@ -81,17 +81,12 @@ def configuration_checks(config: str, overrides: Sequence[str], *, usable: bool)
         overrides: ``group.key=value`` texts laid over it.
         usable: whether what it requires is installed; what needs that is left out otherwise.
     """
-
-    def sound() -> Check:
-        read_config(config, overrides, None).validate()
-        return Check("configuration", True, True, f"{config}: every key is known and fits")
-
     remedy = "correct the configuration, or the files that it names"
-    first = run_check("configuration", True, sound, remedy=remedy)
-    if not first.ok:
-        return [first]
-    settings = read_config(config, overrides, None).settings
-    return [first] + [
+    try:
+        settings = read_config(config, overrides, None).validate()
+    except OrchError as problem:
+        return [Check("configuration", False, True, str(problem), remedy)]
+    return [Check("configuration", True, True, f"{config}: every key is known and fits")] + [
         run_check(name, True, lambda look=look: look(settings).check, remedy=remedy)
         for name, look in LOOKS.items()
         if usable or name not in _NEED_PACKAGES
@@ -235,25 +230,25 @@ def placement(settings: Settings, machine: Resources | None = None) -> Fact:
     machine = machine or this_machine()
     demand = Demand.of(settings)
     record: dict[str, Any] = {"layout": None, "bundles": [], "fits_here": None}
-    remedy = ""
-    if settings.env_runners.ray_address != "local":
+    local, fits = settings.env_runners.ray_address == "local", "no Ray"
+    if not local:
         fits = f"checked on the cluster at {settings.env_runners.ray_address}"
-    else:
-        fits = "no Ray"
-        if demand.runners or demand.learners:
-            try:
-                layout = plan(demand, settings.env_runners.placement, [machine])
-            except OrchError as problem:
-                fits, record["fits_here"] = f"not here: {problem}", False
-            else:
-                bundles = [bundle.to_ray() for bundle in layout.bundles]
-                record |= {"layout": layout.layout, "bundles": bundles, "fits_here": True}
-                fits = layout.describe()
-        if record["fits_here"] is False or settings.learners.num_gpus_per_learner > machine.gpus:
-            remedy = (
-                "use another machine, or lower env_runners.num_env_runners, "
-                "learners.num_learners or what each of them takes"
-            )
+    elif demand.runners or demand.learners:
+        try:
+            layout = plan(demand, settings.env_runners.placement, [machine])
+        except OrchError as problem:
+            fits, record["fits_here"] = f"not here: {problem}", False
+        else:
+            bundles = [bundle.to_ray() for bundle in layout.bundles]
+            record |= {"layout": layout.layout, "bundles": bundles, "fits_here": True}
+            fits = layout.describe()
+    remedy = ""
+    lacks_gpus = local and settings.learners.num_gpus_per_learner > machine.gpus
+    if lacks_gpus or record["fits_here"] is False:
+        remedy = (
+            "use another machine, or lower env_runners.num_env_runners, learners.num_learners or "
+            "what each of them takes"
+        )
     detail = record["words"] = (
         f"{_sampling(settings, demand)}; {_learning(settings, demand)}; {fits}"
     )
@@ -302,8 +297,7 @@ def _sampling(settings: Settings, demand: Demand) -> str:
     runners = settings.env_runners
     envs = runners.num_envs_per_env_runner
     if demand.runners:
-        plural = "s" * (demand.runners > 1)
-        return f"{demand.runners} env runner{plural} of {demand.runner}, {envs} episodes each"
+        return f"{_count(demand.runners, 'env runner')} of {demand.runner}, {envs} episodes each"
     text = f"sampling in this process, {envs} episodes at a time"
     if runners.env_step_timeout_s is None:
         text += (
@@ -315,12 +309,15 @@ def _sampling(settings: Settings, demand: Demand) -> str:
 
 def _learning(settings: Settings, demand: Demand) -> str:
     if demand.learners:
-        if demand.learners == 1:
-            return f"1 learner of {demand.learner}"
-        return f"{demand.learners} learners of {demand.learner}, the model is sharded over them"
+        sharded = ", the model is sharded over them" * (demand.learners > 1)
+        return f"{_count(demand.learners, 'learner')} of {demand.learner}{sharded}"
     gpu = settings.learners.num_gpus_per_learner
     where = "its GPU, which Ray does not count" if gpu else "CPU"
     return f"one learner in the driver process on {where}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"
 
 
 def _parameters(settings: Settings) -> int:

@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopSignal:
-    """While it is entered, the first signal sets `requested` and the next one interrupts.
+@contextmanager
+def stop_signal(on_request: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Inside the block the first signal is a request, and the next one interrupts.
 
-    Off the main thread, where Python takes no handlers, it only ever says False.
+    Off the main thread, where Python takes no handlers, no signal is ever seen.
 
     Args:
         on_request: called once, from the signal handler, with the signal's name.
+
+    Yields:
+        Says whether a stop was requested.
     """
+    requested = False
 
-    def __init__(self, on_request: Callable[[str], None]) -> None:
-        self._on_request = on_request
-        self._requested = False
-        self._before: dict[int, Any] = {}
-
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self._requested
-
-    def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._handle) for s in _SIGNALS}
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._requested:
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        self._requested = True
-        self._on_request(signal.Signals(number).name)
+        requested = True
+        on_request(signal.Signals(number).name)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handle) for number in _SIGNALS if main}
+    try:
+        yield lambda: requested
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

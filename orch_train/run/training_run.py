@@ -35,7 +35,7 @@ from orch_train.run.metrics_file import (
     read_metrics,
     truncate_metrics,
 )
-from orch_train.run.stop_signal import StopSignal
+from orch_train.run.stop_signal import stop_signal
 from orch_train.run.trace import TraceFile
 from orch_train.runners.runner_group import SamplingStopped
 from orch_train.storage.run_folder import make_folder, new_folder, refuse_used, write_text
@@ -105,15 +105,15 @@ class TrainingRun:
         algo = GRPO(self._config, checkpoint=self._checkpoint, observer=display)
         self._prepare_folder()
         # Ray installs a SIGTERM handler of its own when it starts: ours comes after.
-        with algo, StopSignal(self._announce_stop) as stop:
-            algo.stop_when(stop.requested)
+        with algo, stop_signal(self._announce_stop) as stopped:
+            algo.stop_when(stopped)
             try:
                 with closing(self._open_writer()) as writer, self._open_store() as store, display:
-                    self._train(algo, writer, store, stop.requested)
+                    self._train(algo, writer, store, stopped)
             finally:
                 if algo.between_steps and algo.iteration == self._recorded:
                     self._save(algo)
-            interrupted = stop.requested() and algo.iteration < iterations
+            interrupted = stopped() and algo.iteration < iterations
         outcome = self._outcome(interrupted=interrupted)
         write_text(self._folder / "summary.json", json.dumps(self._summary(outcome), indent=2))
         return outcome

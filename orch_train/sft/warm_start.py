@@ -31,7 +31,7 @@ from orch_train.models.load import load_model
 from orch_train.rollouts.environments import EnvFactory, TaskIds
 from orch_train.run.display import duration
 from orch_train.run.metrics_file import flatten, plain
-from orch_train.run.stop_signal import StopSignal
+from orch_train.run.stop_signal import stop_signal
 from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.sft.demonstrations import DemonstrationSet, make_demonstrations
 from orch_train.sft.mistakes import DemonstrationKind
@@ -83,7 +83,7 @@ def run_warm_start(
     trainer = SFTTrainer(load_model(settings.model.path), settings)
     with (
         _evaluator(settings, tasks) as evaluate,
-        StopSignal(lambda name: say(f"{name}: stopping after this step", err=True)) as stop,
+        stop_signal(lambda name: say(f"{name}: stopping after this step", err=True)) as stopped,
         (folder / "metrics.jsonl").open("w", encoding="utf-8") as lines,
     ):
         said = 0.0
@@ -100,7 +100,7 @@ def run_warm_start(
             [d.sample for d in demonstrations.demonstrations],
             evaluate=evaluate,
             on_metrics=on_metrics,
-            should_stop=stop.requested,
+            should_stop=stopped,
         )
     model = trainer.save(folder / "model", load_tokenizer(settings.model.path))
     summary = dict(plain({"demonstrations": made, **done.to_dict()}))

@@ -168,7 +168,6 @@ def _key(query: Query) -> tuple[int, str, int]:
 
 
 def _need(query: Query, name: str) -> int:
-    value = whole(query, name)
-    if value is None:
+    if not query.get(name):
         raise OrchError(f"the parameter {name!r} is missing")
-    return value
+    return int(whole(query, name))

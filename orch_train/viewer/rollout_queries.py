@@ -13,6 +13,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,11 +45,16 @@ class RolloutsUnreadable(OrchError):
     """The database is missing, damaged, or none of ours."""
 
 
-def real(query: Query, name: str) -> float | None:
+def number(query: Query, name: str, kind: type = float) -> Any:
     """A parameter as a number, ``None`` where it is missing.
 
+    Args:
+        query: the parameters.
+        name: of the parameter.
+        kind: ``float``, or ``int`` for a whole number.
+
     Raises:
-        OrchError: it is no number.
+        OrchError: it is none.
     """
     text = query.get(name, "")
     if not text:
@@ -57,21 +63,12 @@ def real(query: Query, name: str) -> float | None:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise OrchError(f"{name}={text!r} is no number")
-    return value
+    if not math.isfinite(value) or (kind is int and (value % 1 or abs(value) > 2**53)):
+        raise OrchError(f"{name}={text!r} is no {'whole ' * (kind is int)}number")
+    return kind(value)
 
 
-def whole(query: Query, name: str) -> int | None:
-    """A parameter as a whole number, ``None`` where it is missing.
-
-    Raises:
-        OrchError: it is none.
-    """
-    value = real(query, name)
-    if value is not None and (value != int(value) or abs(value) > 2**53):
-        raise OrchError(f"{name}={query[name]!r} is no whole number")
-    return None if value is None else int(value)
+whole = partial(number, kind=int)
 
 
 def _text(query: Query, name: str) -> str:
@@ -85,8 +82,8 @@ _FILTERS: dict[str, tuple[str, Callable[[Query, str], Any]]] = {
     "task": ("instr(lower(task_id), lower(?)) > 0", _text),
     "success": ("success = ?", lambda query, name: query[name] == "yes"),
     "stop": ("stop_reason IS nullif(?, 'unfinished')", _text),
-    "reward_from": ("reward >= ?", real),
-    "reward_to": ("reward <= ?", real),
+    "reward_from": ("reward >= ?", number),
+    "reward_to": ("reward <= ?", number),
     "turns_from": ("turns >= ?", whole),
     "turns_to": ("turns <= ?", whole),
     "text": ("instr(episode, ?) > 0", lambda query, name: json.dumps(query[name])[1:-1]),

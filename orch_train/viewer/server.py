@@ -111,14 +111,6 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "orch-view", ""
     server: _Server
 
-    def do_GET(self) -> None:
-        """Answer."""
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        """Answer without the body."""
-        self._answer()
-
     def log_message(self, *_: object) -> None:
         """Requests are not logged."""
 
@@ -137,6 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         kind = _TYPES[Path(name).suffix]
         self._send(HTTPStatus.OK, self.server.files[name], f"{kind}; charset=utf-8")
+
+    do_GET = do_HEAD = _answer
 
     def _answer_question(self, name: str, query: str) -> None:
         try:

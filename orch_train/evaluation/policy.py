@@ -93,10 +93,10 @@ def evaluate_model(
     make_env: Callable[[], RolloutEnv],
     task_ids: Sequence[str],
     *,
+    max_tokens_per_turn: int,
+    max_context: int,
     temperature: float = 0.0,
     seed: int = 0,
-    max_tokens_per_turn: int = 512,
-    max_context: int = 4096,
     call_format: str = "hermes",
     dtype: str = "float32",
     max_concurrent: int = 32,
@@ -109,10 +109,10 @@ def evaluate_model(
         model: a model folder, a checkpoint of a run (its ``model/`` is taken), a bundled name.
         make_env: makes one more environment; closed at the end.
         task_ids: tasks, each once.
-        temperature: 0 is greedy.
-        seed: sampling seed.
         max_tokens_per_turn: tokens of one message.
         max_context: tokens of a whole conversation.
+        temperature: 0 is greedy.
+        seed: sampling seed.
         call_format: how the model writes calls.
         dtype: what the model computes in: ``float32`` or ``bfloat16``.
         max_concurrent: episodes in flight.

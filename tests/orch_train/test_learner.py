@@ -120,7 +120,7 @@ def on_policy_groups(model: Any, temperature: float = 1.0) -> list[Group]:
     groups = random_groups(7)
     for group in groups:
         for sample in group.samples:
-            [batch] = make_microbatches([sample.weighted(1.0)], 10**6)
+            [batch] = make_microbatches([sample.weighted(1.0)], 10**6, layout="rows")
             with torch.no_grad():
                 sample.logprobs_N = action_logprobs(model, batch, temperature).logprobs_N.numpy()
     return groups
@@ -148,7 +148,7 @@ def test_updates_raise_the_probability_of_what_was_rewarded() -> None:
         for group in groups:
             mean = sum(group.rewards) / len(group.rewards)
             for t in group.samples:
-                [batch] = make_microbatches([t.weighted(1.0)], 10**6)
+                [batch] = make_microbatches([t.weighted(1.0)], 10**6, layout="rows")
                 with torch.no_grad():
                     total += float(action_logprobs(model, batch, 1.0).logprobs_N.sum()) * (
                         t.reward - mean

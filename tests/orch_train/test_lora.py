@@ -67,7 +67,7 @@ def test_the_reference_speaks_without_adapters_and_they_are_back_afterwards() ->
     lora.update(random_groups(0))
     adapted = logits(lora.model)
     sample = random_groups(1)[0].samples[0]
-    [batch] = make_microbatches([sample.weighted(1.0)], 10**6)
+    [batch] = make_microbatches([sample.weighted(1.0)], 10**6, layout="rows")
     spoken = AdapterFreeReference(lora.model, partial(action_logprobs, lora.model)).logprobs(
         batch, 1.0
     )
@@ -77,7 +77,7 @@ def test_the_reference_speaks_without_adapters_and_they_are_back_afterwards() ->
     assert torch.equal(logits(lora.model), adapted)
     assert all(p.requires_grad for n, p in lora.model.named_parameters() if ".lora_" in n)
     samples = [sample.weighted(1.0) for g in random_groups(1) for sample in g.samples]
-    [whole] = make_microbatches(samples, 10**6)
+    [whole] = make_microbatches(samples, 10**6, layout="rows")
     with torch.no_grad():
         now, then = (action_logprobs(m, whole, 1.0).logprobs_N for m in (lora.model, small_llama()))
     expected = float(((then - now).expm1() - (then - now)).mean())

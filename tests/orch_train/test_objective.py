@@ -148,7 +148,7 @@ def test_the_objective_equals_its_formula_on_whole_tensors() -> None:
     gradients, sums = run(groups, settings, passes=2)
 
     model, other = small_llama(), small_llama(seed=3)
-    [microbatch] = make_microbatches(batch_of(groups, settings)[0], 10**6)
+    [microbatch] = make_microbatches(batch_of(groups, settings)[0], 10**6, layout="rows")
     targets_N1 = microbatch.targets_N[:, None]
 
     def logprobs(which: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,7 +181,7 @@ def test_a_dropped_sequence_leaves_no_trace_but_its_place_in_the_denominator() -
     near, far = random_sample(rng), random_sample(rng)
     model = small_llama()
     for sample, gap in ((near, 0.0), (far, 5.0)):
-        [microbatch] = make_microbatches([sample.weighted(1.0)], 10**6)
+        [microbatch] = make_microbatches([sample.weighted(1.0)], 10**6, layout="rows")
         with torch.no_grad():
             own_N = action_logprobs(model, microbatch, 1.0).logprobs_N
         sample.logprobs_N = (own_N - gap).clamp(max=0.0).numpy()
@@ -191,7 +191,7 @@ def test_a_dropped_sequence_leaves_no_trace_but_its_place_in_the_denominator() -
     assert sums["correction_masked"] == far.num_actions
     objective = objective_of(settings)
     samples, counts = batch_of([group], settings)
-    [microbatch] = make_microbatches(samples[:1], 10**6)
+    [microbatch] = make_microbatches(samples[:1], 10**6, layout="rows")
     objective.begin(counts)
     loss, _ = objective.loss(0, action_logprobs(model, microbatch, 1.0))
     loss.backward()
@@ -225,7 +225,7 @@ def test_the_reference_is_loaded_at_first_use_and_asked_once_per_micro_batch() -
     objective = objective_of(settings, policy)
     assert not loaded
     samples, counts = batch_of(random_groups(0), settings)
-    microbatches = make_microbatches(samples, 40)
+    microbatches = make_microbatches(samples, 40, layout="rows")
     for _ in range(2):
         objective.begin(counts)
         for _ in range(3):
@@ -239,7 +239,7 @@ def test_a_policy_equal_to_its_reference_pays_no_penalty() -> None:
     settings = settings_of(kl_coeff=1.0)
     objective = objective_of(settings, FrozenReference(small_llama))
     samples, counts = batch_of(groups, settings)
-    [microbatch] = make_microbatches(samples, 10**6)
+    [microbatch] = make_microbatches(samples, 10**6, layout="rows")
     objective.begin(counts)
     objective.prepare(0, microbatch)
     _, sums = objective.loss(0, action_logprobs(small_llama(), microbatch, 1.0))

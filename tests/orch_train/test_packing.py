@@ -99,7 +99,7 @@ def test_the_plain_and_the_packed_layout_hold_the_same_action_streams() -> None:
 def test_what_follows_the_last_action_is_left_out() -> None:
     sample = random_sample(random.Random(3), turns=1)
     sample.append_context([5, 6, 7, 8])
-    [batch] = make_microbatches([sample.weighted(1.0)], 100)
+    [batch] = make_microbatches([sample.weighted(1.0)], 100, layout="rows")
     assert batch.input_ids_BT.tolist() == [sample.ids_T[: sample.turns[-1, 1]].tolist()]
     assert batch.num_tokens == sample.turns[-1, 1] < len(sample)
 
@@ -117,7 +117,7 @@ def test_plans_cover_each_sequence_once_within_the_budget(lengths: list[int], bu
 
 def test_entropy_equals_that_of_the_categorical_distribution() -> None:
     model = small_llama()
-    [batch] = make_microbatches(some_samples(3), 10_000)
+    [batch] = make_microbatches(some_samples(3), 10_000, layout="rows")
     with torch.no_grad():
         got = action_logprobs(model, batch, TEMPERATURE).entropy_N
         logits_BTV = model(input_ids=batch.input_ids_BT).logits / TEMPERATURE
@@ -130,7 +130,7 @@ def test_entropy_equals_that_of_the_categorical_distribution() -> None:
 @settings(max_examples=5, deadline=None)
 @given(limit=st.sampled_from([VOCABULARY, 3 * VOCABULARY, 11 * VOCABULARY]))
 def test_a_chunked_head_gives_the_same_gradient(limit: int) -> None:
-    [batch] = make_microbatches(some_samples(4), 10_000)
+    [batch] = make_microbatches(some_samples(4), 10_000, layout="rows")
     gradients = []
     whole = logprobs_module.MAX_LOGITS
     for logits in (whole, limit):
@@ -175,7 +175,7 @@ def test_the_head_never_holds_more_logits_than_its_bound(monkeypatch: pytest.Mon
     monkeypatch.setattr(logprobs_module, "MAX_LOGITS", 5 * VOCABULARY + 3)
     model = small_llama()
     model.lm_head.register_forward_hook(lambda _m, _i, out: seen.append(out.numel()))
-    [batch] = make_microbatches(some_samples(), 10_000)
+    [batch] = make_microbatches(some_samples(), 10_000, layout="rows")
     out = action_logprobs(model, batch, 1.0)
     out.logprobs_N.sum().backward()
     assert max(seen) == 5 * VOCABULARY
@@ -186,12 +186,12 @@ def test_an_action_at_the_very_start_is_refused() -> None:
     broken = TrainingSample()
     broken.append_action([4, 5], [0.0, 0.0], [0, 0])
     with pytest.raises(OrchError, match="cannot begin with an action"):
-        make_microbatches([broken.weighted(1.0)], 100)
+        make_microbatches([broken.weighted(1.0)], 100, layout="rows")
 
 
 def test_a_sample_that_has_no_advantages_yet_is_refused() -> None:
     with pytest.raises(OrchError, match="an advantage for each"):
-        make_microbatches([random_sample(random.Random(0))], 100)
+        make_microbatches([random_sample(random.Random(0))], 100, layout="rows")
 
 
 def test_a_model_that_changes_its_logits_after_the_head_is_refused() -> None:

@@ -90,7 +90,7 @@ def make_microbatches(
     samples: Sequence[TrainingSample],
     max_tokens: int,
     *,
-    layout: Layout = "rows",
+    layout: Layout,
     device: str | torch.device = "cpu",
 ) -> list[Microbatch]:
     """Lay samples out in micro-batches, longest first (so that memory peaks at the start).
@@ -135,7 +135,7 @@ def microbatches_for_rank(
     samples: Sequence[TrainingSample],
     max_tokens: int,
     *,
-    layout: Layout = "rows",
+    layout: Layout,
     device: str | torch.device = "cpu",
 ) -> list[Microbatch]:
     """The micro-batches of one rank, as many as every other rank has.

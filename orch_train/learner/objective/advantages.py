@@ -85,9 +85,7 @@ def group_advantages(rewards: Sequence[float], kind: str, eps: float = 1e-4) -> 
     return [float(a) for a in ADVANTAGES[kind](np.asarray(rewards, dtype=np.float64), eps)]
 
 
-def token_advantages(
-    group: Group, kind: str, eps: float, credit: str = "trajectory"
-) -> list[NDArray[np.float32]]:
+def token_advantages(group: Group, kind: str, eps: float, credit: str) -> list[NDArray[np.float32]]:
     """Advantages of the action tokens of each member, in member order.
 
     Args:

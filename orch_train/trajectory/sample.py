@@ -93,22 +93,23 @@ class TrainingSample:
         """Append tokens that the model reads: the prompt, an observation, template markup."""
         self.ids_T = np.concatenate([self.ids_T, np.asarray(ids, np.int32)])
 
-    def append_action(self, ids: ArrayLike, logprobs: ArrayLike, versions: ArrayLike) -> None:
+    def append_action(
+        self, ids: Sequence[int], logprobs: ArrayLike, versions: Sequence[int]
+    ) -> None:
         """Append the tokens of one sampled message.
 
         Raises:
-            ValueError: the three differ in length, or a log-probability is not finite or above 0.
+            ValueError: the three differ in length, or a log-probability is not finite or above 0;
+                nothing was appended.
         """
-        start, before = len(self.ids_T), (self.ids_T, self.turns, self.logprobs_N, self.versions_N)
+        logprobs_n = np.asarray(logprobs, np.float32)
+        _check_action(len(ids), logprobs_n, len(versions))
+        start = len(self.ids_T)
         self.append_context(ids)
-        self.turns = np.concatenate([self.turns, np.array([[start, len(self.ids_T)]], np.int32)])
-        self.logprobs_N = np.concatenate([self.logprobs_N, np.asarray(logprobs, np.float32)])
-        self.versions_N = np.concatenate([self.versions_N, np.asarray(versions, np.int32)])
-        try:
-            self.check()
-        except ValueError:
-            self.ids_T, self.turns, self.logprobs_N, self.versions_N = before
-            raise
+        turn = np.array(((start, len(self.ids_T)),), np.int32)
+        self.turns = np.concatenate((self.turns, turn))
+        self.logprobs_N = np.concatenate((self.logprobs_N, logprobs_n))
+        self.versions_N = np.concatenate((self.versions_N, np.asarray(versions, np.int32)))
 
     def score(self, episode: Episode, reward: float, *, success: bool) -> None:
         """Take what the learner needs from the episode that this is the stream of."""
@@ -128,19 +129,24 @@ class TrainingSample:
             raise ValueError("the turns are not in order")
         if len(self.turns) and not 0 <= starts_K[0] <= ends_K[-1] <= len(self):
             raise ValueError(f"the turns exceed the stream of {len(self)} tokens")
-        lengths = (int((ends_K - starts_K).sum()), len(self.logprobs_N), len(self.versions_N))
-        if len(set(lengths)) > 1:
-            raise ValueError(
-                f"token streams are not aligned: {lengths[0]} sampled tokens, {lengths[1]} "
-                f"log-probabilities, {lengths[2]} versions"
-            )
-        if not (np.isfinite(self.logprobs_N) & (self.logprobs_N <= 1e-6)).all():
-            raise ValueError("a sampled token's log-probability must be finite and at most 0")
+        _check_action(int((ends_K - starts_K).sum()), self.logprobs_N, len(self.versions_N))
 
     def _by_position(self, values_N: NDArray[Any], elsewhere: float) -> NDArray[Any]:
         values_T = np.full(len(self), elsewhere, values_N.dtype)
         values_T[self.mask_T] = values_N
         return values_T
+
+
+def _check_action(tokens: int, logprobs_N: NDArray[np.float32], versions: int) -> None:
+    """Raise ``ValueError`` unless there are as many of each, and probabilities are such."""
+    if not tokens == len(logprobs_N) == versions:
+        raise ValueError(
+            f"token streams are not aligned: {tokens} sampled tokens, {len(logprobs_N)} "
+            f"log-probabilities, {versions} versions"
+        )
+    # NaN fails the first comparison.
+    if not ((logprobs_N <= 1e-6).all() and (logprobs_N > -np.inf).all()):
+        raise ValueError("a sampled token's log-probability must be finite and at most 0")
 
 
 @dataclass(slots=True)

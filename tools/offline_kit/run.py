@@ -526,6 +526,9 @@ def _run(step: Step, session: Session, limit: float) -> int:
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "CUDA_CACHE_PATH": str(cache / "cuda"),
     }
+    if session.form == "small":
+        # Two threads of so small a model only wait for one another where others compute too.
+        environment.setdefault("OMP_NUM_THREADS", "1")
     process = subprocess.Popen(
         [str(session.python), *step.command],
         cwd=work / "kit",

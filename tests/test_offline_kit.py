@@ -6,6 +6,7 @@ import ensurepip
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -252,6 +253,30 @@ def test_a_step_over_its_limit_is_interrupted_and_keeps_what_it_wrote(
     assert run.run_step("train", session(tmp_path)) == "cut short"
     kept = report(tmp_path)["train"]
     assert kept["result"]["training_iteration"] == 1 and kept["exit_code"] != 0
+
+
+IN_THE_BACKGROUND = """
+import sys
+from pathlib import Path
+from tools.offline_kit import run
+run.take_signals()
+run.LEAST_S = 0.0
+work = Path(sys.argv[1])
+out = work / "small" / "results" / "engine.figures.json"
+step = run.Step("engine", "a test", ["-c", "import signal; signal.pause()"], 2.0, out)
+run.make_step = lambda name, work, form: step
+(work / "kit").mkdir()
+assert run.run_step("engine", run.Session(work, "small", "k", Path(sys.executable))) == "failed"
+"""
+
+
+def test_a_step_can_be_interrupted_where_the_shell_had_signals_ignored(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", IN_THE_BACKGROUND, str(tmp_path)]
+    ignoring = ["bash", "-c", "trap '' INT; exec \"$@\"", "bash"]
+    done = subprocess.run([*ignoring, *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    step = report(tmp_path)["engine"]
+    assert step["exit_code"] == -signal.SIGINT and step["seconds"] < run.GRACE_S
 
 
 def test_a_result_is_not_made_again_unless_asked_or_of_another_form_or_kit(

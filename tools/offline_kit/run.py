@@ -712,6 +712,17 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def take_signals() -> None:
+    """A batch system's SIGTERM and a lost terminal stop this like Ctrl-C, and its step with it.
+
+    Started in the background by a script, this would ignore SIGINT, and so would every step.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a batch system sends
+    take_signals()
     sys.exit(main())

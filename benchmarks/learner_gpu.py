@@ -5,9 +5,10 @@
 Random weights, full fine-tuning, gradient checkpointing, AdamW with float32 master weights; each
 row is one `Learner.update` on one batch, after warm-up, timed between device synchronisations.
 `rl` learns from a quarter of the tokens, `sft` from all but each sequence's first. MFU is the
-operations of :mod:`benchmarks.model_flops` over time over the peak (``--peak-tflops``; 989 is the
-dense bfloat16 peak of an H100 or H200). Attention runs per sequence of a packed row with torch's
-causal kernel (:mod:`orch_train.learner.batch.packed_attention`).
+operations of :mod:`benchmarks.model_flops` over time over the peak (``--peak-tflops``; by default
+the dense bfloat16 peak of the card, as far as it is known). Attention runs per sequence of a packed
+row with torch's causal kernel (:mod:`orch_train.learner.batch.packed_attention`). ``--out`` is
+written after each row; a row that fails (the card's memory, say) is reported and the others go on.
 
 Not run on a GPU yet: it was written on machines without one, and no result of one is committed.
 Without a CUDA device the script says so and ends; ``--device cpu --model tiny`` shows that it runs.
@@ -16,6 +17,7 @@ Without a CUDA device the script says so and ends; ``--device cpu --model tiny``
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -40,6 +42,8 @@ SHAPES = {
 }
 MODES = {"rl": 0.25, "sft": 1.0}
 """Share of the tokens that are actions."""
+PEAK_TFLOPS = {"A100": 312.0, "H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0, "L40S": 362.0}
+"""Dense bfloat16 peaks by a part of the card's name, from NVIDIA's data sheets; first match."""
 
 
 def main() -> int:
@@ -54,7 +58,7 @@ def main() -> int:
     parser.add_argument("--mode", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--updates", type=int, default=5, help="timed updates a row")
     parser.add_argument("--rows-per-update", type=int, default=4, help="packed rows a batch")
-    parser.add_argument("--peak-tflops", type=float, default=989.0)
+    parser.add_argument("--peak-tflops", type=float, help="of the card; default: by its name")
     parser.add_argument(
         "--device", choices=["cuda", "cpu"], default="cuda",
         help="cpu: only to see that it runs (--model tiny); there is no MFU then",
@@ -65,24 +69,39 @@ def main() -> int:
     if on_gpu and not torch.cuda.is_available():
         print("learner_gpu: no CUDA device here; nothing was measured", file=sys.stderr)
         return 2
-    rows = []
-    for name in given.model:
-        for tokens in given.tokens:
-            for mode in given.mode:
-                rows.append(measure(name, tokens, mode, given))
-                print(_line(rows[-1]), flush=True)
+    gpu = torch.cuda.get_device_name() if on_gpu else None
+    if given.peak_tflops is None:
+        given.peak_tflops = peak_tflops(gpu)
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
     report = {
         "what": "learner update on one GPU: tokens/s and MFU",
         "flops": "model FLOPs as in benchmarks/model_flops.py; recomputation is not counted",
         "peak_tflops": given.peak_tflops,
-        "gpu": torch.cuda.get_device_name() if on_gpu else None,
+        "gpu": gpu,
         "rows": rows,
+        "failed": failed,
         "machine": machine(),
     }
-    if given.out:
-        write_report(given.out, report)
-    print(json.dumps({"rows": len(rows), "gpu": report["gpu"]}))
-    return 0
+    for name, tokens, mode in itertools.product(given.model, given.tokens, given.mode):
+        try:
+            rows.append(measure(name, tokens, mode, given))
+            print(_line(rows[-1]), flush=True)
+        except RuntimeError as problem:  # CUDA's, out of memory among them
+            reason = str(problem).partition("\n")[0]
+            failed.append({"model": name, "row_tokens": tokens, "mode": mode, "error": reason})
+            print(f"{name} {mode}, rows of {tokens} tokens: failed: {reason}", flush=True)
+        if on_gpu:
+            torch.cuda.empty_cache()
+        if given.out:
+            write_report(given.out, report)
+    print(json.dumps({"rows": len(rows), "failed": len(failed), "gpu": gpu}))
+    return 1 if failed else 0
+
+
+def peak_tflops(gpu: str | None) -> float | None:
+    """Dense bfloat16 peak of a card by its name; ``None``: not known."""
+    return next((peak for name, peak in PEAK_TFLOPS.items() if name in (gpu or "")), None)
 
 
 def measure(name: str, tokens: int, mode: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -112,11 +131,14 @@ def measure(name: str, tokens: int, mode: str, given: argparse.Namespace) -> dic
         seconds.append(time.perf_counter() - started)
     middle = statistics.median(seconds)
     actions = int(metrics["num_action_tokens"])
+    peak = given.peak_tflops if on_gpu else None
     rate = {
-        key: update_flops(shape, lengths, actions, full_head=full) / middle / given.peak_tflops
+        key: update_flops(shape, lengths, actions, full_head=full) / middle / peak / 1e12
+        if peak
+        else None
         for key, full in (("mfu", False), ("mfu_full_head", True))
     }
-    row = {
+    return {
         "model": name,
         "shape": asdict(shape),
         "row_tokens": tokens,
@@ -126,12 +148,9 @@ def measure(name: str, tokens: int, mode: str, given: argparse.Namespace) -> dic
         "fill": metrics["fill"],
         "seconds": {"median": middle, "smallest": min(seconds), "largest": max(seconds)},
         "tokens_per_s": sum(lengths) / middle,
-        **{key: value / 1e12 if on_gpu else None for key, value in rate.items()},
+        **rate,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None,
     }
-    del learner
-    torch.cuda.empty_cache()
-    return row
 
 
 def make_model(shape: Shape, device: str) -> Any:
@@ -192,12 +211,9 @@ def _line(row: dict[str, Any]) -> str:
         f"{row['model']:10} {row['mode']:3} rows of {row['row_tokens']:6} tokens: "
         f"{row['tokens_per_s']:9,.0f} tokens/s"
     )
-    if row["mfu"] is None:
-        return line
-    return (
-        f"{line}   MFU {row['mfu']:.1%} (head on all tokens: {row['mfu_full_head']:.1%})   "
-        f"peak {row['peak_gib']:.1f} GiB"
-    )
+    if row["mfu"] is not None:
+        line += f"   MFU {row['mfu']:.1%} (head on all tokens: {row['mfu_full_head']:.1%})"
+    return line if row["peak_gib"] is None else f"{line}   peak {row['peak_gib']:.1f} GiB"
 
 
 if __name__ == "__main__":

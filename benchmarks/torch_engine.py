@@ -1,14 +1,14 @@
 """Tokens per second of the torch engine: single messages at several batch sizes, and episodes.
 
 `message` rows sample one message of `--new` tokens per request after a prompt of `--prompt`
-tokens. The `episodes` row plays what a training step plays: groups of members with a common
+tokens. The `episodes` rows play what a training step plays: groups of members with a common
 prompt, three to five turns each, with observations between the messages. The `generate` column
 is transformers' own `generate` on the same prompts. Process time stands beside wall time, since
-it says more on a busy machine.
+it says more on a busy machine. `--out` is written after each row.
 
     python -m benchmarks.torch_engine
     python -m benchmarks.torch_engine --model models/smollm2-135m-instruct --dtype bfloat16 \
-        --prompt 900 --batches 1,8,16 --groups 2
+        --prompt 900 --batches 1,8,16 --episodes 16
 """
 
 from __future__ import annotations
@@ -67,31 +67,33 @@ def main() -> None:
     generated: dict[int, float] = {}
     for batch in options.batches if options.compare else ():
         generated[batch] = _generate_rate(model, batch, options)
-    engine = TorchEngine(model, max_batch=max(*options.batches, options.groups * options.size))
+    report = {
+        "benchmark": "torch_engine",
+        "config": {key: value for key, value in vars(options).items() if key != "out"},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "machine": machine(),
+    }
+    engine = TorchEngine(model, max_batch=max(*options.batches, *options.episodes))
+
+    def measure(name: str, work: Callable[[int], int], generate: float | None = None) -> float:
+        rows.append(_measure(name, work, options.repeats, generate))
+        _print(rows[-1])
+        reused = 1 - engine.stats["prefilled_tokens"] / engine.stats["prompt_tokens"]
+        if options.out:
+            shown = {"prompt_tokens_reused": reused, "rows": [asdict(row) for row in rows]}
+            write_report(options.out, report | shown)
+        return reused
+
+    reused = 0.0
     for batch in options.batches:
         work = _messages(engine, batch, vocabulary, options)
-        rows.append(_measure(f"message x {batch}", work, options.repeats, generated.get(batch)))
-        _print(rows[-1])
-    work = _episodes(engine, vocabulary, options)
-    rows.append(_measure(f"episodes {options.groups} x {options.size}", work, options.repeats))
-    _print(rows[-1])
-    reused = 1 - engine.stats["prefilled_tokens"] / engine.stats["prompt_tokens"]
+        reused = measure(f"message x {batch}", work, generated.get(batch))
+    for count in options.episodes:
+        size = min(options.size, count)
+        work = _episodes(engine, vocabulary, count // size, size, options.prompt)
+        reused = measure(f"episodes {count // size} x {size}", work)
     print(f"prompt tokens not read again: {reused:.3f}")
     engine.close()
-    if options.out:
-        report = {
-            "benchmark": "torch_engine",
-            "config": {
-                k: str(v) if isinstance(v, Path) else v
-                for k, v in vars(options).items()
-                if k != "out"
-            },
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "machine": machine(),
-            "prompt_tokens_reused": reused,
-            "rows": [asdict(row) for row in rows],
-        }
-        write_report(options.out, report)
 
 
 def _arguments() -> argparse.Namespace:
@@ -101,18 +103,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="a model folder; the default is a random 0.9M Llama")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument(
-        "--batches", default=[1, 8, 32, 128], type=lambda t: [int(n) for n in t.split(",")]
+        "--batches", default=[1, 8, 32, 128], type=_counts, help="messages at the same time"
     )
+    parser.add_argument("--episodes", default=[128], type=_counts, help="episodes at the same time")
     parser.add_argument("--prompt", default=120, type=int, help="prompt tokens")
     parser.add_argument("--new", default=64, type=int, help="tokens of a single message")
-    parser.add_argument("--groups", default=16, type=int)
-    parser.add_argument("--size", default=8, type=int, help="members of a group")
+    parser.add_argument("--size", default=8, type=int, help="episodes of a group")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", default=1, type=int)
     parser.add_argument("--repeats", default=5, type=int)
     parser.add_argument("--no-compare", dest="compare", action="store_false")
     parser.add_argument("--out", type=Path, help="write JSON here")
     return parser.parse_args()
+
+
+def _counts(text: str) -> list[int]:
+    return [int(n) for n in text.split(",")]
 
 
 def _model(options: argparse.Namespace) -> Any:
@@ -168,7 +174,7 @@ def _messages(
 
 
 def _episodes(
-    engine: TorchEngine, vocabulary: int, options: argparse.Namespace
+    engine: TorchEngine, vocabulary: int, groups: int, size: int, prompt: int
 ) -> Callable[[int], int]:
     def tokens(rng: random.Random, count: int) -> list[int]:
         return [rng.randrange(vocabulary) for _ in range(count)]
@@ -178,8 +184,8 @@ def _episodes(
 
         async def episode(group: int, member: int) -> None:
             nonlocal sampled
-            ids = tokens(random.Random(0), options.prompt // 2)  # the tools, common to all
-            ids += tokens(random.Random(number * 1000 + group), options.prompt // 2)
+            ids = tokens(random.Random(0), prompt // 2)  # the tools, common to all
+            ids += tokens(random.Random(number * 1000 + group), prompt // 2)
             name = f"{number}/{group}/{member}"
             rng = random.Random(name)
             for turn in range(rng.randint(3, 5)):
@@ -191,9 +197,7 @@ def _episodes(
             engine.release(name)
 
         async def play() -> None:
-            await asyncio.gather(
-                *(episode(g, m) for g in range(options.groups) for m in range(options.size))
-            )
+            await asyncio.gather(*(episode(g, m) for g in range(groups) for m in range(size)))
 
         asyncio.run(play())
         return sampled

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,6 +47,35 @@ def test_a_machine_without_a_gpu_is_told_so(capsys: pytest.CaptureFixture[str]) 
         patch.setattr("sys.argv", ["learner_gpu"])
         assert learner_gpu.main() == 2
     assert capsys.readouterr().err == "learner_gpu: no CUDA device here; nothing was measured\n"
+
+
+def test_a_row_that_fails_is_reported_and_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import learner_gpu
+
+    def measure(name: str, tokens: int, mode: str, given: object) -> dict[str, object]:
+        if tokens == 128:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
+        return real(name, tokens, mode, given)
+
+    real, out = learner_gpu.measure, tmp_path / "rows.json"
+    monkeypatch.setattr(learner_gpu, "measure", measure)
+    few = ["--model", "tiny", "--tokens", "128", "64", "--mode", "rl", "--updates", "1"]
+    monkeypatch.setattr("sys.argv", ["learner_gpu", "--device", "cpu", *few, "--out", str(out)])
+    assert learner_gpu.main() == 1
+    report = json.loads(out.read_text())
+    assert [row["row_tokens"] for row in report["rows"]] == [64]
+    assert [row["error"] for row in report["failed"]] == [
+        "CUDA out of memory. Tried to allocate 9 GiB"
+    ]
+
+
+def test_the_peak_of_a_card_is_known_by_its_name_or_not_at_all() -> None:
+    from benchmarks.learner_gpu import peak_tflops
+
+    names = ["NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe", "NVIDIA A100-SXM4-80GB", "T4", None]
+    assert [peak_tflops(name) for name in names] == [989.0, 756.0, 312.0, None, None]
 
 
 def _attention(shape: Shape, lengths: list[int]) -> float:

@@ -3,11 +3,12 @@
     make offline-kit
     python -m tools.offline_kit.build --out dist/offline-kit --part-size 90
 
-The kit is one archive in parts, `run.py` (standard library only) and MANIFEST.json with a SHA-256
-of every part. The archive holds wheels for Python 3.12 on x86-64 Linux, the package itself,
-SmolLM2-135M-Instruct, the benchmarks, and the configurations that `run.py` uses. It leaves out
-torch, transformers and what those bring: they are on the machine already. It leaves out Ray: with
-``env_runners.num_env_runners: 0`` and ``learners.num_learners: 0`` nothing imports it.
+The kit is one archive in parts, `run.py` (standard library only), MANIFEST.json with a SHA-256 of
+every part, a README, and SHA256SUMS over all of them (`sha256sum -c SHA256SUMS`). The archive holds
+wheels for Python 3.12 on x86-64 Linux, the package itself, SmolLM2-135M-Instruct, the benchmarks,
+and the configurations that `run.py` uses. It leaves out torch, transformers and what those bring:
+they are on the machine already. It leaves out Ray: with ``env_runners.num_env_runners: 0`` and
+``learners.num_learners: 0`` nothing imports it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +42,7 @@ ON_THE_MACHINE = {"torch", "transformers"}
 LEFT_OUT = ON_THE_MACHINE | {"ray", "tensorboard", "safetensors", "tokenizers"}
 CURVES = "matplotlib>=3.8,<4"
 MODEL = Path("models/smollm2-135m-instruct")
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 _CHUNK = 1 << 20
 
 
@@ -66,46 +69,77 @@ def build(out: Path, part_bytes: int, *, model: bool = True) -> dict[str, object
         model: put SmolLM2 in (about 270 MB); without it only the small form can run.
 
     Raises:
-        OrchError: a wheel cannot be had, or the model is missing.
+        OrchError: a wheel cannot be had, the model is missing, or ``out`` is something else.
     """
+    if out.exists() and not (out / "MANIFEST.json").is_file():
+        raise OrchError(f"{str(out)!r} is there and is no kit: choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as work:
-        content, folder = Path(work) / "kit", Path(work) / "folder"
-        folder.mkdir()
-        names = _wheels(content / "wheels")
-        _say(f"{len(names)} wheels")
+        content = Path(work) / "content"
+        wheels = content / "wheels"
+        wheels.mkdir(parents=True)
+        own_wheel(wheels)
+        _download(wheels)
         if model:
             _model(content / MODEL)
-        for name in ("benchmarks", "configs"):
-            ignore = shutil.ignore_patterns("__pycache__", "results")
-            shutil.copytree(ROOT / name, content / name, ignore=ignore)
-        shutil.copytree(HERE / "configs", content / "kit_configs")
-        _say("writing the archive")
-        archive = Path(work) / "kit.tar"
-        write_archive(content, archive)
-        manifest: dict[str, object] = {
-            "schema": 1,
-            "commit": _commit(),
-            "python": PYTHON,
-            "requires": {name: needed(name) for name in sorted(ON_THE_MACHINE)},
-            "install": requirements(),
-            "model": str(MODEL) if model else None,
-            "unpacked_bytes": archive.stat().st_size,
-            "wheels": names,
-            "parts": list(split(archive, folder, part_bytes)),
-        }
-        shutil.copy(HERE / "run.py", folder / "run.py")
-        (folder / "MANIFEST.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        if out.exists():
-            shutil.rmtree(out)
-        shutil.move(folder, out)
+        return pack(content, out, part_bytes, install=requirements(), model=model)
+
+
+def pack(
+    content: Path,
+    out: Path,
+    part_bytes: int,
+    *,
+    install: list[str],
+    model: bool,
+    python: str = PYTHON,
+) -> dict[str, object]:
+    """Add benchmarks and configurations to the wheels and the model, and cut all into parts.
+
+    Args:
+        content: has ``wheels/`` and perhaps the model; the rest is added.
+        out: the kit's folder.
+        part_bytes: most bytes of one part.
+        install: requirements that are installed from the wheels, beside the package.
+        model: whether the model is there.
+        python: the version that the wheels are for.
+
+    Returns:
+        What MANIFEST.json holds.
+    """
+    wheels = sorted((content / "wheels").iterdir())
+    for name in ("benchmarks", "configs"):
+        ignore = shutil.ignore_patterns("__pycache__", "results")
+        shutil.copytree(ROOT / name, content / name, ignore=ignore)
+    shutil.copytree(HERE / "configs", content / "kit_configs")
+    _say(f"{len(wheels)} wheels; writing the archive")
+    archive, folder = content.parent / "kit.tar", content.parent / "folder"
+    folder.mkdir()
+    write_archive(content, archive)
+    manifest: dict[str, object] = {
+        "schema": 1,
+        "commit": _commit(),
+        "python": python,
+        "requires": {name: needed(name) for name in sorted(ON_THE_MACHINE)},
+        "install": install,
+        "model": str(MODEL) if model else None,
+        "room_bytes": archive.stat().st_size + 2 * sum(map(_unzipped, wheels)),
+        "wheels": [wheel.name for wheel in wheels],
+        "parts": list(split(archive, folder, part_bytes)),
+    }
+    shutil.copy(HERE / "run.py", folder / "run.py")
+    shutil.copy(ROOT / "docs" / "offline-kit.md", folder / "README.md")
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    sums = [f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
+    (folder / "SHA256SUMS").write_text("".join(sums))
+    if out.exists():
+        shutil.rmtree(out)
+    shutil.move(folder, out)
     return manifest
 
 
-def _wheels(folder: Path) -> list[str]:
-    """The package, everything it imports but for what is left out, and pip to install them."""
-    folder.mkdir(parents=True)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+def own_wheel(folder: Path) -> None:
+    """Build the package's wheel; needs no network."""
     # A copy, because building a wheel leaves files in the folder that it builds from.
     with tempfile.TemporaryDirectory() as work:
         source = Path(work) / "source"
@@ -116,14 +150,17 @@ def _wheels(folder: Path) -> list[str]:
         for name in ("orch_env", "orch_train"):
             shutil.copytree(ROOT / name, source / name, ignore=ignore)
         own = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)]
-        _run([*pip, *own], "building the package's wheel")
+        _run([*PIP, *own], "building the package's wheel")
+
+
+def _download(folder: Path) -> None:
+    """Everything that the package imports but for what is left out, and pip to install it."""
     target = ["--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
     platforms = [part for name in PLATFORMS for part in ("--platform", name)]
     _say(f"downloading wheels for Python {PYTHON}")
     wanted = [*requirements(), "pip>=25"]
     pins = ["-c", str(ROOT / "constraints.txt")]
-    _run([*pip, "download", "-d", str(folder), *target, *platforms, *pins, *wanted], "pip download")
-    return sorted(path.name for path in folder.iterdir())
+    _run([*PIP, "download", "-d", str(folder), *target, *platforms, *pins, *wanted], "pip download")
 
 
 def _model(folder: Path) -> None:
@@ -168,14 +205,25 @@ def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
     info.uid = info.gid = 0
     info.uname = info.gname = ""
     info.mtime = 0
+    info.mode = 0o755 if info.isdir() or info.mode & 0o100 else 0o644
     return info
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _unzipped(wheel: Path) -> int:
+    with zipfile.ZipFile(wheel) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
+
+
 def _commit() -> str | None:
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True
-    )
-    return done.stdout.strip() or None
+    """The commit, with ``-dirty`` where tracked files differ from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*",
+               "--dirty"]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
 
 
 def _run(command: list[str], what: str) -> None:

@@ -52,11 +52,17 @@ class _Representer(SafeRepresenter):
         text = text if "." in text else text.replace("e", ".0e")
         return self.represent_scalar("tag:yaml.org,2002:float", text)
 
+    def represent_str(self, data: str) -> ScalarNode:
+        # The library would write U+0085 as it is, and read it as the end of a line.
+        style = '"' if "\x85" in data else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
 
 _Constructor.add_constructor("tag:yaml.org,2002:int", _Constructor.construct_yaml_int)
 _Constructor.add_constructor("tag:yaml.org,2002:float", _Constructor.construct_yaml_float)
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", _Constructor.construct_yaml_str)
 _Representer.add_representer(float, _Representer.represent_float)
+_Representer.add_representer(str, _Representer.represent_str)
 
 
 def _line(node: Any) -> int:
@@ -75,10 +81,15 @@ def parse_yaml(text: str, where: str) -> Any:
         return yaml.load(text)
     except OrchError as problem:
         raise OrchError(f"{where}: {problem}") from problem
-    except (YAMLError, ValueError, LookupError) as problem:
+    # The library asserts that an `!!omap` repeats no key.
+    except (YAMLError, ValueError, LookupError, AssertionError) as problem:
         mark = getattr(problem, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark is not None else ""
-        reason = getattr(problem, "problem", None) or " ".join(str(problem).split())
+        reason = (
+            getattr(problem, "problem", None)
+            or " ".join(str(problem).split())
+            or "a key is given twice"
+        )
         raise OrchError(f"{where}: {line}not valid YAML ({reason})") from problem
     except RecursionError as problem:
         raise OrchError(f"{where}: nested too deeply") from problem

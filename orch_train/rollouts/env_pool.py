@@ -143,6 +143,9 @@ class EnvPool:
         size: how many may be in use at the same time, at least 1.
         step_timeout_s: run each environment in a thread of its own and wait this long for each
             call; ``None`` calls it on the event loop.
+
+    Attributes:
+        step_timeout_s: see above.
     """
 
     def __init__(
@@ -153,7 +156,7 @@ class EnvPool:
         step_timeout_s: float | None = None,
     ) -> None:
         self._factory = factory
-        self._timeout_s = step_timeout_s
+        self.step_timeout_s = step_timeout_s
         self._places = asyncio.Semaphore(size)
         self._free: list[HeldEnv] = []
         self._all: list[HeldEnv] = []
@@ -183,6 +186,11 @@ class EnvPool:
                     self._all.remove(held)
                     held.close()
 
+    @property
+    def environments(self) -> list[RolloutEnv]:
+        """Those that it holds, free or in use; one that hung is given up."""
+        return [held.env for held in self._all]
+
     def take_timeouts(self) -> dict[str, int]:
         """Timeouts since this was last asked, by the tool that ran."""
         taken, self._timeouts = self._timeouts, Counter()
@@ -195,4 +203,8 @@ class EnvPool:
 
     def _make(self) -> HeldEnv:
         env = self._factory()
-        return HeldEnv(env) if self._timeout_s is None else HeldEnv(env, EnvThread(self._timeout_s))
+        return (
+            HeldEnv(env)
+            if self.step_timeout_s is None
+            else HeldEnv(env, EnvThread(self.step_timeout_s))
+        )

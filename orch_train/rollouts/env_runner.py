@@ -65,6 +65,10 @@ class EnvRunner:
         index: number of this runner, from 0; for messages only.
         engine: use this engine instead of building the configured one.
 
+    Attributes:
+        training_envs: environments of the training tasks.
+        held_out_envs: environments of the held-out tasks.
+
     Raises:
         OrchError: the model, a task file or the cache is not usable.
     """
@@ -78,16 +82,16 @@ class EnvRunner:
         self._engine = engine if engine is not None else _make_engine(settings)
         self._reader = EngineReader(self._engine)
         size, limit = runners.num_envs_per_env_runner, runners.env_step_timeout_s
-        self._training_envs = EnvPool(
+        self.training_envs = EnvPool(
             EnvFactory(settings, held_out=False), size, step_timeout_s=limit
         )
-        self._held_out_envs = EnvPool(
+        self.held_out_envs = EnvPool(
             EnvFactory(settings, held_out=True), size, step_timeout_s=limit
         )
 
     async def sample(self, request: SampleRequest) -> SampleReply | SampleFailure:
         """Play one group to its end."""
-        pool = self._held_out_envs if request.held_out else self._training_envs
+        pool = self.held_out_envs if request.held_out else self.training_envs
         try:
             reply = await run_group(pool, self._engine, self._chat, request, limits=self._limits)
         except OrchError as problem:
@@ -120,8 +124,8 @@ class EnvRunner:
 
     def stop(self) -> None:
         """Close the environments and the engine."""
-        self._training_envs.close()
-        self._held_out_envs.close()
+        self.training_envs.close()
+        self.held_out_envs.close()
         self._engine.close()
 
 

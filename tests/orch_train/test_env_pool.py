@@ -89,7 +89,7 @@ def test_a_step_that_never_returns_costs_its_group_and_its_environment(chat: Cha
     assert pool.take_timeouts() == {"environment": 1}
     assert pool.take_timeouts() == {}
     assert len(play(chat, pool, 2, "again")) == 2
-    assert Env.stuck is not None and Env.stuck not in {held.env for held in pool._all}
+    assert Env.stuck is not None and Env.stuck not in pool.environments
     assert Env.stuck not in Env.closed  # it is in use in its thread: closing it there must wait
     Env.release.set()
     wait_until(lambda: Env.stuck in Env.closed)
@@ -97,7 +97,7 @@ def test_a_step_that_never_returns_costs_its_group_and_its_environment(chat: Cha
     wait_until(lambda: len(Env.closed) == 3)
 
 
-def test_a_tool_that_hangs_is_named(chat: ChatRenderer) -> None:
+def test_a_tool_that_hangs_is_named(chat: ChatRenderer, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the bundled world itself: its server hangs in one tool."""
     release = threading.Event()
     env: Any = gym.make("orch_env/ToolOrchestration-v0", tasks="harbour").unwrapped
@@ -105,18 +105,17 @@ def test_a_tool_that_hangs_is_named(chat: ChatRenderer) -> None:
     tool = env.reset(options={"task_id": task.id})[1]["tools"][0]["function"]["name"]
     call = f'<tool_call>\n{{"name": "{tool}", "arguments": {{}}}}\n</tool_call>'
 
-    class Hanging:
-        unwrapped = env
-        reset, close = env.reset, env.close
+    open_session = env.backend.open
 
-        @staticmethod
-        def step(action: str) -> Any:
-            env._running.session.answer = lambda calls: release.wait()
-            return env.step(action)
+    def hanging(*arguments: Any, **named: Any) -> Any:
+        session = open_session(*arguments, **named)
+        session.answer = lambda calls: release.wait()
+        return session
 
+    monkeypatch.setattr(env.backend, "open", hanging)
     answer = [*chat.encode_action(call)]
     engine = ScriptedEngine(lambda request, turn: answer)
-    pool = EnvPool(Hanging, 1, step_timeout_s=LIMIT)
+    pool = EnvPool(lambda: env, 1, step_timeout_s=LIMIT)
     request = SampleRequest("g", task.id, 0, 0, 1)
     with pytest.raises(EnvTimeout):
         asyncio.run(run_group(pool, engine, chat, request, limits=RolloutSettings()))
@@ -162,5 +161,6 @@ def test_the_setting_reaches_the_runner_s_environments(chat: ChatRenderer) -> No
     for limit in (None, 7.0):
         settings = config.copy().env_runners(env_step_timeout_s=limit).validate()
         runner = EnvRunner(settings, engine=ScriptedEngine({}))
-        assert runner._training_envs._timeout_s == runner._held_out_envs._timeout_s == limit
+        assert runner.training_envs.step_timeout_s == limit
+        assert runner.held_out_envs.step_timeout_s == limit
         runner.stop()

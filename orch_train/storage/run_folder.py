@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from orch_env.tasks.files import write_whole
 from orch_env.types import OrchError
 
 
@@ -47,10 +47,4 @@ def write_text(path: Path, text: str) -> None:
         OrchError: it cannot be written.
     """
     text = text if text.endswith("\n") or not text else text + "\n"
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as problem:
-        partial.unlink(missing_ok=True)
-        raise OrchError(f"cannot write {str(path)!r}: {problem}") from problem
+    write_whole(text.encode(), path)

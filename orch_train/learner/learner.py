@@ -126,10 +126,11 @@ class Learner:
         started = perf_counter()
         training, learners = self.settings.training, self.settings.learners
         samples = with_advantages(groups, training)
+        learned = samples_to_learn(samples, training)
         microbatches = microbatches_for_rank(
             self._ranks.rank,
             self._ranks.size,
-            samples_to_learn(samples, training),
+            learned,
             learners.max_tokens_per_microbatch,
             layout=learners.layout,
             device=learners.device,
@@ -146,7 +147,7 @@ class Learner:
                 counters.optimizer_seconds += perf_counter() - stepping
         seconds = perf_counter() - started
         return {
-            **batch_metrics(groups, samples, training),
+            **batch_metrics(groups, samples, learned, training),
             **step_metrics(steps),
             **_throughput(self._ranks.gather(counters.counts()), seconds),
             **counters.times(),

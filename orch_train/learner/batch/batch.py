@@ -75,18 +75,21 @@ def batch_counts(samples: Sequence[TrainingSample], settings: TrainingSettings) 
 
 
 def batch_metrics(
-    groups: Sequence[Group], samples: Sequence[TrainingSample], settings: TrainingSettings
+    groups: Sequence[Group],
+    samples: Sequence[TrainingSample],
+    learned: Sequence[TrainingSample],
+    settings: TrainingSettings,
 ) -> dict[str, float]:
     """About the batch itself, before any forward pass.
 
     Args:
         groups: the batch.
         samples: see `with_advantages`.
-        settings: says which of them are masked and which are learned from.
+        learned: see `samples_to_learn`.
+        settings: says which of them are masked.
     """
     uniform = [group for group in groups if group.is_uniform]
     unmasked = [sample for sample in samples if not is_masked(sample, settings)]
-    learned = samples_to_learn(samples, settings)
     magnitude = [float(np.abs(sample.advantages_N).mean()) for sample in unmasked]
     return {
         "num_groups": len(groups),

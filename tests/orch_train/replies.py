@@ -1,14 +1,19 @@
-"""Replies of rollout workers, made up for tests."""
+"""Replies of rollout workers, made up for tests.
+
+Light: runner actors of the tests import it, each in a process of its own.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orch_env.types import Episode
-from orch_train import GRPO
 from orch_train.trajectory.requests import EpisodeRecord, SampleReply, SampleRequest
 from orch_train.trajectory.sample import Group, TrainingSample
-from orch_train.trajectory.store import RolloutStore
+
+if TYPE_CHECKING:
+    from orch_train import GRPO
+    from orch_train.trajectory.store import RolloutStore
 
 
 class Stored(NamedTuple):

@@ -1,16 +1,15 @@
-"""Look-ups: one constant SQL statement each, on a connection of this thread.
+"""Look-ups: one constant SQL statement each.
 
 Building a statement per call costs ten times the look-up itself, so constant SQL goes directly to
 the sqlite3 driver, which keeps it prepared. On another database the same SQL runs through
-SQLAlchemy. A connection belongs to one process and one thread; after a fork or in a new thread the
-first look-up opens a new one.
+SQLAlchemy. A connection belongs to one process and serves one look-up at a time: there are as many
+as look-ups ever ran side by side, however many threads came and went.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -71,47 +70,78 @@ class FileReader:
     """Reads a finished SQLite file that never changes: memory-mapped, without locks."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         self._pid = os.getpid()
-        self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._free: list[sqlite3.Connection] = []
 
     def _connection(self) -> sqlite3.Connection:
+        """A connection that no other thread uses, until it is put back into ``_free``."""
         if self._pid != os.getpid():
-            _OF_PARENTS.extend(self._opened)
-            self._opened, self._local, self._pid = [], threading.local(), os.getpid()
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+            _OF_PARENTS.extend(self._free)
+            self._free, self._pid = [], os.getpid()
+        try:
+            return self._free.pop()
+        except IndexError:
             connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
             connection.execute(f"PRAGMA mmap_size = {self._path.stat().st_size}")
-            self._local.connection = connection
-            self._opened.append(connection)
-        return connection
+            return connection
 
     def one(self, sql: str, parameters: Mapping[str, Any] = _NONE) -> Row | None:
         """See :class:`Reader`."""
         try:
-            row: Row | None = self._connection().execute(sql, parameters).fetchone()
-        except UnicodeEncodeError:
-            return None  # a lone surrogate in a task id: nothing of that name can be stored
+            connection = self._connection()
+            try:
+                row: Row | None = connection.execute(sql, parameters).fetchone()
+            except UnicodeEncodeError:
+                row = None  # a lone surrogate in a task id: nothing of that name can be stored
         except (sqlite3.Error, OSError, UnicodeDecodeError) as problem:
-            raise _damaged(self._path, problem) from problem
+            raise _unreadable(self._path, problem) from problem
+        self._free.append(connection)
         return row
 
     def rows(self, sql: str, parameters: Mapping[str, Any] = _NONE) -> Sequence[Row]:
         """See :class:`Reader`."""
         try:
-            return self._connection().execute(sql, parameters).fetchall()
+            connection = self._connection()
+            rows = connection.execute(sql, parameters).fetchall()
         except (sqlite3.Error, OSError, UnicodeDecodeError) as problem:
-            raise _damaged(self._path, problem) from problem
+            raise _unreadable(self._path, problem) from problem
+        self._free.append(connection)
+        return rows
 
     def close(self) -> None:
         """See :class:`Reader`."""
         if self._pid == os.getpid():
-            for connection in self._opened:
+            for connection in self._free:
                 connection.close()
-        self._opened, self._local = [], threading.local()
+        self._free = []
+
+
+def engine_of(url: str) -> Engine:
+    """An engine for another database.
+
+    Raises:
+        OrchError: the URL is none, or its driver is not installed.
+    """
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return create_engine(url)
+    except (SQLAlchemyError, ImportError, ValueError) as problem:
+        raise OrchError(f"cache {shown(url)!r} cannot be opened: {problem}") from problem
+
+
+def shown(url: str) -> str:
+    """A URL without its password."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except (SQLAlchemyError, ValueError):
+        return url.rpartition("@")[2]
 
 
 class EngineReader:
@@ -157,7 +187,20 @@ class EngineReader:
             self._engine.dispose()
 
 
-def _damaged(path: Path, problem: Exception) -> OrchError:
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+
+
+def _unreadable(path: Path, problem: Exception) -> OrchError:
+    """What kept the file from being read: the system, or damage."""
+    code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    try:
+        path.open("rb").close()  # SQLite does not say why it cannot open a file; the system does
+    except OSError as reason:
+        problem = reason
+    if isinstance(problem, OSError):
+        return OrchError(f"cache {str(path)!r} cannot be read: {problem.strerror}")
+    if code not in _DAMAGE:
+        return OrchError(f"cache {str(path)!r} cannot be read: {problem}")
     return OrchError(
         f"cache {str(path)!r} is damaged ({problem}): "
         "run `orch cache verify` on it, or import it again"

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from orch_env.cache.writer import CacheWriter
 
-_SQLITE_URL = "sqlite:///"
-
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
@@ -64,8 +62,10 @@ class ResponseCache:
 
     def __init__(self, path: str | os.PathLike[str], *, write: bool = False) -> None:
         text = os.fspath(path)
-        self.path = text
         self._url = text if "://" in text else None
+        self.path = text if self._url is None else sql.shown(text)
+        # As seen from here: the process may change its folder before the file is opened again.
+        self._file = Path() if self._url is not None else Path(text).absolute()
         self._writer: CacheWriter | None = None
         self.hits = 0
         self.misses: Counter[str] = Counter()
@@ -80,16 +80,14 @@ class ResponseCache:
 
     def _open_reader(self) -> Reader:
         if self._url is not None:
-            from sqlalchemy import create_engine
-
-            return sql.EngineReader(create_engine(self._url))
-        check_file(Path(self.path))
-        return FileReader(Path(self.path))
+            return sql.EngineReader(sql.engine_of(self._url))
+        check_file(self._file)
+        return FileReader(self._file)
 
     def _begin(self) -> None:
         from orch_env.cache.writer import CacheWriter
 
-        path = None if self._url is not None else Path(self.path)
+        path = None if self._url is not None else self._file
         if path is not None and path.exists():
             check_file(path)
         self._writer = CacheWriter(path, self._url)
@@ -304,7 +302,7 @@ class ResponseCache:
     def __getstate__(self) -> JsonObject:
         if self._writer is not None:
             raise OrchError(f"cache {self.path!r} is open for writing and cannot be copied")
-        return {"path": self.path}
+        return {"path": self._url or str(self._file)}
 
     def __setstate__(self, state: JsonObject) -> None:
         self.__init__(state["path"])  # type: ignore[misc]
@@ -322,11 +320,10 @@ class ResponseCache:
         counts = self._reader.one(sql.COUNTS)
         assert counts is not None
         facts = dict(tuple(row) for row in self._reader.rows(sql.META))
-        file = Path(self.path)
         names = ("responses", "payloads", "tools", "variants")
         return {
             **dict(zip(names, map(int, counts), strict=True)),
-            "bytes": file.stat().st_size if self._url is None and file.exists() else 0,
+            "bytes": self._file.stat().st_size if self._url is None and self._file.exists() else 0,
             "schema": int(facts.get("schema", SCHEMA_VERSION)),
             "digest": facts.get("digest"),
         }
@@ -339,7 +336,7 @@ class ResponseCache:
         """
         from orch_env.cache.verify import find_problems
 
-        problems = find_problems(self._reader, None if self._url else Path(self.path))
+        problems = find_problems(self._reader, None if self._url else self._file)
         return {"ok": not problems, "problems": problems}
 
 
@@ -355,13 +352,23 @@ def open_cache(path: str | os.PathLike[str], *, write: bool = False) -> Response
         OrchError: the file is missing, damaged, of another application, or newer than this code.
     """
     text = os.fspath(path)
-    if text.startswith(_SQLITE_URL):
-        text = text.removeprefix(_SQLITE_URL)
+    if "://" in text:
+        text = _file_of(text)
     if not write and "://" not in text and not Path(text).exists():
         found = bundled(text, "cache")
         if found is not None:
             return ResponseCache(found)
     return ResponseCache(text, write=write)
+
+
+def _file_of(url: str) -> str:
+    """The file that a SQLite URL names; another database's URL as it is."""
+    parts = sql.engine_of(url).url
+    if parts.get_backend_name() != "sqlite":
+        return url
+    if "?" in url or not parts.database or parts.database.startswith((":memory:", "file:")):
+        raise OrchError(f"cache {url!r}: name a SQLite file by its path, not by a URL with options")
+    return parts.database
 
 
 def _digest(task: Task, call: GoldCall) -> bytes:

@@ -14,12 +14,13 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from orch_env.cache import reader as sql
 from orch_env.cache.models import (
@@ -33,9 +34,10 @@ from orch_env.cache.models import (
     Tool,
 )
 from orch_env.cache.payload import CODEC, digest_of, encode
-from orch_env.cache.reader import EngineReader
+from orch_env.cache.reader import EngineReader, engine_of, shown
 from orch_env.cache.seal import PLACEHOLDER, seal
 from orch_env.types import OrchError, ToolSpec
+from orch_env.types.file_lock import FileLock
 from orch_env.types.json import JsonObject
 
 
@@ -52,31 +54,33 @@ class CacheWriter:
 
     def __init__(self, path: Path | None, url: str | None = None) -> None:
         self._path = path
+        self._place = path or shown(url or "")
         self._staging: Path | None = None
-        self._lock: IO[bytes] | None = None
+        self._lock: FileLock | None = None
         if path is not None:
-            self._lock = _lock(path)
+            self._lock = _take_lock(path)
             self._staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            self._engine = self._open_engine(url)
-            self._connection: Connection = self._engine.connect()
-            Base.metadata.create_all(self._connection)
-        except (SQLAlchemyError, OSError) as problem:
+            with self._told():
+                self._engine = self._open_engine(url)
+                self._connection: Connection = self._engine.connect()
+                Base.metadata.create_all(self._connection)
+        except OrchError:
             self._release()
-            raise OrchError(f"cache {str(path or url)!r} cannot be written: {problem}") from problem
+            raise
         self.reader = EngineReader(self._connection)
 
     def _open_engine(self, url: str | None) -> Engine:
         if self._staging is None:
             assert url is not None
-            return create_engine(url)
+            return engine_of(url)
         assert self._path is not None
         # We hold the lock, so such files are left over from processes that were killed.
         for stale in self._path.parent.glob(f".{glob.escape(self._path.name)}.*.partial"):
             stale.unlink(missing_ok=True)
         if self._path.exists():
             shutil.copyfile(self._path, self._staging)
-        engine = create_engine(f"sqlite:///{self._staging}")
+        engine = create_engine(URL.create("sqlite", database=str(self._staging)))
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
 
@@ -95,82 +99,87 @@ class CacheWriter:
         """
         digest = digest_of(text, is_error=is_error)
         execute = self._connection.execute
-        payload = execute(select(Payload.id).where(Payload.digest == digest)).scalar()
-        if payload is None:
-            data = encode(text, is_error=is_error, metadata=metadata)
-            statement = insert(Payload).values(digest=digest, data=data).returning(Payload.id)
-            payload = execute(statement).scalar_one()
-        rows = execute(select(Response.variant, Response.payload).where(Response.key == key)).all()
-        if all(stored != payload for _, stored in rows):
-            variant = max((number for number, _ in rows), default=-1) + 1
-            execute(
-                insert(Response).values(
-                    key=key, variant=variant, tool=tool, arguments=arguments, payload=payload
+        with self._told():
+            payload = execute(select(Payload.id).where(Payload.digest == digest)).scalar()
+            if payload is None:
+                data = encode(text, is_error=is_error, metadata=metadata)
+                statement = insert(Payload).values(digest=digest, data=data).returning(Payload.id)
+                payload = execute(statement).scalar_one()
+            rows = execute(
+                select(Response.variant, Response.payload).where(Response.key == key)
+            ).all()
+            if all(stored != payload for _, stored in rows):
+                variant = max((number for number, _ in rows), default=-1) + 1
+                execute(
+                    insert(Response).values(
+                        key=key, variant=variant, tool=tool, arguments=arguments, payload=payload
+                    )
                 )
-            )
         return digest
 
     def put_tool(self, spec: ToolSpec, *, inferred: bool) -> None:
         """Store or replace one catalogue entry."""
-        self._connection.execute(delete(Tool).where(Tool.name == spec.name))
         text = json.dumps(spec.to_dict(), ensure_ascii=True)  # property order is the author's
-        self._connection.execute(
-            insert(Tool).values(name=spec.name, spec=text, inferred=int(inferred))
-        )
+        with self._told():
+            self._connection.execute(delete(Tool).where(Tool.name == spec.name))
+            self._connection.execute(
+                insert(Tool).values(name=spec.name, spec=text, inferred=int(inferred))
+            )
 
     def pin(self, task: str, pins: Iterable[tuple[bytes, bytes]]) -> None:
         """Replace a task's pins by (call key, payload digest) pairs in gold order."""
-        self._connection.execute(delete(Pin).where(Pin.task == task))
         seen: dict[bytes, int] = {}
-        for key, digest in pins:
-            position = seen.get(key, 0)
-            seen[key] = position + 1
-            self._connection.execute(
-                insert(Pin).values(task=task, key=key, position=position, digest=digest)
-            )
+        with self._told():
+            self._connection.execute(delete(Pin).where(Pin.task == task))
+            for key, digest in pins:
+                position = seen.get(key, 0)
+                seen[key] = position + 1
+                self._connection.execute(
+                    insert(Pin).values(task=task, key=key, position=position, digest=digest)
+                )
 
     def commit(self) -> None:
         """Write the content digest, then make everything visible at once."""
-        self._connection.execute(delete(Meta))
-        facts = {
-            "schema": str(SCHEMA_VERSION),
-            "codec": CODEC,
-            "digest": content_digest(self.reader),
-        }
+        facts = {"schema": str(SCHEMA_VERSION), "codec": CODEC}
         if self._staging is not None:
             facts["seal"] = PLACEHOLDER
-        for key, value in facts.items():
-            self._connection.execute(insert(Meta).values(key=key, value=value))
-        self._connection.commit()
-        if self._staging is not None and self._path is not None:
-            self._connection.close()
-            self._engine.dispose()
-            try:
-                seal(self._staging)
-                _flush(self._staging)
-                os.replace(self._staging, self._path)
-            except (OSError, sqlite3.Error) as problem:
-                raise OrchError(
-                    f"cache {str(self._path)!r} cannot be written: {problem}"
-                ) from problem
-            finally:
-                self._release()
-        else:
+        try:
+            with self._told():
+                facts["digest"] = content_digest(self.reader)
+                self._connection.execute(delete(Meta))
+                for key, value in facts.items():
+                    self._connection.execute(insert(Meta).values(key=key, value=value))
+                self._connection.commit()
+                self._connection.close()
+                self._engine.dispose()
+                if self._staging is not None and self._path is not None:
+                    seal(self._staging)
+                    _flush(self._staging)
+                    os.replace(self._staging, self._path)
+        finally:
             self.close()
 
     def close(self) -> None:
-        """Drop what was not committed."""
-        self._connection.close()
+        """Drop what was not committed. A second call does nothing."""
+        with suppress(SQLAlchemyError):  # a full disk: nothing of it is kept anyway
+            self._connection.close()
         self._engine.dispose()
         self._release()
 
     def _release(self) -> None:
         if self._staging is not None:
             self._staging.unlink(missing_ok=True)
-        if self._lock is not None and self._path is not None:
-            _lock_path(self._path).unlink(missing_ok=True)
-            self._lock.close()
+        if self._lock is not None:
+            self._lock.release()
             self._lock = None
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell what a driver or the system raises in one line."""
+        try:
+            yield
+        except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
+            raise _cannot_be_written(self._place, problem) from problem
 
 
 def content_digest(reader: sql.Reader) -> str:
@@ -200,30 +209,21 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _lock_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.lock")
-
-
-def _lock(path: Path) -> IO[bytes]:
+def _take_lock(path: Path) -> FileLock:
     """Take the writer's lock: an exclusive lock on a file next to the cache."""
-    import fcntl
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        if lock.take():
+            return lock
+    except OSError as problem:
+        raise _cannot_be_written(path, problem) from problem
+    raise OrchError(
+        f"cache {str(path)!r} is being written by another process: wait for it to finish "
+        f"(if there is none, remove {str(lock.holder)!r})"
+    )
 
-    where = _lock_path(path)
-    while True:
-        try:
-            file = where.open("wb")
-        except OSError as problem:
-            raise OrchError(
-                f"cache {str(path)!r} cannot be written: {problem.strerror}"
-            ) from problem
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            file.close()
-            raise OrchError(
-                f"cache {str(path)!r} is being written by another process: wait for it to finish"
-            ) from problem
-        # Another holder may have removed the file; a lock on a removed file keeps no one out.
-        if where.exists() and os.path.samestat(where.stat(), os.fstat(file.fileno())):
-            return file
-        file.close()
+
+def _cannot_be_written(place: object, problem: Exception) -> OrchError:
+    cause = problem.orig if isinstance(problem, DBAPIError) and problem.orig else problem
+    reason = cause.strerror if isinstance(cause, OSError) else None
+    return OrchError(f"cache {str(place)!r} cannot be written: {reason or cause}")

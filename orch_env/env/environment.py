@@ -23,6 +23,7 @@ from orch_env.env.spaces import TextSpace
 from orch_env.formats import get_format
 from orch_env.formats.openai import read_message
 from orch_env.rewards.compose.schedule import check_step
+from orch_env.tasks.files import located
 from orch_env.tasks.selection import TaskSet, load_split
 from orch_env.types import Episode, OrchError, StopReason, Task
 from orch_env.types.json import JsonObject
@@ -90,6 +91,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         memory_mb: int | None = None,
         render_mode: str | None = None,
     ) -> None:
+        tasks, cache = located(tasks), None if cache is None else located(cache)
         # What pickling rebuilds from: every argument is plain data.
         self._arguments: dict[str, Any] | None = {
             k: v for k, v in locals().items() if k not in ("self", "__class__")

@@ -33,6 +33,14 @@ def bundled(name: str, kind: str) -> Path | None:
     return None
 
 
+def located(name: str | os.PathLike[str]) -> str:
+    """The absolute path of what exists; another name (a bundled data set, a URL) as it is.
+
+    A process may change its working folder between two uses of a path.
+    """
+    return str(Path(name).absolute()) if os.path.exists(name) else os.fspath(name)
+
+
 def load_tasks(path: str | os.PathLike[str]) -> list[Task]:
     """Load tasks from a JSON Lines file (``.gz`` too) or a bundled data set's name.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import msgpack
 import numpy as np
 from sqlalchemy import (
     JSON,
+    URL,
     Boolean,
     Float,
     Index,
@@ -28,7 +30,7 @@ from sqlalchemy import (
     event,
     select,
 )
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from orch_env.types import Episode, OrchError
@@ -108,7 +110,7 @@ class RolloutStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._engine = create_engine(f"sqlite:///{path}")
+        self._engine = create_engine(URL.create("sqlite", database=str(path.absolute())))
         event.listen(self._engine, "connect", _configure)
         try:
             _Base.metadata.create_all(self._engine)
@@ -124,16 +126,26 @@ class RolloutStore:
         rows = [
             _row(iteration, reply.group, *member) for reply in replies for member in reply.members
         ]
-        try:
-            with Session(self._engine) as session, session.begin():
-                session.add_all(rows)
-        except OperationalError as problem:
-            raise OrchError(f"{self._path} cannot be written: {problem.orig}") from problem
+        with self._writing() as session:
+            session.add_all(rows)
 
     def truncate(self, iteration: int) -> None:
-        """Drop the rows after an iteration: a run that resumes there writes them again."""
-        with Session(self._engine) as session, session.begin():
+        """Drop the rows after an iteration: a run that resumes there writes them again.
+
+        Raises:
+            OrchError: they cannot be dropped; none was.
+        """
+        with self._writing() as session:
             session.execute(delete(Rollout).where(Rollout.iteration > iteration))
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        """One transaction."""
+        try:
+            with Session(self._engine) as session, session.begin():
+                yield session
+        except DatabaseError as problem:
+            raise OrchError(f"{self._path} cannot be written: {problem.orig}") from problem
 
     def replies(self, iteration: int | None = None) -> Iterator[tuple[int, SampleReply]]:
         """Stored groups as (iteration, reply), ordered by step, group and member.

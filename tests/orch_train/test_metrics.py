@@ -239,6 +239,32 @@ def test_a_step_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_same_step_twice_is_one_clear_line(tmp_path: Path) -> None:
+    store = RolloutStore(tmp_path / "rollouts.db")
+    store.add(1, _replies())
+    with pytest.raises(OrchError, match="cannot be written: UNIQUE") as problem:
+        store.add(1, _replies())
+    assert "\n" not in str(problem.value)
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["q?d", "p%20d", "a#b", "ü d"])
+def test_rollouts_lie_where_the_run_does(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    store = RolloutStore(Path(name) / "rollouts.db")
+    store.add(1, _replies())
+    store.close()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(stored_samples(store)) == 6
+    store.close()
+    assert {p.name for p in tmp_path.iterdir()} == {name, "elsewhere"}
+    assert [p.name for p in (tmp_path / name).iterdir()] == ["rollouts.db"]
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rollouts.db").write_text("something else entirely, and long enough to be read")
     with pytest.raises(OrchError, match="not a rollout store"):

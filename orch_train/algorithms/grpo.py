@@ -44,6 +44,7 @@ from orch_train.metrics.rollouts import (
 )
 from orch_train.models.files import load_tokenizer
 from orch_train.rollouts.environments import TaskIds, check_data, prompt_lengths, reward_weights
+from orch_train.rollouts.rehearsal import rehearse
 from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped
 from orch_train.sampling.ahead import StreamedSampling
@@ -93,7 +94,9 @@ class GRPO:
         self._tasks: TaskIds = check_data(self.settings)
         self._benchmark = open_benchmark(self.settings, self._tasks)
         self._stop_requested: Callable[[], bool] = lambda: False
-        prompt_lengths(self.settings, make_chat(self.settings))
+        chat = make_chat(self.settings)
+        prompt_lengths(self.settings, chat)
+        rehearse(self.settings, chat)
         self._tokenizer = load_tokenizer(self.settings.model.path)
         self.learner: AnyLearner = make_learner(self.settings, config.settings.model.path)
         self._iteration = self._version = 0

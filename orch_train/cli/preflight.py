@@ -187,17 +187,22 @@ def model(settings: Settings) -> Fact:
 
 
 def chat_template(settings: Settings) -> Fact:
-    """Render the first prompts as the rollouts will; building the renderer checks the template.
+    """Render the first prompts as the rollouts will, and play one episode by a script.
+
+    Building the renderer checks the template and the vocabulary.
 
     Raises:
-        OrchError: the template does not only append, or no prompt leaves room for an answer.
+        OrchError: the template does not only append, no prompt leaves room for an answer, or the
+            environment or its reward fails.
     """
     from orch_train.chat.renderer import make_chat
     from orch_train.models.files import load_tokenizer
     from orch_train.rollouts.environments import prompt_lengths
+    from orch_train.rollouts.rehearsal import rehearse
 
     chat = make_chat(settings)
     lengths = prompt_lengths(settings, chat)
+    played = rehearse(settings, chat)
     stops = list(chat.stop_token_ids)
     names = load_tokenizer(settings.model.path).convert_ids_to_tokens(stops)
     role = "its own tool role" if chat.native_tool_role else "tool results as user messages"
@@ -214,7 +219,8 @@ def chat_template(settings: Settings) -> Fact:
     }
     detail = (
         f"only appends; {role}; ends messages with {', '.join(names)}; {len(lengths)} opening "
-        f"prompts of {record['mean_prompt']} tokens on average, {max(lengths)} at most"
+        f"prompts of {record['mean_prompt']} tokens on average, {max(lengths)} at most; an episode "
+        f"of {played.messages} scripted messages earns {played.reward:g}"
     )
     return Fact(Check("chat template", True, True, detail), {"template": record})
 

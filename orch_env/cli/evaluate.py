@@ -117,7 +117,7 @@ def _json_object(
     "--chat-template-kwargs",
     metavar="JSON",
     callback=_json_object,
-    help='Variables for the model\'s chat template, as {"enable_thinking": false}; by default those '
+    help='Variables of the chat template, as {"enable_thinking": false}; by default those '
     "that a checkpoint was trained with.",
 )
 @click.option(

@@ -48,8 +48,7 @@ class ChatRenderer:
             configuration (``load_stop_ids``); those that are no special tokens are left out,
             because a configuration that was never set says 2.
         template_kwargs: further variables for the template, such as ``enable_thinking=False`` or
-            a fixed ``date_string`` for templates that print today's date; one that the template
-            never reads is a warning.
+            a fixed ``date_string`` for templates that print today's date.
 
     Attributes:
         stop_token_ids: ids that end an assistant message, the template's own first.
@@ -81,12 +80,6 @@ class ChatRenderer:
         variables = dict(template_kwargs or {})
         native = {"auto": None, "always": False, "never": True}[system_tools]
         self._probe = TemplateProbe(tokenizer, variables, native_tools=native)
-        for name in self._probe.unread_variables():
-            logger.warning(
-                "rollouts.chat_template_kwargs: the chat template of %s never reads %r",
-                self._probe.name,
-                name,
-            )
         stop_id = self._probe.stop_id
         added = tokenizer.added_tokens_decoder
         others = [i for i in stop_token_ids if i in added and added[i].special]
@@ -151,6 +144,15 @@ class ChatRenderer:
             self.check_followups(tools)
         probe = self._probe_for(tools)
         return probe.encode(probe.continuation(self._tool_messages(messages, probe)))
+
+    def warn_of_unread_kwargs(self) -> None:
+        """Log a warning for each of ``template_kwargs`` that the template never reads."""
+        for name in self._probe.unread_variables():
+            logger.warning(
+                "rollouts.chat_template_kwargs: the chat template of %s never reads %r",
+                self._probe.name,
+                name,
+            )
 
     def check_followups(self, tools: Sequence[ToolSpec | Mapping[str, Any]]) -> None:
         """Raise unless a further user message only appends to a conversation with these tools.

@@ -53,7 +53,7 @@ def check_vocabulary(
             f"{rows}: {shown} would be beyond it; resize the model "
             "(model.resize_token_embeddings) and save it, or use the tokenizer that belongs to it"
         )
-    logger.warning(
+    logger.info(
         "the tokenizer of %r has %d control tokens that model %r has no embedding for; the chat "
         "template writes none of them",
         name,

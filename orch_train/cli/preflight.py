@@ -34,6 +34,7 @@ from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.cli.run_arguments import read_config
 from orch_train.config import Settings
 from orch_train.config.model_folder import model_folder
+from orch_train.config.published_rates import rate_note
 from orch_train.rollouts.environments import TaskIds, check_data
 from orch_train.runners.placement import Demand, Resources, plan
 
@@ -225,6 +226,14 @@ def chat_template(settings: Settings) -> Fact:
     return Fact(Check("chat template", True, True, detail), {"template": record})
 
 
+def learning_rate(settings: Settings) -> Fact:
+    """The learning rate, beside the published one of a model that has one."""
+    training, note = settings.training, rate_note(settings)
+    detail = f"{training.lr:g}, {training.lr_schedule}{f'; {note}' if note else ''}"
+    remedy = "start with the published one, and compare on held-out tasks" if note else ""
+    return Fact(Check("learning rate", note is None, False, detail, remedy))
+
+
 def placement(settings: Settings, machine: Resources | None = None) -> Fact:
     """Where runners and learners go, and whether this machine has that much.
 
@@ -294,6 +303,7 @@ LOOKS: dict[str, Callable[[Settings], Fact]] = {
     "room for checkpoints": room_for_checkpoints,
     "room for weights": room_for_weights,
     "chat template": chat_template,
+    "learning rate": learning_rate,
     "placement": placement,
 }
 _NEED_PACKAGES = ("chat template", "placement")

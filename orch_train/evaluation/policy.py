@@ -139,6 +139,7 @@ def evaluate_model(
         **_trained_with(model) | {key: value for key, value in given.items() if value is not None},
     )
     chat = chat_of_model(folder, call_format, limits)
+    chat.warn_of_unread_kwargs()
     engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
 
     async def play() -> list[Episode]:

@@ -107,9 +107,12 @@ def load_embedding_rows(path: str | os.PathLike[str]) -> int | None:
     source = resolve_model(path)
 
     def load() -> int | None:
-        from transformers import PretrainedConfig
+        if Path(source).is_dir():
+            config = _read(Path(source) / "config.json")
+        else:
+            from transformers import PretrainedConfig
 
-        config, _ = PretrainedConfig.get_config_dict(source)
+            config, _ = PretrainedConfig.get_config_dict(source)
         text = config.get("text_config")
         rows = (text if isinstance(text, dict) else config).get("vocab_size")
         return rows if isinstance(rows, int) else None

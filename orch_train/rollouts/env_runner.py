@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orch_env.types import OrchError
-from orch_env.types.code_place import place_of
+from orch_env.types.user_code import MISTAKES, place_of
 from orch_train.chat.renderer import make_chat
 from orch_train.config import Settings
 from orch_train.config.weight_route import weight_sync
@@ -24,7 +24,6 @@ from orch_train.metrics.engines import EngineReader
 from orch_train.rollouts.env_pool import EnvPool
 from orch_train.rollouts.environments import EnvFactory
 from orch_train.rollouts.episode import run_group
-from orch_train.rollouts.mistakes import MISTAKES
 from orch_train.trajectory.requests import SampleFailure, SampleReply, SampleRequest
 from orch_train.weight_sync.buckets import Weights
 from orch_train.weight_sync.collective import BroadcastJob, TransferError, WeightReceiver

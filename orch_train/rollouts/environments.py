@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from orch_env.evaluation.pass_rates import Stratum
 from orch_env.types import OrchError, Task
-from orch_env.types.code_place import told
+from orch_env.types.user_code import told
 from orch_train.config import Settings
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ class EnvFactory:
             raise
         except Exception as problem:  # a user's module and constructor may fail in any way
             known = isinstance(problem, gym.error.Error | ImportError)
-            why = str(problem) if known else told(problem)
+            # Gymnasium raises what a constructor raised again, with all of its arguments.
+            why = str(problem) if known else told(problem.__cause__ or problem)
             raise OrchError(
                 f"environment {self._env!r} cannot be made: {why}{self._hint(problem)}"
             ) from problem
@@ -198,12 +199,13 @@ def _open_once(settings: Settings, *, held_out: bool) -> tuple[Any, ...]:
 
 
 def prompt_lengths(settings: Settings, chat: ChatRenderer, *, most: int = 64) -> list[int]:
-    """Tokens of the opening prompts of the first training tasks.
+    """Tokens of the opening prompts of the first training tasks; warns of what looks wrong.
 
     Raises:
         OrchError: not one of them leaves room for an answer within ``rollouts.max_context``, or
             the template cannot go on with the user's next message.
     """
+    chat.warn_of_unread_kwargs()
     env = EnvFactory(settings)()
     lengths = []
     try:

@@ -19,9 +19,8 @@ from typing import Any, TypeVar
 import gymnasium as gym
 
 from orch_env.types import Episode, OrchError, RewardBreakdown, StopReason, ToolSpec, Turn
-from orch_env.types.code_place import defined_at, told
+from orch_env.types.user_code import MISTAKES, defined_at, told
 from orch_env.types.text import shortened
-from orch_train.rollouts.mistakes import MISTAKES
 
 T = TypeVar("T")
 Transition = tuple[Any, float, bool, bool, dict[str, Any]]
@@ -267,7 +266,7 @@ class TextEnv:
 
     def _wrong(self, problem: str, method: str | None) -> OrchError:
         task = f", task {self._task_id!r}" if getattr(self, "_task_id", "") else ""
-        place = defined_at(getattr(type(self._own), method, None)) if method else ""
+        place = defined_at(getattr(self._own, method)) if method else ""
         return OrchError(f"environment {self._name!r}{task}: {problem}{place}; {CONTRACT}")
 
 

@@ -147,6 +147,7 @@ class Family:
         lead: what the template writes between header and answer.
         options: template variables.
         bos: the token that opens a text.
+        moves_tools: whether the tools stand before the newest message of the user.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Family:
     own_tools: bool = True
     system_role: bool = True
     tool_role: bool = True
+    moves_tools: bool = False
 
     @property
     def stop(self) -> str:
@@ -191,6 +193,7 @@ FAMILIES = {
             lead=" ",
             bos="<s>",
             system_role=False,
+            moves_tools=True,
         ),
         Family("chatml", CHATML, _QWEN_TOKENS, own_tools=False, tool_role=False),
     )

@@ -15,7 +15,7 @@ from typing import Any
 from orch_env.rewards.compose.user_function import load_function
 from orch_env.rewards.credit.attribution import attribute_by_prefix
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
-from orch_env.types.code_place import defined_at, told
+from orch_env.types.user_code import defined_at, told
 from orch_env.types.text import shortened
 
 LARGEST = 1e12

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orch_env.types import OrchError
-from orch_env.types.code_place import told
+from orch_env.types.user_code import told
 
 
 def is_function_path(name: object) -> bool:

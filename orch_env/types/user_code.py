@@ -1,4 +1,8 @@
-"""Where in the code of a user an exception came from, or a function stands: ``file:line``."""
+"""Code of a user's own that fails: whether it is a mistake, and where it stands.
+
+Bad luck (a lost connection, a time-out, a dead engine) is worth another attempt. A mistake comes
+back with the same input, so it is told once, with file and line.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,34 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+MISTAKES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What Python raises for a mistake; ``OSError``, ``RuntimeError`` and everything else may pass."""
+
 
 def place_of(problem: BaseException) -> str | None:
     """``file:line`` of the innermost line that is no library's and not ours.
 
     An error that never passed through a user's file gets the line that raised it; one without a
-    traceback gets ``None``.
+    traceback gets ``None``. What a library raised again in other words is looked for in its cause.
     """
     if isinstance(problem, SyntaxError) and problem.filename:
         return f"{_shown(problem.filename)}:{problem.lineno}"
     frames = traceback.extract_tb(problem.__traceback__)
-    own = [frame for frame in frames if _is_users(frame.filename)]
+    cause = problem.__cause__
+    earlier = traceback.extract_tb(cause.__traceback__) if cause is not None else []
+    own = [frame for frame in (*frames, *earlier) if _is_users(frame.filename)]
     found = (own or frames)[-1:]
     return f"{_shown(found[0].filename)}:{found[0].lineno}" if found else None
 

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import gymnasium as gym
 
 from orch_env.types import Episode, OrchError, RewardBreakdown, StopReason, ToolSpec, Turn
-from orch_env.types.user_code import MISTAKES, defined_at, told
 from orch_env.types.text import shortened
+from orch_env.types.user_code import MISTAKES, defined_at, told
 
 T = TypeVar("T")
 Transition = tuple[Any, float, bool, bool, dict[str, Any]]

@@ -15,8 +15,8 @@ from typing import Any
 from orch_env.rewards.compose.user_function import load_function
 from orch_env.rewards.credit.attribution import attribute_by_prefix
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
-from orch_env.types.user_code import defined_at, told
 from orch_env.types.text import shortened
+from orch_env.types.user_code import defined_at, told
 
 LARGEST = 1e12
 """Numbers beyond this, of either sign, are refused: sums of them could overflow."""

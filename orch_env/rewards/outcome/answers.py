@@ -18,9 +18,9 @@ from orch_env.rewards.compose.user_function import load_function
 from orch_env.rewards.options import at_least_0
 from orch_env.rewards.outcome.answer_text import item_sets, normalised, numbers_in
 from orch_env.types import OrchError, Task
-from orch_env.types.user_code import defined_at, told
 from orch_env.types.json import Json, parse_json
 from orch_env.types.text import shortened
+from orch_env.types.user_code import defined_at, told
 from orch_env.values import values_equal
 
 

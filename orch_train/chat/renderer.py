@@ -55,6 +55,8 @@ class ChatRenderer:
         tools_in_system: whether tools are offered in a system message.
         native_tool_role: whether tool results are rendered as ``tool`` messages; otherwise they
             become one user message written by ``call_format``.
+        keeps_empty_thoughts: whether the stream holds an empty thought before each answer that
+            the template drops from the history.
 
     Raises:
         OrchError: there is no chat template, or it is not prefix-preserving.
@@ -89,6 +91,7 @@ class ChatRenderer:
         )
         self.native_tool_role = self._probe.knows_tool_role
         self.tools_in_system = not self._probe.native_tools
+        self.keeps_empty_thoughts = self._probe.drops_empty_thoughts
         self._offers: dict[str, Any] = {}
         self._check_prefix_preserving()
 

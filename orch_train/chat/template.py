@@ -230,7 +230,19 @@ class TemplateProbe:
                 f"it is not prefix-preserving: after tool results it {problem}. Multi-turn "
                 "training needs a template that only appends; use its training variant or set "
                 "tokenizer.chat_template"
+                + (", or try rollouts.system_tools: always" if self.native_tools else "")
             )
+
+    @cached_property
+    def drops_empty_thoughts(self) -> bool:
+        """Whether the generation prompt holds an empty thought that the history does not."""
+        prompt = self.render([_QUESTION], generation_prompt=True)
+        if _NO_REASONING.search(prompt) is None:
+            return False
+        known = self.knows_tool_role
+        further = self.tool_message("y", 0) if known else {"role": "user", "content": "y"}
+        later = self.render([_QUESTION, _ANSWER, further], generation_prompt=True)
+        return not later.startswith(prompt)
 
     @cached_property
     def change_by_users(self) -> str | None:

@@ -207,6 +207,8 @@ def chat_template(settings: Settings) -> Fact:
     stops = list(chat.stop_token_ids)
     names = load_tokenizer(settings.model.path).convert_ids_to_tokens(stops)
     role = "its own tool role" if chat.native_tool_role else "tool results as user messages"
+    if chat.keeps_empty_thoughts:
+        role += "; empty thoughts stay before earlier answers, where the template drops them"
     record = {
         # It would have been refused otherwise.
         "prefix_preserving": True,

@@ -141,6 +141,10 @@ def test_qwen3_is_served_without_thinking(shared_data: Path) -> None:
     further = tokenizer.decode(chat.observe([{"role": "tool", "content": "one"}], TOOLS))
     assert opening.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
     assert further.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert chat.keeps_empty_thoughts  # the official rendering has none before earlier answers
+    for name in ("qwen3", "qwen3_5_nothink"):
+        other = ChatRenderer(tokenizer_of(template_of(shared_data, name)), HERMES)
+        assert not other.keeps_empty_thoughts
 
 
 def test_every_template_that_is_at_hand_is_tried(shared_data: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from orch_train import GRPOConfig
 from orch_train.chat.renderer import ChatRenderer, make_chat
 from orch_train.engines.protocol import EngineError
 from orch_train.engines.scripted import ScriptedEngine
+from orch_train.models.files import load_tokenizer
 from orch_train.rollouts.env_runner import EnvRunner
 from orch_train.rollouts.environments import EnvFactory, check_data
 from orch_train.rollouts.rehearsal import ACTIONS, MOST_MESSAGES, rehearse
@@ -369,6 +371,43 @@ def test_a_bad_request_is_no_broken_engine(plain: GRPOConfig, chat: ChatRenderer
     assert "model's 16384 positions" in str(reply.user_error)
     assert "task 'seed-1'" in str(reply.user_error)
     runner.stop()
+
+
+def test_the_environment_of_the_documentation_is_whole(
+    plain: GRPOConfig, chat: ChatRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "environment.md").read_text()
+    [block] = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Guess" in b]
+    monkeypatch.setattr(gym.envs.registration, "registry", dict(gym.envs.registration.registry))
+    exec(block, {"__name__": "guess"})
+    config = plain.environment("me/Guess-v0", num_tasks=2)
+    assert rehearse(config.settings, chat).messages == 4  # JSON holds its letter
+    runner = EnvRunner(config.settings, engine=saying(chat, "a, b or c"))
+    reply = asyncio.run(runner.sample(SampleRequest("g", "seed-1", 0, 0)))
+    assert isinstance(reply, SampleReply) and reply.group.rewards == [1.0]
+    runner.stop()
+
+
+def test_a_template_that_refuses_some_message_is_told_once_and_with_the_task(
+    plain: GRPOConfig, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(plain.settings.model.path)
+    shutil.copytree(plain.settings.model.path, tmp_path / "model")
+    loop = "{% for m in messages %}"
+    raising = loop + "{%- if 'Again' in m.content %}{{- raise_exception('no Again') }}{%- endif %}"
+    tokenizer.chat_template = str(tokenizer.chat_template).replace(loop, raising)
+    assert "raise_exception" in tokenizer.chat_template
+    tokenizer.save_pretrained(tmp_path / "model")
+    config = plain.model(str(tmp_path / "model"))
+    chat = make_chat(config.settings)
+    message = r"chat template of .*model: it refuses messages of roles .*: no Again"
+    with pytest.raises(OrchError, match=message):
+        rehearse(config.settings, chat)
+    runners = runner_of(config, saying(chat, "x"))
+    with pytest.raises(OrchError, match=f"task 'seed-1': {message}"):
+        runners.sample([SampleRequest("g", "seed-1", 0, 0)])
+    assert runners.fault_counts()["num_groups_reissued"] == 0
+    runners.stop()
 
 
 def test_episodes_of_a_plain_environment_are_stored_like_all_others(

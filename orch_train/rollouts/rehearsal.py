@@ -50,12 +50,24 @@ class Rehearsed:
 
 
 def rehearse(settings: Settings, chat: ChatRenderer) -> Rehearsed:
-    """Play one episode of the first training task, and the beginning of one that is cut off.
+    """Play one episode of the first training task, and of the first held-out one.
+
+    Each is followed by the beginning of one that is cut off.
+
+    Returns:
+        The training episode.
 
     Raises:
         OrchError: the environment, its reward or the chat template fails; it says where.
     """
-    env: Any = EnvFactory(settings)()
+    played = _rehearse(settings, chat, held_out=False)
+    if settings.has_held_out:
+        _rehearse(settings, chat, held_out=True)
+    return played
+
+
+def _rehearse(settings: Settings, chat: ChatRenderer, *, held_out: bool) -> Rehearsed:
+    env: Any = EnvFactory(settings, held_out=held_out)()
     limit = settings.env_runners.env_step_timeout_s
     held = HeldEnv(env) if limit is None else HeldEnv(env, EnvThread(limit))
 

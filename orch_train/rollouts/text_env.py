@@ -10,6 +10,7 @@ What is wrong in such an environment is told with the environment, the task, and
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ import gymnasium as gym
 from orch_env.types import Episode, OrchError, RewardBreakdown, StopReason, ToolSpec, Turn
 from orch_env.types.text import shortened
 from orch_env.types.user_code import MISTAKES, defined_at, told
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Transition = tuple[Any, float, bool, bool, dict[str, Any]]
@@ -85,10 +88,8 @@ class TextEnv:
     @property
     def episode(self) -> Episode:
         """The environment's own record, or what went through here."""
-        if hasattr(self._own, "episode"):
-            own = self._call("its property 'episode'", lambda: self._own.episode)
-            if not isinstance(own, Episode):
-                raise self._wrong(f"its property 'episode' is no Episode but {_shown(own)}", None)
+        own = self._call("its property 'episode'", lambda: getattr(self._own, "episode", None))
+        if isinstance(own, Episode):
             return own
         answered = self._reason is StopReason.ANSWERED and self._turns
         return Episode(
@@ -167,18 +168,25 @@ class TextEnv:
         return "", 0.0, reason.terminated, not reason.terminated, {"success": False}
 
     def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
+        """Close the environment; one that fails has done its work."""
+        try:
+            self._env.close()
+        except Exception as problem:  # whatever a user's environment raises
+            logger.warning("environment %r: close() failed with %s", self._name, told(problem))
 
     def _read_tasks(self, seeds: Sequence[int]) -> tuple[Any, ...]:
-        own = self._call("its property 'tasks'", lambda: getattr(self._own, "tasks", None))
+        def read() -> tuple[Any, ...]:
+            given = getattr(self._own, "tasks", None)
+            return () if given is None else tuple(_task(task) for task in given)
+
+        own = self._call("its property 'tasks'", read)
         if own and seeds:
             raise OrchError(
                 f"environment {self._name!r} has tasks of its own: environment.num_tasks is for "
                 "those without"
             )
         if own:
-            return tuple(_task(task) for task in own)
+            return own
         if seeds:
             return tuple(SeedTask(seed) for seed in seeds)
         raise OrchError(

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from orch_env.types.text import shortened
+
 MISTAKES = (
     ArithmeticError,
     AssertionError,
@@ -56,7 +58,7 @@ def defined_at(function: Callable[..., Any]) -> str:
 def told(problem: BaseException) -> str:
     """An exception as one line, with its place."""
     place = place_of(problem)
-    text = " ".join(str(problem).split())
+    text = shortened(" ".join(str(problem).split()), 300)
     name = type(problem).__name__
     return f"{name}{f': {text}' if text else ''}{f', at {place}' if place else ''}"
 

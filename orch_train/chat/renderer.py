@@ -164,12 +164,17 @@ class ChatRenderer:
             OrchError: the template moves the tools to the newest user message, say.
         """
         probe = self._probe_for(tools)
-        if probe.change_by_users is not None:
-            raise probe.error(
-                f"it is not prefix-preserving: when the user speaks again it "
-                f"{probe.change_by_users}; set rollouts.system_tools to always, so that the tools "
-                "stay in the first message"
+        if probe.change_by_users is None:
+            return
+        remedy = "use its training variant or set tokenizer.chat_template"
+        if probe.native_tools:
+            remedy = (
+                "set rollouts.system_tools to always, so that the tools stay in the first message"
             )
+        raise probe.error(
+            f"it is not prefix-preserving: when the user speaks again it {probe.change_by_users}; "
+            f"{remedy}"
+        )
 
     def encode_action(self, text: str) -> list[int]:
         """The canonical ids of an assistant message, its stop token included.

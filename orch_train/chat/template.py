@@ -251,15 +251,21 @@ class TemplateProbe:
         Some move the tools to the newest user message. That reasoning is dropped does not count:
         it stays in the stream.
         """
-        followup: Message = {"role": "user", "content": "y"}
 
-        def history(*messages: Message) -> str:
+        def history(messages: Sequence[Message]) -> str:
             return _REASONING.sub("", self.render(messages, generation_prompt=True))
 
-        before = history(_QUESTION)
-        after = history(_QUESTION, _ANSWER, followup)
-        if not after.startswith(before):
-            return _where_they_part(before, after)
+        conversation = [_QUESTION]
+        before = history(conversation)
+        for _ in range(2):
+            conversation = [*conversation, _ANSWER, {"role": "user", "content": "y"}]
+            after = history(conversation)
+            if not after.startswith(before):
+                return _where_they_part(before, after)
+            added = after[len(before) :]
+            if not added.lstrip().startswith(_MARK + self.stop_text):
+                return f"rewrites the assistant message {_MARK!r} as {added[:80]!r}"
+            before = after
         return None
 
     def _first_change(

@@ -95,9 +95,9 @@ class EnvRunner:
         try:
             reply = await run_group(pool, self._engine, self._chat, request, limits=self._limits)
         except OrchError as problem:
-            return _mistake(str(problem), request)
+            return _mistake(problem, request)
         except MISTAKES as problem:
-            return _mistake(_describe(problem, self._index), request)
+            return _mistake(OrchError(_describe(problem, self._index)), request)
         except Exception as problem:  # what is left is infrastructure: reported, never raised
             engine_failed = isinstance(problem, EngineError)
             return SampleFailure(_describe(problem, self._index), engine_failed)
@@ -207,11 +207,11 @@ def _describe(problem: Exception, index: int) -> str:
     return f"{type(problem).__name__}: {problem} (runner {index}{where})"
 
 
-def _mistake(what: str, request: SampleRequest) -> SampleFailure:
+def _mistake(problem: OrchError, request: SampleRequest) -> SampleFailure:
     """A failure that would come back: the run ends with it, and with the task."""
-    if repr(request.task_id) not in what:
-        what = f"task {request.task_id!r}: {what}"
-    return SampleFailure(what, user_error=OrchError(what))
+    if repr(request.task_id) not in str(problem):
+        problem = OrchError(f"task {request.task_id!r}: {problem}")
+    return SampleFailure(str(problem), user_error=problem)
 
 
 def limit_threads(count: int) -> None:

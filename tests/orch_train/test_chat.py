@@ -304,6 +304,23 @@ def test_tools_that_move_behind_the_user_are_refused_with_what_to_do() -> None:
         tokenizer.chat_template = MISTRAL
 
 
+def test_answers_that_change_once_the_user_speaks_again_are_refused_there() -> None:
+    tokenizer = tokenizer_for(QWEN)
+    forgetful = QWEN.replace(
+        "m.role + '\n' + m.content",
+        "m.role + '\n' + ('gone' if m.role == 'assistant' and (messages | length) > 4"
+        " and not tools else m.content)",
+    )
+    try:
+        tokenizer.chat_template = forgetful
+        further = [{"role": "user", "content": "and now?"}]
+        with pytest.raises(OrchError, match=r"user speaks again it .*gone"):
+            ChatRenderer(tokenizer, HERMES).observe(further)
+        assert ChatRenderer(tokenizer, HERMES).observe(further, TOOLS)
+    finally:
+        tokenizer.chat_template = QWEN
+
+
 def test_the_configuration_says_how_the_template_is_used(toy_model: Path) -> None:
     config = (
         GRPOConfig()

@@ -16,10 +16,10 @@ of an object, a name that is no string, text after the object. A closing tag in 
 any opening one is a malformed call too.
 
 Calls inside ``<think>`` are not calls; nor are those after a ``<think>`` that is never closed. The
-first ``</think>`` ends a thought, however often it was opened. Where a message begins with no
-``<think>``, its first ``</think>`` closes a thought that the prompt opened: what stands before it is
-no call and no text. Calls there with nothing after the tag are told to the model as a malformed
-call. Every other ``</think>`` is text, and so are ``<THINK>`` and ``<thinking>``.
+first ``</think>`` ends a thought, however often it was opened. A ``</think>`` with neither tag
+before it closes a thought that the prompt opened: what stands before it is no call and no text.
+If calls stand there and nothing follows, the model is told so by a malformed call. Every other
+``</think>`` is text, and so are ``<THINK>`` and ``<thinking>``.
 
 A message may hold 256 calls; the rest of it is one more call, malformed.
 """

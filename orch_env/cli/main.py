@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from orch_env.cli.extras import load
+from orch_env.cli.output import say
 from orch_env.types.errors import OrchError
 
 # name -> (module, attribute, one line for `orch --help`). Strings, so that a command is imported
@@ -95,7 +96,7 @@ def exit_code(command: click.Command, name: str, argv: list[str] | None = None) 
 
 
 def _fail(message: str, code: int = 2) -> int:
-    click.echo(" ".join(message.split("\n")), err=True)
+    say(" ".join(message.split("\n")), err=True)
     return code
 
 

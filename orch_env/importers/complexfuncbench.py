@@ -58,7 +58,7 @@ def read(path: Path, progress: Callable[[int, int], None] | None = None) -> Reco
         OrchError: the file cannot be read at all.
     """
     found = Recordings(FORMAT)
-    lines = [line for line in enumerate(read_lines(path), start=1) if line[1].strip()]
+    lines = [line for line in enumerate(read_lines(path), start=1) if line[1].strip(" \t\r")]
     for done, (number, line) in enumerate(lines, start=1):
         task_id = f"line {number}"
         try:

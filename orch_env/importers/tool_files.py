@@ -41,7 +41,7 @@ def _items(path: Path) -> list[Json]:
     try:
         whole = parse_whole(text)
     except ValueError as problem:
-        lines = [line for line in text.split("\n") if line.strip()]
+        lines = [line for line in text.split("\n") if line.strip(" \t\r")]
         if not lines or parse_json(lines[0]) is None:
             raise OrchError(f"tools file {str(path)!r} is not JSON ({problem})") from problem
         return [_line(path, number, line) for number, line in enumerate(lines, start=1)]

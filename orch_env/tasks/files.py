@@ -86,7 +86,7 @@ def read_records(path: Path) -> Iterator[tuple[int, JsonObject]]:
         OrchError: the file cannot be read, or a line is no JSON object (the message has the line).
     """
     for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
+        if not line.strip(" \t\r"):
             continue
         try:
             data = parse_whole(line)

@@ -381,7 +381,7 @@ def _call_of_message(item: Json) -> ToolCall:
     body = call_body(item)
     if not isinstance(body, Mapping):
         return ToolCall("", {}, ErrorType.MALFORMED_CALL)
-    name, arguments = body.get("name"), body.get("arguments")
+    name, arguments = body.get("name"), body.get("arguments", _elsewhere(item))
     if isinstance(arguments, str):
         arguments = parse_json(arguments) if arguments.strip() else {}
     elif arguments is None:
@@ -389,6 +389,12 @@ def _call_of_message(item: Json) -> ToolCall:
     if not isinstance(name, str) or not name or not isinstance(arguments, dict):
         return ToolCall(name if isinstance(name, str) else "", {}, ErrorType.MALFORMED_CALL)
     return ToolCall(name, arguments)
+
+
+def _elsewhere(item: Mapping[str, Any]) -> Json:
+    """What stands for arguments that a call has under no known key: a false one cannot be read."""
+    inner = item.get("function", item)
+    return False if any(isinstance(value, Mapping) for value in inner.values()) else None
 
 
 def _turn_of_message(said: AssistantMessage) -> Turn:

@@ -86,7 +86,7 @@ def write_checkpoint(
         (partial / "model").symlink_to(Path("learner") / "model", target_is_directory=True)
         (partial / "config.yaml").write_text(config_yaml, encoding="utf-8")
         record = {"schema": CHECKPOINT_SCHEMA, "algorithm": "GRPO", "orch_rl": __version__}
-        text = json.dumps({**record, **asdict(metadata)}, indent=2, ensure_ascii=False)
+        text = json.dumps({**record, **asdict(metadata)}, indent=2)
         (partial / "metadata.json").write_text(text + "\n", encoding="utf-8")
     return folder
 

@@ -11,7 +11,6 @@ Loads no torch where no driver shows a GPU.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from orch_env.cli.installation import (
     run_check,
     shared_memory,
 )
+from orch_env.cli.output import emit
 from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.cli.run_arguments import read_config
@@ -65,7 +65,7 @@ def dry_run(config: GRPOConfig, settings: Settings, *, as_json: bool) -> None:
         record = {"config": config.to_dict()}
         for fact in facts:
             record |= fact.record
-        click.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
+        emit(record, as_json=True)
         return
     click.echo(config.to_yaml(), nl=False)
     for fact in facts:

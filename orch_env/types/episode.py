@@ -289,7 +289,7 @@ class Episode:
         if not isinstance(data, Mapping) or not isinstance(data.get("task_id"), str):
             raise OrchError("an episode needs a string 'task_id'")
         schema = data.get("schema", EPISODE_SCHEMA)
-        if schema != EPISODE_SCHEMA:
+        if schema is True or schema != EPISODE_SCHEMA:
             raise OrchError(
                 f"episode of task {data['task_id']!r} has schema {schema!r}; "
                 f"this version reads schema {EPISODE_SCHEMA}"

@@ -208,7 +208,7 @@ class Task:
         """
         task_id = name_of(data, "id", "a task")
         schema = data.get("schema", TASK_SCHEMA)
-        if schema != TASK_SCHEMA:
+        if schema is True or schema != TASK_SCHEMA:
             raise OrchError(
                 f"task {task_id!r} has schema {schema!r}; this version reads schema {TASK_SCHEMA}"
             )

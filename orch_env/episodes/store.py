@@ -18,7 +18,7 @@ from typing import Any
 
 from orch_env.tasks.files import read_records, write_lines
 from orch_env.types import Episode, OrchError, Task
-from orch_env.types.fields import value_of
+from orch_env.types.fields import of_kind, value_of
 from orch_env.types.json import JsonObject
 
 
@@ -55,6 +55,7 @@ class StoredEpisode:
         Raises:
             OrchError: the line is no episode, its task is no task, or the digest does not fit.
         """
+        of_kind(data, dict, "a stored episode")
         episode = Episode.from_dict({k: v for k, v in data.items() if k != "digest"})
         try:
             task = value_of(data, "task", dict, None)

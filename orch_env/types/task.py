@@ -206,7 +206,7 @@ class Task:
         Raises:
             OrchError: a field is missing, of a wrong type, or from a newer schema.
         """
-        task_id = name_of(data, "id", "a task")
+        task_id = name_of(of_kind(data, dict, "a task"), "id", "a task")
         schema = data.get("schema", TASK_SCHEMA)
         if schema is True or schema != TASK_SCHEMA:
             raise OrchError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -293,3 +295,35 @@ def test_a_call_without_readable_arguments_is_malformed_and_not_empty() -> None:
         assistant({"id": "a", "name": "find", "kwargs": {"q": "x"}}), tool("X", "a")
     ).calls
     assert only.error is ErrorType.MALFORMED_CALL
+
+
+def test_every_field_of_every_form_may_be_anything() -> None:
+    """Read, malformed or refused in one line: nothing else is raised."""
+    odd: tuple[Any, ...] = (None, True, 7, "", "abc", [], ["a"], [None], {}, {"a": 1}, [[{}]])
+    read_whole = refused = 0
+    for messages in FORMS.values():
+        for path in places(messages):
+            for value in odd:
+                try:
+                    read(*put(messages, path, value))
+                    read_whole += 1
+                except OrchError as problem:
+                    refused += 1
+                    assert "\n" not in str(problem)
+    assert min(read_whole, refused) > 100
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict | list):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            yield (*path, key)
+            yield from places(value[key], (*path, key))
+
+
+def put(root: Any, path: tuple[Any, ...], value: Any) -> Any:
+    root = copy.deepcopy(root)
+    inner = root
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return root

@@ -42,7 +42,7 @@ from orch_train.metrics.rollouts import (
     split_sampling,
     sync_metrics,
 )
-from orch_train.models.files import load_tokenizer
+from orch_train.models.small_files import check_small_files
 from orch_train.rollouts.environments import TaskIds, check_data, prompt_lengths, reward_weights
 from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped
@@ -50,6 +50,7 @@ from orch_train.sampling.ahead import StreamedSampling
 from orch_train.sampling.observer import Observer, SilentObserver
 from orch_train.sampling.synchronous import Sampling, SynchronousSampling
 from orch_train.sampling.task_order import TaskOrder
+from orch_train.storage.rescue import first_line
 from orch_train.trajectory.requests import SampleReply
 from orch_train.weight_sync.protocol import NewWeights, manifest_of
 
@@ -94,7 +95,7 @@ class GRPO:
         self._benchmark = open_benchmark(self.settings, self._tasks)
         self._stop_requested: Callable[[], bool] = lambda: False
         prompt_lengths(self.settings, make_chat(self.settings))
-        self._tokenizer = load_tokenizer(self.settings.model.path)
+        check_small_files(self.settings.model.path)
         self.learner: AnyLearner = make_learner(self.settings, config.settings.model.path)
         self._iteration = self._version = 0
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
@@ -256,9 +257,23 @@ class GRPO:
             Path(path),
             metadata,
             self.config.to_yaml(),
-            lambda folder: self.learner.save(folder, self._tokenizer),
+            self.learner.save,
             untrained,
         )
+
+    def rescue_to_path(self, path: str | PathLike[str]) -> str:
+        """Save what can be saved of the learner after `save_to_path` has failed.
+
+        Args:
+            path: a new folder; without room there, one among the temporary files is made.
+
+        Returns:
+            What was saved and where, for a person.
+        """
+        try:
+            return self.learner.rescue(path)
+        except Exception as problem:  # the error that led here must not be lost to this one
+            return f"its weights could not be fetched from the learner ({first_line(problem)})"
 
     @classmethod
     def from_checkpoint(

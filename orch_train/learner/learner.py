@@ -14,7 +14,7 @@ from time import perf_counter
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
@@ -41,8 +41,10 @@ from orch_train.learner.saved_state import (
     write_state,
 )
 from orch_train.learner.training_mode import prepare_for_training, snapshot
-from orch_train.models.load import DTYPES, load_model, save_model
+from orch_train.models.load import DTYPES, load_model, rescue_parts, save_model
+from orch_train.models.small_files import SmallFiles
 from orch_train.storage.atomic_folder import written_whole
+from orch_train.storage.rescue import rescue
 from orch_train.trajectory.sample import Group
 from orch_train.weight_sync.buckets import LiveWeights
 
@@ -61,6 +63,7 @@ class Learner:
         reference: of the KL penalty; needed where ``training.kl_coeff`` is above 0, except with
             LoRA, where it defaults to the model without its adapters.
         ranks: the processes that share the model; ``None``: this one alone.
+        files: what lies beside the weights in every model that is saved.
 
     Raises:
         OrchError: the model's architecture is not supported (see
@@ -74,8 +77,9 @@ class Learner:
         settings: Settings,
         reference: ReferencePolicy | None = None,
         ranks: Ranks | None = None,
+        files: SmallFiles | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self._files = settings, files or {}
         training, learners = settings.training, settings.learners
         self._dtype, self._lora = DTYPES[settings.model.dtype], settings.model.lora
         if learners.num_cpus_per_learner is not None:
@@ -208,35 +212,42 @@ class Learner:
             merge_sums(everywhere, {k: torch.tensor(v).double() for k, v in sums.items()})
         return {key: float(value) for key, value in everywhere.items()}
 
-    def save(
-        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write everything that a bit-exact continuation needs, whole or not at all.
 
-        See :mod:`orch_train.learner.saved_state`; with the tokenizer, if given, the model in it
-        can be evaluated.
+        See :mod:`orch_train.learner.saved_state`.
 
         Raises:
             OrchError: the folder cannot be written.
         """
-        weights, adapter = self.get_weights(torch.float32), self._adapter_weights()
-        optimizer = self._on_first_rank(self._optimizer.tensors())
+        weights, state = self.get_weights(torch.float32), self._state()
         if self._ranks.rank:
             return
         with written_whole(folder) as partial:
-            self._write_model(partial / "model", tokenizer, weights, adapter)
-            state = SavedState(
-                self._optimizer.counters(),
-                {"lora": self._lora},
-                optimizer,
-                random_state(),
-                adapter,
-            )
+            self._write_model(partial / "model", weights, state.adapter)
             write_state(partial, state)
 
-    def save_model(
-        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> None:
+    def rescue(self, folder: str | os.PathLike[str]) -> str:
+        """Write what can be written of :meth:`save`, after that has failed; see :func:`rescue`."""
+        weights, state = self.get_weights(torch.float32), self._state()
+        if self._ranks.rank:
+            return ""
+        parts: dict[str, Callable[[Path], None]] = {
+            **rescue_parts(self.model, self._files, weights),
+            "the optimizer's state": lambda place: write_state(place, state),
+        }
+        return rescue(Path(folder), parts)
+
+    def _state(self) -> SavedState:
+        return SavedState(
+            self._optimizer.counters(),
+            {"lora": self._lora},
+            self._on_first_rank(self._optimizer.tensors()),
+            random_state(),
+            self._adapter_weights(),
+        )
+
+    def save_model(self, folder: str | os.PathLike[str]) -> None:
         """Write a normal model folder with the float32 weights.
 
         With LoRA the adapters are merged in, and lie by themselves in ``adapter/``, as peft wants
@@ -247,7 +258,7 @@ class Learner:
         """
         weights, adapter = self.get_weights(torch.float32), self._adapter_weights()
         if self._ranks.rank == 0:
-            self._write_model(folder, tokenizer, weights, adapter)
+            self._write_model(folder, weights, adapter)
 
     def load(self, folder: str | os.PathLike[str]) -> None:
         """Go back to a saved state; training continues bit for bit.
@@ -311,12 +322,11 @@ class Learner:
     def _write_model(
         self,
         folder: str | os.PathLike[str],
-        tokenizer: PreTrainedTokenizerBase | None,
-        weights: dict[str, Tensor],
-        adapter: dict[str, Tensor],
+        weights: Mapping[str, Tensor],
+        adapter: Mapping[str, Tensor],
     ) -> None:
         with written_whole(folder) as partial:
-            save_model(self.model, tokenizer, partial, weights)
+            save_model(self.model, partial, self._files, weights)
             if self._lora:
                 own = {name: v for name, v in adapter.items() if ".lora_" in name}
                 save_adapter(partial / "adapter", self.settings.model, own)

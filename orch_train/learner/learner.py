@@ -30,7 +30,7 @@ from orch_train.learner.logprobs import check_head
 from orch_train.learner.lora import add_adapters, save_adapter
 from orch_train.learner.objective.objective import Objective
 from orch_train.learner.objective.statistics import Sums, merge_sums, step_metrics
-from orch_train.learner.optimizer import MasterAdamW, StepReport, lr_at
+from orch_train.learner.optimizer import MasterAdamW, StepReport
 from orch_train.learner.reference import AdapterFreeReference, ReferencePolicy
 from orch_train.learner.saved_state import (
     SavedOutline,
@@ -99,6 +99,7 @@ class Learner:
         # A sharded model keeps its best precision and casts what it gathers.
         kept = torch.float32 if self._ranks.size > 1 else self._dtype
         self._optimizer = MasterAdamW(model, training, kept)
+        self._num_batches = 0
 
     @property
     def num_updates(self) -> int:
@@ -149,13 +150,14 @@ class Learner:
                 stepping = perf_counter()
                 steps.append((sums, self._optimizer.step()))
                 counters.optimizer_seconds += perf_counter() - stepping
+        self._stand_at(self._num_batches + 1)
         seconds = perf_counter() - started
         return {
             **batch_metrics(groups, samples, learned, training),
             **step_metrics(steps),
             **_throughput(self._ranks.gather(counters.counts()), seconds),
             **counters.times(),
-            "lr": steps[-1][1].lr if steps else lr_at(training, self.num_updates),
+            "lr": self._optimizer.lr,
             "num_updates_lifetime": self.num_updates,
             "num_bad_gradients_lifetime": self._optimizer.num_bad_gradients,
             "time_pack": packed - started,
@@ -240,7 +242,7 @@ class Learner:
 
     def _state(self) -> SavedState:
         return SavedState(
-            self._optimizer.counters(),
+            {**self._optimizer.counters(), "num_batches": self._num_batches},
             {"lora": self._lora},
             self._on_first_rank(self._optimizer.tensors()),
             random_state(),
@@ -295,9 +297,16 @@ class Learner:
                 if not parameter.requires_grad:
                     parameter.copy_(part(weights.get(name), parameter))
         restore_random_state(outline.rng)
+        taken = outline.counters["num_updates"] // self.settings.training.updates_per_batch
+        self._stand_at(outline.counters.get("num_batches", taken))  # older states lack it
 
     def stop(self) -> None:
         """Nothing is left behind; here so that one learner can stand for a group."""
+
+    def _stand_at(self, batches: int) -> None:
+        """Put the schedule after a number of batches, with or without a signal."""
+        self._num_batches = batches
+        self._optimizer.num_due = batches * self.settings.training.updates_per_batch
 
     def _adapter_weights(self) -> dict[str, Tensor]:
         """A and B in float32, and the base weights they are added to; empty without LoRA."""

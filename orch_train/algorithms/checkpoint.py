@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-
 from orch_env.types import OrchError
 from orch_train.config import RunConfig, Settings
 from orch_train.config.reading import read_yaml

@@ -51,6 +51,24 @@ def lr_at(settings: OptimizerSettings, update: int) -> float:
     return settings.lr * (left if linear else (1.0 - math.cos(math.pi * left)) / 2)
 
 
+def schedule_change(before: TrainingSettings, after: TrainingSettings, step: int) -> str:
+    """What other settings make of the learning rate in mid-run; empty if it goes on as it was.
+
+    Args:
+        before: settings of the training steps that are done.
+        after: settings of those to come.
+        step: number of training steps that are done.
+    """
+    was, now = (lr_at(s, step * s.updates_per_batch) for s in (before, after))
+    same = before.lr == after.lr and before.lr_schedule == after.lr_schedule
+    if was == now or not same or before.iterations == after.iterations:
+        return ""  # no change, or asked for in so many words
+    return (
+        f"the {after.lr_schedule} learning-rate schedule now covers {after.iterations} iterations "
+        f"(it was {before.iterations}): it goes on at {now:.3g}, it would have been at {was:.3g}"
+    )
+
+
 @dataclass(frozen=True)
 class StepReport:
     """One optimizer step: the gradient's norm before clipping, the rate, whether it was taken."""

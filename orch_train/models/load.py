@@ -20,7 +20,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from orch_env.types import OrchError
-from orch_train.models.files import no_progress_bars, or_clear_error, resolve_model
+from orch_train.models.files import or_clear_error, resolve_model
 from orch_train.models.small_files import CONFIG, SmallFiles, write_small_files
 from orch_train.storage.atomic_folder import written_whole
 

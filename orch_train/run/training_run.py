@@ -24,6 +24,7 @@ from orch_train.algorithms.checkpoint import (
     drop_checkpoints_after,
     prune_checkpoints,
     read_metadata,
+    with_stored,
 )
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import ReportingSettings
@@ -200,6 +201,14 @@ class TrainingRun:
             self._display.note(f"{self._folder} has no checkpoint: starting from the first step")
         else:
             self._display.note(f"resuming {self._folder} after step {step}")
+            self._note_schedule(self._checkpoint, step)
+
+    def _note_schedule(self, checkpoint: Path, step: int) -> None:
+        from orch_train.learner.optimizer import schedule_change
+
+        before = with_stored(GRPOConfig(), checkpoint, checkpoint).settings.training
+        if changed := schedule_change(before, self._settings.training, step):
+            self._display.note(changed)
 
     def _open_writer(self) -> MetricsWriter:
         reporting, wandb = self._reporting, None

@@ -14,7 +14,7 @@ from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings, SFTGroupSettings, TrainingSettings
 from orch_train.learner.learner import Learner
-from orch_train.learner.optimizer import lr_at
+from orch_train.learner.optimizer import lr_at, schedule_change
 from tests.orch_train.small_models import group_of, random_groups, random_sample, small_llama
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -105,3 +105,13 @@ def test_a_resumed_schedule_stands_at_the_iteration_in_any_number_of_updates(
 def _linear(**training: Any) -> Settings:
     config = GRPOConfig().training(lr=1.0, lr_schedule="linear", **training)
     return config.learners(max_tokens_per_microbatch=4096).settings
+
+
+def test_a_resume_with_other_iterations_says_what_becomes_of_the_rate() -> None:
+    before = _linear(iterations=10).training
+    longer = schedule_change(before, _linear(iterations=20).training, 5)
+    assert "linear" in longer and "20 iterations (it was 10)" in longer
+    assert "goes on at 0.75, it would have been at 0.5" in longer
+    assert not schedule_change(before, before, 5)
+    steady = [GRPOConfig().training(iterations=n).settings.training for n in (10, 20)]
+    assert not schedule_change(steady[0], steady[1], 5)

@@ -192,9 +192,10 @@ class LearnerGroup:
     def _end(self, reason: str) -> None:
         import ray
 
-        for rank in self._ranks:
-            ray.kill(rank)
-        self._ranks = []
+        ranks, self._ranks = self._ranks, []
+        for rank in ranks:
+            if ray.is_initialized():
+                ray.kill(rank)
         self._lost = self._lost or reason
 
     def _everywhere(self, method: str, *arguments: Any) -> list[Any]:

@@ -27,6 +27,9 @@ from orch_train.storage.atomic_folder import written_whole
 WEIGHTS = "model.safetensors"
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+EXPORT_DTYPES = {**DTYPES, "float16": torch.float16}
+"""What a model can be exported in; it is trained in one of the first two."""
+
 
 def load_model(
     path: str | os.PathLike[str],
@@ -159,11 +162,17 @@ def write_weights(
     state = revert_weight_conversion(model, state)
     split = split_torch_state_dict_into_shards(state)
     for name, tensors in split.filename_to_tensors.items():
-        shard = {tensor: state[tensor].contiguous() for tensor in tensors}
-        save_file(shard, folder / name, metadata={"format": "pt"})
+        write_shard({tensor: state[tensor] for tensor in tensors}, folder / name)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def write_shard(tensors: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Write one safetensors file, readable for whom its folder is."""
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(whole, file, metadata={"format": "pt"})
+    file.chmod(file.parent.stat().st_mode & 0o666)  # safetensors makes it private
 
 
 def rescue_parts(
@@ -184,8 +193,7 @@ def rescue_parts(
             raise
         except Exception:  # transformers' conversions: what they raise is not known
             alone = {id(tensor): name for name, tensor in list(weights.items())[::-1]}
-            state = {name: weights[name].contiguous() for name in alone.values()}
-            save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+            write_shard({name: weights[name] for name in alone.values()}, folder / WEIGHTS)
 
     return {
         "the model": write,

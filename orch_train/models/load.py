@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
@@ -66,6 +66,8 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation=attention,
+            # Sampling is ours: what a model's own file says is neither used nor judged.
+            generation_config=GenerationConfig(),
             output_loading_info=True,
         )
         model, info = loaded

@@ -97,7 +97,10 @@ def check_small_files(path: str | os.PathLike[str]) -> list[str]:
             ) from problem
         told = f"model {os.fspath(path)!r} could not be saved so that it loads again"
         original = load_tokenizer(path)
-        copy = or_clear_error(lambda: load_tokenizer(folder), told)
+        try:
+            copy = load_tokenizer(folder)
+        except OrchError as problem:
+            raise OrchError(f"{told} from {', '.join(files)}: {problem}") from problem
         same = copy.get_vocab() == original.get_vocab()
         if not same or copy.chat_template != original.chat_template:
             raise OrchError(f"{told}: a file of its tokenizer is not among {', '.join(files)}")

@@ -116,6 +116,11 @@ class SFTTrainer:
         check_head(model)
         self._optimizer = MasterAdamW(model, settings.sft, DTYPES[settings.model.dtype])
 
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps taken so far."""
+        return self._optimizer.num_updates
+
     def train(
         self,
         demonstrations: Sequence[TrainingSample],

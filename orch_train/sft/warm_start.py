@@ -81,7 +81,7 @@ def run_warm_start(
         f"{made['success']:.0%} succeed; kinds {made['kinds']}",
         err=True,
     )
-    path, steps = settings.model.path, 0
+    path = settings.model.path
     trainer = SFTTrainer(load_model(path), settings, read_small_files(path))
     with (
         _evaluator(settings, tasks) as evaluate,
@@ -91,8 +91,7 @@ def run_warm_start(
         said = 0.0
 
         def on_metrics(metrics: Mapping[str, Any]) -> None:
-            nonlocal said, steps
-            steps = int(metrics["step"])
+            nonlocal said
             try:
                 lines.write(json.dumps(plain(metrics), allow_nan=False) + "\n")
                 lines.flush()
@@ -112,8 +111,8 @@ def run_warm_start(
                 should_stop=stopped,
             )
         except BaseException:
-            if steps:
-                say(_saved_anyway(trainer, folder, steps), err=True)
+            if trainer.num_updates:
+                say(_saved_anyway(trainer, folder), err=True)
             raise
     model = trainer.save(folder / "model")
     summary = dict(plain({"demonstrations": made, **done.to_dict()}))
@@ -121,10 +120,11 @@ def run_warm_start(
     return WarmStart(model, summary, summary["stop"] == SFTStop.INTERRUPTED.value)
 
 
-def _saved_anyway(trainer: SFTTrainer, folder: Path, steps: int) -> str:
+def _saved_anyway(trainer: SFTTrainer, folder: Path) -> str:
     """Keep the weights of a warm start that an error or a second Ctrl-C ends; says where."""
     try:
-        return f"the model as of step {steps} was saved in {trainer.save(folder / 'model')}"
+        saved = trainer.save(folder / "model")
+        return f"the model as of step {trainer.num_updates} was saved in {saved}"
     except OrchError as problem:
         return str(problem)
 

@@ -67,7 +67,7 @@ def load_model(
             trust_remote_code=False,
             attn_implementation=attention,
             # Sampling is ours: what a model's own file says is neither used nor judged.
-            generation_config=GenerationConfig(),
+            generation_config=GenerationConfig(),  # type: ignore[no-untyped-call]
             output_loading_info=True,
         )
         model, info = loaded

@@ -26,7 +26,7 @@ _OTHER_KINDS = (
     *(".npz", ".pkl", ".index.json"),
 )
 """Ends of names: weights, and what trainers leave beside them."""
-_OTHER_FILES = frozenset({"adapter_config.json", "trainer_state.json"})
+_OTHER_FILES = frozenset({"trainer_state.json"})
 _MOST_BYTES = 128 << 20
 """A file beyond this is none of a tokenizer; the largest ones are a third of it."""
 
@@ -86,7 +86,7 @@ def check_small_files(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         OrchError: the copy is not read as the original is.
     """
-    files = read_small_files(path)
+    files, stops, original = read_small_files(path), load_stop_ids(path), load_tokenizer(path)
     with tempfile.TemporaryDirectory(prefix="orch-") as folder:
         try:
             write_small_files(files, Path(folder), "float32")
@@ -96,7 +96,6 @@ def check_small_files(path: str | os.PathLike[str]) -> list[str]:
                 f"{problem}"
             ) from problem
         told = f"model {os.fspath(path)!r} could not be saved so that it loads again"
-        original = load_tokenizer(path)
         try:
             copy = load_tokenizer(folder)
         except OrchError as problem:
@@ -104,7 +103,7 @@ def check_small_files(path: str | os.PathLike[str]) -> list[str]:
         same = copy.get_vocab() == original.get_vocab()
         if not same or copy.chat_template != original.chat_template:
             raise OrchError(f"{told}: a file of its tokenizer is not among {', '.join(files)}")
-        if load_stop_ids(folder) != load_stop_ids(path):
+        if load_stop_ids(folder) != stops:
             raise OrchError(f"{told}: its generation_config.json is not in its folder")
     return list(files)
 

@@ -17,6 +17,8 @@ from orch_env.types import OrchError
 from orch_train import GRPOConfig
 from orch_train.algorithms.checkpoint import checkpoints
 from orch_train.learner import learner as learner_module
+from orch_train.learner.group.learner_rank import LearnerRank
+from orch_train.learner.learner import Learner
 from orch_train.models.files import load_tokenizer
 from orch_train.models.load import load_model
 from orch_train.run.display import PlainDisplay
@@ -119,6 +121,16 @@ def test_a_place_that_is_taken_is_never_written_into(tmp_path: Path) -> None:
     told = rescue(tmp_path / "new", {"the model": _raise(MemoryError())})
     assert told == "the model could not be saved elsewhere either (MemoryError)"
     assert not (tmp_path / "new").exists()
+
+
+def test_a_learner_actor_outlives_whatever_a_library_raises_in_saving() -> None:
+    """Any other error would end the group, and with it the weights that are nowhere else."""
+    rank = LearnerRank(0, 1)
+    rank.learner = Learner(small_llama(), GRPOConfig().settings)
+    rank.learner.save = rank.learner.save_model = _raise(ValueError("odd"))  # type: ignore[method-assign]
+    for save in (rank.save, rank.save_model):
+        with pytest.raises(OrchError, match="ValueError: odd"):
+            save("anywhere")
 
 
 def test_a_warm_start_that_cannot_be_saved_says_where_its_weights_are(

@@ -174,13 +174,20 @@ def test_weights_and_what_trainers_leave_are_not_taken_over(source: Path) -> Non
     before = set(read_small_files(source))
     for name in (
         *("pytorch_model.bin", "optimizer.pt", "model.gguf", "model.safetensors.index.json"),
-        *("README.md", ".gitattributes", "trainer_state.json", "adapter_config.json"),
+        *("README.md", ".gitattributes", "trainer_state.json"),
     ):
         (source / name).write_text("{}")
     (source / "original").mkdir()
     (source / "original" / "params.json").write_text("{}")
     (source / "nowhere.json").symlink_to("gone")
     assert set(read_small_files(source)) == before
+
+
+def test_a_model_with_an_adapter_beside_it_is_refused_before_it_is_frozen(source: Path) -> None:
+    (source / "adapter_config.json").write_text("{}")
+    for load in (load_model, load_tokenizer, check_small_files):
+        with pytest.raises(OrchError, match=r"adapter_config\.json.*merge"):
+            load(source)
 
 
 def test_a_tokenizer_that_needs_more_than_its_small_files_is_found_before_training(

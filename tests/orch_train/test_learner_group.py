@@ -378,7 +378,7 @@ def test_only_the_first_rank_gathers_the_model_or_the_optimizer(
     largest = max(w.nbytes for w in load_model(model).state_dict().values())
     for call in (
         MostAtOnce("get_weights"),
-        MostAtOnce("save", str(tmp_path / "saved"), None),
+        MostAtOnce("save", str(tmp_path / "saved")),
         MostAtOnce("save_model", str(tmp_path / "model")),
     ):
         most = learners.on_every_rank(call)

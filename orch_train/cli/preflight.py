@@ -219,6 +219,20 @@ def chat_template(settings: Settings) -> Fact:
     return Fact(Check("chat template", True, True, detail), {"template": record})
 
 
+def saving(settings: Settings) -> Fact:
+    """Write what lies beside the model's weights as a checkpoint will, and read it back.
+
+    Raises:
+        OrchError: the model could not be saved so that it loads again.
+    """
+    from orch_train.models.small_files import check_small_files
+
+    if model_folder(settings.model.path) is None:
+        return Fact(Check("saving", True, False, "is tried when the model is downloaded"))
+    names = ", ".join(check_small_files(settings.model.path))
+    return Fact(Check("saving", True, True, f"checkpoints take over {names}"))
+
+
 def placement(settings: Settings, machine: Resources | None = None) -> Fact:
     """Where runners and learners go, and whether this machine has that much.
 
@@ -288,9 +302,10 @@ LOOKS: dict[str, Callable[[Settings], Fact]] = {
     "room for checkpoints": room_for_checkpoints,
     "room for weights": room_for_weights,
     "chat template": chat_template,
+    "saving": saving,
     "placement": placement,
 }
-_NEED_PACKAGES = ("chat template", "placement")
+_NEED_PACKAGES = ("chat template", "saving", "placement")
 
 
 def _sampling(settings: Settings, demand: Demand) -> str:

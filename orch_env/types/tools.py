@@ -14,6 +14,12 @@ from orch_env.types.json import Json, JsonObject, parse_json
 
 T = TypeVar("T")
 
+SET_KEYWORD = "x-orch-set"
+"""In the schema of a string argument: what joins its pieces, whose order does not matter."""
+
+_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_DATA = frozenset({"default", "enum", "const", "examples", "required"})
+
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
@@ -61,21 +67,35 @@ class ToolSpec:
 
     def to_dict(self) -> JsonObject:
         """The plain form; ``aliases`` appears only where there are any."""
-        out: JsonObject = self.to_openai()["function"]
+        out: JsonObject = self._function(self.parameters)
         if self.aliases:
             out["aliases"] = list(self.aliases)
         return out
 
     def to_openai(self) -> JsonObject:
-        """The ``{type: function, function: {...}}`` form that chat templates take."""
-        return {
-            "type": "function",
-            "function": {
-                "name": self.name,
-                "description": self.description,
-                "parameters": self.parameters,
-            },
-        }
+        """The ``{type: function, function: {...}}`` form that chat templates take.
+
+        It lacks the words that are not for the model (``x-orch-set``).
+        """
+        return {"type": "function", "function": self._function(_for_model(self.parameters))}
+
+    def _function(self, parameters: JsonObject) -> JsonObject:
+        return {"name": self.name, "description": self.description, "parameters": parameters}
+
+
+def _for_model(schema: Json) -> Json:
+    """A schema without ``x-orch-set``, at every depth. An argument may have that name."""
+    if isinstance(schema, list):
+        return [_for_model(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    shown: JsonObject = {}
+    for word, value in schema.items():
+        if word in _NAMED and isinstance(value, Mapping):
+            shown[word] = {name: _for_model(inside) for name, inside in value.items()}
+        elif word != SET_KEYWORD:
+            shown[word] = value if word in _DATA else _for_model(value)
+    return shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from orch_env.values import call_key
+from orch_env.values import call_key_v1 as call_key
 
 FILE = Path(__file__).parent / "data" / "cache_keys_v1.json"
 RULES: list[dict[str, Any]] = json.loads(FILE.read_bytes())["rules"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from orch_env.types.json import Json, parse_json
 from orch_env.values import canonical
+from orch_env.values.canonical import normal
 
 _BETWEEN_STRINGS = frozenset(",:}] \t\r\n")
 _QUICK = frozenset({str, int, float})
@@ -107,11 +108,11 @@ class TextIndex:
 
     def _has_word(self, scalar: Json) -> bool:
         try:
-            word = str(scalar)
+            word = normal(str(scalar))
         except ValueError:  # an integer with more digits than Python prints; no text holds it
             return False
         if self._words is None:
-            self._words = "\n".join(self._read())
+            self._words = normal("\n".join(self._read()))
         text = self._words
         start = text.find(word)
         while start >= 0:

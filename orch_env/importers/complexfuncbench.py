@@ -28,6 +28,7 @@ from orch_env.types import OrchError, ToolSpec
 from orch_env.types.fields import got
 from orch_env.types.json import Json, JsonObject, parse_json, parse_whole
 from orch_env.types.messages import call_body, calls_of
+from orch_env.types.tools import SET_KEYWORD
 
 FORMAT = "complexfuncbench"
 
@@ -39,6 +40,11 @@ OFFICIAL_NAMES = {
 
 # English whatever the locale is.
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+SETS = frozenset({"categories_filter", "children_age", "children"})
+"""Arguments that are comma-joined sets: filters, and the ages of children. All other commas of the
+data stand in names of places."""
+
 _TODAY = re.compile(
     r"\btoday(?:'s date)? is (?:[A-Z][a-z]+day,? )?(?:the )?"
     r"(?:(?P<iso>\d{4}-\d{2}-\d{2})"
@@ -108,6 +114,15 @@ def official_spec(spec: ToolSpec) -> ToolSpec:
     return replace(spec, aliases=(*spec.aliases, official))
 
 
+def with_sets(spec: ToolSpec) -> ToolSpec:
+    """The spec with the word that says which of its arguments are sets."""
+    properties = dict(spec.parameters["properties"])
+    for name in SETS.intersection(properties):
+        if properties[name].get("type") == "string":
+            properties[name] = {**properties[name], SET_KEYWORD: ","}
+    return replace(spec, parameters={**spec.parameters, "properties": properties})
+
+
 def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:
     conversation = record.get("conversations")
     if not isinstance(conversation, list) or not all(isinstance(m, Mapping) for m in conversation):
@@ -115,7 +130,7 @@ def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:
     functions = record.get("functions")
     if not isinstance(functions, list) or not functions:
         raise OrchError("'functions' must be a non-empty list of tools")
-    specs = tuple(official_spec(tool_spec(f)) for f in functions)
+    specs = tuple(with_sets(official_spec(tool_spec(f))) for f in functions)
     for number, spec in enumerate(specs):
         if any(spec.name == other.name and spec != other for other in specs[:number]):
             raise OrchError(f"'functions' has two tools {spec.name!r}")

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from orch_env.cli.output import say
 from orch_env.cli.progress import progress_bar
+from orch_env.tasks.selection import spread
 from orch_env.types import Task
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.chat.renderer import make_chat
@@ -117,7 +118,7 @@ def _demonstrate(settings: Settings) -> DemonstrationSet:
             return make_demonstrations(
                 env,
                 make_chat(settings),
-                known[: sft.num_tasks],
+                spread(known, sft.num_tasks),
                 corruption=sft.corruption,
                 kinds=[DemonstrationKind(name) for name in sft.mistakes],
                 copies=sft.copies,

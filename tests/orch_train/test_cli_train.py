@@ -185,7 +185,7 @@ def test_ctrl_c_saves_a_checkpoint_and_exits_130(
             process.kill()
     run = tmp_path / "runs" / "toy"
     assert process.returncode == 130, err
-    assert f"go on with: orch train --resume {run}" in err
+    assert f"train --resume {run}  # go on where it stopped" in err
     assert "Traceback" not in err
     (step, folder), *_ = checkpoints(run)
     assert step >= 3

@@ -80,7 +80,7 @@ async function unknownView() {
 function drawTop() {
   const { view } = currentRoute();
   const current = UNDER[view] || view;
-  document.getElementById("top").replaceChildren(
+  document.getElementById("top").replaceChildren(...[
     el("div", { class: "brand" }, "orch", el("span", {}, " view")),
     state.folder ? el("a", { href: address("runs", { of: null }), class: "folder", title: `${state.folder.path} (key: r)` }, state.folder.name, " /") : null,
     el("div", { class: "runs" }, state.runs.map((run, i) => el("span", { class: "run", title: run.path },
@@ -88,7 +88,7 @@ function drawTop() {
     el("nav", { "aria-label": "views" }, (state.runs.length ? TABS : []).map(([name, text, key]) => el("a", { href: address(name), class: name === current ? "current" : "", "aria-current": name === current ? "page" : null, title: `key: ${key}` }, text))),
     el("div", { class: "buttons" },
       el("button", { type: "button", onclick: toggleTheme, "aria-label": "light or dark", title: "light or dark (d)" }, "◐"),
-      el("button", { type: "button", onclick: showKeys, "aria-label": "keys", title: "keys (?)" }, "?")));
+      el("button", { type: "button", onclick: showKeys, "aria-label": "keys", title: "keys (?)" }, "?"))].filter(Boolean));
 }
 
 function progressText(run) {

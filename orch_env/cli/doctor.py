@@ -42,7 +42,7 @@ def doctor(config: str | None, overrides: tuple[str, ...], as_json: bool) -> int
     if not ok:
         return 1
     if config is None:
-        next_command("replay", "--tasks", "harbour", "--limit", 20, why="play a bundled world")
+        next_command("replay", "--tasks", "harbour", "--limit", 5, why="play a bundled world")
     else:
         next_command("train", config, *overrides, "--dry-run", why="all that the run would do")
     return 0

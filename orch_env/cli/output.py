@@ -60,10 +60,15 @@ def say(line: str, *, err: bool = False, **style: Any) -> None:
 def next_command(*words: object, why: str) -> None:
     """Print a command that a person may type next, on stderr: ``next: orch ...  # why``.
 
+    With ``--json`` a program reads, and nothing is printed.
+
     Args:
         words: what follows ``orch``; see `option`.
         why: what it is good for, in a few words.
     """
+    context = click.get_current_context(silent=True)
+    if context is not None and context.params.get("as_json"):
+        return
     say(f"next: {shlex.join([*_program(), *map(str, words)])}  # {why}", err=True)
 
 

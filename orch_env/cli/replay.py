@@ -143,7 +143,7 @@ def _play(
         next_command("replay", "--verify", out, *data[2:], why="run the episodes again")
         next_command("reward", "audit", out, "--reward", reward, *data, why="what its parts say")
     else:
-        few = (*option("--split", split), "--limit", limit or 20)
+        few = (*option("--split", split), "--limit", limit or 10)
         next_command("reward", "attack", "--reward", reward, *data, *few, why="what cheats earn")
     if policy != "gold":
         return 0

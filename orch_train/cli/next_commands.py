@@ -23,10 +23,7 @@ def say_what_is_next(folder: Path, *, interrupted: bool = False) -> None:
     """
     run = one_run(folder)
     next_command("view", folder, why="curves and every trajectory")
-    if interrupted:
-        next_command("train", "--resume", folder, why="go on where it stopped")
-        return
-    if not checkpoints(run):
+    if interrupted or not checkpoints(run):
         return
     settings = GRPOConfig().from_yaml(run / "config.yaml").settings
     data, limits = env_config(settings, held_out=True), settings.rollouts

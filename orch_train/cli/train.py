@@ -102,7 +102,8 @@ def _report(outcome: RunOutcome, *, as_json: bool) -> None:
         show_rates(outcome.result.get("evaluation", {}))
     if outcome.interrupted:
         step = outcome.result.get("training_iteration", 0)
-        click.echo(f"interrupted after step {step}", err=True)
+        resume = shlex.join(["orch", "train", "--resume", str(outcome.folder)])
+        click.echo(f"interrupted after step {step}; go on with: {resume}", err=True)
     say_what_is_next(outcome.folder, interrupted=outcome.interrupted)
 
 

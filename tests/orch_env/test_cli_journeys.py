@@ -48,11 +48,11 @@ def test_the_way_from_a_recording_to_its_rewards_is_printed_step_by_step(
     assert {"replay", "reward attack"} <= set(done)
 
 
-def test_json_stays_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_json_there_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "--tasks", "harbour", "--limit", "2", "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["tasks"] == 2
-    assert next_commands(said.err)[0][:2] == ["reward", "attack"]
+    assert said.err == ""
 
 
 def test_a_command_that_fails_leads_to_what_failed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from orch_train.cli.quickstart import CONFIG, MEASURES, run_quickstart
 from orch_train.cli.quickstart import main as quickstart
 from orch_train.viewer.server import ViewServer
 from tests.journeys import next_commands
+from tests.test_documentation import commands_of, of
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -34,8 +36,8 @@ SMALL = (
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """The quick start's folder after it ran as typed, and what it said on stdout and stderr."""
-    out = tmp_path_factory.mktemp("my runs") / "quickstart"
-    out.mkdir()
+    out = tmp_path_factory.mktemp("my work") / "runs" / "quickstart"
+    out.mkdir(parents=True)
     (out / "summary.json").write_text("an earlier run")
     words = ["--seed", "3", "--out", str(out), "--config", str(ROOT / CONFIG), *SMALL]
     said, told = io.StringIO(), io.StringIO()
@@ -74,6 +76,25 @@ def test_the_commands_that_the_quick_start_prints_run_as_typed(
     assert json.loads(results[-1])["training_iteration"] == 2
 
 
+def documented() -> list[list[str]]:
+    """The words of the docs' commands on what the quick start leaves."""
+    told = [words for block in of("bash") for words in commands_of(block)]
+    return [words[1:] for words in told if words[0] == "orch" and "runs/quickstart" in words]
+
+
+@pytest.mark.parametrize("words", documented(), ids=" ".join)
+def test_the_docs_commands_on_it_run_as_typed(
+    words: list[str], finished: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, _, _ = finished
+    monkeypatch.chdir(out.parent.parent)
+    monkeypatch.setattr(ViewServer, "serve_forever", lambda self: None)
+    second = out.parent / "quickstart-2" / "grpo"
+    if not second.exists():
+        shutil.copytree(out / "grpo", second)
+    assert main([*words, *["--limit", "2"] * (words[0] == "eval")]) == 0
+
+
 def test_a_run_argument_that_cannot_be_meant_says_what_there_is(
     finished: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,7 +103,8 @@ def test_a_run_argument_that_cannot_be_meant_says_what_there_is(
         (["train", "--resume", str(out.parent / "quickstrat")], "did you mean 'quickstart'"),
         (["train", "--resume", str(out / "sft")], f"model.path={out / 'sft' / 'model'}"),
         (["train", "--resume", str(out / "summary.json")], "is a file, no run folder"),
-        (["train", "--resume", str(out.parent / "quickstart-2")], "there is no run below it"),
+        (["train", "--resume", str(out.parent)], "holds 2 GRPO runs, name one of them"),
+        (["train", "--resume", str(out / "sft" / "model")], "there is no run below it"),
         (["train", "--resume", str(out / "grpo/checkpoints/step_1")], f"name its run, {out}/grpo"),
         (["eval", "--tasks", "harbour", "--model", str(out.parent / "none")], "none"),
     ):

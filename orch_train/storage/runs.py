@@ -37,7 +37,9 @@ def kind_of(run: Path) -> RunKind:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The folder itself if it is a run, else the runs below it, by name; hidden ones are left out.
+    """The folder itself if it is a run, else the runs below it, by name, each once.
+
+    Hidden folders are left out. A link to a run that is found by its own name counts for nothing.
 
     Raises:
         OrchError: there is no such folder.
@@ -48,7 +50,7 @@ def runs_in(folder: Path) -> list[Path]:
         beside = folder.parent if folder.parent.is_dir() else Path()
         near = did_you_mean(folder.name, [path.name for path in beside.iterdir() if path.is_dir()])
         raise OrchError(f"run folder {str(folder)!r} does not exist{near}")
-    return list(_below(folder, _DEPTH))
+    return sorted(_below(folder, _DEPTH, set()))
 
 
 def one_run(folder: Path, kind: RunKind = RunKind.GRPO) -> Path:
@@ -95,16 +97,26 @@ def checkpoints(run: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
+def trained_run(folder: Path) -> Path:
+    """The run or checkpoint whose model a RUN argument means: a warm start where it is alone.
+
+    Raises:
+        OrchError: there is none, or more than one.
+    """
+    if (folder / "metadata.json").is_file():
+        return folder
+    found = runs_in(folder)
+    only_warm = len(found) == 1 and kind_of(found[0]) is RunKind.WARM_START
+    return found[0] if only_warm else one_run(folder)
+
+
 def newest_model(folder: Path) -> Path:
-    """The model that a RUN argument means: of the newest checkpoint, or of a warm start.
+    """The model of `trained_run`, of its newest checkpoint.
 
     Raises:
         OrchError: there is no such run, or it has no model yet.
     """
-    found = runs_in(folder)
-    warm = [run for run in found if kind_of(run) is RunKind.WARM_START]
-    only_warm = len(warm) == len(found) == 1
-    run = one_run(folder, RunKind.WARM_START if only_warm else RunKind.GRPO)
+    run = trained_run(folder)
     saved = checkpoints(run)
     model = saved[-1][1] / "model" if saved else run / "model"
     if not model.is_dir():
@@ -112,19 +124,22 @@ def newest_model(folder: Path) -> Path:
     return model
 
 
-def _below(folder: Path, depth: int) -> Iterator[Path]:
+def _below(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
     if is_run(folder):
         yield folder
     elif depth:
         try:
-            entries = sorted(folder.iterdir())
+            entries = sorted(folder.iterdir(), key=Path.is_symlink)
         except OSError as problem:
             if depth < _DEPTH:
                 return
             raise OrchError(f"folder {str(folder)!r} cannot be read: {problem}") from problem
         for entry in entries:
             if entry.is_dir() and not entry.name.startswith("."):
-                yield from _below(entry, depth - 1)
+                yield from _below(entry, depth - 1, seen)
 
 
 def _first_result(run: Path) -> dict[str, object]:

@@ -59,11 +59,16 @@ async function overviewView(state, query) {
       el("label", {}, "smoothing ", el("input", { type: "range", min: 0, max: 0.98, step: 0.02, value: smoothing,
         onchange: (e) => change({ smooth: e.target.value === "0" ? null : e.target.value }) })),
       metricPicker(state, extra, change),
-      el("span", { class: "hint" }, "click a curve to read that step's trajectories")),
+      sampled(state).length ? el("span", { class: "hint" }, "click a curve to read that step's trajectories") : null),
     section("Added", moreCards(plain, extra, change)),
     SECTIONS.map(([title, curves], i) => section(title, curveCards(plain, curves), i === 0 ? "lead" : "")),
-    section("Where a step's time goes", state.runs.map((run, i) => timeCard(plain, i)), "wide"),
-    section("Why episodes ended", state.runs.map((run, i) => stopCard(plain, i)), "wide"));
+    section("Where a step's time goes", sampled(state).map(([, i]) => timeCard(plain, i)), "wide"),
+    section("Why episodes ended", sampled(state).map(([, i]) => stopCard(plain, i)), "wide"));
+}
+
+/** The runs that sample episodes, with their numbers: a warm start does not. */
+function sampled(state) {
+  return state.runs.map((run, i) => [run, i]).filter(([run]) => run.kind === "GRPO");
 }
 
 /** Cards under a heading; nothing where there are none. */
@@ -116,11 +121,12 @@ function seriesOf(plain, names, absent = null, bands = false) {
   const sampled = columns.map((found) => found["env_runners/episode_return_mean"] || []);
   const many = state.runs.length > 1;
   const entries = Object.entries(names);
+  const labels = [...new Set(Object.values(names))];
   return columns.flatMap((found, run) => entries.flatMap(([name, label], i) => byTasks(found, name, {
     run,
     ...(bands ? intervalOf(found, name) : {}),
     label: many ? (entries.length > 1 ? `${state.runs[run].name}: ${label}` : state.runs[run].name) : label,
-    kind: many ? `run${run}` : `k${i % 8}`,
+    kind: many ? `run${run}` : `k${labels.indexOf(label) % 8}`,
     dash: many && i > 0,
     x: found[x] || found.training_iteration,
     y: absent === null ? found[name] || [] : (found[name] || []).map((v, k) => (v === null && sampled[run][k] !== null ? absent : v)),
@@ -158,7 +164,7 @@ function lineCard(plain, curve, names) {
   const series = seriesOf(plain, names, curve.absent ?? null, curve.bands).filter((s) => !curve.sparse || s.y.some((v) => v));
   if (!series.length) return null;
   const note = curve.bands && series.some((s) => s.low) ? "with 95% intervals" : curve.note;
-  return chart({ ...curve, note, xRange: plain.range, series, smoothing: plain.smoothing, xName: plain.x, xLabel: X_AXES[plain.x], onPick: picker(plain) });
+  return chart({ ...curve, note, xRange: plain.range, series, smoothing: plain.smoothing, xName: plain.x, xLabel: X_AXES[plain.x], onPick: sampled(plain.state).length ? picker(plain) : null });
 }
 
 function curveCards(plain, curves) {

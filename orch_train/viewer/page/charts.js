@@ -145,6 +145,7 @@ function drawAcross(u, spec, colour) {
   u.ctx.strokeStyle = u.ctx.fillStyle = colour("warn");
   u.ctx.lineWidth = devicePixelRatio;
   u.ctx.font = `${10.5 * devicePixelRatio}px system-ui, sans-serif`;
+  u.ctx.textBaseline = "alphabetic";
   u.ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
   for (const [text, x0, y0, x1, y1] of lines) {
     u.ctx.beginPath();

@@ -22,8 +22,8 @@ const SECTIONS = [
   ["Health", [
     { title: "Policy loss", names: { [`${LEARNER}policy_loss`]: "loss" } },
     { title: "Entropy", note: "nats per token", names: { [`${LEARNER}entropy`]: "entropy" }, fromZero: true },
-    { title: "Mismatch KL", note: "engine to learner, nats per token", names: { [`${LEARNER}mismatch_kl`]: "KL" }, fromZero: true, least: 1e-6, shown: divergence, limits: [{ y: 0.05, text: "warning above 0.05" }] },
-    { title: "Effective sample size", note: "share of the tokens", names: { [`${LEARNER}ratio_ess`]: "share" }, fromZero: true, limits: [{ y: 0.5, text: "warning below 0.5" }] },
+    { title: "Mismatch KL", note: "engine to learner, nats per token; warning above 0.05", names: { [`${LEARNER}mismatch_kl`]: "KL" }, fromZero: true, least: 1e-6, shown: divergence, limits: [{ y: 0.05, text: "warning above 0.05" }] },
+    { title: "Effective sample size", note: "share of the tokens; warning below 0.5", names: { [`${LEARNER}ratio_ess`]: "share" }, fromZero: true, limits: [{ y: 0.5, text: "warning below 0.5" }] },
     { title: "Gradient norm", names: { [`${LEARNER}grad_norm`]: "before clipping", grad_norm: "before clipping" }, fromZero: true },
     { title: "Staleness", note: "weight versions", match: /(^|\/)staleness\/(mean|max)$/, fromZero: true },
     { title: "Groups without spread", names: { "env_runners/groups/zero_variance_all_pass": "all pass", "env_runners/groups/zero_variance_all_fail": "all fail" }, fromZero: true },

@@ -25,7 +25,9 @@ class RunKind(StrEnum):
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run itself."""
+    """Whether a folder holds a run itself; a checkpoint is none, though it has a configuration."""
+    if (folder / "metadata.json").is_file():
+        return False
     return any((folder / name).is_file() for name in ("config.yaml", "metrics.jsonl"))
 
 

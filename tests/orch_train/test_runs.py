@@ -9,6 +9,7 @@ import pytest
 from orch_env.types import OrchError
 from orch_train.evaluation.policy import checkpoint_model
 from orch_train.storage.runs import RunKind, kind_of, newest_model, one_run, runs_in, trained_run
+from orch_train.viewer.run_list import RunList
 from tests.orch_train.viewer_runs import make_quickstart, make_run, make_warm_start
 
 
@@ -68,6 +69,8 @@ def test_what_is_no_run_is_told_as_what_it_is(tmp_path: Path) -> None:
     ):
         with pytest.raises(OrchError, match=told):
             one_run(given)
+        with pytest.raises(OrchError, match=told):
+            RunList(given)
 
 
 def test_a_link_to_a_run_is_no_second_run(tmp_path: Path) -> None:

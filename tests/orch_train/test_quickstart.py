@@ -92,7 +92,7 @@ def test_the_docs_commands_on_it_run_as_typed(
     second = out.parent / "quickstart-2" / "grpo"
     if not second.exists():
         shutil.copytree(out / "grpo", second)
-    assert main([*words, *["--limit", "2"] * (words[0] == "eval")]) == 0
+    assert main([*words, *["--limit", "1"] * (words[0] == "eval")]) == 0
 
 
 def test_a_run_argument_that_cannot_be_meant_says_what_there_is(

@@ -547,8 +547,8 @@ def test_rounding_reads_as_none_and_limits_are_drawn(browser: Browser, told: str
     )
     for width in (1400, 420):
         browser.resize(width, 900)
-        assert browser.run(f"{cut}.length") == 0
-        assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        browser.wait(f"{cut}.length === 0")
+        browser.wait("document.documentElement.scrollWidth <= innerWidth")
     browser.resize(1400, 900)
     assert _legend(browser, "Mismatch KL")[1] == "KL~0"
     assert _drawn(browser, "Effective sample size", "warn") > 20
@@ -572,7 +572,7 @@ def test_a_group_fits_the_window_and_the_best_paid_comes_first(browser: Browser,
     for width in (1400, 420):
         browser.resize(width, 900)
         inner = "document.querySelector('.columns')"
-        assert browser.run(f"{inner}.scrollWidth <= {inner}.clientWidth")
+        browser.wait(f"{inner}.scrollWidth <= {inner}.clientWidth")
     browser.resize(1400, 900)
 
 

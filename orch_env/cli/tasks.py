@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orch_env.cli.output import emit, json_option, next_command, option
+from orch_env.cli.output import emit, json_option, next_command, option, say
 from orch_env.types import OrchError, Task
-from orch_env.types.text import nearest, shortened
+from orch_env.types.text import nearest, readable_json, shortened
 
 
 @click.group()
@@ -130,7 +129,7 @@ def validate(
         emit(result, as_json=True)
     else:
         for failure in result["failures"]:
-            click.echo(f"{failure['id']}: {failure['reason']}")
+            say(f"{failure['id']}: {failure['reason']}")
         click.echo(f"{result['ok']} of {result['tasks']} tasks are valid")
         for entry in result.get("hidden", ()):
             click.echo(f"hidden: {entry['id']} call {entry['call']} {entry['pointer']}")
@@ -214,7 +213,7 @@ def show(first: str, second: str | None, file: str | None, as_json: bool) -> Non
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise OrchError(f"{path!r} has no task {task_id!r}{hint}")
     if as_json:
-        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        say(readable_json(found.to_dict(), allow_nan=True))
     else:
         _show(found)
 
@@ -265,29 +264,29 @@ def _count_sorted(values: Any) -> dict[str, int]:
 
 
 def _show(task: Task) -> None:
-    click.secho(task.id, bold=True)
+    say(task.id, bold=True)
     for message in task.messages:
-        click.echo(f"{message['role']}: {message.get('content')}")
+        say(f"{message['role']}: {message.get('content')}")
     for text in task.followups:
-        click.echo(f"user (later): {text}")
-    click.echo(f"tools: {', '.join(task.tool_names)}")
+        say(f"user (later): {text}")
+    say(f"tools: {', '.join(task.tool_names)}")
     number = 0
     for index, step in enumerate(task.gold):
-        click.secho(f"step {index}", bold=True)
+        say(f"step {index}", bold=True)
         for call in step:
             optional = "  (optional)" if call.optional else ""
-            click.echo(f"  [{number}] {call.name}{optional}")
+            say(f"  [{number}] {call.name}{optional}")
             for pointer, ref in call.provenance.items():
-                click.echo(f"      {pointer}  {_source(call.arguments, pointer, ref)}")
+                say(f"      {pointer}  {_source(call.arguments, pointer, ref)}")
             number += 1
-    click.echo(f"metadata: {json.dumps(task.metadata, ensure_ascii=False)}")
+    say(f"metadata: {readable_json(task.metadata, allow_nan=True)}")
 
 
 def _source(arguments: dict[str, Any], pointer: str, ref: Any) -> str:
     from orch_env.types.json import resolve
 
     try:
-        value = json.dumps(resolve(arguments, pointer), ensure_ascii=False)
+        value = readable_json(resolve(arguments, pointer), allow_nan=True)
     except KeyError:
         value = "?"
     where = f"call {ref.call} {ref.path}" if ref.call is not None else ref.kind.value

@@ -185,8 +185,9 @@ class GRPOConfig(RunConfig):
             lr_warmup_updates: optimizer steps over which the learning rate rises linearly to `lr`.
             weight_decay: decoupled weight decay, on matrices only.
             grad_clip: largest norm of the gradient; a longer one is scaled down to it.
-            lr_schedule: after the warm-up: `constant`, or `linear` or `cosine` down to 0 at the
-                last step.
+            lr_schedule: after the warm-up: `constant`, or `linear` or `cosine` down to 0, which is
+                reached after the last step. Steps without any signal, which change no weights,
+                count.
             iterations: training steps of a run; each samples one batch and learns from it.
             groups_per_batch: tasks in a batch; each gives one group of episodes.
             group_size: episodes per task; at least 2, because they are compared with each other.

@@ -232,7 +232,8 @@ class TrainingSettings(OptimizerSettings):
 
     lr: LearningRate = 1e-6
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to 0 at the last step."""
+    """after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to 0, which
+    is reached after the last step. Steps without any signal, which change no weights, count."""
     iterations: PositiveInt = 100
     """training steps of a run; each samples one batch and learns from it."""
     groups_per_batch: PositiveInt = 16

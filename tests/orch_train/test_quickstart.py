@@ -63,13 +63,19 @@ def test_it_measures_before_and_after_and_sets_an_earlier_run_aside(
 
 
 def test_the_commands_that_the_quick_start_prints_run_as_typed(
-    finished: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, _, told = finished
     monkeypatch.setattr(ViewServer, "serve_forever", lambda self: None)
-    view, evaluate, resume = next_commands(told)
+    view, evaluate, export, resume = next_commands(told)
     assert view == ["view", str(out)] and main(view) == 0
     assert evaluate[:3] == ["eval", "--model", str(out)] and main([*evaluate, "--limit", "2"]) == 0
+    assert export[:2] == ["export", str(out)] and main(export) == 0
+    [score] = next_commands(capsys.readouterr().err.splitlines()[-1])
+    assert score[:3] == ["eval", "--model", f"{out}-model"]
+    assert main([*score, "--limit", "1"]) == 0
     assert resume == ["train", "--resume", str(out), "training.iterations=2"]
     assert main(resume) == 0
     results = (out / "grpo" / "metrics.jsonl").read_text().splitlines()

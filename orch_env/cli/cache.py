@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from orch_env.cli.output import emit, json_option
+from orch_env.cli.output import emit, json_option, next_command
 
 
 @click.group()
@@ -64,6 +64,7 @@ def import_(
         for refusal in recordings.refused:
             click.echo(f"left out {refusal.id}: {refusal.reason}", err=True)
     emit(open_cache(out).stats(), as_json=as_json, title=f"cache {out}")
+    next_command("cache", "verify", out, why="hash everything again")
 
 
 @cache.command("info", short_help="Show what a cache holds.")
@@ -79,6 +80,7 @@ def info(db: str, as_json: bool) -> None:
     from orch_env.cache import open_cache
 
     emit(open_cache(db).stats(), as_json=as_json, title=f"cache {db}")
+    next_command("cache", "verify", db, why="hash everything again")
 
 
 @cache.command(

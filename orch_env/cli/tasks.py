@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from orch_env.cli.output import emit, json_option, say
+from orch_env.cli.output import emit, json_option, next_command, option, say
 from orch_env.types import OrchError, Task
 from orch_env.types.text import nearest, readable_json, shortened
 
@@ -89,6 +89,7 @@ def import_(
     if not result.tasks:
         click.echo(f"no task of {source} could be imported", err=True)
         ctx.exit(1)
+    next_command("tasks", "validate", out, "--cache", cache, why="replay gold, check every value")
 
 
 @tasks.command(
@@ -133,7 +134,9 @@ def validate(
         for entry in result.get("hidden", ()):
             click.echo(f"hidden: {entry['id']} call {entry['call']} {entry['pointer']}")
     if result["failures"]:
+        next_command("tasks", "show", result["failures"][0]["id"], file, why="a task that fails")
         ctx.exit(1)
+    next_command("replay", "--tasks", file, *option("--cache", cache), why="play gold for a reward")
 
 
 @tasks.command(
@@ -170,6 +173,7 @@ def split(
     save_tasks(sorted([*train, *held], key=lambda task: order[task.id]), out)
     result = {"train": len(train), "heldout": len(held), "groups": len(linked_groups(kept))}
     emit(result, as_json=as_json, title=out)
+    next_command("tasks", "stats", out, why="count what it holds")
 
 
 @tasks.command("stats", short_help="Count what a task file holds.")
@@ -179,7 +183,10 @@ def stats(file: str, as_json: bool) -> None:
     """Count what FILE holds: tasks, calls, tools, domains, sizes, and where values come from."""
     from orch_env.tasks.files import load_tasks
 
-    emit(_stats(load_tasks(file)), as_json=as_json, title=file)
+    loaded = load_tasks(file)
+    emit(_stats(loaded), as_json=as_json, title=file)
+    for task in loaded[:1]:
+        next_command("tasks", "show", task.id, file, why="one task with its data flow")
 
 
 @tasks.command(

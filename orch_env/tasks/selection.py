@@ -1,18 +1,21 @@
-"""Selects tasks: a file or a bundled data set, one split of it, one task of a set."""
+"""Selects tasks: a file or a bundled data set, one split or some of it, one task of a set."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import index
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 from orch_env.tasks.files import bundled, load_tasks
 from orch_env.types import OrchError, Task
 from orch_env.types.fields import got
 from orch_env.types.text import nearest
+
+_T = TypeVar("_T")
 
 
 class TaskSet:
@@ -88,6 +91,40 @@ def load_split(tasks: str | os.PathLike[str], split: str | None = None) -> tuple
         there = sorted({str(s) for t in loaded if (s := t.metadata.get("split")) is not None})
         raise OrchError(f"{name!r} has no split {split!r} (splits: {', '.join(there) or 'none'})")
     return kept
+
+
+def spread(tasks: Sequence[_T], count: int | None) -> tuple[_T, ...]:
+    """Some tasks of a set, as evenly over its domains as they allow; in their order.
+
+    Files are often sorted by domain or size, so the first ones would be of one kind. Ids alone
+    decide which tasks of a domain are taken: the choice is the same at every time and in every
+    process, and a larger one holds every smaller one.
+
+    Args:
+        tasks: items with an ``id``; those without ``metadata["domain"]`` are one domain.
+        count: how many, ``None`` for all.
+    """
+    if count is None or count >= len(tasks):
+        return tuple(tasks)
+    domains: dict[str, list[int]] = {}
+    for place in sorted(range(len(tasks)), key=lambda place: _drawn(tasks[place])):
+        domains.setdefault(_domain(tasks[place]), []).append(place)
+    # Everyone's first task, then everyone's second, ...
+    turns = sorted(
+        (turn, domain, place)
+        for domain, places in enumerate(domains.values())
+        for turn, place in enumerate(places)
+    )
+    return tuple(tasks[place] for place in sorted(place for *_, place in turns[:count]))
+
+
+def _drawn(task: Any) -> bytes:
+    return hashlib.sha256(str(task.id).encode("utf-8", "surrogatepass")).digest()
+
+
+def _domain(task: Any) -> str:
+    metadata = getattr(task, "metadata", None)
+    return str(metadata.get("domain")) if isinstance(metadata, Mapping) else ""
 
 
 def _load(name: str) -> tuple[Task, ...]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from orch_train.config.reading import read_yaml
 from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.storage.atomic_folder import written_whole
 from orch_train.storage.rescue import first_line
+from orch_train.storage.runs import checkpoints as checkpoints
 
 logger = logging.getLogger(__name__)
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -34,7 +34,6 @@ ConfigT = TypeVar("ConfigT", bound=RunConfig)
 CHECKPOINT_SCHEMA = 2
 """In schema 1 ``learners.num_learners: 1`` of ``config.yaml`` meant the driver process, now 0."""
 _UNTRAINED = "sampled_ahead"
-_STEP = re.compile(r"step_(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,18 +170,6 @@ def settings_for(config: RunConfig, checkpoint: Path | None) -> Settings:
     if checkpoint is None:
         return config.validate()
     return config.copy().from_dict({"model": {"path": str(checkpoint / "model")}}).validate()
-
-
-def checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """The checkpoints of a run as (step, folder), oldest first."""
-    folder = run / "checkpoints"
-    found = []
-    if folder.is_dir():
-        for entry in folder.iterdir():
-            match = _STEP.fullmatch(entry.name)
-            if match and (entry / "metadata.json").is_file():
-                found.append((int(match.group(1)), entry))
-    return sorted(found)
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

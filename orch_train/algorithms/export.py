@@ -23,6 +23,7 @@ from orch_train.models.load import EXPORT_DTYPES, write_shard
 from orch_train.models.small_files import CONFIG, read_small_files, write_small_files
 from orch_train.storage.atomic_folder import written_whole
 from orch_train.storage.rescue import first_line
+from orch_train.storage.runs import trained_run
 
 Progress = Callable[[int, int], None]
 """Called after each tensor with (tensors done, tensors in all)."""
@@ -104,6 +105,7 @@ def _clear_errors(model: Path) -> Iterator[None]:
 
 def _find(run: Path, step: int | None) -> tuple[Path, int | None]:
     """The model's folder and its step."""
+    run = trained_run(run)
     if (run / "metadata.json").is_file():
         here = {read_metadata(run).training_iteration: run}
     else:
@@ -116,11 +118,7 @@ def _find(run: Path, step: int | None) -> tuple[Path, int | None]:
         raise OrchError(f"{str(run)!r} has no checkpoint of step {step}: it has those of {there}")
     if step is None and (run / "model" / CONFIG).is_file() and (run / "config.yaml").is_file():
         return run / "model", None
-    if (run / "config.yaml").is_file():
-        raise OrchError(f"{str(run)!r} has no checkpoint yet")
-    runs = sorted(str(p.parent) for p in run.glob("*/config.yaml"))
-    hint = f"; name one of {', '.join(runs)}" if runs else ""
-    raise OrchError(f"{str(run)!r} is no run folder: it has no config.yaml{hint}")
+    raise OrchError(f"{str(run)!r} has no checkpoint yet")
 
 
 def _write_weights(model: Path, out: Path, dtype: str, progress: Progress | None) -> None:

@@ -8,11 +8,13 @@ import click
 
 from orch_env.cli.output import emit, json_option
 from orch_env.cli.progress import progress_bar
+from orch_train.cli.next_commands import say_how_to_score
 from orch_train.cli.run_arguments import quiet_libraries
+from orch_train.storage.runs import trained_run
 
 _EPILOG = """\b
 Examples:
-  orch export runs/quickstart/grpo --out models/mine         # the newest checkpoint
+  orch export runs/quickstart --out models/mine              # the newest checkpoint
   orch export runs/booking --step 40 --out models/mine-40
   orch export runs/booking --out models/mine --dtype float32
   orch export runs/lora --merge-lora --out models/merged     # without it: the adapter alone
@@ -53,4 +55,5 @@ def export(
     if not as_json:
         done |= {"files": ", ".join(done["files"]), "step": done["step"] or "-"}
     emit(done, as_json=as_json, title="exported")
+    say_how_to_score(out, trained_run(run))
     return 0

@@ -336,7 +336,7 @@ class EvaluationSettings(_Group):
     split: str | None = None
     """only the tasks of this split; must be given if ``tasks`` is null."""
     num_tasks: PositiveInt | None = None
-    """how many of them, the first in file order; null: all."""
+    """how many of them, spread evenly over their domains; the same ones in every run; null: all."""
     temperatures: Annotated[tuple[Amount, ...], Field(min_length=1, strict=False)] = (1.0, 0.0)
     """all tasks are played once at each of these temperatures; 0 is greedy."""
     samples_per_task: PositiveInt = 1
@@ -422,7 +422,7 @@ class SFTGroupSettings(OptimizerSettings):
     tasks: str | None = None
     """tasks to demonstrate; null: those of ``environment.env_config``."""
     num_tasks: PositiveInt | None = None
-    """how many of them, the first in file order; null: all."""
+    """how many of them, spread evenly over their domains; the same ones in every run; null: all."""
     copies: PositiveInt = 1
     """demonstrations per task."""
     corruption: Share = 0.0

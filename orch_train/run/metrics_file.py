@@ -8,12 +8,15 @@ import math
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orch_env.types import OrchError
 from orch_env.types.text import readable_json
-from orch_train.metrics.rollouts import Result
 from orch_train.storage.run_folder import write_text
+
+if TYPE_CHECKING:
+    # Brings torch, which a reader of a run (`orch view`) does without.
+    from orch_train.metrics.rollouts import Result
 
 logger = logging.getLogger(__name__)
 _WANDB_ID = "wandb_id.txt"

@@ -1,6 +1,6 @@
 """The warm start as a run: demonstrations, training, held-out measurement, and its folder.
 
-    OUT/config.yaml  metrics.jsonl  summary.json  model/
+    OUT/config.yaml  demonstrations.json  metrics.jsonl  summary.json  model/
 
 Held-out success is measured by the same runners and the same code as in GRPO, on the weights of
 the moment; so the number that stops the warm start is the number that GRPO starts from.
@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from orch_env.cli.output import say
 from orch_env.cli.progress import progress_bar
+from orch_env.tasks.selection import spread
 from orch_env.types import OrchError, Task
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.chat.renderer import make_chat
@@ -37,6 +38,7 @@ from orch_train.sft.demonstrations import DemonstrationSet, make_demonstrations
 from orch_train.sft.mistakes import DemonstrationKind
 from orch_train.sft.trainer import SFTStop, SFTTrainer, sft_seed
 from orch_train.storage.run_folder import make_folder, write_text
+from orch_train.storage.runs import DEMONSTRATIONS
 
 _SAY_EVERY_S = 5.0
 """Steps are said at most this often; evaluations always."""
@@ -76,6 +78,7 @@ def run_warm_start(
     make_folder(folder)
     write_text(folder / "config.yaml", config.to_yaml())
     made = demonstrations.summary()
+    write_text(folder / DEMONSTRATIONS, json.dumps(plain(made), indent=2))
     say(
         f"{folder}: {made['demonstrations']} demonstrations, {made['tokens']} tokens, "
         f"{made['success']:.0%} succeed; kinds {made['kinds']}",
@@ -138,7 +141,7 @@ def _demonstrate(settings: Settings) -> DemonstrationSet:
             return make_demonstrations(
                 env,
                 make_chat(settings),
-                known[: sft.num_tasks],
+                spread(known, sft.num_tasks),
                 corruption=sft.corruption,
                 kinds=[DemonstrationKind(name) for name in sft.mistakes],
                 copies=sft.copies,

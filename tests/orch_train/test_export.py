@@ -135,8 +135,13 @@ def test_what_cannot_be_exported_is_one_clear_line_and_leaves_nothing(
     out = ("--out", str(tmp_path / "out"))
     assert "exists already" in refuse(str(run), "--out", str(tmp_path / "there"))
     assert "no checkpoint of step 7: it has those of 0, 1" in refuse(str(run), "--step", "7", *out)
-    assert f"name one of {run}" in refuse(str(run.parent), *out)
-    assert "is no run folder" in refuse(str(tmp_path / "nowhere"), *out)
+    several = [tmp_path / "runs" / name for name in ("a", "b")]
+    for folder in several:
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").touch()
+    named = ", ".join(map(str, several))
+    assert f"name one of them: {named}" in refuse(str(tmp_path / "runs"), *out)
+    assert "does not exist" in refuse(str(tmp_path / "nowhere"), *out)
     (tmp_path / "young").mkdir()
     (tmp_path / "young" / "config.yaml").write_text((run / "config.yaml").read_text())
     assert "has no checkpoint yet" in refuse(str(tmp_path / "young"), *out)

@@ -11,7 +11,6 @@ Loads no torch where no driver shows a GPU.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from orch_env.cli.installation import (
     run_check,
     shared_memory,
 )
+from orch_env.cli.output import emit
 from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.cli.run_arguments import read_config
@@ -66,7 +66,7 @@ def dry_run(config: GRPOConfig, settings: Settings, *, as_json: bool) -> None:
         record = {"config": config.to_dict()}
         for fact in facts:
             record |= fact.record
-        click.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
+        emit(record, as_json=True)
         return
     click.echo(config.to_yaml(), nl=False)
     for fact in facts:
@@ -236,6 +236,20 @@ def learning_rate(settings: Settings) -> Fact:
     return Fact(Check("learning rate", note is None, False, detail, remedy))
 
 
+def saving(settings: Settings) -> Fact:
+    """Write what lies beside the model's weights as a checkpoint will, and read it back.
+
+    Raises:
+        OrchError: the model could not be saved so that it loads again.
+    """
+    from orch_train.models.small_files import check_small_files
+
+    if model_folder(settings.model.path) is None:
+        return Fact(Check("saving", True, False, "is tried when the model is downloaded"))
+    names = ", ".join(check_small_files(settings.model.path))
+    return Fact(Check("saving", True, True, f"checkpoints take over {names}"))
+
+
 def placement(settings: Settings, machine: Resources | None = None) -> Fact:
     """Where runners and learners go, and whether this machine has that much.
 
@@ -306,9 +320,10 @@ LOOKS: dict[str, Callable[[Settings], Fact]] = {
     "room for weights": room_for_weights,
     "chat template": chat_template,
     "learning rate": learning_rate,
+    "saving": saving,
     "placement": placement,
 }
-_NEED_PACKAGES = ("chat template", "placement")
+_NEED_PACKAGES = ("chat template", "saving", "placement")
 
 
 def _sampling(settings: Settings, demand: Demand) -> str:

@@ -24,6 +24,7 @@ from orch_train.algorithms.checkpoint import (
     drop_checkpoints_after,
     prune_checkpoints,
     read_metadata,
+    with_stored,
 )
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import ReportingSettings
@@ -84,7 +85,7 @@ class TrainingRun:
         self._config, self._folder, self._display = config, folder, display
         self._settings = config.settings
         self._reporting: ReportingSettings = self._settings.reporting
-        self._resume = resume
+        self._resume, self._rescued = resume, False
         if not resume:
             refuse_used(folder, f"go on with --resume {folder}, or set another reporting.run_name")
         self._checkpoint = newest_checkpoint(folder) if resume else None
@@ -110,9 +111,10 @@ class TrainingRun:
             try:
                 with closing(self._open_writer()) as writer, self._open_store() as store, display:
                     self._train(algo, writer, store, stopped)
-            finally:
-                if algo.between_steps and algo.iteration == self._recorded:
-                    self._save(algo)
+            except BaseException:
+                self._save_in_spite_of_an_error(algo)
+                raise
+            self._save(algo)
             interrupted = stopped() and algo.iteration < iterations
         outcome = self._outcome(interrupted=interrupted)
         write_text(self._folder / "summary.json", json.dumps(self._summary(outcome), indent=2))
@@ -150,9 +152,29 @@ class TrainingRun:
         """Write the checkpoint of the current step, unless it is there and says the same."""
         if algo.iteration > self._saved or algo.has_sampled_ahead:
             folder = checkpoint_folder(self._folder, algo.iteration)
-            self._checkpoint = algo.save_to_path(folder)
+            try:
+                self._checkpoint = algo.save_to_path(folder)
+            except OrchError as problem:
+                raise OrchError(f"{problem}; {self._rescue(algo)}") from problem
             self._saved = algo.iteration
             prune_checkpoints(self._folder, self._reporting.keep_checkpoints)
+
+    def _save_in_spite_of_an_error(self, algo: GRPO) -> None:
+        """Keep the step that is done; what goes wrong here is a note beside the error."""
+        if not algo.between_steps or self._rescued:
+            return
+        try:
+            if algo.iteration == self._recorded:
+                self._save(algo)
+            elif algo.iteration > self._saved:
+                self._display.note(f"step {algo.iteration} is not recorded; {self._rescue(algo)}")
+        except OrchError as problem:
+            self._display.note(str(problem))
+
+    def _rescue(self, algo: GRPO) -> str:
+        """Put the newest weights where they can be put; says where."""
+        self._rescued = True
+        return algo.rescue_to_path(self._folder / f"rescued-step_{algo.iteration}")
 
     def _start_iteration(self) -> int:
         if self._checkpoint is None:
@@ -179,6 +201,14 @@ class TrainingRun:
             self._display.note(f"{self._folder} has no checkpoint: starting from the first step")
         else:
             self._display.note(f"resuming {self._folder} after step {step}")
+            self._note_schedule(self._checkpoint, step)
+
+    def _note_schedule(self, checkpoint: Path, step: int) -> None:
+        from orch_train.learner.optimizer import schedule_change
+
+        before = with_stored(GRPOConfig(), checkpoint, checkpoint).settings.training
+        if changed := schedule_change(before, self._settings.training, step):
+            self._display.note(changed)
 
     def _open_writer(self) -> MetricsWriter:
         reporting, wandb = self._reporting, None

@@ -18,6 +18,7 @@ from orch_env.cli.main import main
 from orch_train import GRPOConfig
 from orch_train.algorithms.checkpoint import checkpoints
 from orch_train.run.metrics_file import read_metrics
+from tests.journeys import next_commands
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ENV = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
@@ -244,6 +245,7 @@ def test_a_warm_start_leaves_a_model_to_train_on(
     folder = tmp_path / "warm"
     assert {p.name for p in folder.iterdir()} == {
         "config.yaml",
+        "demonstrations.json",
         "metrics.jsonl",
         "summary.json",
         "model",
@@ -251,5 +253,7 @@ def test_a_warm_start_leaves_a_model_to_train_on(
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
 
     assert _orch("train", sft_file, "--dry-run") == 0
+    [start] = next_commands(capsys.readouterr().err)
+    assert start == ["train", str(sft_file)] and _orch(*start, "--dry-run") == 0
     assert _orch("sft", sft_file) == 2
     assert "used already" in capsys.readouterr().err.splitlines()[-1]

@@ -1,24 +1,27 @@
 """Checks a call's arguments against the tool's JSON Schema and says how to repair them.
 
-A number written as a plain decimal string (and the reverse) passes where the schema wants the
-other, as in :mod:`orch_env.values`: the recorded services take both, so such a call is "not
-recorded", never "invalid". Everything else is checked as the schema says, and an argument that the
-schema does not name is unknown unless it allows additional ones in so many words.
+What equals a valid value by :mod:`orch_env.values` is valid (:mod:`orch_env.backends.validator`):
+such a call is "not recorded", never "invalid". Everything else is checked as the schema says, and
+an argument that the schema does not know is unknown unless it allows others in so many words
+(:mod:`orch_env.values.argument_names`).
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from orch_env.backends.schemas import usable_schema
+from orch_env.backends.validator import validator_of
 from orch_env.tasks.resolved import OfferedTool
-from orch_env.types import ErrorType, OrchError, ToolResult, ToolSpec
+from orch_env.types import ErrorType, ToolResult, ToolSpec
 from orch_env.types.json import Json, JsonObject, escape
 from orch_env.types.text import nearest
-from orch_env.values import canonical
+from orch_env.values.argument_names import ArgumentNames
+from orch_env.values.patterns import matches
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -53,21 +56,13 @@ class ArgumentChecker:
     """
 
     def __init__(self, spec: ToolSpec) -> None:
-        from jsonschema import Draft202012Validator, SchemaError
-
-        _check_refs_and_patterns(spec)
-        try:
-            Draft202012Validator.check_schema(spec.parameters)
-        except SchemaError as problem:
-            raise OrchError(
-                f"tool {spec.name!r}: its 'parameters' are no JSON Schema ({problem.message})"
-            ) from problem
         self._spec = spec
-        self._validator: Validator = _lenient()(spec.parameters)
-        self._properties: dict[str, Any] = dict(spec.parameters.get("properties") or {})
-        self._open = bool(spec.parameters.get("additionalProperties", False)) or (
-            "patternProperties" in spec.parameters
-        )
+        self._schema = usable_schema(spec)
+        self._names = ArgumentNames(self._schema)
+
+    @cached_property
+    def _validator(self) -> Validator:
+        return validator_of(self._schema)
 
     def problem(self, arguments: JsonObject) -> ToolResult | None:
         """An ``invalid_arguments`` observation, ``None`` if the arguments are valid."""
@@ -75,9 +70,12 @@ class ArgumentChecker:
             details = self._details(arguments)
         except RecursionError:
             details = {"other": ["the arguments are nested too deeply"]}
+        except Exception as problem:  # a foreign validator, on whatever a model wrote
+            said = f"{type(problem).__name__}: {problem}"[:_SHOWN_CHARS]
+            details = {"other": [f"the arguments cannot be checked against the schema ({said})"]}
         if not details:
             return None
-        wanted = ", ".join(self._properties) or "none"
+        wanted = ", ".join(self._names.known) or "none"
         message = (
             f"{self._spec.name}: {'; '.join(_sentences(details))}. "
             f"Its arguments are: {wanted}. Correct the call and try again."
@@ -85,24 +83,31 @@ class ArgumentChecker:
         return ToolResult.failure(ErrorType.INVALID_ARGUMENTS, message, **details)
 
     def _details(self, arguments: JsonObject) -> JsonObject:
+        known = dict.fromkeys(self._names.known)
+        unknown = [name for name in arguments if not self._names.allows(name)]
         found: dict[str, list[Json]] = {}
-        if not self._open:
-            unknown = [name for name in arguments if name not in self._properties]
-            found["unknown"] = [_unknown(n, self._properties) for n in unknown[:_MOST_PROBLEMS]]
+        found["unknown"] = [_unknown(n, known) for n in unknown[:_MOST_PROBLEMS]]
         errors = sorted(
             self._validator.iter_errors(arguments),
             key=lambda e: (_pointer(e.absolute_path), str(e.validator), e.message),
         )
         for error in errors[:_MOST_PROBLEMS]:
-            for kind, entry in _entries(error):
+            for kind, entry in _entries(error, arguments, unknown):
                 if entry not in found.setdefault(kind, []):
                     found[kind].append(entry)
         return {name: found[name] for name in sorted(found) if found[name]}
 
 
-def _entries(error: Any) -> Iterator[tuple[str, Json]]:
-    """What one ``jsonschema.ValidationError`` says, as entries of the observation's details."""
-    at, given, wanted = _pointer(error.absolute_path), error.instance, error.validator_value
+def _entries(error: Any, arguments: JsonObject, told: list[str]) -> Iterator[tuple[str, Json]]:
+    """What one ``jsonschema.ValidationError`` says, as entries of the observation's details.
+
+    Args:
+        error: the error.
+        arguments: as the model wrote them; the validator may have seen another spelling.
+        told: the unknown arguments that are told already.
+    """
+    at, wanted = _pointer(error.absolute_path), error.validator_value
+    given = _written(error, arguments)
     if error.validator == "required":
         for name in wanted:
             if name not in given:
@@ -113,11 +118,24 @@ def _entries(error: Any) -> Iterator[tuple[str, Json]]:
         yield "not_allowed", {"at": at, "allowed": wanted, "got": _shown(given)}
     elif error.validator == "additionalProperties":
         known = error.schema.get("properties") or {}
-        for name in given if at else ():  # the outermost ones are known already
-            if name not in known:
+        patterns = error.schema.get("patternProperties") or ()
+        for name in given:
+            listed = name in known or any(matches(pattern, name) for pattern in patterns)
+            if not listed and (at or name not in told):
                 yield "unknown", _unknown(name, known, at)
-    else:
+    elif error.validator != "unevaluatedProperties" or at or not told:
         yield "other", f"{at or '/'}: {error.message[:200]}"
+
+
+def _written(error: Any, arguments: JsonObject) -> Json:
+    """The value that an error is about, as the model wrote it."""
+    if not isinstance(error.instance, str | int | float):
+        return error.instance
+    value: Json = arguments
+    for token in error.absolute_path:
+        value = value[token]
+    # The name of a member has the path of its object.
+    return value if isinstance(value, str | int | float) else error.instance
 
 
 def _unknown(name: str, known: Mapping[str, Json], at: str = "") -> Json:
@@ -154,52 +172,3 @@ def _shown(value: Json) -> str:
 
 def _pointer(path: Any) -> str:
     return "".join(f"/{escape(str(token))}" for token in path)
-
-
-def _lenient() -> Any:
-    """Draft 2020-12 with numbers and plain decimal strings as one type, made once."""
-    global _LENIENT
-    if _LENIENT is None:
-        from jsonschema import Draft202012Validator, validators
-
-        standard = Draft202012Validator.TYPE_CHECKER
-
-        def number(_checker: Any, value: Json) -> bool:
-            seen = canonical(value) if isinstance(value, str) else value
-            return bool(standard.is_type(seen, "number"))
-
-        def integer(_checker: Any, value: Json) -> bool:
-            seen = canonical(value) if isinstance(value, str) else value
-            return bool(standard.is_type(seen, "integer"))
-
-        def string(_checker: Any, value: Json) -> bool:
-            return isinstance(value, str) or standard.is_type(value, "number")
-
-        checker = standard.redefine_many({"number": number, "integer": integer, "string": string})
-        extend: Any = validators.extend
-        _LENIENT = extend(Draft202012Validator, type_checker=checker)
-    return _LENIENT
-
-
-_LENIENT: Any = None
-
-
-def _check_refs_and_patterns(spec: ToolSpec) -> None:
-    """Refuse what would only fail at validation time, when a model's call is answered."""
-    stack: list[Json] = [spec.parameters]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, list):
-            stack.extend(node)
-        elif isinstance(node, dict):
-            stack.extend(node.values())
-            ref, pattern = node.get("$ref"), node.get("pattern")
-            if isinstance(ref, str) and not ref.startswith("#"):
-                raise OrchError(f"tool {spec.name!r}: its schema refers to {ref!r} outside itself")
-            if isinstance(pattern, str):
-                try:
-                    re.compile(pattern)
-                except re.error as problem:
-                    raise OrchError(
-                        f"tool {spec.name!r}: pattern {pattern!r} is no regular expression"
-                    ) from problem

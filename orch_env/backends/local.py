@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import traceback
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from orch_env.backends.schemas import usable_schema
 from orch_env.servers import Server, ServerSession, server_type
 from orch_env.tasks.resolved import ResolvedTask, TaskResolver, offered_tool
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
@@ -48,7 +51,7 @@ class LocalBackend:
         """The task with the specs it offers, in its order; all of its servers' if it names none.
 
         Raises:
-            OrchError: no such server, or no such tool.
+            OrchError: no such server, no such tool, or a tool's schema cannot be used.
         """
         return self._resolve(task)
 
@@ -76,6 +79,8 @@ def _resolved(task: Task) -> _ServedTask:
                 f"({', '.join(task.servers) or 'it names no server'})"
             )
         specs.append(_spec(name, *known[name]) if isinstance(tool, str) else tool)
+        if isinstance(tool, ToolSpec):
+            usable_schema(tool)
     owners = {s.name: _Owner(known[s.name][0].name, known[s.name][1]) for s in specs}
     return _ServedTask.of(task, map(offered_tool, specs), owners=owners)
 
@@ -109,7 +114,11 @@ class LocalSession:
         self._owners = owners
 
     def answer(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
-        """Answer the calls one after the other; what a server refuses is an error result."""
+        """Answer the calls one after the other.
+
+        What a server refuses is an error result, and so is an exception of its code: the model
+        reads that the tool failed, and a warning has the file and line.
+        """
         return [self._answer(call) for call in calls]
 
     def _answer(self, call: ToolCall) -> ToolResult:
@@ -119,7 +128,21 @@ class LocalSession:
             return ToolResult.failure(
                 ErrorType.UNKNOWN_TOOL, f"No tool {call.name[:60]!r}. Tools: {known}."
             )
-        return self._sessions[owner.server].call(owner.tool, call.arguments)
+        try:
+            return self._sessions[owner.server].call(owner.tool, call.arguments)
+        except Exception as problem:  # a server's own code, on whatever a model wrote
+            kind = type(problem).__name__
+            at = traceback.extract_tb(problem.__traceback__)[-1]
+            warnings.warn(
+                f"{call.name} of server {owner.server!r} failed at {at.filename}:{at.lineno} "
+                f"({kind}: {problem}): the model got a tool_error",
+                stacklevel=2,
+            )
+            return ToolResult.failure(
+                ErrorType.TOOL_ERROR,
+                f"{call.name[:60]} failed on these arguments ({kind}); nothing was changed. "
+                "Try other arguments.",
+            )
 
     def snapshot(self) -> JsonObject:
         """Server name -> its snapshot."""

@@ -6,28 +6,16 @@ original name becomes an alias, so recordings and models may still use it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
+from orch_env.backends.dialects import standard_schema
+from orch_env.backends.schemas import usable_schema
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.json import Json, JsonObject
 from orch_env.values import json_type
-
-_DIALECT = {
-    "dict": "object",
-    "float": "number",
-    "double": "number",
-    "int": "integer",
-    "long": "integer",
-    "bool": "boolean",
-    "str": "string",
-    "char": "string",
-    "list": "array",
-    "tuple": "array",
-    "none": "null",
-}
-_ANY = ("any", "")
-_STANDARD = ("object", "array", "string", "number", "integer", "boolean", "null")
 
 
 def tool_name(original: str) -> str:
@@ -39,43 +27,28 @@ def tool_spec(data: Json) -> ToolSpec:
     """Read one tool in any of the known dialects.
 
     Raises:
-        OrchError: there is no name, or a type word that no dialect uses.
+        OrchError: there is no name, or the schema cannot be used: a type word that no dialect
+            uses, a reference that leads nowhere, a pattern that is no regular expression.
     """
     if not isinstance(data, Mapping):
         raise OrchError(f"a tool must be a JSON object, got {type(data).__name__}")
     spec = ToolSpec.from_dict(data)
     name = tool_name(spec.name)
     try:
-        parameters = _standard_schema(spec.parameters)
+        parameters = standard_schema(spec.parameters)
     except OrchError as problem:
         raise OrchError(f"tool {spec.name!r}: {problem}") from problem
     parameters.setdefault("type", "object")
     parameters.setdefault("properties", {})
     aliases = dict.fromkeys((*spec.aliases, *([spec.name] if name != spec.name else [])))
+    _check(json.dumps({"name": spec.name, "parameters": parameters}))
     return ToolSpec(name, spec.description, parameters, tuple(aliases))
 
 
-def _standard_schema(node: Json) -> JsonObject:
-    """A copy of a schema in which every ``type`` is a word of JSON Schema."""
-    if not isinstance(node, Mapping):
-        raise OrchError(f"a schema must be a JSON object, got {node!r:.60}")
-    out: JsonObject = dict(node)
-    kind = out.get("type")
-    if isinstance(kind, str):
-        word = kind.strip().lower()
-        if word in _ANY:
-            del out["type"]
-        else:
-            out["type"] = _DIALECT.get(word, word)
-            if out["type"] not in _STANDARD:
-                raise OrchError(f"unknown type {kind!r} (known: {', '.join(_STANDARD)})")
-    if isinstance(out.get("properties"), Mapping):
-        out["properties"] = {k: _standard_schema(v) for k, v in out["properties"].items()}
-    if isinstance(out.get("items"), Mapping):
-        out["items"] = _standard_schema(out["items"])
-    if isinstance(out.get("required"), bool):
-        del out["required"]  # some dialects mark each property; the list holds the same
-    return out
+@lru_cache(maxsize=1024)
+def _check(text: str) -> None:
+    """Refuse a tool that would fail when it is opened; a benchmark repeats its tools per task."""
+    usable_schema(ToolSpec.from_dict(json.loads(text)))
 
 
 def infer_tool(name: str, examples: Iterable[JsonObject]) -> ToolSpec:

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 
 from orch_env.rewards.matching.calls import MadeCall
 from orch_env.types import ErrorType, Task, ToolSpec
-from orch_env.types.json import Json, JsonObject, resolve
+from orch_env.types.json import Json, JsonObject
 from orch_env.values import SchemaRules, canonical_text_by_schema, json_type
+from orch_env.values.argument_names import ArgumentNames
+from orch_env.values.schema_places import target
 
 _HOPS = 16
 """Local references and combinators followed; a deeper schema allows every type."""
@@ -98,6 +100,7 @@ class Candidates:
         # A name goes before an alias, and the first tool with an alias before others.
         self._specs = {alias: spec for spec in reversed(specs) for alias in spec.aliases}
         self._specs |= {spec.name: spec for spec in specs}
+        self._names: dict[str, ArgumentNames] = {}
         self._bare = {tool for tool in task.tools if isinstance(tool, str)}
         self._any = not task.tools
 
@@ -125,7 +128,10 @@ class Candidates:
             return CallFaults(unreadable=True)
         spec = self._spec(call.name)
         if spec is not None:
-            return schema_faults(spec.parameters, call.arguments)
+            names = self._names.get(spec.name)
+            if names is None:
+                names = self._names[spec.name] = ArgumentNames(spec.parameters)
+            return schema_faults(names, call.arguments)
         known = call.name in self._bare or (self._any and call.error is not ErrorType.UNKNOWN_TOOL)
         if not known:
             return CallFaults(unknown_name=True)
@@ -135,32 +141,27 @@ class Candidates:
         return None if name in self._bare else self._specs.get(name)
 
 
-def schema_faults(parameters: JsonObject, arguments: JsonObject) -> CallFaults:
+def schema_faults(parameters: JsonObject | ArgumentNames, arguments: JsonObject) -> CallFaults:
     """Check arguments against a tool's JSON Schema.
 
-    An argument that the schema does not name is unknown unless the schema allows additional ones
-    in so many words (``additionalProperties`` or ``patternProperties``).
+    Which names the schema knows, requires and allows is up to
+    :mod:`orch_env.values.argument_names`.
 
     Args:
-        parameters: JSON Schema of type ``object``.
+        parameters: JSON Schema of type ``object``, or what was read of it.
         arguments: what the call brings.
     """
-    properties = parameters.get("properties")
-    known: Mapping[str, Json] = properties if isinstance(properties, Mapping) else {}
-    required = parameters.get("required")
-    wanted = required if isinstance(required, list | tuple) else ()
-    extra = parameters.get("additionalProperties", False)
-    open_ended = bool(extra) or "patternProperties" in parameters
-    rules = {name: known.get(name, extra) for name in arguments}
+    names = parameters if isinstance(parameters, ArgumentNames) else ArgumentNames(parameters)
     return CallFaults(
-        missing=tuple(str(name) for name in wanted if name not in arguments),
-        unknown=() if open_ended else tuple(n for n in arguments if n not in known),
-        mistyped=tuple(
-            name
-            for name, rule in rules.items()
-            if isinstance(rule, Mapping) and not type_fits(arguments[name], rule, parameters)
-        ),
+        missing=tuple(name for name in names.required if name not in arguments),
+        unknown=tuple(name for name in arguments if not names.allows(name)),
+        mistyped=tuple(name for name in arguments if not _fits(names, name, arguments[name])),
     )
+
+
+def _fits(names: ArgumentNames, name: str, value: Json) -> bool:
+    schemas = names.schemas(name)
+    return not schemas or any(type_fits(value, schema, names.root) for schema in schemas)
 
 
 def type_fits(value: Json, schema: Json, root: JsonObject | None = None, hops: int = _HOPS) -> bool:
@@ -185,13 +186,8 @@ def type_fits(value: Json, schema: Json, root: JsonObject | None = None, hops: i
         return _is(value, kinds)
     if isinstance(kinds, list | tuple):
         return any(_is(value, kind) for kind in kinds)
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        try:
-            target = resolve(root or {}, reference[1:])
-        except KeyError:
-            return True
-        return type_fits(value, target, root, hops - 1)
+    if "$ref" in schema:
+        return type_fits(value, target(schema["$ref"], root), root, hops - 1)
     for combinator in ("anyOf", "oneOf"):
         branches = schema.get(combinator)
         if isinstance(branches, list) and branches:

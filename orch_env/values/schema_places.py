@@ -1,0 +1,89 @@
+"""Where schemas stand inside a JSON Schema, and what its references name.
+
+The keywords are those of draft 2020-12 with the older ones that hold schemas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from orch_env.types.json import Json, escape, resolve
+
+ONE = (
+    "additionalItems",
+    "additionalProperties",
+    "contains",
+    "contentSchema",
+    "else",
+    "if",
+    "items",
+    "not",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+)
+"""Keywords whose value is a schema; ``items`` was also a list of them."""
+SEVERAL = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
+"""Keywords whose value is a list of schemas."""
+NAMED = (
+    "$defs",
+    "definitions",
+    "dependencies",
+    "dependentSchemas",
+    "patternProperties",
+    "properties",
+)
+"""Keywords whose value has schemas by name; ``dependencies`` also has lists of names."""
+SAME_VALUE = ("allOf", "anyOf", "dependentSchemas", "else", "if", "not", "oneOf", "then")
+"""Keywords whose schemas judge the value itself and not something inside it."""
+
+
+def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, Json]]:
+    """Each schema right inside another: its keyword, its JSON Pointer from there, itself."""
+    for keyword in ONE:
+        if isinstance(schema.get(keyword), Mapping | bool):
+            yield keyword, f"/{keyword}", schema[keyword]
+    for keyword in SEVERAL:
+        if isinstance(schema.get(keyword), list):
+            for number, inside in enumerate(schema[keyword]):
+                yield keyword, f"/{keyword}/{number}", inside
+    for keyword in NAMED:
+        if isinstance(schema.get(keyword), Mapping):
+            for name, inside in schema[keyword].items():
+                if isinstance(inside, Mapping | bool):
+                    yield keyword, f"/{keyword}/{escape(str(name))}", inside
+
+
+def target(reference: Json, root: Json) -> Json:
+    """What a reference names in its document, ``None`` if it names nothing there.
+
+    Args:
+        reference: a JSON Pointer or the name of an anchor after ``#``, or an ``$id`` as written.
+        root: the document.
+    """
+    if not isinstance(reference, str) or not isinstance(root, Mapping):
+        return None
+    document, _, fragment = reference.partition("#")
+    if document and document != root.get("$id"):
+        root = next((s for s in _all(root) if s.get("$id") == document), None)
+        if root is None:
+            return None
+    fragment = unquote(fragment)
+    if fragment and not fragment.startswith("/"):
+        anchors = ("$anchor", "$dynamicAnchor")
+        return next((s for s in _all(root) if fragment in map(s.get, anchors)), None)
+    try:
+        return resolve(root, fragment)
+    except (KeyError, ValueError):  # ValueError: a list index of thousands of digits
+        return None
+
+
+def _all(root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    waiting: list[Mapping[str, Any]] = [root]
+    while waiting:
+        schema = waiting.pop()
+        yield schema
+        waiting.extend(inside for _, _, inside in subschemas(schema) if isinstance(inside, Mapping))

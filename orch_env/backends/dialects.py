@@ -11,7 +11,7 @@ from typing import Any
 
 from orch_env.types import OrchError
 from orch_env.types.json import Json, JsonObject, escape
-from orch_env.values.schema_places import NAMED, ONE, SEVERAL, subschemas
+from orch_env.values.schema_places import NAMED, ONE, SEVERAL, every_schema
 
 _WORDS = {
     "dict": "object",
@@ -180,11 +180,8 @@ def _referred(root: Mapping[str, Any]) -> frozenset[str]:
     Elsewhere it is a field of some other kind, and as ``$id`` it would cut the references off.
     """
     found: set[str] = set()
-    waiting: list[Mapping[str, Any]] = [root]
-    while waiting:
-        schema = waiting.pop()
+    for schema in every_schema(root):
         reference = schema.get("$ref")
         if isinstance(reference, str):
             found |= {reference, reference.partition("#")[0]}
-        waiting.extend(inside for _, _, inside in subschemas(schema) if isinstance(inside, Mapping))
     return frozenset(found - {"", "#"})

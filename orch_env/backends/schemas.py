@@ -15,7 +15,7 @@ from orch_env.backends.dialects import standard_schema
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.json import Json, JsonObject, escape
 from orch_env.values.patterns import compiled
-from orch_env.values.schema_places import SAME_VALUE, subschemas
+from orch_env.values.schema_places import SAME_VALUE, every_schema, subschemas
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker
@@ -82,6 +82,8 @@ class _Places:
         start = empty.resolver_with_root(DRAFT202012.create_resource(root))
         self._waiting: list[tuple[str, Json, Resolver[Json]]] = [("", root, start)]
         self._same_value: dict[int, list[tuple[str, int]]] = {}
+        # A reference may lead to a place where the draft looks for no schema.
+        self._checked = {id(schema) for schema in every_schema(root)}
 
     def check(self) -> None:
         """Refuse the first thing that cannot be used.
@@ -133,8 +135,8 @@ class _Places:
                 raise OrchError(
                     f"its schema refers to {reference!r} at {where}, which is no schema"
                 )
-            # A reference may lead to a place where no schema was looked for.
-            Draft202012Validator.check_schema(found.contents, format_checker=_none_checked())
+            if id(found.contents) not in self._checked:
+                Draft202012Validator.check_schema(found.contents, format_checker=_none_checked())
         except Unresolvable:
             inside = reference.startswith("#")
             what = "which it does not define" if inside else "outside itself"

@@ -10,6 +10,7 @@ import re
 import sys
 import unicodedata
 from functools import lru_cache
+from itertools import groupby
 
 from orch_env.types.json import Json
 
@@ -119,17 +120,25 @@ def _ranges(category: str, complement: bool) -> str:
             "the general categories are, such as \\p{L}; write the characters out, or leave the "
             "pattern out"
         )
-    category_of = unicodedata.category
     ranges: list[str] = []
-    first: int | None = None
-    for code in range(sys.maxunicode + 2):
-        among = code <= sys.maxunicode and (category_of(chr(code)) in wanted) is not complement
-        if among and first is None:
-            first = code
-        elif not among and first is not None:
-            ranges.append(f"{_escaped(first)}-{_escaped(code - 1)}")
-            first = None
+    runs = groupby(_runs(), key=lambda run: (run[0] in wanted) is not complement)
+    for among, neighbours in runs:
+        if among:
+            several = list(neighbours)
+            ranges.append(f"{_escaped(several[0][1])}-{_escaped(several[-1][2])}")
     return "".join(ranges)
+
+
+@lru_cache(maxsize=1)
+def _runs() -> list[tuple[str, int, int]]:
+    """All of Unicode as runs of characters: their general category, the first, the last."""
+    runs: list[tuple[str, int, int]] = []
+    start = 0
+    for category, run in groupby(map(unicodedata.category, map(chr, range(sys.maxunicode + 1)))):
+        end = start + sum(1 for _ in run)
+        runs.append((category, start, end - 1))
+        start = end
+    return runs
 
 
 def matches(pattern: Json, text: str) -> bool:

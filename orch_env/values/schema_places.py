@@ -68,20 +68,21 @@ def target(reference: Json, root: Json) -> Json:
         return None
     document, _, fragment = reference.partition("#")
     if document and document != root.get("$id"):
-        root = next((s for s in _all(root) if s.get("$id") == document), None)
+        root = next((s for s in every_schema(root) if s.get("$id") == document), None)
         if root is None:
             return None
     fragment = unquote(fragment)
     if fragment and not fragment.startswith("/"):
         anchors = ("$anchor", "$dynamicAnchor")
-        return next((s for s in _all(root) if fragment in map(s.get, anchors)), None)
+        return next((s for s in every_schema(root) if fragment in map(s.get, anchors)), None)
     try:
         return resolve(root, fragment)
     except (KeyError, ValueError):  # ValueError: a list index of thousands of digits
         return None
 
 
-def _all(root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def every_schema(root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A schema and all that stand inside it, those that are ``true`` or ``false`` left out."""
     waiting: list[Mapping[str, Any]] = [root]
     while waiting:
         schema = waiting.pop()

@@ -1,13 +1,17 @@
 """Whatever a model writes, `step` answers with text of the documented shape and never raises.
 
 Actions are made by hypothesis: free text, broken JSON, lone surrogates, markup in odd places, deep
-nesting, wrong types, unknown tools, huge numbers, texts of a megabyte.
+nesting, wrong types, unknown tools, huge numbers, texts of a megabyte. A second set knows the
+tools' schemas (`schema_fuzz`) and calls the tools of every bundled world.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,7 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orch_env.env import ToolOrchestrationEnv
-from orch_env.types import ErrorType, Turn
+from orch_env.episodes.view import episode_html, episode_text
+from orch_env.rewards import PRESETS, make_reward
+from orch_env.types import Episode, ErrorType, Turn
+from tests.orch_env import schema_fuzz
+from tests.orch_env.property_tiers import hold
 from tests.orch_env.recorded_world import build
 
 ANY = st.characters()  # lone surrogates included
@@ -98,6 +106,9 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> ToolOrchestrationEnv:
     return made
 
 
+NAMED = ("search_city", "weather")
+
+
 def check_one(env: ToolOrchestrationEnv, action: str) -> None:
     """Step, and hold the answer against the documented shapes."""
     if env.episode.stop_reason is not None:
@@ -112,7 +123,7 @@ def check_one(env: ToolOrchestrationEnv, action: str) -> None:
     check_turn(turn, info)
 
 
-def check_turn(turn: Turn, info: dict[str, Any]) -> None:
+def check_turn(turn: Turn, info: dict[str, Any], names: Collection[str] = NAMED) -> None:
     shown = [m["content"] for m in info["messages"] if m["role"] == "tool"]
     assert len(turn.calls) == len(turn.results) == len(shown)
     blocks = [f"<tool_response>\n{text}\n</tool_response>" for text in shown]
@@ -121,7 +132,7 @@ def check_turn(turn: Turn, info: dict[str, Any]) -> None:
     for call, text in zip(turn.calls, turn.results, strict=True):
         json.dumps(call.arguments, allow_nan=False)
         if call.ok:
-            assert call.name in ("search_city", "weather")
+            assert call.name in names
             continue
         body = json.loads(text)
         assert list(body) == ["error"]
@@ -172,3 +183,64 @@ def test_twenty_thousand_actions_are_answered(env: ToolOrchestrationEnv) -> None
 @settings(max_examples=40, suppress_health_check=RELAXED)
 def test_a_megabyte_is_answered(env: ToolOrchestrationEnv, action: str) -> None:
     check_one(env, action)
+
+
+# -- calls that know the schemas -----------------------------------------------------------------
+
+REWARDS = {name: make_reward(name) for name in PRESETS}
+
+
+def check_end(world: schema_fuzz.World) -> None:
+    """Whatever else runs on a model's values when an episode is over."""
+    task, episode = world.env.task, world.env.episode
+    resolved = world.env.backend.resolve(task)
+    for name, reward in REWARDS.items():
+        for judged in (task, resolved):
+            assert isinstance(reward(judged, episode).total, float), name
+    assert Episode.from_dict(json.loads(json.dumps(episode.to_dict()))).digest == episode.digest
+    episode_html(task, episode).encode("utf-8", "surrogatepass")
+    episode_text(task, episode)
+    world.env.fork().close()
+
+
+def call_tools(world: schema_fuzz.World, calls: int) -> Counter[str]:
+    """Play episodes until that many calls were made; return how often each answer came."""
+    seen: Counter[str] = Counter()
+
+    def play(seed: int, played: int) -> None:
+        random = Random(f"{seed} {played}")
+        world.env.reset(seed=random.getrandbits(31))
+        names = {name for spec in world.specs for name in (spec.name, *spec.aliases)}
+        over = False
+        while not over:
+            message = world.message(random)
+            take = world.env.step if isinstance(message, str) else world.env.step_message
+            observation, _, terminated, truncated, info = take(message)  # type: ignore[operator]
+            assert observation in world.env.observation_space
+            json.dumps(info, allow_nan=False)
+            turn = world.env.episode.turns[-1]
+            check_turn(turn, info, names)
+            seen.update(str(call.error) for call in turn.calls)
+            over = terminated or truncated
+        check_end(world)
+
+    while seen.total() < calls:
+        hold(max(1, calls // 40), play, st.integers(0, 2**62), st.just(seen.total()))
+    return seen
+
+
+@pytest.mark.parametrize("name", schema_fuzz.worlds())
+def test_calls_that_know_the_schemas_are_answered(name: str, tmp_path: Path) -> None:
+    seen = call_tools(schema_fuzz.open_world(name, tmp_path), 600)
+    assert seen["None"] and seen["invalid_arguments"] and seen["malformed_call"], seen
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("name", schema_fuzz.worlds())
+def test_twenty_thousand_calls_that_know_the_schemas_are_answered(
+    name: str, tmp_path: Path
+) -> None:
+    seen = call_tools(schema_fuzz.open_world(name, tmp_path), 20_000)
+    assert min(seen["None"], seen["invalid_arguments"]) > 1_000, seen
+    print(f"{name}: {dict(seen)}")

@@ -3,18 +3,22 @@
 `jsonschema` judges one spelling. A model may write another one of the same value: ``"3"`` for a
 number, ``7`` for a text, ``economy`` for a listed ``Economy``. Before a keyword that looks inside
 an object or a list runs, each text, number and boolean in it is replaced by its first spelling
-(:mod:`orch_env.values.spellings`) that the schema of its place accepts. So what `jsonschema`
-accepts is always valid, and so is what equals it.
+(:mod:`orch_env.values.spellings`) that the schema of its place accepts.
+
+A text that spells a number is a number for the keywords on numbers (``minimum``), and a number is
+its text for those on texts (``pattern``), unless the schema names types that exclude it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from orch_env.types.json import Json, JsonObject
 from orch_env.values import SchemaRules, canonical_text_by_schema, values_equal
+from orch_env.values.argument_names import ArgumentNames
 from orch_env.values.patterns import compiled
 from orch_env.values.spellings import reads_as_date, spellings
 
@@ -33,6 +37,7 @@ _SEE_INSIDE = {
     "unevaluatedItems": list,
 }
 """Keywords with schemas of what is inside an object or a list."""
+_OF_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _ONLY_TYPE = frozenset({"default", "description", "examples", "format", "title", "type"})
 """Keywords of most arguments, for which the validator need not be asked."""
 
@@ -65,11 +70,13 @@ class _Keywords:
         self._root = root
         self._standard = standard
         self._kept: dict[int, SchemaRules] = {}
+        self._named: dict[int, frozenset[str]] = {}
 
     def made(self) -> dict[str, _Keyword]:
         """Keyword -> its function."""
         made = {word: self._with_spellings(word) for word in _SEE_INSIDE}
-        made |= {word: self._of_spelling(word) for word in ("minLength", "maxLength")}
+        made |= {word: self._of_number(word) for word in _OF_NUMBERS}
+        made |= {word: self._of_text(word) for word in ("minLength", "maxLength")}
         made |= {word: self._listed(word) for word in ("enum", "const")}
         return made | {
             "pattern": self._pattern,
@@ -88,6 +95,9 @@ class _Keywords:
 
         def check(validator: Any, said: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
             if isinstance(instance, _SEE_INSIDE[word]):
+                if word == "unevaluatedItems" and "contains" in schema:
+                    # What ``contains`` accepts counts as evaluated.
+                    instance = self._respelt(validator, "contains", schema["contains"], instance)
                 instance = self._respelt(validator, word, said, instance)
             return self._standard[word](validator, said, instance, schema)
 
@@ -97,11 +107,16 @@ class _Keywords:
         if word == "properties":
             return {n: self._fitting(validator, said.get(n), v) for n, v in instance.items()}
         if word == "prefixItems":
-            fitting = map(partial(self._fitting, validator), said, instance)
-            return [*fitting, *instance[len(said) :]]
+            first = map(partial(self._fitting, validator), said, instance)
+            return [*first, *instance[len(said) :]]
         if isinstance(instance, dict):
             return {n: self._fitting(validator, said, v) for n, v in instance.items()}
-        return [self._fitting(validator, said, v) for v in instance]
+        fitting = [self._fitting(validator, said, v) for v in instance]
+        if word != "contains":
+            return fitting
+        # Items that it does not accept stay as they were written: the message shows the list.
+        accepts = validator.evolve(schema=said).is_valid
+        return [new if accepts(new) else v for new, v in zip(fitting, instance, strict=True)]
 
     def _fitting(self, validator: Any, schema: Json, value: Json) -> Json:
         """The first spelling of a value that a schema accepts.
@@ -131,13 +146,47 @@ class _Keywords:
                 best = spelling
         return value if best is None else best
 
-    def _of_spelling(self, word: str) -> _Keyword:
-        """A keyword on the text itself: a date is one value, however long its spelling."""
+    def _types(self, schema: Any) -> frozenset[str]:
+        """The types that a schema or its branches name; none if it says nothing of types."""
+        found = self._named.get(id(schema))
+        if found is None:
+            parts = ArgumentNames(schema, self._root).parts
+            kinds = [part["type"] for part in parts if "type" in part]
+            each = (kind if isinstance(kind, list) else [kind] for kind in kinds)
+            found = self._named[id(schema)] = frozenset(chain.from_iterable(each))
+        return found
+
+    def _of_number(self, word: str) -> _Keyword:
+        """A keyword on numbers: it sees the number that a text spells, where one may stand."""
 
         def check(validator: Any, said: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
-            if isinstance(instance, str) and reads_as_date(instance, self._rules(schema)):
-                return None
+            if isinstance(instance, str):
+                types = self._types(schema)
+                if types and not types & {"integer", "number"}:
+                    return None
+                read = spellings(instance, self._rules(schema))
+                instance = next((v for v in read if validator.is_type(v, "number")), instance)
             return self._standard[word](validator, said, instance, schema)
+
+        return check
+
+    def _text(self, validator: Any, instance: Any, schema: Any) -> str | None:
+        """What a keyword on texts sees: also a number's text, where the schema names no types.
+
+        Nothing if the text is a date: that is one value, whatever its spelling.
+        """
+        rules = self._rules(schema)
+        if not isinstance(instance, str):
+            if self._types(schema) or not validator.is_type(instance, "number"):
+                return None
+            instance = next((v for v in spellings(instance, rules) if isinstance(v, str)), None)
+        return None if instance is None or reads_as_date(instance, rules) else instance
+
+    def _of_text(self, word: str) -> _Keyword:
+        def check(validator: Any, said: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
+            return self._standard[word](
+                validator, said, self._text(validator, instance, schema), schema
+            )
 
         return check
 
@@ -157,10 +206,9 @@ class _Keywords:
     def _pattern(self, validator: Any, said: Any, instance: Any, schema: Any) -> Iterator[Any]:
         from jsonschema import ValidationError
 
-        if not isinstance(instance, str) or compiled(said).search(instance):
-            return
-        if not reads_as_date(instance, self._rules(schema)):
-            yield ValidationError(f"{instance!r} does not match {said!r}")
+        text = self._text(validator, instance, schema)
+        if text is not None and not compiled(said).search(text):
+            yield ValidationError(f"{text!r} does not match {said!r}")
 
     def _pattern_properties(
         self, validator: Any, said: Any, instance: Any, schema: Any

@@ -26,21 +26,24 @@ class ArgumentNames:
 
     Args:
         schema: a tool's ``parameters``.
+        root: the document that it stands in, if it is not the whole.
 
     Attributes:
-        root: the schema.
+        root: the document.
+        parts: the schemas that speak of the same object.
         known: the names that the schema lists, in its order.
     """
 
-    def __init__(self, schema: Json) -> None:
-        self.root = schema
-        self._parts = list(_parts(schema))
+    def __init__(self, schema: Json, root: Json = None) -> None:
+        self.root = schema if root is None else root
+        self.parts = list(_parts(schema, self.root))
+        self._schema = schema
         self.known: tuple[str, ...] = tuple(
-            dict.fromkeys(name for part in self._parts for name in _object(part, "properties"))
+            dict.fromkeys(name for part in self.parts for name in _object(part, "properties"))
         )
         self._known = frozenset(self.known)
-        self._patterns = [p for part in self._parts for p in _object(part, "patternProperties")]
-        self._others = [part[word] for part in self._parts for word in _MORE if word in part]
+        self._patterns = [p for part in self.parts for p in _object(part, "patternProperties")]
+        self._others = [part[word] for part in self.parts for word in _MORE if word in part]
         self._any = any(said is True or isinstance(said, Mapping) for said in self._others)
 
     def allows(self, name: str) -> bool:
@@ -50,18 +53,18 @@ class ArgumentNames:
     @cached_property
     def required(self) -> tuple[str, ...]:
         """The names that every valid object has, whatever branch it takes."""
-        return tuple(_required(self.root, self.root, frozenset()))
+        return tuple(_required(self._schema, self.root, frozenset()))
 
     def schemas(self, name: str) -> list[Json]:
         """What the schema says of an argument's value; the value may follow any of them."""
         said = [
             _object(part, "properties")[name]
-            for part in self._parts
+            for part in self.parts
             if name in _object(part, "properties")
         ]
         said += [
             inside
-            for part in self._parts
+            for part in self.parts
             for pattern, inside in _object(part, "patternProperties").items()
             if matches(pattern, name)
         ]
@@ -73,7 +76,7 @@ def _object(part: Mapping[str, Any], keyword: str) -> Mapping[str, Json]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _parts(schema: Json) -> Iterator[Mapping[str, Any]]:
+def _parts(schema: Json, root: Json) -> Iterator[Mapping[str, Any]]:
     """The schema and all that speak of the same object, each once."""
     waiting, seen = [schema], set[int]()
     for part in waiting:  # grows while it is walked
@@ -81,7 +84,7 @@ def _parts(schema: Json) -> Iterator[Mapping[str, Any]]:
             continue
         seen.add(id(part))
         yield part
-        waiting += [target(part[word], schema) for word in ("$ref", "$dynamicRef") if word in part]
+        waiting += [target(part[word], root) for word in ("$ref", "$dynamicRef") if word in part]
         waiting += [i for word, _, i in subschemas(part) if word in SAME_VALUE and word != "not"]
 
 

@@ -44,7 +44,7 @@ class SchemaRules:
         boolean: a boolean is allowed here.
         formats: those of ``date``, ``time`` and ``date-time`` that are allowed here.
         enums: the lists of allowed values, one per branch that has one.
-        unordered: a list here is a set (``uniqueItems``).
+        unordered: a list here is a set (``uniqueItems`` without ``prefixItems``).
         respells: a string here may be another spelling of something.
         separator: what joins the pieces of a string that is a set (``x-orch-set``), ``None`` where
             no string is one.
@@ -108,7 +108,8 @@ class SchemaRules:
                 self.enums.append(branch["enum"])
             if "const" in branch:
                 self.enums.append([branch["const"]])
-            self.unordered |= branch.get("uniqueItems") is True
+            # Items with schemas by position are no set.
+            self.unordered |= branch.get("uniqueItems") is True and "prefixItems" not in branch
             if "default" in branch:
                 self.defaults.append(branch["default"])
             joined = branch.get(SET_KEYWORD)

@@ -101,7 +101,7 @@ TEXTS = [
     "Zu\u0308rich", "\U0001f600", "\U0001f600\U0001f600", "\ud83d", "\udc00\ud800", "\0", "\u2028",
     "a" * 3000, "</tool_call>",
 ]  # fmt: skip
-OTHERS = [
+OTHERS: list[Any] = [
     None, True, False, [], {}, [[]], [1, "1", 1.0], ["b", "a"], {"a": 1}, {"a": "1", "b": None},
 ]  # fmt: skip
 KEYS = [

@@ -41,14 +41,14 @@ def tool_spec(data: Json) -> ToolSpec:
     parameters.setdefault("type", "object")
     parameters.setdefault("properties", {})
     aliases = dict.fromkeys((*spec.aliases, *([spec.name] if name != spec.name else [])))
-    _check(json.dumps({"name": spec.name, "parameters": parameters}))
+    _check(spec.name, json.dumps(parameters))
     return ToolSpec(name, spec.description, parameters, tuple(aliases))
 
 
 @lru_cache(maxsize=1024)
-def _check(text: str) -> None:
+def _check(name: str, parameters: str) -> None:
     """Refuse a tool that would fail when it is opened; a benchmark repeats its tools per task."""
-    usable_schema(ToolSpec.from_dict(json.loads(text)))
+    usable_schema(ToolSpec(name, parameters=json.loads(parameters)))
 
 
 def infer_tool(name: str, examples: Iterable[JsonObject]) -> ToolSpec:

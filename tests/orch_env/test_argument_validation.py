@@ -20,7 +20,8 @@ from orch_env.backends.replay import ReplayBackend
 from orch_env.cache import open_cache
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.importers import import_tasks, read_source
-from orch_env.importers.schemas import read_tools, tool_spec
+from orch_env.importers.schemas import tool_spec
+from orch_env.importers.tool_files import read_tools
 from orch_env.importers.validation import validate_tasks
 from orch_env.rewards.presets.schema_check import schema_faults
 from orch_env.servers import SERVERS

@@ -17,8 +17,8 @@ format: date         spellings of one day, see                  the format says 
 format: time         ``14:00``, ``14:00:00``, ``2 PM``          the same
 format: date-time    those joined by ``T`` or a blank; equal    ``Z`` and ``+00:00`` name one
                      instants                                   instant; no offset names none
-uniqueItems: true    the items in any order; the count of       the schema calls it a set
-                     equal items matters
+uniqueItems: true,   the items in any order; the count of       the schema calls it a set; by
+no prefixItems       equal items matters                        position, items are no set
 array, no            nothing: order matters                     a route is not a set
 uniqueItems
 items, properties,   the rules, inside                          keys without a schema have the

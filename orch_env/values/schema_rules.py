@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from orch_env.types.json import resolve, unescape
+from orch_env.types.json import unescape
 from orch_env.types.tools import SET_KEYWORD
 from orch_env.values.dates import FORMATS
+from orch_env.values.schema_places import target
 
 MAX_BRANCHES = 256
 """Branches of one schema that are read; further ones are ignored."""
@@ -227,7 +228,7 @@ def _branches(schemas: Sequence[Any], root: Any) -> Iterator[Mapping[str, Any]]:
         seen.add(id(schema))
         yield schema
         if "$ref" in schema:
-            waiting.append(_target(schema["$ref"], root))
+            waiting.append(target(schema["$ref"], root))
         for keyword in _COMBINED:
             if isinstance(schema.get(keyword), list):
                 waiting.extend(schema[keyword][:MAX_BRANCHES])
@@ -262,20 +263,10 @@ def _allows_null(schema: Any, root: Any, seen: dict[int, bool]) -> bool:
     allowed = "null" in (kinds if isinstance(kinds, list) else (kinds,))
     allowed &= schema.get("const") is None and (not isinstance(listed, list) or None in listed)
     if "$ref" in schema:
-        allowed &= _allows_null(_target(schema["$ref"], root), root, seen)
+        allowed &= _allows_null(target(schema["$ref"], root), root, seen)
     for keyword, holds in _COMBINED.items():
         if isinstance(schema.get(keyword), list):
             branches = schema[keyword][:MAX_BRANCHES]
             allowed &= holds(_allows_null(branch, root, seen) for branch in branches)
     seen[id(schema)] = allowed = allowed or schema.get("nullable") is True
     return allowed
-
-
-def _target(reference: Any, root: Any) -> Any:
-    """What a reference into the document names, ``None`` if it names nothing."""
-    if not isinstance(reference, str) or not reference.startswith("#"):
-        return None
-    try:
-        return resolve(root, reference[1:])
-    except (KeyError, ValueError):  # ValueError: a list index of thousands of digits
-        return None

@@ -24,11 +24,13 @@ from orch_train.algorithms.checkpoint import (
     CheckpointMetadata,
     read_metadata,
     read_untrained,
+    run_origin,
     settings_for,
     with_stored,
     write_checkpoint,
 )
 from orch_train.algorithms.make_learner import AnyLearner, make_learner
+from orch_train.algorithms.origin import Origin, kl_reference
 from orch_train.chat.renderer import make_chat
 from orch_train.config import RunConfig
 from orch_train.config.weight_route import shares_weights, weight_sync
@@ -95,7 +97,9 @@ class GRPO:
         self._stop_requested: Callable[[], bool] = lambda: False
         prompt_lengths(self.settings, make_chat(self.settings))
         self._tokenizer = load_tokenizer(self.settings.model.path)
-        self.learner: AnyLearner = make_learner(self.settings, config.settings.model.path)
+        self._origin = Origin.of(self.settings) if source is None else run_origin(source)
+        reference = kl_reference(self.settings, self._origin)
+        self.learner: AnyLearner = make_learner(self.settings, reference)
         self._iteration = self._version = 0
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
         self._between_steps = True
@@ -251,6 +255,7 @@ class GRPO:
             weights_seq_no=self._version,
             lifetime=dict(self._lifetime),
             task_order=order,
+            origin=self._origin,
         )
         return write_checkpoint(
             Path(path),
@@ -280,10 +285,19 @@ class GRPO:
         """Put this algorithm into a checkpoint's state, runners included.
 
         Raises:
-            OrchError: it is no checkpoint, or one of another model.
+            OrchError: it is no checkpoint, or one of another model; or its run started from
+                another model than the one that the KL penalty is measured against.
         """
         folder = Path(path)
         self._initial = read_metadata(folder)
+        origin = run_origin(folder)
+        if kl_reference(self.settings, origin) != kl_reference(self.settings, self._origin):
+            raise OrchError(
+                f"{str(folder)!r} belongs to a run that started from {origin.model!r}, the KL "
+                f"penalty of this one is measured against {self._origin.model!r}: use "
+                "GRPO.from_checkpoint"
+            )
+        self._origin = origin
         self.sampling.stop()
         self._restore(folder)
         self.runners.sync_weights(self._new_weights(), self._version)

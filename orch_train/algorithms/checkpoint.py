@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import SQLAlchemyError
 
 from orch_env.types import OrchError
-from orch_train.algorithms.origin import Origin, kl_reference
+from orch_train.algorithms.origin import ModelSource, Origin, kl_reference
 from orch_train.config import RunConfig, Settings
 from orch_train.config.model_folder import model_folder
 from orch_train.config.reading import read_yaml
@@ -129,7 +129,7 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
             weights_seq_no=int(data["weights_seq_no"]),
             lifetime=dict(data["lifetime"]),
             task_order=dict(data["task_order"]),
-            origin=Origin(**data["origin"]) if data.get("origin") else None,
+            origin=Origin.from_dict(data["origin"]) if data.get("origin") else None,
             schema=data["schema"],
         )
     except (KeyError, TypeError, ValueError) as problem:
@@ -222,7 +222,8 @@ def run_origin(checkpoint: Path) -> Origin:
     # Older than these facts: its configuration names the model.
     first = stored_values(checkpoint)["model"]["path"]
     folder = model_folder(first)
-    return Origin(str(Path.cwd()), first, None if folder is None else str(folder), None, {})
+    model = ModelSource(first, None if folder is None else str(folder), None)
+    return Origin(str(Path.cwd()), model, None, {})
 
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:

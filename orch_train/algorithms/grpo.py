@@ -293,9 +293,8 @@ class GRPO:
         origin = run_origin(folder)
         if kl_reference(self.settings, origin) != kl_reference(self.settings, self._origin):
             raise OrchError(
-                f"{str(folder)!r} belongs to a run that started from {origin.model!r}, the KL "
-                f"penalty of this one is measured against {self._origin.model!r}: use "
-                "GRPO.from_checkpoint"
+                f"{str(folder)!r} belongs to a run that started from another model, which its "
+                "KL penalty is measured against: use GRPO.from_checkpoint"
             )
         self._origin = origin
         self.sampling.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
@@ -17,22 +18,68 @@ from orch_train.config.validation import named_files
 
 
 @dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model that a run was started with.
+
+    Attributes:
+        name: as the configuration gave it.
+        folder: where it was, absolute; ``None``: it came from a hub.
+        digest: of that folder, see `model_digest`; ``None`` if there is none, or it is not known.
+    """
+
+    name: str
+    folder: str | None
+    digest: str | None
+
+    @classmethod
+    def of(cls, name: str) -> ModelSource:
+        """The model that a name stands for now."""
+        folder = model_folder(name)
+        if folder is None:
+            return cls(name, None, None)
+        return cls(name, str(folder.absolute()), model_digest(folder))
+
+    def find(self) -> str:
+        """Its folder, found again though the run or the model moved, or its hub id.
+
+        Raises:
+            OrchError: it is gone, or another one lies in its place.
+        """
+        if self.folder is None and is_hub_id(self.name):
+            return self.name
+        names = [name for name in (self.folder, self.name) if name is not None]
+        found = [folder for name in names if (folder := model_folder(name)) is not None]
+        for folder in found:
+            if self.digest is None or model_digest(folder) == self.digest:
+                return str(folder)
+        what = f"{str(found[0])!r} is another model" if found else f"{names[0]!r} is gone"
+        raise OrchError(
+            f"{what}: the KL penalty (training.kl_coeff) is measured against the one that the run "
+            "was started with: bring it back, or name a copy of it in model.reference"
+        )
+
+    def is_same(self, name: str) -> bool:
+        """Whether another name stands for the same weights."""
+        folder = model_folder(name)
+        if folder is None or self.digest is None:
+            return name == self.name
+        return model_digest(folder) == self.digest
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """What a run started from.
 
     Attributes:
         directory: the working directory: relative paths of the configuration count from it.
-        model: the first model, as the configuration named it.
-        model_folder: its folder, absolute; ``None``: it came from a hub.
-        model_digest: of that folder; see `model_digest`. ``None`` if there is no folder, or if the
-            run is older than these facts.
+        model: the first model.
+        reference: that of ``model.reference``, if it was given.
         files: setting -> digest of the task file or cache that it names.
     """
 
     directory: str
-    model: str
-    model_folder: str | None
-    model_digest: str | None
+    model: ModelSource
+    reference: ModelSource | None
     files: Mapping[str, str]
 
     @classmethod
@@ -42,51 +89,27 @@ class Origin:
         Raises:
             OrchError: a file cannot be read.
         """
-        folder = model_folder(settings.model.path)
+        path, reference = settings.model.path, settings.model.reference
         try:
             return cls(
                 directory=str(Path.cwd()),
-                model=settings.model.path,
-                model_folder=None if folder is None else str(folder.absolute()),
-                model_digest=None if folder is None else model_digest(folder),
+                model=ModelSource.of(path),
+                reference=None if reference is None else ModelSource.of(reference),
                 files=_digests(settings),
             )
         except OSError as problem:
-            raise OrchError(f"{problem.filename}: cannot be read: {problem}") from problem
+            raise OrchError(f"{problem.filename} cannot be read: {problem.strerror}") from problem
 
-    def first_model(self) -> str:
-        """The first model: its folder, found again though the run or the model moved, or its id.
-
-        Raises:
-            OrchError: it is gone, or another one lies in its place.
-        """
-        if self.model_folder is None and is_hub_id(self.model):
-            return self.model
-        found = [
-            folder
-            for name in (self.model_folder, self.model)
-            if name is not None and (folder := model_folder(name)) is not None
-        ]
-        for folder in found:
-            if self.model_digest is None or model_digest(folder) == self.model_digest:
-                return str(folder)
-        remedy = (
-            "bring it back, or name a copy of it in model.reference: the KL penalty "
-            "(training.kl_coeff) is measured against it"
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Origin:
+        """Undo ``dataclasses.asdict``."""
+        reference = data["reference"]
+        return cls(
+            directory=str(data["directory"]),
+            model=ModelSource(**data["model"]),
+            reference=None if reference is None else ModelSource(**reference),
+            files=dict(data["files"]),
         )
-        if found:
-            raise OrchError(
-                f"{str(found[0])!r} is no longer the model that this run started from: {remedy}"
-            )
-        gone = self.model_folder or str(Path(self.directory) / self.model)
-        raise OrchError(f"the model that this run started from, {gone!r}, is gone: {remedy}")
-
-    def is_first_model(self, name: str) -> bool:
-        """Whether a folder or id names the model that the run started from."""
-        folder = model_folder(name)
-        if folder is None or self.model_digest is None:
-            return name == self.model
-        return model_digest(folder) == self.model_digest
 
     def changed_files(self, settings: Settings) -> list[str]:
         """Settings whose file has another content than at the start of the run."""
@@ -104,13 +127,15 @@ def kl_reference(settings: Settings, origin: Origin) -> str | None:
     brings a trained model of its own. With LoRA it is the base, which is part of every checkpoint.
 
     Raises:
-        OrchError: the first model is needed and gone.
+        OrchError: a model that the run was started with is needed and gone.
     """
-    if settings.model.reference is not None:
-        return settings.model.reference
+    reference = settings.model.reference
+    if reference is not None:
+        stored = origin.reference
+        return stored.find() if stored is not None and stored.name == reference else reference
     if settings.training.kl_coeff == 0 or settings.model.lora_rank:
         return None
-    return origin.first_model()
+    return origin.model.find()
 
 
 def _digests(settings: Settings) -> dict[str, str]:

@@ -106,7 +106,8 @@ def resume_changes(
         elif _rule(where, HARMLESS):
             changes.harmless.append(text)
         else:
-            changes.learned.append(text + _consequence(where, settings))
+            schedule = (before["training.lr_schedule"], after["training.lr_schedule"])
+            changes.learned.append(text + _consequence(where, *schedule))
     if metadata.origin is not None:
         changes.learned.extend(
             f"{where}: the content of {after[where]!r} has changed since the run began"
@@ -127,17 +128,16 @@ def _is_same(where: str, settings: Settings, origin: Origin | None) -> bool:
         return False
     if where == "model.path":
         moved = model_folder(settings.model.path) is not None
-        return moved and origin.is_first_model(settings.model.path)
+        return moved and origin.model.is_same(settings.model.path)
     return where in origin.files and where not in origin.changed_files(settings)
 
 
-def _consequence(where: str, settings: Settings) -> str:
+def _consequence(where: str, schedule_before: str, schedule: str) -> str:
     found = _rule(where, CONSEQUENCES)
     text = CONSEQUENCES[found] if found else ""
-    if where in ("training.iterations", "training.updates_per_batch"):
-        schedule = settings.training.lr_schedule
-        if schedule != "constant":
-            text = f"the {schedule} schedule has another end: the learning rate jumps"
+    ends = where in ("training.iterations", "training.updates_per_batch")
+    if ends and schedule == schedule_before != "constant":
+        text = f"the {schedule} schedule ends elsewhere: the learning rate jumps here"
     return f" ({text})" if text else ""
 
 

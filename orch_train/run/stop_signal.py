@@ -35,6 +35,8 @@ def stop_signal(on_request: Callable[[str], None]) -> Iterator[Callable[[], bool
         nonlocal requested
         if number == signal.SIGHUP:
             _leave_terminal()
+            if requested:
+                return  # a shell that ends passes on what the kernel sends as well
         if requested:
             raise KeyboardInterrupt
         requested = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -81,11 +82,15 @@ def refuse_used(folder: Path, advice: str = "", *, owned: bool = False) -> None:
     """
     if not owned:
         refuse_owned(folder)
-    if folder.is_dir() and all(path.name == OWNER for path in folder.iterdir()):
-        return
-    if folder.exists():
-        advice = advice or f"go on with --resume {folder}, or set another reporting.run_name"
-        raise OrchError(f"run folder {str(folder)!r} is used already: {advice}")
+    with contextlib.suppress(NotADirectoryError):  # a file is in the way
+        try:
+            found = os.listdir(folder)
+        except FileNotFoundError:
+            return
+        if not set(found) - {OWNER}:
+            return
+    advice = advice or f"go on with --resume {folder}, or set another reporting.run_name"
+    raise OrchError(f"run folder {str(folder)!r} is used already: {advice}")
 
 
 def refuse_unwritable(folder: Path) -> None:
@@ -95,7 +100,7 @@ def refuse_unwritable(folder: Path) -> None:
         OrchError: names the obstacle.
     """
     existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:
+    while not os.path.lexists(existing):
         existing = existing.parent
     try:
         with tempfile.TemporaryDirectory(dir=existing, prefix=".orch-"):

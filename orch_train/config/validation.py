@@ -157,12 +157,12 @@ def configuration_error(problems: Iterable[str], named: Iterable[FileProblem]) -
 
 def _key_hint(group: str, key: str) -> str:
     fields = GROUPS[group].model_fields
-    homes = [other for other in GROUPS if key in GROUPS[other].model_fields]
-    if homes:
-        return f" (it belongs to {homes[0]!r})"
     if key in OTHER_NAMES:
         here = OTHER_NAMES[key].removeprefix(f"{group}.")
         return f" (did you mean {here!r}?)"
+    homes = [other for other in GROUPS if key in GROUPS[other].model_fields]
+    if homes:
+        return f" (it belongs to {homes[0]!r})"
     return _hint(key, fields)
 
 

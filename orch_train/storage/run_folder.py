@@ -82,13 +82,11 @@ def refuse_used(folder: Path, advice: str = "", *, owned: bool = False) -> None:
     """
     if not owned:
         refuse_owned(folder)
-    with contextlib.suppress(NotADirectoryError):  # a file is in the way
-        try:
-            found = os.listdir(folder)
-        except FileNotFoundError:
-            return
-        if not set(found) - {OWNER}:
-            return
+    found: list[str] = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found = os.listdir(folder)
+    if not set(found) - {OWNER} and not folder.is_file():
+        return
     advice = advice or f"go on with --resume {folder}, or set another reporting.run_name"
     raise OrchError(f"run folder {str(folder)!r} is used already: {advice}")
 

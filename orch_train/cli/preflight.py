@@ -115,9 +115,9 @@ def configuration_checks(config: str, overrides: Sequence[str], *, usable: bool)
     if wrong:
         detail = configuration_error([], wrong).message
         checks = [Check("configuration", False, True, detail, remedy)]
-        for problem in missing if len(missing) > 1 else []:
-            text = problem.text.removeprefix(f"{problem.setting}: ")
-            checks.append(Check(problem.setting, False, True, text, "bring it, or name another"))
+        for setting, text, _ in missing if len(missing) > 1 else []:
+            detail = text.removeprefix(f"{setting}: ")
+            checks.append(Check(setting, False, True, detail, "bring it, or name another"))
     else:
         detail = f"{config}: every key is known and fits"
         checks = [Check("configuration", True, True, detail)]

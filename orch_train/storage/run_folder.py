@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orch_env.tasks.files import write_whole
 from orch_env.types import OrchError
-from orch_train.storage.folder_owner import OWNER, FolderOwner, refuse_owned
+from orch_train.storage.folder_owner import TRACES, FolderOwner, refuse_owned
 
 
 @contextlib.contextmanager
@@ -85,7 +85,7 @@ def refuse_used(folder: Path, advice: str = "", *, owned: bool = False) -> None:
     found: list[str] = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         found = os.listdir(folder)
-    if not set(found) - {OWNER} and not folder.is_file():
+    if not set(found) - TRACES and not folder.is_file():
         return
     advice = advice or f"go on with --resume {folder}, or set another reporting.run_name"
     raise OrchError(f"run folder {str(folder)!r} is used already: {advice}")

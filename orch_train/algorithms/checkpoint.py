@@ -259,11 +259,12 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step_{step}"
 
 
-def prune_checkpoints(run: Path, keep: int | None) -> None:
-    """Delete all but the newest ``keep`` checkpoints; ``None`` deletes none."""
+def prune_checkpoints(run: Path, keep: int | None, spared: Path | None = None) -> None:
+    """Delete all but the newest ``keep`` checkpoints and ``spared``; ``None`` deletes none."""
     if keep is not None:
         for _, folder in checkpoints(run)[:-keep]:
-            shutil.rmtree(folder)
+            if folder != spared:
+                shutil.rmtree(folder)
 
 
 def drop_checkpoints_after(run: Path, step: int) -> None:

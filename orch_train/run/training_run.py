@@ -93,6 +93,7 @@ class TrainingRun:
         self._settings = config.settings
         self._reporting: ReportingSettings = self._settings.reporting
         self._resume, self._numbered = resume, numbered
+        self._source: Path | None = None
         self._checkpoint: Path | None = None
         self._saved = self._recorded = 0
 
@@ -118,7 +119,7 @@ class TrainingRun:
 
     def _find_checkpoint(self) -> bool:
         """Only now, when no other process can write one; whether settings have changed since."""
-        self._checkpoint = newest_checkpoint(self._folder)
+        self._source = self._checkpoint = newest_checkpoint(self._folder)
         if self._checkpoint is None:
             self._display.note(f"{self._folder} has no checkpoint: starting from the first step")
             return False
@@ -151,6 +152,7 @@ class TrainingRun:
                 if algo.between_steps and algo.iteration == self._recorded:
                     self._save(algo)
             interrupted = stopped() and algo.iteration < iterations
+        prune_checkpoints(self._folder, self._reporting.keep_checkpoints)
         outcome = self._outcome(interrupted=interrupted)
         write_text(self._folder / "summary.json", json.dumps(self._summary(outcome), indent=2))
         return outcome
@@ -189,7 +191,8 @@ class TrainingRun:
             folder = checkpoint_folder(self._folder, algo.iteration)
             self._checkpoint = algo.save_to_path(folder)
             self._saved = algo.iteration
-            prune_checkpoints(self._folder, self._reporting.keep_checkpoints)
+            # A runner that is replaced loads the model that the others were started with.
+            prune_checkpoints(self._folder, self._reporting.keep_checkpoints, self._source)
 
     def _prepare_folder(self, *, changed: bool) -> None:
         """Only now, when all that can be wrong with a configuration was found."""

@@ -204,6 +204,25 @@ def test_a_run_leaves_the_documented_files(toy_config: GRPOConfig, tmp_path: Pat
     assert GRPOConfig().from_yaml(folder / "config.yaml").settings == config.settings
 
 
+def test_the_checkpoint_that_a_run_goes_on_from_stays_until_it_ends(
+    toy_config: GRPOConfig, tmp_path: Path
+) -> None:
+    """A runner that is replaced loads its model."""
+    config = toy_config.reporting(checkpoint_interval=1, keep_checkpoints=1)
+    folder = tmp_path / "run"
+    _run(config.copy().training(iterations=1), folder)
+    held: list[list[int]] = []
+
+    class Looking(PlainDisplay):
+        def show(self, result: Any) -> None:
+            held.append([step for step, _ in checkpoints(folder)])
+
+    longer = config.copy().training(iterations=4)
+    TrainingRun(longer, folder, Looking(4, io.StringIO()), resume=True).execute()
+    assert held == [[1], [1, 2], [1, 3]]
+    assert [step for step, _ in checkpoints(folder)] == [4]
+
+
 def test_a_crash_doubles_nothing(toy_config: GRPOConfig, tmp_path: Path) -> None:
     """Steps that were written down after the last checkpoint are done again and stand once."""
     config = toy_config.training(iterations=5).reporting(checkpoint_interval=2)

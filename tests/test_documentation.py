@@ -230,7 +230,8 @@ def test_a_command_that_does_not_exist_is_found(wrong: str) -> None:
 
 SHORTER = {"attack": ["--limit", "1"], "replay": ["--limit", "2"], "eval": ["--limit", "2"]}
 """Added to a command so that it takes a second."""
-QUICK = ("orch reward", "orch replay", "--dry-run")
+QUICK = ("orch reward", "orch replay", "orch eval --benchmark", "orch tasks validate", "--dry-run")
+"""Commands on the quick start's runs are typed in tests/orch_train/test_quickstart.py."""
 
 
 def quick_commands() -> list[list[str]]:

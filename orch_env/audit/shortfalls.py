@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from orch_env.types import Episode, GoldCall, Task, ToolCall
+from orch_env.rewards.matching.calls import CallIdentities
+from orch_env.tasks.resolved import derived
+from orch_env.types import Episode, GoldCall, Task
 from orch_env.types.json import Json, leaves, resolve
-from orch_env.values import call_key, canonical, values_equal
+from orch_env.values import canonical, stated, values_equal
+from orch_env.values.canonical import normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,44 +41,45 @@ class Shortfalls:
 def find_shortfalls(task: Task, episode: Episode) -> Shortfalls:
     """Compare an episode with gold, call by call and edge by edge."""
     calls = task.gold_calls
-    required = Counter(call_key(c.name, c.arguments) for c in calls if not c.optional)
-    allowed = Counter(call_key(c.name, c.arguments) for c in calls)
-    made = Counter(_key(call) for call in episode.calls)
+    same = derived(task, CallIdentities)
+    required = Counter(same.of(c.name, c.arguments) for c in calls if not c.optional)
+    allowed = Counter(same.gold)
+    made = Counter(same.of(c.name, c.arguments) for c in episode.calls)
     missing = sum((required - made).values())
     extra = sum((made - allowed).values())
     broken = sum(_broken_share(task, episode, call) for call in calls if not call.optional)
     return Shortfalls(missing, extra, broken)
 
 
-def _key(call: ToolCall) -> bytes:
-    """The key of a call; one that cannot be computed (nested too deeply) equals no gold call's."""
-    try:
-        return call_key(call.name, call.arguments)
-    except (RecursionError, ValueError, OverflowError):
-        return b""
-
-
 def _broken_share(task: Task, episode: Episode, gold: GoldCall) -> float:
     """Share of a gold call's edges that the episode breaks."""
-    data = [pointer for pointer, ref in gold.provenance.items() if ref.producers()]
+    rules = derived(task, CallIdentities).rules(gold.name)
+    given = stated(gold.arguments, rules)
+    data = [
+        pointer
+        for pointer, ref in gold.provenance.items()
+        if ref.producers() and _at(given, normal(pointer)) is not None
+    ]
     state = gold.state_dependencies()
     if not data and not state:
         return 0.0
     broken = sum(not _carried(task, episode, gold, pointer) for pointer in data)
-    broken += sum(not _runs_after(episode, gold, task.gold_calls[number]) for number in state)
+    broken += sum(not _runs_after(task, episode, gold, task.gold_calls[number]) for number in state)
     return broken / (len(data) + len(state))
 
 
 def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool:
     """Whether some call of gold's tool has gold's value at ``pointer`` and could have read it."""
     wanted = _at(gold.arguments, pointer)
+    rules = derived(task, CallIdentities).rules(gold.name)
+    inside = rules.at(pointer) if rules is not None else None
     shown = [_shown(task.query)]
     for turn in episode.turns:
         for call in turn.calls:
             if call.name != gold.name:
                 continue
             value = _at(call.arguments, pointer)
-            if values_equal(value, wanted) and _is_shown(value, shown):
+            if values_equal(value, wanted, inside) and _is_shown(value, shown):
                 return True
         shown += [
             _shown(exchange.result.text)
@@ -85,15 +89,16 @@ def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool
     return False
 
 
-def _runs_after(episode: Episode, gold: GoldCall, producer: GoldCall) -> bool:
+def _runs_after(task: Task, episode: Episode, gold: GoldCall, producer: GoldCall) -> bool:
     """Whether ``gold`` was made after a successful call equal to ``producer``.
 
     Where no call equals ``gold``, any call of its tool is taken for it: wrong arguments are
     counted elsewhere.
     """
-    wanted = call_key(gold.name, gold.arguments)
-    before = call_key(producer.name, producer.arguments)
-    keys = [_key(call) for call in episode.calls]
+    same = derived(task, CallIdentities)
+    wanted = same.of(gold.name, gold.arguments)
+    before = same.of(producer.name, producer.arguments)
+    keys = [same.of(call.name, call.arguments) for call in episode.calls]
     exact = wanted in keys
     ready = False
     for call, key in zip(episode.calls, keys, strict=True):

@@ -26,7 +26,6 @@ from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, Too
 from orch_env.types.bounded_store import BoundedStore
 from orch_env.types.json import JsonObject
 from orch_env.types.text import nearest
-from orch_env.values import call_key
 
 MEMORY_MB = 128
 """Megabytes of recorded responses that a backend keeps, with what rewards derive from them."""
@@ -188,7 +187,7 @@ class ReplaySession:
         if tool is None:
             return self._unknown_tool(call.name)
         try:
-            key = call_key(tool.canonical, call.arguments)
+            key = self._backend.cache.key(tool.canonical, call.arguments)
         except (RecursionError, ValueError, OverflowError):
             return ToolResult.failure(
                 ErrorType.INVALID_ARGUMENTS,

@@ -12,8 +12,9 @@ from orch_env.types import OrchError
 
 APPLICATION_ID = 0x4F524348
 """``ORCH`` in ASCII, SQLite's ``application_id`` of every cache file."""
-SCHEMA_VERSION = 1
-"""SQLite's ``user_version``: the version of the tables in ``models``."""
+KEY_VERSIONS = (1, 2)
+"""The versions of call keys that are read, and SQLite's ``user_version`` of such files: a release
+that does not know a version refuses the file instead of finding nothing in it."""
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
@@ -49,15 +50,20 @@ def check_file(path: Path) -> None:
         raise OrchError(
             f"{str(path)!r} is a SQLite file of another application (id {application:#x}), no cache"
         )
-    if version > SCHEMA_VERSION:
-        raise OrchError(
-            f"cache {str(path)!r} has schema {version}, newer than this version of orch-rl reads "
-            f"({SCHEMA_VERSION}): upgrade orch-rl, or import the recordings again"
-        )
-    if version < SCHEMA_VERSION:
+    if version > KEY_VERSIONS[-1]:
+        raise too_new(path, version)
+    if version < KEY_VERSIONS[0]:
         raise OrchError(
             f"cache {str(path)!r} has schema {version}, which no release ever wrote: import again"
         )
+
+
+def too_new(place: object, version: int) -> OrchError:
+    """What to say of a cache that a later release wrote."""
+    return OrchError(
+        f"cache {str(place)!r} has schema {version}, newer than this version of orch-rl reads "
+        f"({KEY_VERSIONS[-1]}): upgrade orch-rl, or import the recordings again"
+    )
 
 
 def _check_size(path: Path, header: bytes, size: int) -> None:

@@ -10,17 +10,13 @@ from __future__ import annotations
 from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from orch_env.cache.header import APPLICATION_ID, SCHEMA_VERSION
-
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Base", "Meta", "Payload", "Pin", "Response", "Tool"]
-
 
 class Base(DeclarativeBase):
     """Root of the cache's models."""
 
 
 class Meta(Base):
-    """Facts about the file: ``schema``, ``digest``, ``codec``."""
+    """Facts about the file: ``schema``, ``key_version`` (none is 1), ``digest``, ``codec``."""
 
     __tablename__ = "meta"
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -37,7 +33,10 @@ class Payload(Base):
 
 
 class Response(Base):
-    """One recorded answer of one call; variants of a call count from 0 in order of recording."""
+    """One recorded answer of one call; variants of a call count from 0 in order of recording.
+
+    ``arguments`` is the plain canonical text: good enough to make the key again under any schema.
+    """
 
     __tablename__ = "responses"
     __table_args__ = (

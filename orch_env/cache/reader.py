@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from orch_env.cache.header import KEY_VERSIONS
 from orch_env.types import OrchError
 
 if TYPE_CHECKING:
@@ -116,6 +117,12 @@ class FileReader:
             for connection in self._free:
                 connection.close()
         self._free = []
+
+
+def key_version_of(reader: Reader) -> int:
+    """The version of a cache's call keys; a cache without any facts is new and has the newest."""
+    facts = dict(tuple(row) for row in reader.rows(META))
+    return int(facts.get("key_version", 1)) if facts else KEY_VERSIONS[-1]
 
 
 def engine_of(url: str) -> Engine:

@@ -14,21 +14,20 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orch_env.cache import reader as sql
 from orch_env.cache.catalogue import Catalogue
-from orch_env.cache.header import SCHEMA_VERSION, check_file
+from orch_env.cache.header import KEY_VERSIONS, check_file, too_new
 from orch_env.cache.payload import CachedResponse, decode
-from orch_env.cache.reader import FileReader, Reader
+from orch_env.cache.reader import FileReader, Reader, key_version_of
 from orch_env.tasks.files import bundled
 from orch_env.types import GoldCall, OrchError, Task, ToolSpec
 from orch_env.types.json import JsonObject
 from orch_env.types.text import is_encodable
-from orch_env.values import call_key, canonical_text
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -102,7 +101,8 @@ class ResponseCache:
 
         Args:
             tool: the tool's name or one of its aliases.
-            arguments: compared by their canonical form (:mod:`orch_env.values`).
+            arguments: compared by their canonical form (:mod:`orch_env.values`) under the
+                catalogue's schema of the tool.
             task: the task, or the id that it was imported with. Where it pins a variant of this
                 call, only that variant is returned; without a pin, variant 0.
 
@@ -155,7 +155,13 @@ class ResponseCache:
 
     def key(self, tool: str, arguments: JsonObject) -> bytes:
         """The 16-byte key of a call; aliases of a tool give the same key."""
-        return call_key(self.resolve(tool) or tool, arguments)
+        tools = self._tools()
+        return tools.key(tools.resolve(tool) or tool, arguments)
+
+    @property
+    def key_version(self) -> int:
+        """The version of this cache's call keys."""
+        return self._tools().key_version
 
     def pins_of(self, task: Task) -> Mapping[bytes, list[bytes]]:
         """Call key -> digests of the pinned variants, in the order of the task's gold calls."""
@@ -167,8 +173,22 @@ class ResponseCache:
 
     def calls(self) -> Iterator[RecordedCall]:
         """Every recorded call with every variant, sorted by tool and canonical arguments."""
-        for _, variant, tool, arguments, digest in self._reader.rows(sql.CALLS):
-            yield RecordedCall(tool, json.loads(arguments), variant, bytes(digest).hex())
+        return (call for _, call in self.stored())
+
+    def stored(self) -> Iterator[tuple[bytes, RecordedCall]]:
+        """:meth:`calls` with the key that each is stored under."""
+        for key, variant, tool, arguments, digest in self._reader.rows(sql.CALLS):
+            call = RecordedCall(tool, json.loads(arguments), variant, bytes(digest).hex())
+            yield bytes(key), call
+
+    def stored_pins(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """(task id, call key, response digest) of every pin, by task and position."""
+        for task, key, _, digest in self._reader.rows(sql.PINS):
+            yield task, bytes(key), bytes(digest)
+
+    def is_inferred(self, name: str) -> bool:
+        """Whether the catalogue's entry was guessed from recorded arguments."""
+        return self._tools().inferred(name)
 
     @property
     def catalogue(self) -> Mapping[str, ToolSpec]:
@@ -181,7 +201,10 @@ class ResponseCache:
 
     def _tools(self) -> Catalogue:
         if self._catalogue is None:
-            self._catalogue = Catalogue(self._reader.rows(sql.TOOLS))
+            version = key_version_of(self._reader)
+            if version not in KEY_VERSIONS:
+                raise too_new(self.path, version)
+            self._catalogue = Catalogue(self._reader.rows(sql.TOOLS), version)
         return self._catalogue
 
     def decode(self, row: sql.Row) -> CachedResponse:
@@ -219,10 +242,11 @@ class ResponseCache:
         name = self.resolve(tool) or tool
         if not name or not _storable(name):
             raise OrchError(f"a recorded call needs a tool name of ordinary text, got {tool!r}")
+        tools = self._tools()
         digest = self._writing().put(
-            call_key(name, arguments),
+            tools.key(name, arguments),
             name,
-            canonical_text(arguments),
+            tools.text(arguments),
             text,
             is_error,
             metadata or {},
@@ -233,7 +257,8 @@ class ResponseCache:
         """Add a tool to the catalogue.
 
         An entry of the same name is kept, because earlier tasks name it, and gets the new aliases.
-        Only an inferred entry is replaced by a real one.
+        Only an inferred entry is replaced by a real one. Where the schema is new, the calls that
+        were recorded before are keyed again.
 
         Args:
             spec: the tool.
@@ -247,6 +272,9 @@ class ResponseCache:
         changed = tools.add(spec, inferred=inferred)
         if changed is not None:
             writer.put_tool(changed, inferred=tools.inferred(spec.name))
+            if tools.key_version > 1:
+                names = tools.names_of(spec.name)
+                writer.rekey(spec.name, names, lambda call: tools.key(spec.name, call))
         entry = tools.specs[spec.name]
         same = (entry.description, entry.parameters) == (spec.description, spec.parameters)
         return spec.name if same or inferred else spec
@@ -258,9 +286,13 @@ class ResponseCache:
             for call in task.gold_calls
             if call.response is not None
         ]
-        if not _storable(task.id):
-            raise OrchError(f"task id {task.id!r} holds characters that cannot be stored")
-        self._writing().pin(task.id, pins)
+        self.pin_keys(task.id, pins)
+
+    def pin_keys(self, task_id: str, pins: Iterable[tuple[bytes, bytes]]) -> None:
+        """:meth:`pin` by (call key, response digest) pairs, in gold order."""
+        if not _storable(task_id):
+            raise OrchError(f"task id {task_id!r} holds characters that cannot be stored")
+        self._writing().pin(task_id, pins)
 
     def _writing(self) -> CacheWriter:
         if self._writer is None:
@@ -315,7 +347,7 @@ class ResponseCache:
         Returns:
             ``responses`` (call, response) pairs; ``payloads`` distinct responses; ``tools`` in the
             catalogue; ``variants`` calls with more than one response; ``bytes`` of the file;
-            ``schema`` version; ``digest`` of the content.
+            ``schema`` version; ``key_version`` of the calls' keys; ``digest`` of the content.
         """
         counts = self._reader.one(sql.COUNTS)
         assert counts is not None
@@ -324,7 +356,8 @@ class ResponseCache:
         return {
             **dict(zip(names, map(int, counts), strict=True)),
             "bytes": self._file.stat().st_size if self._url is None and self._file.exists() else 0,
-            "schema": int(facts.get("schema", SCHEMA_VERSION)),
+            "schema": int(facts.get("schema", self.key_version)),
+            "key_version": self.key_version,
             "digest": facts.get("digest"),
         }
 

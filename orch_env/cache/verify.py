@@ -7,11 +7,11 @@ import sqlite3
 from pathlib import Path
 
 from orch_env.cache import reader as sql
+from orch_env.cache.catalogue import Catalogue
 from orch_env.cache.header import check_file
 from orch_env.cache.payload import decode, digest_of
 from orch_env.cache.seal import seal_problem
 from orch_env.types import OrchError
-from orch_env.values import call_key
 
 _MOST_PROBLEMS = 100
 
@@ -68,9 +68,10 @@ def _payloads(reader: sql.Reader) -> list[str]:
 
 def _calls(reader: sql.Reader) -> list[str]:
     problems = []
+    tools = Catalogue(reader.rows(sql.TOOLS), sql.key_version_of(reader))
     for key, variant, tool, arguments, _ in reader.rows(sql.CALLS):
         try:
-            right = call_key(tool, json.loads(arguments)) == bytes(key)
+            right = tools.key(tool, json.loads(arguments)) == bytes(key)
         except (ValueError, TypeError):
             right = False
         if not right:

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,10 @@ from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, in
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from orch_env.cache import reader as sql
-from orch_env.cache.models import (
-    APPLICATION_ID,
-    SCHEMA_VERSION,
-    Base,
-    Meta,
-    Payload,
-    Pin,
-    Response,
-    Tool,
-)
+from orch_env.cache.header import APPLICATION_ID
+from orch_env.cache.models import Base, Meta, Payload, Pin, Response, Tool
 from orch_env.cache.payload import CODEC, digest_of, encode
-from orch_env.cache.reader import EngineReader, engine_of, shown
+from orch_env.cache.reader import EngineReader, engine_of, key_version_of, shown
 from orch_env.cache.seal import PLACEHOLDER, seal
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.file_lock import FileLock
@@ -47,6 +39,10 @@ class CacheWriter:
     Args:
         path: the SQLite file, made if it is missing; ``None`` with ``url``.
         url: an SQLAlchemy URL of another database.
+
+    Attributes:
+        reader: reads what was written so far.
+        key_version: of the keys; a new cache has the newest, an old one keeps its own.
 
     Raises:
         OrchError: another process is writing, or the place cannot be written.
@@ -69,6 +65,7 @@ class CacheWriter:
             self._release()
             raise
         self.reader = EngineReader(self._connection)
+        self.key_version = key_version_of(self.reader)
 
     def _open_engine(self, url: str | None) -> Engine:
         if self._staging is None:
@@ -126,6 +123,58 @@ class CacheWriter:
                 insert(Tool).values(name=spec.name, spec=text, inferred=int(inferred))
             )
 
+    def rekey(
+        self, name: str, known_as: Iterable[str], key_of: Callable[[JsonObject], bytes]
+    ) -> None:
+        """Key the calls of a tool again, and their pins; calls that fall together become variants.
+
+        Args:
+            name: the tool's canonical name.
+            known_as: the names under which its calls are stored.
+            key_of: arguments -> 16-byte key.
+        """
+        with self._told():
+            found = self._connection.execute(
+                select(Response, Payload.digest)
+                .join(Payload)
+                .where(Response.tool.in_(list(known_as)))
+            )
+            rows = sorted(found.all(), key=lambda row: (row.arguments, row.variant))
+            moved = {
+                (bytes(row.key), bytes(row.digest)): key_of(json.loads(row.arguments))
+                for row in rows
+            }
+            if all(key == new for (key, _), new in moved.items()):
+                return
+            self._connection.execute(delete(Response).where(Response.tool.in_(list(known_as))))
+            calls: dict[bytes, dict[int, str]] = {}
+            for row in rows:
+                answers = calls.setdefault(moved[bytes(row.key), bytes(row.digest)], {})
+                answers.setdefault(row.payload, row.arguments)
+            for key, answers in calls.items():
+                for variant, (payload, text) in enumerate(answers.items()):
+                    self._connection.execute(
+                        insert(Response).values(
+                            key=key,
+                            variant=variant,
+                            tool=name,
+                            arguments=text,
+                            payload=payload,
+                        )
+                    )
+            self._move_pins(moved)
+
+    def _move_pins(self, moved: Mapping[tuple[bytes, bytes], bytes]) -> None:
+        pins: dict[str, list[tuple[bytes, bytes]]] = {}
+        touched: set[str] = set()
+        for task, key, _, digest in self.reader.rows(sql.PINS):
+            pair = bytes(key), bytes(digest)
+            pins.setdefault(task, []).append((moved.get(pair, pair[0]), pair[1]))
+            if pair in moved:
+                touched.add(task)
+        for task in touched:
+            self.pin(task, pins[task])
+
     def pin(self, task: str, pins: Iterable[tuple[bytes, bytes]]) -> None:
         """Replace a task's pins by (call key, payload digest) pairs in gold order."""
         seen: dict[bytes, int] = {}
@@ -140,7 +189,9 @@ class CacheWriter:
 
     def commit(self) -> None:
         """Write the content digest, then make everything visible at once."""
-        facts = {"schema": str(SCHEMA_VERSION), "codec": CODEC}
+        facts = {"schema": str(self.key_version), "codec": CODEC}
+        if self.key_version > 1:
+            facts["key_version"] = str(self.key_version)
         if self._staging is not None:
             facts["seal"] = PLACEHOLDER
         try:
@@ -149,6 +200,8 @@ class CacheWriter:
                 self._connection.execute(delete(Meta))
                 for key, value in facts.items():
                     self._connection.execute(insert(Meta).values(key=key, value=value))
+                if self._staging is not None:
+                    self._connection.exec_driver_sql(f"PRAGMA user_version = {self.key_version}")
                 self._connection.commit()
                 self._connection.close()
                 self._engine.dispose()
@@ -201,7 +254,6 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode = OFF")
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _flush(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from orch_env.cli.output import emit, json_option
+from orch_env.cli.output import emit, json_option, next_command
 
 
 @click.group()
@@ -64,6 +64,7 @@ def import_(
         for refusal in recordings.refused:
             click.echo(f"left out {refusal.id}: {refusal.reason}", err=True)
     emit(open_cache(out).stats(), as_json=as_json, title=f"cache {out}")
+    next_command("cache", "verify", out, why="hash everything again")
 
 
 @cache.command("info", short_help="Show what a cache holds.")
@@ -73,11 +74,59 @@ def info(db: str, as_json: bool) -> None:
     """Show what the cache DB holds.
 
     responses: recorded (call, response) pairs; payloads: distinct responses; tools: catalogue
-    entries; variants: calls with more than one recorded response; digest: of all content.
+    entries; variants: calls with more than one recorded response; key_version: of the calls' keys
+    (`orch cache rekey` copies a cache with old ones); digest: of all content.
     """
     from orch_env.cache import open_cache
 
     emit(open_cache(db).stats(), as_json=as_json, title=f"cache {db}")
+    next_command("cache", "verify", db, why="hash everything again")
+
+
+@cache.command(
+    "rekey",
+    short_help="Copy a cache with old keys into one with new keys.",
+    epilog="Example: orch cache rekey old.db --out new.db --tasks booking.jsonl",
+)
+@click.argument("src", metavar="SRC", type=click.Path())
+@click.option("--out", "out", required=True, type=click.Path(), help="Cache to make.")
+@click.option(
+    "--tasks",
+    "files",
+    multiple=True,
+    type=click.Path(),
+    help="Task file that was imported with SRC; may be repeated.",
+)
+@json_option
+def rekey(src: str, out: str, files: tuple[str, ...], as_json: bool) -> None:
+    """Copy the cache SRC, whose keys are of version 1, to --out with keys of version 2.
+
+    Version 2 compares arguments as the tool's schema says: another order of a comma-joined string
+    is the same call only where the schema has "x-orch-set": ",", and an optional argument that is
+    left out, null or equal to its default is one call. Calls that become one call keep all their
+    responses as variants, and tasks keep those they were recorded with. SRC stays as it is.
+
+    SRC has lost the order inside comma-joined strings (and the last zeros of "1.10"). Give --tasks,
+    and their gold calls are stored as they were recorded; how many other calls have strings of
+    unknown order is said.
+    """
+    from orch_env.cache import open_cache
+    from orch_env.cache.rekey import rekey as copy_with_new_keys
+    from orch_env.tasks.files import load_tasks
+    from orch_env.types import OrchError
+
+    if "://" not in out and Path(out).exists():
+        raise OrchError(f"--out {out!r} exists already: name a new file")
+    tasks = [task for file in files for task in load_tasks(file)]
+    with open_cache(out, write=True) as target:
+        done = copy_with_new_keys(open_cache(src), target, tasks)
+    if done.order_unknown:
+        click.echo(
+            f"{done.order_unknown} calls hold comma-joined strings whose order {src} does not "
+            "keep; they are stored in sorted order (--tasks gives that of gold calls)",
+            err=True,
+        )
+    emit({**open_cache(out).stats(), **done.to_dict()}, as_json=as_json, title=f"cache {out}")
 
 
 @cache.command("verify", short_help="Hash everything in a cache again.")

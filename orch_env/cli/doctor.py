@@ -13,7 +13,7 @@ from dataclasses import asdict
 import click
 
 from orch_env.cli.installation import Check, installation_checks
-from orch_env.cli.output import emit, json_option, table
+from orch_env.cli.output import emit, json_option, next_command, table
 
 _EPILOG = """\b
 Examples:
@@ -36,10 +36,16 @@ def doctor(config: str | None, overrides: tuple[str, ...], as_json: bool) -> int
     ok = all(c.ok for c in checks if c.required)
     if as_json:
         emit({"ok": ok, "checks": [asdict(c) for c in checks]}, as_json=True)
-        return 0 if ok else 1
-    table(("", "", ""), map(_row, checks))
-    click.echo("ready" if ok else "not ready: fix the lines marked FAIL", err=not ok)
-    return 0 if ok else 1
+    else:
+        table(("", "", ""), map(_row, checks))
+        click.echo("ready" if ok else "not ready: fix the lines marked FAIL", err=not ok)
+    if not ok:
+        return 1
+    if config is None:
+        next_command("replay", "--tasks", "harbour", "--limit", 5, why="play a bundled world")
+    else:
+        next_command("train", config, *overrides, "--dry-run", why="all that the run would do")
+    return 0
 
 
 def run_checks(config: str | None = None, overrides: Sequence[str] = ()) -> list[Check]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orch_env.cli.extras import load
-from orch_env.cli.output import emit, json_option, say, table
+from orch_env.cli.output import emit, json_option, next_command, say, table
 from orch_env.types import Episode, OrchError, Task
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   orch eval --benchmark complexfuncbench --tasks cfb.jsonl --cache booking.db --policy gold
-  orch eval --tasks harbour/heldout --model runs/quickstart/checkpoints/step_40
+  orch eval --tasks harbour/heldout --model runs/quickstart
   orch eval --tasks cfb.jsonl --cache booking.db --model PATH --limit 50 --out scores.jsonl
   orch eval --tasks harbour/heldout --model PATH --temperature 1 --samples 8 --pass-at 1 --pass-at 8
 
@@ -41,7 +41,7 @@ Report = Callable[[str, int, int], None]
 @click.option("--tasks", required=True, help="Task file, or the name of a bundled data set.")
 @click.option("--cache", help="Response cache; a bundled data set has its own.")
 @click.option("--split", help="Only the tasks of this split.")
-@click.option("--model", metavar="PATH", help="A model folder or a checkpoint of a run.")
+@click.option("--model", metavar="PATH", help="A model folder, a run, or a checkpoint.")
 @click.option("--policy", help="gold, noop, random, or a FILE of actions, instead of a model.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N tasks.")
 @click.option(
@@ -165,6 +165,9 @@ def evaluate(
         emit(result, as_json=True)
     else:
         _show(result, f"{benchmark}: {model or policy} on {tasks}")
+    failed = [task.id for task, score in zip(played, scores, strict=True) if not score["success"]]
+    for task_id in failed[:1]:
+        next_command("tasks", "show", task_id, tasks, why="a task that failed")
 
 
 def _check_samples(samples: int, pass_at: Sequence[int], temperature: float | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from orch_env.cli.extras import load
+from orch_env.cli.output import say
 from orch_env.types.errors import OrchError
 
 # name -> (module, attribute, one line for `orch --help`). Strings, so that a command is imported
@@ -26,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sft": ("orch_train.cli.sft", "sft", "Warm-start a model on demonstrations."),
     "train": ("orch_train.cli.train", "train", "Train a model by GRPO."),
     "view": ("orch_train.cli.view", "view", "Look at a training run, or at two, in a web page."),
+    "export": ("orch_train.cli.export", "export", "Write a run's model for other tools."),
     "eval": ("orch_env.cli.evaluate", "evaluate", "Score a model or a policy on a benchmark."),
     "doctor": ("orch_env.cli.doctor", "doctor", "Check this installation and say what is missing."),
 }
@@ -97,7 +99,7 @@ def exit_code(command: click.Command, name: str, argv: list[str] | None = None) 
 
 def _fail(message: str, code: int = 2, items: Sequence[str] = ()) -> int:
     for line in (message, *(f"  {item}" for item in items)):
-        click.echo(" ".join(line.split("\n")), err=True)
+        say(" ".join(line.split("\n")), err=True)
     return code
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -51,6 +55,37 @@ def number(value: float | None, spec: str) -> str:
 def say(line: str, *, err: bool = False, **style: Any) -> None:
     """Print one line for people. A lone surrogate has no bytes; its escape is shown."""
     click.secho(line.encode("utf-8", "backslashreplace").decode(), err=err, **style)
+
+
+def next_command(*words: object, why: str) -> None:
+    """Print a command that a person may type next, on stderr: ``next: orch ...  # why``.
+
+    With ``--json`` a program reads, and nothing is printed.
+
+    Args:
+        words: what follows ``orch``; see `option`.
+        why: what it is good for, in a few words.
+    """
+    context = click.get_current_context(silent=True)
+    if context is not None and context.params.get("as_json"):
+        return
+    say(f"next: {shlex.join([*_program(), *map(str, words)])}  # {why}", err=True)
+
+
+def option(name: str, value: object) -> tuple[object, ...]:
+    """The words of an option: none if it has no value."""
+    return () if value is None else (name, value)
+
+
+def _program() -> list[str]:
+    """How to start this installation's ``orch`` from the current folder."""
+    beside, found = Path(sys.executable).with_name("orch"), shutil.which("orch")
+    if not beside.exists():
+        return ["orch"] if found else [sys.executable, "-m", "orch_env.cli.main"]
+    if found and beside.samefile(found):
+        return ["orch"]
+    here = Path.cwd()
+    return [str(beside.relative_to(here) if beside.is_relative_to(here) else beside)]
 
 
 def _width(cell: str) -> int:

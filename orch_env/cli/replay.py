@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from orch_env.cli.output import emit, json_option
+from orch_env.cli.output import emit, json_option, next_command, option
 from orch_env.cli.progress import progress_bar
 from orch_env.types import OrchError, Task
 
@@ -138,6 +138,13 @@ def _play(
     if out is not None:
         write_episodes((one.stored for one in played), out)
     emit(summarise(played, seconds), as_json=as_json, title=f"{policy} on {tasks}")
+    data = ("--tasks", tasks, *option("--cache", cache))
+    if out is not None:
+        next_command("replay", "--verify", out, *data[2:], why="run the episodes again")
+        next_command("reward", "audit", out, "--reward", reward, *data, why="what its parts say")
+    else:
+        few = (*option("--split", split), "--limit", limit or 10)
+        next_command("reward", "attack", "--reward", reward, *data, *few, why="what cheats earn")
     if policy != "gold":
         return 0
     failed = [one.stored.episode.task_id for one in played if not one.success]
@@ -177,6 +184,8 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
         "divergence": divergence.to_dict() if divergence is not None else None,
     }
     emit(result, as_json=as_json, title=f"verification of {episodes}")
+    data = (*option("--tasks", tasks), *option("--cache", cache))
+    next_command("reward", "audit", episodes, *data, why="what a reward's parts say about them")
     return 0 if divergence is None else 1
 
 

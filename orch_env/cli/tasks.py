@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orch_env.cli.output import emit, json_option
+from orch_env.cli.output import emit, json_option, next_command, option, say
 from orch_env.types import OrchError, Task
-from orch_env.types.text import nearest, shortened
+from orch_env.types.text import nearest, readable_json, shortened
 
 
 @click.group()
@@ -90,6 +89,7 @@ def import_(
     if not result.tasks:
         click.echo(f"no task of {source} could be imported", err=True)
         ctx.exit(1)
+    next_command("tasks", "validate", out, "--cache", cache, why="replay gold, check every value")
 
 
 @tasks.command(
@@ -129,12 +129,14 @@ def validate(
         emit(result, as_json=True)
     else:
         for failure in result["failures"]:
-            click.echo(f"{failure['id']}: {failure['reason']}")
+            say(f"{failure['id']}: {failure['reason']}")
         click.echo(f"{result['ok']} of {result['tasks']} tasks are valid")
         for entry in result.get("hidden", ()):
             click.echo(f"hidden: {entry['id']} call {entry['call']} {entry['pointer']}")
     if result["failures"]:
+        next_command("tasks", "show", result["failures"][0]["id"], file, why="a task that fails")
         ctx.exit(1)
+    next_command("replay", "--tasks", file, *option("--cache", cache), why="play gold for a reward")
 
 
 @tasks.command(
@@ -171,6 +173,7 @@ def split(
     save_tasks(sorted([*train, *held], key=lambda task: order[task.id]), out)
     result = {"train": len(train), "heldout": len(held), "groups": len(linked_groups(kept))}
     emit(result, as_json=as_json, title=out)
+    next_command("tasks", "stats", out, why="count what it holds")
 
 
 @tasks.command("stats", short_help="Count what a task file holds.")
@@ -180,7 +183,10 @@ def stats(file: str, as_json: bool) -> None:
     """Count what FILE holds: tasks, calls, tools, domains, sizes, and where values come from."""
     from orch_env.tasks.files import load_tasks
 
-    emit(_stats(load_tasks(file)), as_json=as_json, title=file)
+    loaded = load_tasks(file)
+    emit(_stats(loaded), as_json=as_json, title=file)
+    for task in loaded[:1]:
+        next_command("tasks", "show", task.id, file, why="one task with its data flow")
 
 
 @tasks.command(
@@ -207,7 +213,7 @@ def show(first: str, second: str | None, file: str | None, as_json: bool) -> Non
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise OrchError(f"{path!r} has no task {task_id!r}{hint}")
     if as_json:
-        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        say(readable_json(found.to_dict(), allow_nan=True))
     else:
         _show(found)
 
@@ -258,29 +264,29 @@ def _count_sorted(values: Any) -> dict[str, int]:
 
 
 def _show(task: Task) -> None:
-    click.secho(task.id, bold=True)
+    say(task.id, bold=True)
     for message in task.messages:
-        click.echo(f"{message['role']}: {message.get('content')}")
+        say(f"{message['role']}: {message.get('content')}")
     for text in task.followups:
-        click.echo(f"user (later): {text}")
-    click.echo(f"tools: {', '.join(task.tool_names)}")
+        say(f"user (later): {text}")
+    say(f"tools: {', '.join(task.tool_names)}")
     number = 0
     for index, step in enumerate(task.gold):
-        click.secho(f"step {index}", bold=True)
+        say(f"step {index}", bold=True)
         for call in step:
             optional = "  (optional)" if call.optional else ""
-            click.echo(f"  [{number}] {call.name}{optional}")
+            say(f"  [{number}] {call.name}{optional}")
             for pointer, ref in call.provenance.items():
-                click.echo(f"      {pointer}  {_source(call.arguments, pointer, ref)}")
+                say(f"      {pointer}  {_source(call.arguments, pointer, ref)}")
             number += 1
-    click.echo(f"metadata: {json.dumps(task.metadata, ensure_ascii=False)}")
+    say(f"metadata: {readable_json(task.metadata, allow_nan=True)}")
 
 
 def _source(arguments: dict[str, Any], pointer: str, ref: Any) -> str:
     from orch_env.types.json import resolve
 
     try:
-        value = json.dumps(resolve(arguments, pointer), ensure_ascii=False)
+        value = readable_json(resolve(arguments, pointer), allow_nan=True)
     except KeyError:
         value = "?"
     where = f"call {ref.call} {ref.path}" if ref.call is not None else ref.kind.value

@@ -247,10 +247,11 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             ``task_id``, ``messages`` (OpenAI shape) and ``tools`` (OpenAI shape).
 
         Raises:
-            OrchError: an unknown option, task id or index.
+            OrchError: an unknown option or task id, or an index that is no whole number or out of
+                range.
         """
         super().reset(seed=seed)
-        task = self._tasks.named(options or {})
+        task = self._tasks.named(options)
         if task is None:
             task = self._tasks.tasks[int(self.np_random.integers(len(self._tasks)))]
         if seed is None:

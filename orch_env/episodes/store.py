@@ -18,6 +18,7 @@ from typing import Any
 
 from orch_env.tasks.files import read_records, write_lines
 from orch_env.types import Episode, OrchError, Task
+from orch_env.types.fields import of_kind, value_of
 from orch_env.types.json import JsonObject
 
 
@@ -54,14 +55,22 @@ class StoredEpisode:
         Raises:
             OrchError: the line is no episode, its task is no task, or the digest does not fit.
         """
-        digest, task, settings = data.get("digest"), data.get("task"), data.get("settings")
+        of_kind(data, dict, "a stored episode")
         episode = Episode.from_dict({k: v for k, v in data.items() if k != "digest"})
-        stored = cls(
-            episode=episode,
-            task=Task.from_dict(task) if isinstance(task, Mapping) else None,
-            settings=dict(settings) if isinstance(settings, Mapping) else {},
-            digest=digest if isinstance(digest, str) else None,
-        )
+        try:
+            task = value_of(data, "task", dict, None)
+            stored = cls(
+                episode=episode,
+                task=None if task is None else Task.from_dict(task),
+                settings=dict(value_of(data, "settings", dict, {})),
+                digest=value_of(data, "digest", str, None),
+            )
+        except OrchError as problem:
+            raise OrchError(f"episode of task {episode.task_id!r}: {problem}") from problem
+        if stored.task is not None and stored.task.id != episode.task_id:
+            raise OrchError(
+                f"episode of task {episode.task_id!r} is stored with task {stored.task.id!r}"
+            )
         if check and not stored.intact:
             raise OrchError(f"episode of task {episode.task_id!r} was changed after it was stored")
         return stored

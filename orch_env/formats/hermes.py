@@ -13,9 +13,13 @@ model that sloppy calls work. Repaired or accepted are:
 Anything else inside the tags is a malformed call with a sentence that says what is wrong: broken
 JSON, NaN or Infinity, numbers beyond a double, nesting deeper than 64, a list or a scalar instead
 of an object, a name that is no string, text after the object. A closing tag in a message without
-any opening one is a malformed call too. Calls inside ``<think>`` are not calls; nor are those
-before a ``</think>`` whose opening tag was in the prompt, or after a ``<think>`` that is never
-closed.
+any opening one is a malformed call too.
+
+Calls inside ``<think>`` are not calls; nor are those after a ``<think>`` that is never closed. The
+first ``</think>`` ends a thought, however often it was opened. A ``</think>`` with neither tag
+before it closes a thought that the prompt opened: what stands before it is no call and no text.
+If calls stand there and nothing follows, the model is told so by a malformed call. Every other
+``</think>`` is text, and so are ``<THINK>`` and ``<thinking>``.
 
 A message may hold 256 calls; the rest of it is one more call, malformed.
 """
@@ -102,6 +106,8 @@ class _Reader:
         self.calls: list[ToolCall] = []
         self.problems: dict[int, str] = {}
         self.stray_close = False
+        self.may_be_thought = True
+        self.discarded = False
 
     def read(self) -> ParsedMessage:
         """Read the message to its end."""
@@ -117,10 +123,14 @@ class _Reader:
                     break
                 self._read_call()
             elif kind == _THINK:
+                self.may_be_thought = False
                 end = text.find(_THOUGHT, self.at)
                 self.at = len(text) if end < 0 else end + len(_THOUGHT)
+            elif kind == _THOUGHT and not self.may_be_thought:
+                self.content.append(kind)
             elif kind == _THOUGHT:
                 # The prompt opened the thought: everything so far belongs to it, calls too.
+                self.may_be_thought, self.discarded = False, bool(self.calls)
                 self.content.clear()
                 self.calls.clear()
                 self.problems.clear()
@@ -131,6 +141,11 @@ class _Reader:
         if self.stray_close and not self.calls:
             self._add_malformed(f"a {_CLOSE} stands without a {_OPEN} before it")
         content = "".join(self.content).strip()
+        if self.discarded and not self.calls and not content:
+            self._add_malformed(
+                f"it stands before a {_THOUGHT}, which makes it a part of the thought; write calls "
+                "after that tag"
+            )
         return ParsedMessage(text, content, tuple(self.calls), self.problems)
 
     def _read_call(self) -> None:

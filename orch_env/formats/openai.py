@@ -13,9 +13,9 @@ from typing import Any
 
 from orch_env.formats.calls import MAX_CALLS, TOO_MANY, malformed, read_call
 from orch_env.formats.protocol import CallFormat, ParsedMessage
-from orch_env.types import ToolCall
+from orch_env.types import OrchError, ToolCall
 from orch_env.types.json import Json
-from orch_env.types.text import message_text
+from orch_env.types.messages import call_body, call_id, calls_of, text_of
 
 
 def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedMessage:
@@ -23,31 +23,34 @@ def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedM
 
     Args:
         message: ``{"content": ..., "tool_calls": [{"id", "function": {"name", "arguments"}}]}``;
-            arguments as a JSON string or as an object. Flat calls ``{"name", "arguments"}`` are
-            read too.
+            arguments as a JSON string or as an object. The other forms of
+            :mod:`orch_env.types.messages` are read too; calls in a form that is not read become
+            one malformed call.
         call_format: the format in which the message is rendered.
     """
-    items = message.get("tool_calls") or ()
-    items = list(items) if isinstance(items, Sequence) and not isinstance(items, str) else [items]
+    try:
+        items = calls_of(message)
+    except OrchError as unread:
+        call, why = malformed(str(unread))
+        return ParsedMessage(_as_json(message), "", (call,), {0: why})
     calls: list[ToolCall] = []
     problems: dict[int, str] = {}
     ids: dict[int, str] = {}
-    unread = [_body(item) for item in items]
-    for position, (item, body) in enumerate(zip(items, unread, strict=True)):
+    bodies = [call_body(item) for item in items]
+    for position, (item, body) in enumerate(zip(items, bodies, strict=True)):
         call, problem = malformed(TOO_MANY) if position == MAX_CALLS else _read(body)
         calls.append(call)
         if problem is not None:
             problems[position] = problem
-        given = item.get("id") if isinstance(item, Mapping) else None
-        if isinstance(given, str) and given:
+        if (given := call_id(item)) is not None:
             ids[position] = given
         if position == MAX_CALLS:
             break
     try:
-        content = message_text(message.get("content"))
+        content = text_of(message)
     except (TypeError, ValueError, RecursionError):  # no JSON value
         content = ""
-    text = _text(content, calls, unread, not problems, call_format)
+    text = _text(content, calls, bodies, not problems, call_format)
     if text is not None and not call_format.is_plain(content):
         # The content holds markup: it must not read as other calls than the message has.
         parsed = call_format.parse(text)
@@ -63,14 +66,6 @@ def reread(action: str, call_format: CallFormat) -> ParsedMessage | None:
     except (ValueError, RecursionError):
         return None
     return read_message(message, call_format) if isinstance(message, dict) else None
-
-
-def _body(item: Any) -> Json:
-    """The name and arguments of a call, as received."""
-    inner = item.get("function", item) if isinstance(item, Mapping) else item
-    if not isinstance(inner, Mapping):
-        return inner
-    return {key: inner[key] for key in ("name", "arguments") if key in inner}
 
 
 def _read(body: Json) -> tuple[ToolCall, str | None]:

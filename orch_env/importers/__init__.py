@@ -1,8 +1,8 @@
 """Imports recordings in the formats of other projects: into a cache, and into tasks."""
 
 from orch_env.importers.build import ImportResult, import_tasks, store
-from orch_env.importers.schemas import read_tools
 from orch_env.importers.source import FORMATS, TASK_FORMATS, detect, read_source
+from orch_env.importers.tool_files import read_tools
 
 __all__ = [
     "FORMATS",

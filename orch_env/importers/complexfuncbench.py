@@ -8,11 +8,11 @@ right wordings.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date
+from functools import partial
 from pathlib import Path
 
 from orch_env.importers.recording import (
@@ -25,7 +25,10 @@ from orch_env.importers.recording import (
 from orch_env.importers.schemas import tool_name, tool_spec
 from orch_env.tasks.files import read_lines
 from orch_env.types import OrchError, ToolSpec
-from orch_env.types.json import Json, JsonObject
+from orch_env.types.fields import got
+from orch_env.types.json import Json, JsonObject, parse_json, parse_whole
+from orch_env.types.messages import call_body, calls_of
+from orch_env.types.tools import SET_KEYWORD
 
 FORMAT = "complexfuncbench"
 
@@ -34,6 +37,13 @@ OFFICIAL_NAMES = {
     "Get_Hotel_Reviews_Tips__Sort_Option": "Get_Hotel_Reviews(Tips)_Sort_Option",
 }
 """Stored name -> the official data's name, which is added as an alias to any source's tools."""
+
+# English whatever the locale is.
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+SETS = frozenset({"categories_filter", "children_age", "children"})
+"""Arguments that are comma-joined sets: filters, and the ages of children. All other commas of the
+data stand in names of places."""
 
 _TODAY = re.compile(
     r"\btoday(?:'s date)? is (?:[A-Z][a-z]+day,? )?(?:the )?"
@@ -54,21 +64,18 @@ def read(path: Path, progress: Callable[[int, int], None] | None = None) -> Reco
         OrchError: the file cannot be read at all.
     """
     found = Recordings(FORMAT)
-    lines = [line for line in enumerate(read_lines(path), start=1) if line[1].strip()]
-    seen: set[str] = set()
+    lines = [line for line in enumerate(read_lines(path), start=1) if line[1].strip(" \t\r")]
     for done, (number, line) in enumerate(lines, start=1):
         task_id = f"line {number}"
         try:
-            record = json.loads(line)
+            record = parse_whole(line)
             if not isinstance(record, Mapping):
                 raise OrchError("the line is no JSON object")
-            task_id = str(record.get("id") or task_id)
-            if task_id in seen:
-                raise OrchError(f"line {number}: the id was used before")
-            seen.add(task_id)
-            found.traces.append(_trace(task_id, record))
-        except (OrchError, ValueError, RecursionError) as problem:
+            task_id = _id(record, task_id)
+        except (OrchError, ValueError) as problem:
             found.refused.append(Refusal(task_id, str(problem)))
+        else:
+            found.add(task_id, partial(_trace, task_id, record))
         if progress is not None:
             progress(done, len(lines))
     return found
@@ -84,11 +91,12 @@ def stated_today(text: str) -> str | None:
     match = _TODAY.search(text)
     if match is None:
         return None
-    stated = match["iso"] or f"{match['month'][:3]} {match['day']} {match['year']}"
-    layout = "%Y-%m-%d" if match["iso"] else "%b %d %Y"
     try:
-        return datetime.strptime(stated, layout).date().isoformat()
-    except ValueError:
+        if match["iso"]:
+            return date.fromisoformat(match["iso"]).isoformat()
+        month = _MONTHS.index(match["month"][:3].lower()) + 1
+        return date(int(match["year"]), month, int(match["day"])).isoformat()
+    except ValueError:  # no month, or no such day
         return None
 
 
@@ -106,6 +114,15 @@ def official_spec(spec: ToolSpec) -> ToolSpec:
     return replace(spec, aliases=(*spec.aliases, official))
 
 
+def with_sets(spec: ToolSpec) -> ToolSpec:
+    """The spec with the word that says which of its arguments are sets."""
+    properties = dict(spec.parameters["properties"])
+    for name in SETS.intersection(properties):
+        if properties[name].get("type") == "string":
+            properties[name] = {**properties[name], SET_KEYWORD: ","}
+    return replace(spec, parameters={**spec.parameters, "properties": properties})
+
+
 def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:
     conversation = record.get("conversations")
     if not isinstance(conversation, list) or not all(isinstance(m, Mapping) for m in conversation):
@@ -113,7 +130,10 @@ def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:
     functions = record.get("functions")
     if not isinstance(functions, list) or not functions:
         raise OrchError("'functions' must be a non-empty list of tools")
-    specs = tuple(official_spec(tool_spec(f)) for f in functions)
+    specs = tuple(with_sets(official_spec(tool_spec(f))) for f in functions)
+    for number, spec in enumerate(specs):
+        if any(spec.name == other.name and spec != other for other in specs[:number]):
+            raise OrchError(f"'functions' has two tools {spec.name!r}")
     messages, followups, steps, closing = _conversation(conversation)
     if not steps:
         raise OrchError("the conversation holds no call")
@@ -131,6 +151,15 @@ def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:
         today=stated_today(said),
         metadata=metadata,
     )
+
+
+def _id(record: Mapping[str, Json], otherwise: str) -> str:
+    given = record.get("id")
+    if given is None or given == "":
+        return otherwise
+    if not isinstance(given, str | int) or isinstance(given, bool):
+        raise OrchError(f"'id' must be a text or a whole number, got {got(given)}")
+    return str(given)
 
 
 def _conversation(
@@ -156,9 +185,12 @@ def _conversation(
             else:
                 messages.append({"role": role, "content": content})
         elif role == "assistant":
-            calls = message.get("function_call")
+            try:
+                calls = calls_of(message)
+            except OrchError as problem:
+                raise OrchError(f"{where}: {problem}") from problem
             if calls:
-                pending = calls if isinstance(calls, list) else [calls]
+                pending = calls
             elif isinstance(content, str):
                 closing = content
             else:
@@ -182,10 +214,11 @@ def _step(where: str, calls: list[Json], content: Json) -> tuple[RecordedRespons
         raise OrchError(f"{where}: {len(responses)} responses to {len(calls)} calls")
     step = []
     for call, response in zip(calls, responses, strict=True):
-        name = call.get("name") if isinstance(call, Mapping) else None
-        arguments = call.get("arguments") if isinstance(call, Mapping) else None
+        body = call_body(call)
+        name = body.get("name") if isinstance(body, Mapping) else None
+        arguments = body.get("arguments") if isinstance(body, Mapping) else None
         if isinstance(arguments, str):
-            arguments = json.loads(arguments or "{}")
+            arguments = parse_json(arguments or "{}")
         if not isinstance(name, str) or not name or not isinstance(arguments, dict):
             raise OrchError(f"{where}: a call needs a name and an arguments object")
         step.append(RecordedResponse(tool_name(name), arguments, response_text(response)))

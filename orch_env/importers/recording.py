@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orch_env.types import ToolSpec
+from orch_env.types import OrchError, ToolSpec
+from orch_env.types.fields import name_of
 from orch_env.types.json import Json, JsonObject
 
 
@@ -75,6 +77,23 @@ class Recordings:
     traces: list[RecordedTrace] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     responses: list[RecordedResponse] = field(default_factory=list)
+    _ids: set[str] = field(default_factory=set, repr=False)
+
+    def add(self, task_id: str, read: Callable[[], RecordedTrace]) -> None:
+        """Read a task and keep it, or refuse it with the reason.
+
+        Args:
+            task_id: its id; one that was used before, or that no file can store, is refused.
+            read: reads it; may raise ``OrchError``.
+        """
+        try:
+            name_of({"id": task_id}, "id", "a task")
+            if task_id in self._ids:
+                raise OrchError("the id was used before")
+            self._ids.add(task_id)
+            self.traces.append(read())
+        except OrchError as problem:
+            self.refused.append(Refusal(task_id, str(problem)))
 
 
 def response_text(response: Json) -> str:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orch_env.importers.recording import RecordedResponse, Recordings, response_text
+from orch_env.importers.recording import (
+    RecordedResponse,
+    Recordings,
+    response_text,
+)
 from orch_env.importers.schemas import tool_name
 from orch_env.types import OrchError
 from orch_env.types.json import Json
@@ -31,10 +35,17 @@ def read(whole: Mapping[str, Json]) -> Recordings:
     """Read the parsed document.
 
     Raises:
-        OrchError: an entry has another layout; the message says which.
+        OrchError: an entry has another layout, or two functions would be stored under one name;
+            the message says which.
     """
     found = Recordings(FORMAT)
+    stored: dict[str, str] = {}
     for name, entries in whole.items():
+        other = stored.setdefault(tool_name(name), name)
+        if other != name:
+            raise OrchError(
+                f"functions {other!r} and {name!r} would both be stored as {tool_name(name)!r}"
+            )
         if not isinstance(entries, list):
             raise OrchError(f"function {name!r}: expected a list of {{arguments, response}}")
         for number, entry in enumerate(entries):

@@ -11,20 +11,21 @@ import pickle
 import pickletools
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from orch_env.importers.complexfuncbench import domain_of, stated_today
-from orch_env.importers.content import read_content
 from orch_env.importers.recording import (
     RecordedResponse,
     RecordedTrace,
     Recordings,
-    Refusal,
     response_text,
 )
 from orch_env.importers.schemas import tool_name
+from orch_env.tasks.files import read_content
 from orch_env.types import OrchError
+from orch_env.types.fields import list_of
 from orch_env.types.json import Json, JsonObject
 
 FORMAT = "reference-pkl"
@@ -63,10 +64,7 @@ def read(path: Path) -> Recordings:
         number = seen[workflow]
         seen[workflow] += 1
         task_id = f"{workflow}.{number}" if repeated[workflow] > 1 else workflow
-        try:
-            found.traces.append(_trace(task_id, record))
-        except OrchError as problem:
-            found.refused.append(Refusal(task_id, str(problem)))
+        found.add(task_id, partial(_trace, task_id, record))
     return found
 
 
@@ -103,7 +101,10 @@ def _plain(path: Path, value: Json, depth: int) -> Json:
     if type(value) in _SCALARS:
         return value
     if type(value) is dict:
-        return {str(key): _plain(path, item, depth + 1) for key, item in value.items()}
+        plain = {str(key): _plain(path, item, depth + 1) for key, item in value.items()}
+        if len(plain) < len(value):
+            raise OrchError(f"{str(path)!r}: two keys of an object are the same as text")
+        return plain
     if type(value) in (list, tuple):
         return [_plain(path, item, depth + 1) for item in value]
     raise OrchError(f"{str(path)!r}: holds a {type(value).__name__}, which is no JSON value")
@@ -155,5 +156,5 @@ def _step(number: int, step: Json) -> tuple[RecordedResponse, list[str]]:
     if isinstance(result, Mapping) and result.get("success") is False:
         raise OrchError(f"step {number} ({name}) was recorded as failed")
     text = None if inner is None or inner == "" else response_text(inner)
-    candidates = [tool_name(t) for t in step.get("candidate_tools") or () if isinstance(t, str)]
+    candidates = [tool_name(t) for t in list_of(step, "candidate_tools", str)]
     return RecordedResponse(tool_name(name), arguments, text), candidates

@@ -6,12 +6,9 @@ original name becomes an alias, so recordings and models may still use it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-from orch_env.tasks.files import read_lines
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.json import Json, JsonObject
 from orch_env.values import json_type
@@ -79,45 +76,6 @@ def _standard_schema(node: Json) -> JsonObject:
     if isinstance(out.get("required"), bool):
         del out["required"]  # some dialects mark each property; the list holds the same
     return out
-
-
-def read_tools(path: Path) -> list[ToolSpec]:
-    """Read a tools file: a JSON list, ``{name: spec}``, or JSON Lines; plain or gzipped.
-
-    Raises:
-        OrchError: the file is missing or an entry is no tool; the message says which.
-    """
-    lines = [line for line in read_lines(path) if line.strip()]
-    try:
-        whole = json.loads("\n".join(lines))
-        if isinstance(whole, Mapping):
-            single = isinstance(whole.get("name", whole.get("function")), str | Mapping)
-            items = [whole] if single else [{"name": k, **v} for k, v in whole.items()]
-        else:
-            items = whole
-    except (ValueError, TypeError):
-        items = _json_lines(path, lines)
-    if not isinstance(items, list) or not items:
-        raise OrchError(f"tools file {str(path)!r} holds no tools")
-    specs = []
-    for number, item in enumerate(items, start=1):
-        try:
-            specs.append(tool_spec(item))
-        except OrchError as problem:
-            raise OrchError(f"tools file {str(path)!r}, entry {number}: {problem}") from problem
-    return specs
-
-
-def _json_lines(path: Path, lines: list[str]) -> list[Json]:
-    items = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            items.append(json.loads(line))
-        except ValueError as problem:
-            raise OrchError(
-                f"tools file {str(path)!r}, line {number}: not JSON ({problem})"
-            ) from problem
-    return items
 
 
 def infer_tool(name: str, examples: Iterable[JsonObject]) -> ToolSpec:

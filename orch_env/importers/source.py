@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orch_env.importers import complexfuncbench, reference_cache, reference_pkl
-from orch_env.importers.content import read_content
 from orch_env.importers.recording import Recordings
+from orch_env.tasks.files import read_content, read_json
 from orch_env.types import OrchError
 
 FORMATS = (complexfuncbench.FORMAT, reference_cache.FORMAT, reference_pkl.FORMAT)
@@ -35,10 +35,7 @@ def read_source(
         return reference_pkl.read(path)
     if kind != reference_cache.FORMAT:
         raise OrchError(f"unknown format {kind!r} (known: auto, {', '.join(FORMATS)})")
-    try:
-        whole = json.loads(read_content(path))
-    except (ValueError, RecursionError) as problem:
-        raise OrchError(f"{str(path)!r} is not JSON ({problem})") from problem
+    whole = read_json(path)
     if not reference_cache.looks_like(whole):
         raise OrchError(
             f"{str(path)!r} is not of the layout {{function: [{{arguments, response}}]}}"

@@ -2,7 +2,7 @@
 
 The first of these rules that fits a leaf decides:
 
-1. the value is void: ``constant``;
+1. the value is void, or its argument is as good as left out: ``constant``;
 2. it is informative and an earlier call used it: the source that it had there, because a response
    cannot be the origin of what was sent before it;
 3. it occurs in the query: ``query``;
@@ -40,6 +40,8 @@ from orch_env.provenance.names import ParameterHints, name_match, with_wildcards
 from orch_env.provenance.trace import Trace
 from orch_env.types import Provenance, ToolSpec, ValueRef
 from orch_env.types.json import Json
+from orch_env.values import stated
+from orch_env.values.canonical import normal
 
 _MEMORABLE_BITS = 12.0
 """A value at least this informative means the same wherever it is used again."""
@@ -106,8 +108,13 @@ class _Assignment:
         """Find the sources of each call's arguments, call by call."""
         out: list[dict[str, ValueRef]] = []
         for step, call in self._trace.numbered():
+            spec = self._trace.specs.get(call.name)
+            given = stated(call.arguments, spec.parameters if spec is not None else None)
+            needed = {pointer for pointer, _ in argument_leaves(given)}
             refs = {
                 pointer: self._source((call.name, with_wildcards(pointer)), step, value)
+                if normal(pointer) in needed
+                else CONSTANT
                 for pointer, value in argument_leaves(call.arguments)
             }
             for pointer, value in argument_leaves(call.arguments):

@@ -12,6 +12,7 @@ from typing import Any
 
 from orch_env.types.json import Json
 from orch_env.values import canonical, json_type
+from orch_env.values.canonical import normal
 
 Key = tuple[str, Any]
 
@@ -118,6 +119,6 @@ def _joins(text: str, at: int, step: int, edge: str) -> bool:
 
 
 def folded(text: str) -> str:
-    """The text without differences of case, quotes and blanks, for :func:`occurs_in`."""
-    folded = text.replace("\u2019", "'").replace("\u2018", "'").casefold()
+    """The text without differences of case, quotes, blanks and form, for :func:`occurs_in`."""
+    folded = normal(text).replace("\u2019", "'").replace("\u2018", "'").casefold()
     return " ".join(folded.split())

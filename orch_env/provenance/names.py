@@ -9,6 +9,7 @@ from functools import lru_cache
 from orch_env.provenance.information import folded, occurs_in
 from orch_env.types import ToolSpec
 from orch_env.types.json import Json, unescape
+from orch_env.values import values_equal
 
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LETTERS = re.compile(r"[^a-z0-9]+")
@@ -61,18 +62,24 @@ class ParameterHints:
         )
         self.keys = frozenset(_QUOTED.findall(described))
         leaf = schemas[-1] if schemas else {}
+        self._leaf = leaf
         self._default = leaf.get("default")
         self._has_default = "default" in leaf
-        self._enum = leaf.get("enum") or []
+        enum = leaf.get("enum")
+        self._enum = enum if isinstance(enum, list) else []
         self._text = folded(described)
 
     def names_value(self, value: Json) -> bool:
         """Whether the schema itself holds the value, so that no output is needed for it."""
-        return value in self._enum or self.is_default(value) or occurs_in(value, self._text)
+        return (
+            any(values_equal(value, m) for m in self._enum)
+            or self.is_default(value)
+            or occurs_in(value, self._text)
+        )
 
     def is_default(self, value: Json) -> bool:
         """Whether the value is the parameter's default."""
-        return self._has_default and bool(value == self._default)
+        return self._has_default and values_equal(value, self._default, self._leaf)
 
 
 def _schemas(parameters: Json, slot: str) -> list[dict[str, Json]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from orch_env.formats import CallFormat, get_format
-from orch_env.tasks.files import read_lines
+from orch_env.tasks.files import read_records
 from orch_env.types import OrchError, Task, ToolCall
 from orch_env.types.json import Json
 
@@ -192,16 +192,9 @@ class FilePolicy:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._actions: dict[str, list[str]] = {}
         self._left: list[str] = []
-        for number, line in enumerate(read_lines(Path(path)), start=1):
-            if not line.strip():
-                continue
+        for number, data in read_records(Path(path)):
             where = f"{os.fspath(path)}: line {number}"
-            try:
-                data = json.loads(line)
-            except (ValueError, RecursionError) as problem:
-                raise OrchError(f"{where} is not JSON ({problem})") from problem
-            task_id = data.get("task_id") if isinstance(data, dict) else None
-            actions = data.get("actions") if isinstance(data, dict) else None
+            task_id, actions = data.get("task_id"), data.get("actions")
             if (
                 not isinstance(task_id, str)
                 or not isinstance(actions, list)

@@ -1,15 +1,20 @@
-"""Task files: JSON Lines of `Task`, plain or gzipped, and the bundled data sets."""
+"""Task files (JSON Lines of `Task`), the bundled data sets, and how any text file is read.
+
+Every file of a user may be gzipped and may begin with a byte order mark.
+"""
 
 from __future__ import annotations
 
 import gzip
-import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from orch_env.types import OrchError, Task
-from orch_env.types.json import JsonObject
+from orch_env.types.json import Json, JsonObject, parse_whole
+from orch_env.types.text import readable_json
 
 BUNDLED = Path(__file__).parent.parent / "data"
 
@@ -81,43 +86,76 @@ def read_records(path: Path) -> Iterator[tuple[int, JsonObject]]:
         OrchError: the file cannot be read, or a line is no JSON object (the message has the line).
     """
     for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
+        if not line.strip(" \t\r"):
             continue
         try:
-            data = json.loads(line)
-        except (ValueError, RecursionError) as problem:
+            data = parse_whole(line)
+        except ValueError as problem:
             raise OrchError(f"{path}: line {number} is not JSON ({problem})") from problem
         if not isinstance(data, dict):
             raise OrchError(f"{path}: line {number} must be a JSON object")
         yield number, data
 
 
-def read_lines(path: Path) -> list[str]:
-    """All lines of a text file, gzipped or plain (recognised by content).
+def read_json(path: Path) -> Json:
+    """The JSON value that a file holds.
 
     Raises:
-        OrchError: the file is missing, a folder, not UTF-8, or damaged gzip.
+        OrchError: the file cannot be read, or is not JSON.
+    """
+    try:
+        return parse_whole(read_text(path))
+    except ValueError as problem:
+        raise OrchError(f"file {str(path)!r} is not JSON ({problem})") from problem
+
+
+def read_lines(path: Path) -> list[str]:
+    """All lines of a text file.
+
+    Raises:
+        OrchError: as :func:`read_text`.
+    """
+    # JSON Lines are separated by \n alone: str.splitlines would cut at U+2028 inside strings.
+    return read_text(path).split("\n")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        OrchError: the file cannot be read, or is not UTF-8.
+    """
+    try:
+        # Lone surrogates, which task files of older versions hold, have no bytes in strict UTF-8.
+        return read_content(path).decode("utf-8-sig", "surrogatepass")
+    except UnicodeDecodeError as problem:
+        raise OrchError(f"file {str(path)!r} cannot be read: {problem}") from problem
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file, unpacked if it is gzipped (recognised by content).
+
+    Raises:
+        OrchError: the file is missing, a folder, or damaged gzip.
     """
     try:
         raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
+        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except FileNotFoundError as problem:
         raise OrchError(f"file {str(path)!r} does not exist") from problem
-    except (OSError, EOFError, UnicodeDecodeError) as problem:
+    except (OSError, EOFError, zlib.error) as problem:
         raise OrchError(f"file {str(path)!r} cannot be read: {problem}") from problem
-    # JSON Lines are separated by \n alone: str.splitlines would cut at U+2028 inside strings.
-    return text.split("\n")
 
 
 def save_tasks(tasks: Iterable[Task], path: str | os.PathLike[str]) -> None:
     """Write tasks as JSON Lines, gzipped if the name ends in ``.gz``; all or none of them."""
-    lines = [json.dumps(t.to_dict(), ensure_ascii=False, separators=(",", ":")) for t in tasks]
-    write_lines(lines, Path(path))
+    style: dict[str, Any] = {"allow_nan": True, "separators": (",", ":")}
+    write_lines([readable_json(task.to_dict(), **style) for task in tasks], Path(path))
 
 
 def write_lines(lines: Iterable[str], path: Path) -> None:
     """Write text lines to ``path`` through a temporary file and a rename."""
-    data = "".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass")
+    data = "".join(line + "\n" for line in lines).encode()
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     write_whole(data, path)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from orch_env.types import OrchError, Task
-from orch_env.values import call_key
+from orch_env.types import OrchError, Task, ToolSpec
+from orch_env.values import SchemaRules, call_key
 
 
 def linked_groups(tasks: Sequence[Task]) -> list[list[int]]:
@@ -27,8 +27,12 @@ def linked_groups(tasks: Sequence[Task]) -> list[list[int]]:
 
     first_with: dict[bytes, int] = {}
     for index, task in enumerate(tasks):
+        rules = {
+            t.name: SchemaRules.of(t.parameters) for t in task.tools if isinstance(t, ToolSpec)
+        }
         for call in task.gold_calls:
-            other = first_with.setdefault(call_key(call.name, call.arguments), index)
+            key = call_key(call.name, call.arguments, rules.get(call.name))
+            other = first_with.setdefault(key, index)
             # The smaller root wins, so a group is named after its first task.
             low, high = sorted((root(index), root(other)))
             parent[high] = low

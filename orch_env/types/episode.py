@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from orch_env.types.errors import ErrorType, OrchError
+from orch_env.types.fields import list_of, of_kind, value_of
 from orch_env.types.json import Json, JsonObject, parse_json
-from orch_env.types.text import message_text
+from orch_env.types.messages import AssistantMessage, call_body, read_conversation
 from orch_env.types.tools import ToolCall, ToolResult
 
 if TYPE_CHECKING:
@@ -86,7 +87,17 @@ class CallAccount:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CallAccount:
         """Read one entry of ``reward.calls``."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+        arguments = value_of(data, "arguments", dict, {})
+        return cls(
+            turn=of_kind(data.get("turn"), int, "'turn'"),
+            index=of_kind(data.get("index"), int, "'index'"),
+            gold=value_of(data, "gold", int, None),
+            atomic=value_of(data, "atomic", float, 0.0),
+            orchestration=value_of(data, "orchestration", float, 0.0),
+            arguments={p: of_kind(how, str, f"'arguments' {p}") for p, how in arguments.items()},
+            why=value_of(data, "why", str, ""),
+            credit=value_of(data, "credit", float, 0.0),
+        )
 
     def to_dict(self) -> JsonObject:
         """The JSON form of INTERFACE."""
@@ -119,13 +130,16 @@ class RewardBreakdown:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RewardBreakdown:
         """Read ``{total, components, calls}``, with ``turns`` and ``base`` where attributed."""
-        turns = data.get("turns")
+        components = value_of(data, "components", dict, {})
+        attributed = data.get("turns") is not None
         return cls(
-            total=float(data["total"]),
-            components={k: float(v) for k, v in (data.get("components") or {}).items()},
-            calls=tuple(CallAccount.from_dict(c) for c in data.get("calls") or ()),
-            turns=None if turns is None else tuple(float(t) for t in turns),
-            base=float(data.get("base") or 0.0),
+            total=float(of_kind(data.get("total"), float, "'total'")),
+            components={
+                k: float(of_kind(v, float, f"component {k!r}")) for k, v in components.items()
+            },
+            calls=tuple(CallAccount.from_dict(c) for c in list_of(data, "calls", dict)),
+            turns=tuple(map(float, list_of(data, "turns", float))) if attributed else None,
+            base=float(value_of(data, "base", float, 0.0)),
         )
 
     def to_dict(self) -> JsonObject:
@@ -202,12 +216,21 @@ class Turn:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Turn:
-        """Read ``{action, calls, results, observation}``."""
+        """Read ``{action, calls, results, observation}``.
+
+        Raises:
+            OrchError: a field has a wrong type, or there are more results than calls.
+            ValueError: a call has an error type that no environment gives.
+        """
+        calls = [ToolCall.from_dict(c) for c in value_of(data, "calls", list, ())]
+        results = list_of(data, "results", str)
+        if len(results) > len(calls):
+            raise OrchError(f"a turn has {len(results)} results for {len(calls)} calls")
         return cls.of(
-            action=str(data.get("action") or ""),
-            calls=[ToolCall.from_dict(c) for c in data.get("calls") or ()],
-            results=[str(r) for r in data.get("results") or ()],
-            observation=str(data.get("observation") or ""),
+            action=value_of(data, "action", str, ""),
+            calls=calls,
+            results=results,
+            observation=value_of(data, "observation", str, ""),
         )
 
     def to_dict(self) -> JsonObject:
@@ -266,26 +289,25 @@ class Episode:
         if not isinstance(data, Mapping) or not isinstance(data.get("task_id"), str):
             raise OrchError("an episode needs a string 'task_id'")
         schema = data.get("schema", EPISODE_SCHEMA)
-        if schema != EPISODE_SCHEMA:
+        if schema is True or schema != EPISODE_SCHEMA:
             raise OrchError(
                 f"episode of task {data['task_id']!r} has schema {schema!r}; "
                 f"this version reads schema {EPISODE_SCHEMA}"
             )
         try:
-            reason, reward = data.get("stop_reason"), data.get("reward")
+            reason = data.get("stop_reason")
+            reward = value_of(data, "reward", dict, None)
             episode = cls(
                 task_id=data["task_id"],
-                seed=data.get("seed"),
-                turns=tuple(Turn.from_dict(t) for t in data.get("turns") or ()),
-                final=data.get("final"),
+                seed=value_of(data, "seed", int, None),
+                turns=tuple(map(Turn.from_dict, list_of(data, "turns", dict))),
+                final=value_of(data, "final", str, None),
                 stop_reason=StopReason(reason) if reason is not None else None,
                 reward=RewardBreakdown.from_dict(reward) if reward is not None else None,
                 state=data.get("state"),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            raise OrchError(
-                f"episode of task {data['task_id']!r}: {type(problem).__name__}: {problem}"
-            ) from problem
+        except (OrchError, ValueError) as problem:
+            raise OrchError(f"episode of task {data['task_id']!r}: {problem}") from problem
         stored = data.get("digest")
         if stored is not None and stored != episode.digest:
             raise OrchError(
@@ -313,25 +335,21 @@ class Episode:
 
     @classmethod
     def from_messages(cls, task: Task, messages: Iterable[Mapping[str, Any]]) -> Episode:
-        """Build an episode from OpenAI chat messages.
+        """Build an episode from the messages of a conversation.
 
-        Assistant messages carry ``tool_calls`` (arguments as a JSON string or an object); each
-        ``tool`` message answers the call with its ``tool_call_id``, or the next unanswered one.
+        :mod:`orch_env.types.messages` says which forms are read and how answers find their calls.
         A call without an answer counts as not run (``limit``). System and user messages are the
         task's own and are passed over.
+
+        Raises:
+            OrchError: a message is of a form that is not read, or an answer belongs to no call;
+                with the message's number.
         """
-        answered_by: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]] = []
-        for message in messages:
-            role = message.get("role")
-            if role == "assistant":
-                answered_by.append((message, []))
-            elif role == "tool":
-                if not answered_by:
-                    raise OrchError(
-                        f"task {task.id!r}: a 'tool' message stands before any assistant message"
-                    )
-                answered_by[-1][1].append(message)
-        turns = tuple(_turn_from_messages(message, tools) for message, tools in answered_by)
+        try:
+            said = read_conversation(messages)
+        except OrchError as problem:
+            raise OrchError(f"task {task.id!r}: {problem}") from problem
+        turns = tuple(map(_turn_of_message, said))
         answered = bool(turns) and not turns[-1].calls
         return cls(
             task_id=task.id,
@@ -351,19 +369,19 @@ def error_of_text(text: str) -> ErrorType | None:
     if not isinstance(value, dict):
         return None
     error = value.get("error")
-    if isinstance(error, dict):
-        kind = error.get("type")
-        return ErrorType(kind) if kind in set(ErrorType) else ErrorType.TOOL_ERROR
+    kind = error.get("type") if isinstance(error, dict) else None
+    if isinstance(kind, str) and kind in set(ErrorType):
+        return ErrorType(kind)
     if error or value.get("status") is False:
         return ErrorType.TOOL_ERROR
     return None
 
 
-def _call_from_openai(item: Any) -> ToolCall:
-    body = item.get("function", item) if isinstance(item, Mapping) else None
+def _call_of_message(item: Json) -> ToolCall:
+    body = call_body(item)
     if not isinstance(body, Mapping):
         return ToolCall("", {}, ErrorType.MALFORMED_CALL)
-    name, arguments = body.get("name"), body.get("arguments")
+    name, arguments = body.get("name"), body.get("arguments", _elsewhere(item))
     if isinstance(arguments, str):
         arguments = parse_json(arguments) if arguments.strip() else {}
     elif arguments is None:
@@ -373,22 +391,22 @@ def _call_from_openai(item: Any) -> ToolCall:
     return ToolCall(name, arguments)
 
 
-def _turn_from_messages(assistant: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Turn:
-    items = list(assistant.get("tool_calls") or ())
-    by_id = {a["tool_call_id"]: a for a in answers if a.get("tool_call_id") is not None}
-    unnamed = [a for a in answers if a.get("tool_call_id") is None]
+def _elsewhere(item: Mapping[str, Any]) -> Json:
+    """What stands for arguments that a call has under no known key: a false one cannot be read."""
+    inner = item.get("function", item)
+    return False if any(isinstance(value, Mapping) for value in inner.values()) else None
+
+
+def _turn_of_message(said: AssistantMessage) -> Turn:
     exchanges: list[Exchange] = []
-    for item in items:
-        call = _call_from_openai(item)
-        call_id = item.get("id") if isinstance(item, Mapping) else None
-        answer = by_id.get(call_id) if call_id is not None else None
-        if answer is None and unnamed:
-            answer = unnamed.pop(0)
-        text = "" if answer is None else message_text(answer.get("content"))
+    for item, answer in zip(said.calls, said.answers, strict=True):
+        call, text = _call_of_message(item), "" if answer is None else answer.text
         error = call.error or (ErrorType.LIMIT if answer is None else error_of_text(text))
+        if error is None and answer is not None and answer.failed:
+            error = ErrorType.TOOL_ERROR
         exchanges.append(Exchange.of(call, ToolResult(text, error)))
     return Turn(
-        action=message_text(assistant.get("content")),
+        action=said.text,
         exchanges=tuple(exchanges),
         observation="\n".join(exchange.result.text for exchange in exchanges),
     )

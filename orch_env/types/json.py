@@ -18,6 +18,31 @@ def parse_json(text: str, unreadable: Json = None) -> Json:
         return unreadable
 
 
+def parse_whole(text: str) -> Json:
+    """The JSON value of a text from a file.
+
+    Raises:
+        ValueError: the text is no JSON, is nested too deeply to read, or gives a key twice in one
+            object, so that one of its values would be lost.
+    """
+    try:
+        return _decode_whole(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply to read") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Json]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is given twice in one object")
+    return found
+
+
+_decode_whole = json.JSONDecoder(object_pairs_hook=_without_repeats).decode
+
+
 def escape(token: str) -> str:
     """Escape one reference token of a JSON Pointer (RFC 6901, section 3)."""
     return token.replace("~", "~0").replace("/", "~1")

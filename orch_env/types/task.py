@@ -6,12 +6,14 @@ so nested arguments have dependencies like any other.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from orch_env.types.errors import OrchError
+from orch_env.types.fields import got, list_of, name_of, of_kind, value_of
 from orch_env.types.json import Json, JsonObject
 from orch_env.types.text import message_text
 from orch_env.types.tools import ToolSpec
@@ -53,11 +55,16 @@ class ValueRef:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ValueRef:
         """Read one entry of ``provenance``."""
+        kind = data.get("kind")
+        if kind not in tuple(Provenance):
+            raise OrchError(
+                f"provenance 'kind' must be one of {', '.join(Provenance)}, got {got(kind)}"
+            )
         return cls(
-            kind=Provenance(data["kind"]),
-            call=data.get("call"),
-            path=data.get("path"),
-            parts=tuple(cls.from_dict(p) for p in data.get("parts") or ()),
+            kind=Provenance(kind),
+            call=value_of(data, "call", int, None),
+            path=value_of(data, "path", str, None),
+            parts=tuple(cls.from_dict(p) for p in list_of(data, "parts", dict)),
         )
 
     def to_dict(self) -> JsonObject:
@@ -100,16 +107,21 @@ class GoldCall:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GoldCall:
         """Read one call of ``gold``."""
-        return cls(
-            name=data["name"],
-            arguments=dict(data.get("arguments") or {}),
-            optional=bool(data.get("optional", False)),
-            depends_on=tuple(int(i) for i in data.get("depends_on") or ()),
-            provenance={
-                k: ValueRef.from_dict(v) for k, v in (data.get("provenance") or {}).items()
-            },
-            response=data.get("response"),
-        )
+        name = name_of(data, "name", "a gold call")
+        try:
+            return cls(
+                name=name,
+                arguments=dict(value_of(data, "arguments", dict, {})),
+                optional=value_of(data, "optional", bool, False),
+                depends_on=list_of(data, "depends_on", int),
+                provenance={
+                    pointer: ValueRef.from_dict(of_kind(ref, dict, f"provenance of {pointer!r}"))
+                    for pointer, ref in value_of(data, "provenance", dict, {}).items()
+                },
+                response=value_of(data, "response", str, None),
+            )
+        except OrchError as problem:
+            raise OrchError(f"gold call {name!r}: {problem}") from problem
 
     def to_dict(self) -> JsonObject:
         """The JSON form of INTERFACE."""
@@ -194,52 +206,39 @@ class Task:
         Raises:
             OrchError: a field is missing, of a wrong type, or from a newer schema.
         """
-        task_id = data.get("id")
-        if not isinstance(task_id, str) or not task_id:
-            raise OrchError(f"a task needs a non-empty string 'id', got {task_id!r}")
+        task_id = name_of(of_kind(data, dict, "a task"), "id", "a task")
         schema = data.get("schema", TASK_SCHEMA)
-        if schema != TASK_SCHEMA:
+        if schema is True or schema != TASK_SCHEMA:
             raise OrchError(
                 f"task {task_id!r} has schema {schema!r}; this version reads schema {TASK_SCHEMA}"
-            )
-        messages = data.get("messages")
-        if (
-            not isinstance(messages, list)
-            or not messages
-            or not all(isinstance(m, Mapping) and "role" in m for m in messages)
-        ):
-            raise OrchError(
-                f"task {task_id!r}: 'messages' must be a non-empty list of chat messages"
             )
         try:
             task = cls(
                 id=task_id,
-                messages=tuple(dict(m) for m in messages),
+                messages=tuple(map(_message, list_of(data, "messages", dict))),
                 tools=tuple(
                     t if isinstance(t, str) else ToolSpec.from_dict(t)
-                    for t in data.get("tools") or ()
+                    for t in value_of(data, "tools", list, ())
                 ),
                 gold=tuple(
-                    tuple(GoldCall.from_dict(c) for c in step) for step in data.get("gold") or ()
+                    tuple(GoldCall.from_dict(of_kind(call, dict, "a gold call")) for call in step)
+                    for step in list_of(data, "gold", list)
                 ),
-                today=data.get("today"),
-                followups=tuple(
-                    f if isinstance(f, str) else str(f["content"])
-                    for f in data.get("followups") or ()
-                ),
-                servers=tuple(data.get("servers") or ()),
-                seed=data.get("seed"),
+                today=value_of(data, "today", str, None),
+                followups=tuple(map(_followup, value_of(data, "followups", list, ()))),
+                servers=list_of(data, "servers", str),
+                seed=value_of(data, "seed", int, None),
                 answer=data.get("answer"),
                 final_state=data.get("final_state"),
-                metadata=dict(data.get("metadata") or {}),
+                metadata=dict(value_of(data, "metadata", dict, {})),
             )
+            if not task.messages:
+                raise OrchError("'messages' must be a non-empty list of chat messages")
+            repeated = [n for n, count in Counter(task.tool_names).items() if count > 1]
+            if repeated:
+                raise OrchError(f"tool {repeated[0]!r} is offered twice")
         except OrchError as problem:
             raise OrchError(f"task {task_id!r}: {problem}") from problem
-        except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            raise OrchError(
-                f"task {task_id!r}: a field is missing or of a wrong type "
-                f"({type(problem).__name__}: {problem})"
-            ) from problem
         task._check_references()
         return task
 
@@ -270,3 +269,21 @@ class Task:
             "final_state": self.final_state,
             "metadata": self.metadata,
         }
+
+
+def _message(data: Mapping[str, Any]) -> JsonObject:
+    if not isinstance(data.get("role"), str):
+        raise OrchError(f"a chat message needs a 'role', got {got(data)}")
+    content = data.get("content")
+    listed = isinstance(content, list) and all(isinstance(part, Mapping) for part in content)
+    if not (content is None or isinstance(content, str) or listed):
+        raise OrchError(
+            f"a message's 'content' must be a text or a list of parts, got {got(content)}"
+        )
+    return dict(data)
+
+
+def _followup(said: Json) -> str:
+    if isinstance(said, Mapping):
+        said = said.get("content")
+    return of_kind(said, str, "a follow-up")

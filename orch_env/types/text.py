@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from orch_env.types.json import Json
 
@@ -28,14 +29,19 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def readable_json(value: Json) -> str:
+def readable_json(value: Json, **style: Any) -> str:
     """JSON text with letters as they are; ASCII with escapes if it holds a lone surrogate.
 
+    Args:
+        value: what is written.
+        style: as for ``json.dumps``.
+
     Raises:
-        ValueError: the value holds NaN or an infinity.
+        ValueError: the value holds NaN or an infinity, unless ``allow_nan`` is set.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return text if is_encodable(text) else json.dumps(value, ensure_ascii=True, allow_nan=False)
+    style = {"allow_nan": False, **style}
+    text = json.dumps(value, ensure_ascii=False, **style)
+    return text if is_encodable(text) else json.dumps(value, ensure_ascii=True, **style)
 
 
 def is_encodable(text: str) -> bool:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from orch_env.types.errors import ErrorType, OrchError
+from orch_env.types.fields import got, list_of, name_of, value_of
 from orch_env.types.json import Json, JsonObject, parse_json
 
 T = TypeVar("T")
+
+SET_KEYWORD = "x-orch-set"
+"""In the schema of a string argument: what joins its pieces, whose order does not matter."""
+
+_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_DATA = frozenset({"default", "enum", "const", "examples", "required"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +39,63 @@ class ToolSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolSpec:
-        """Read ``{name, description, parameters}``, or OpenAI's ``{type, function}`` form."""
-        body = data["function"] if isinstance(data.get("function"), Mapping) else data
-        name = body.get("name")
-        if not isinstance(name, str) or not name:
-            raise OrchError(f"a tool needs a non-empty string 'name', got {name!r}")
-        parameters = body.get("parameters") or {"type": "object", "properties": {}}
-        if not isinstance(parameters, Mapping):
-            raise OrchError(f"tool {name!r}: 'parameters' must be a JSON Schema object")
-        return cls(
-            name=name,
-            description=str(body.get("description") or ""),
-            parameters=dict(parameters),
-            aliases=tuple(body.get("aliases") or ()),
-        )
+        """Read a tool in any of the usual forms.
+
+        Those are ``{name, description, parameters}`` (the Responses API too), OpenAI's ``{type,
+        function: {...}}``, MCP's with ``inputSchema`` and Anthropic's with ``input_schema``. A
+        tool without any of these keys takes no arguments.
+
+        Raises:
+            OrchError: it has no name, a field has a wrong type, or its arguments stand under a key
+                that is not read.
+        """
+        if not isinstance(data, Mapping):
+            raise OrchError(f"a tool must be a JSON object, got {got(data)}")
+        inner = data.get("function")
+        if isinstance(inner, Mapping):
+            data = {**{k: v for k, v in data.items() if k != "function"}, **inner}
+        name = name_of(data, "name", "a tool")
+        try:
+            return cls(
+                name=name,
+                description=value_of(data, "description", str, ""),
+                parameters=_parameters(data),
+                aliases=list_of(data, "aliases", str),
+            )
+        except OrchError as problem:
+            raise OrchError(f"tool {name!r}: {problem}") from problem
 
     def to_dict(self) -> JsonObject:
         """The plain form; ``aliases`` appears only where there are any."""
-        out: JsonObject = self.to_openai()["function"]
+        out: JsonObject = self._function(self.parameters)
         if self.aliases:
             out["aliases"] = list(self.aliases)
         return out
 
     def to_openai(self) -> JsonObject:
-        """The ``{type: function, function: {...}}`` form that chat templates take."""
-        return {
-            "type": "function",
-            "function": {
-                "name": self.name,
-                "description": self.description,
-                "parameters": self.parameters,
-            },
-        }
+        """The ``{type: function, function: {...}}`` form that chat templates take.
+
+        It lacks the words that are not for the model (``x-orch-set``).
+        """
+        return {"type": "function", "function": self._function(_for_model(self.parameters))}
+
+    def _function(self, parameters: JsonObject) -> JsonObject:
+        return {"name": self.name, "description": self.description, "parameters": parameters}
+
+
+def _for_model(schema: Json) -> Json:
+    """A schema without ``x-orch-set``, at every depth. An argument may have that name."""
+    if isinstance(schema, list):
+        return [_for_model(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    shown: JsonObject = {}
+    for word, value in schema.items():
+        if word in _NAMED and isinstance(value, Mapping):
+            shown[word] = {name: _for_model(inside) for name, inside in value.items()}
+        elif word != SET_KEYWORD:
+            shown[word] = value if word in _DATA else _for_model(value)
+    return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +178,36 @@ class ToolResult:
     def __reduce__(self) -> tuple[Any, ...]:
         # What was derived stays here: copies and other processes derive it again.
         return ToolResult, (self.text, self.error)
+
+
+_SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")
+_LIKE_SCHEMA = re.compile(r"schema|param|input|argument|\bargs|propert", re.IGNORECASE)
+_OF_RESULT = re.compile(r"output|response|return|result", re.IGNORECASE)
+
+
+def _parameters(data: Mapping[str, Any]) -> JsonObject:
+    """The JSON Schema of a tool's arguments.
+
+    Raises:
+        OrchError: there are two, it is no schema, or it stands under a key that is not read.
+    """
+    given = [key for key in _SCHEMA_KEYS if data.get(key) is not None]
+    if len(given) > 1 and any(data[key] != data[given[0]] for key in given):
+        raise OrchError(f"its arguments are given twice, in {' and '.join(map(repr, given))}")
+    if not given:
+        for key, value in data.items():
+            if value and _LIKE_SCHEMA.search(key) and not _OF_RESULT.search(key):
+                raise OrchError(
+                    f"its arguments seem to stand in {key!r}, which is not read: put their JSON "
+                    "Schema into 'parameters'"
+                )
+        if data.get("type", "function") != "function":
+            raise OrchError(f"a tool of type {data['type']!r} without 'parameters' is not read")
+        return {"type": "object", "properties": {}}
+    schema = value_of(data, given[0], dict, {})
+    if set(schema) == {"json"}:  # Bedrock wraps it
+        schema = value_of(schema, "json", dict, {})
+    value_of(schema, "properties", dict, {})
+    if not isinstance(schema.get("required"), bool):  # some dialects mark properties by a bool
+        list_of(schema, "required", str)
+    return dict(schema) or {"type": "object", "properties": {}}

@@ -23,12 +23,23 @@ array, no            nothing: order matters                     a route is not a
 uniqueItems
 items, properties,   the rules, inside                          keys without a schema have the
 additionalProperties                                            plain rules
+x-orch-set: ","      the pieces of a string in any order, with   the tool says that it is a set;
+                     or without blanks around them; the count   without the word ``"48,2"`` is a
+                     of equal pieces matters                    place and ``"OSL,LHR"`` a route
+properties, without  a member that is left out, that is null    a server fills in the default, and
+``required``         where null is allowed, or that is equal    strict callers write null for "not
+                     to its ``default``                         given", whatever the default
 string, no enum or   nothing: letter case and blanks matter     in free text they may matter, and
 format                                                          full reward needs certainty
 anyOf, oneOf, allOf, what any branch says                       see
 type lists, $ref                                                :mod:`~orch_env.values.schema_rules`
 any other keyword    nothing                                    they do not concern spelling
 ===================  =========================================  =================================
+
+OpenAI's strict mode requires every argument to be written and has null for one that is not given,
+so null means "left out" also where the default is another value. A member counts as left out only
+where no branch of the schema requires it. Published comparisons know no defaults; for them
+:meth:`SchemaRules.of` has ``as_written``.
 
 The form under a schema is a function of the plain canonical form. So equality under a schema is an
 equivalence, and values that are equal without a schema stay equal: a call that the cache finds is
@@ -37,6 +48,7 @@ right for a reward too.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -44,11 +56,17 @@ from typing import Any
 
 from orch_env.types.json import Json
 from orch_env.values import dates
-from orch_env.values.canonical import canonical, text_of
+from orch_env.values.canonical import MAX_DEPTH, canonical, text_of, with_normal_names
 from orch_env.values.schema_rules import SchemaRules
 
 MAX_SPELLING = 1024
 """Longer strings (in characters) are never a spelling of something else."""
+
+KEY_VERSION = 2
+"""The version of the keys made here; :mod:`~orch_env.values.canonical_v1` makes those of 1."""
+
+DEFAULT_LEVELS = 4
+"""Defaults inside defaults that are read; a schema that refers to itself has no end of them."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,3})?")
 _DIGITS = re.compile(r"[+-]?[0-9]+")
@@ -70,19 +88,91 @@ def canonical_text_by_schema(value: Json, schema: Mapping[str, Any] | SchemaRule
     return text_of(canonical_by_schema(value, schema))
 
 
-def refine(form: Json, rules: SchemaRules | None) -> Json:
-    """The form under ``rules`` of a value in plain canonical form."""
+def refine(form: Json, rules: SchemaRules | None, levels: int = DEFAULT_LEVELS) -> Json:
+    """The form under ``rules`` of a value in plain canonical form.
+
+    Args:
+        form: the canonical form.
+        rules: ``None`` for none.
+        levels: how many levels of defaults inside defaults still count.
+    """
     if rules is None:
         return form
     if isinstance(form, str):
-        return _refine_string(form, rules) if len(form) <= MAX_SPELLING else form
+        return _refine_string(form, rules) if rules.respells else form
     if isinstance(form, list):
         inside = rules.items()
-        items = form if inside is None else [refine(item, inside) for item in form]
+        items = form if inside is None else [refine(item, inside, levels) for item in form]
         return sorted(items, key=text_of) if rules.unordered else items
     if isinstance(form, dict):
-        return {key: refine(item, rules.member(key)) for key, item in form.items()}
+        refined: dict[str, Json] = {}
+        for key, item in form.items():
+            inside = rules.member(key)
+            made = refine(item, inside, levels)
+            if inside is None or not _is_left_out(made, key, rules, inside, levels):
+                refined[key] = made
+        return refined
     return form
+
+
+def stated(value: Json, schema: Mapping[str, Any] | SchemaRules | None) -> Json:
+    """A value without the members that are as good as left out, spelt as it is otherwise.
+
+    Two values are equal under the schema exactly if what they state is equal. Names of members are
+    in their canonical form.
+
+    Args:
+        value: any JSON value; it is not changed.
+        schema: its JSON Schema; ``None`` leaves every member in.
+    """
+    return _stated(value, SchemaRules.of(schema), MAX_DEPTH)
+
+
+def _stated(value: Json, rules: SchemaRules | None, depth: int) -> Json:
+    if not isinstance(value, dict | list) or not depth:
+        return value
+    if isinstance(value, list):
+        inside = rules.items() if rules is not None else None
+        return [_stated(item, inside, depth - 1) for item in value]
+    kept: dict[str, Json] = {}
+    for key, item in with_normal_names(value).items():
+        inside = rules.member(key) if rules is not None else None
+        if rules is not None and inside is not None and (item is None or inside.defaults):
+            form = refine(canonical(item), inside)
+            if _is_left_out(form, key, rules, inside, DEFAULT_LEVELS):
+                continue
+        kept[key] = _stated(item, inside, depth - 1)
+    return kept
+
+
+def _is_left_out(
+    form: Json, key: str, rules: SchemaRules, inside: SchemaRules, levels: int
+) -> bool:
+    """Whether a member says no more than its absence.
+
+    Args:
+        form: the member's form under its schema.
+        key: its name.
+        rules: of the object.
+        inside: of the member.
+        levels: how many levels of defaults inside defaults still count.
+    """
+    if rules.as_written or not (form is None or inside.defaults) or key not in rules.optional:
+        return False
+    if form is None and inside.nullable:
+        return True
+    return text_of(form) == _default_text(inside, levels)
+
+
+def _default_text(inside: SchemaRules, levels: int) -> str | None:
+    """Text of the one default that all branches give, ``None`` where there is none."""
+    if not levels or not inside.defaults:
+        return None
+    if levels not in inside.default_texts:
+        forms = [refine(canonical(value), inside, levels - 1) for value in inside.defaults]
+        texts = {text_of(form) for form in forms}
+        inside.default_texts[levels] = texts.pop() if len(texts) == 1 else None
+    return inside.default_texts[levels]
 
 
 def fold(text: str) -> str:
@@ -99,6 +189,14 @@ def listed(text: str, members: list[Any]) -> list[Json]:
 
 
 def _refine_string(text: str, rules: SchemaRules) -> Json:
+    """The form of a string: a listed value first, then another spelling, then a set."""
+    form = _refine_spelling(text, rules) if len(text) <= MAX_SPELLING else text
+    if rules.separator is None or form.__class__ is not str or rules.separator not in form:
+        return form
+    return rules.separator.join(sorted(piece.strip() for piece in form.split(rules.separator)))
+
+
+def _refine_spelling(text: str, rules: SchemaRules) -> Json:
     """The form of a string. Lists of allowed values come first; their member is then read on."""
     form: Json = text
     for members in rules.enums:
@@ -132,3 +230,17 @@ def _number(folded: str) -> int | float | None:
     if not math.isfinite(number):
         return None
     return int(number) if number.is_integer() else number
+
+
+def call_key(
+    tool: str, arguments: dict[str, Any], schema: Mapping[str, Any] | SchemaRules | None = None
+) -> bytes:
+    """The 16-byte key of a call: BLAKE2b-128 of key version, tool and canonical arguments.
+
+    Args:
+        tool: the tool's canonical name.
+        arguments: the call's arguments.
+        schema: the ``parameters`` of the catalogue's entry; ``None`` where there is none.
+    """
+    text = text_of([KEY_VERSION, tool, canonical_by_schema(arguments, schema)])
+    return hashlib.blake2b(text.encode("ascii"), digest_size=16).digest()

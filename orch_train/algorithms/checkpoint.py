@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-from safetensors import SafetensorError
-from sqlalchemy.exc import SQLAlchemyError
 
 from orch_env.types import OrchError
 from orch_train.algorithms.origin import ModelSource, Origin, kl_reference
@@ -31,6 +27,8 @@ from orch_train.config.model_folder import model_folder
 from orch_train.config.reading import read_yaml
 from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.storage.atomic_folder import written_whole
+from orch_train.storage.rescue import first_line
+from orch_train.storage.runs import checkpoints as checkpoints
 
 logger = logging.getLogger(__name__)
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -38,7 +36,6 @@ ConfigT = TypeVar("ConfigT", bound=RunConfig)
 CHECKPOINT_SCHEMA = 2
 """In schema 1 ``learners.num_learners: 1`` of ``config.yaml`` meant the driver process, now 0."""
 _UNTRAINED = "sampled_ahead"
-_STEP = re.compile(r"step_(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def write_checkpoint(
         (partial / "model").symlink_to(Path("learner") / "model", target_is_directory=True)
         (partial / "config.yaml").write_text(config_yaml, encoding="utf-8")
         record = {"schema": CHECKPOINT_SCHEMA, "algorithm": "GRPO", "orch_rl": __version__}
-        text = json.dumps({**record, **asdict(metadata)}, indent=2, ensure_ascii=False)
+        text = json.dumps({**record, **asdict(metadata)}, indent=2)
         (partial / "metadata.json").write_text(text + "\n", encoding="utf-8")
     return folder
 
@@ -100,11 +97,10 @@ def _write_errors(folder: Path) -> Iterator[None]:
     """One error for all that goes wrong in writing: each library has its own for a full disk."""
     try:
         yield
-    except (OSError, SafetensorError, SQLAlchemyError, OrchError) as problem:
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else repr(problem)
+    except Exception as problem:  # transformers, safetensors, peft, sqlalchemy: anything
         raise OrchError(
-            f"checkpoint {str(folder)!r} cannot be written ({reason}); earlier checkpoints are "
-            "whole: make room, or mend what is wrong, and go on with --resume"
+            f"checkpoint {str(folder)!r} cannot be written ({first_line(problem)}); earlier "
+            "checkpoints are whole: make room, or mend what is wrong, and go on with --resume"
         ) from problem
 
 
@@ -224,18 +220,6 @@ def run_origin(checkpoint: Path) -> Origin:
     folder = model_folder(first)
     model = ModelSource(first, None if folder is None else str(folder), None)
     return Origin(str(Path.cwd()), model, None, {})
-
-
-def checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """The checkpoints of a run as (step, folder), oldest first."""
-    folder = run / "checkpoints"
-    found = []
-    if folder.is_dir():
-        for entry in folder.iterdir():
-            match = _STEP.fullmatch(entry.name)
-            if match and (entry / "metadata.json").is_file():
-                found.append((int(match.group(1)), entry))
-    return sorted(found)
 
 
 def refuse_no_run(folder: Path) -> None:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -44,7 +45,7 @@ from orch_train.metrics.rollouts import (
     split_sampling,
     sync_metrics,
 )
-from orch_train.models.files import load_tokenizer
+from orch_train.models.small_files import check_small_files
 from orch_train.rollouts.environments import TaskIds, check_data, prompt_lengths, reward_weights
 from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped
@@ -52,6 +53,7 @@ from orch_train.sampling.ahead import StreamedSampling
 from orch_train.sampling.observer import Observer, SilentObserver
 from orch_train.sampling.synchronous import Sampling, SynchronousSampling
 from orch_train.sampling.task_order import TaskOrder
+from orch_train.storage.rescue import first_line
 from orch_train.trajectory.requests import SampleReply
 from orch_train.weight_sync.protocol import NewWeights, manifest_of
 
@@ -92,20 +94,24 @@ class GRPO:
         self._initial = read_metadata(source) if source is not None else None
         self.settings = settings_for(config, source)
         logging.getLogger("orch_train").setLevel(self.settings.debugging.log_level)
-        self._tasks: TaskIds = check_data(self.settings)
-        self._benchmark = open_benchmark(self.settings, self._tasks)
         self._stop_requested: Callable[[], bool] = lambda: False
+        self._stopped, self._in_use = False, threading.RLock()
+        self._tasks: TaskIds = check_data(self.settings)
         prompt_lengths(self.settings, make_chat(self.settings))
-        self._tokenizer = load_tokenizer(self.settings.model.path)
+        check_small_files(self.settings.model.path)
         self._origin = Origin.of(self.settings) if source is None else run_origin(source)
-        reference = kl_reference(self.settings, self._origin)
-        self.learner: AnyLearner = make_learner(self.settings, reference)
         self._iteration = self._version = 0
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
         self._between_steps = True
         self._synced: dict[str, float] = {}
         self.last_batch: list[SampleReply] = []
         with contextlib.ExitStack() as undo:
+            self._benchmark = open_benchmark(self.settings, self._tasks)
+            if self._benchmark is not None:
+                undo.callback(self._benchmark.close)
+            self.learner: AnyLearner = make_learner(
+                self.settings, kl_reference(self.settings, self._origin)
+            )
             undo.callback(self.learner.stop)
             if source is not None:
                 self._restore(source)
@@ -155,8 +161,13 @@ class GRPO:
 
         Raises:
             SamplingStopped: a stop was requested; the step was abandoned and nothing has changed.
-            OrchError: the step cannot be done (a group fails everywhere, no runner is left, ...).
+            OrchError: the step cannot be done (a group fails everywhere, no runner is left, ...),
+                or the algorithm was stopped.
         """
+        with self._using():
+            return self._train()
+
+    def _train(self) -> Result:
         started = time.perf_counter()
         timers = Timers()
         learned = self.training_step(timers)
@@ -201,12 +212,12 @@ class GRPO:
             ``evaluation/*``: success, reward, call and turn accuracy, sampled and greedy.
 
         Raises:
-            OrchError: no held-out tasks are configured.
+            OrchError: no held-out tasks are configured, or the algorithm was stopped.
             SamplingStopped: a stop was requested.
         """
-        if self._tasks.held_out is None:
-            raise OrchError("evaluation.tasks: no held-out tasks are configured")
-        with self.observer.phase("evaluate"):
+        with self._using(), self.observer.phase("evaluate"):
+            if self._tasks.held_out is None:
+                raise OrchError("evaluation.tasks: no held-out tasks are configured")
             return evaluate_policy(
                 self.settings,
                 self.sampling,
@@ -247,23 +258,33 @@ class GRPO:
         """Write a checkpoint folder, whole or not at all.
 
         Raises:
-            OrchError: it cannot be written.
+            OrchError: it cannot be written, or the algorithm was stopped.
         """
-        order, untrained = self.sampling.frontier()
-        metadata = CheckpointMetadata(
-            training_iteration=self._iteration,
-            weights_seq_no=self._version,
-            lifetime=dict(self._lifetime),
-            task_order=order,
-            origin=self._origin,
-        )
-        return write_checkpoint(
-            Path(path),
-            metadata,
-            self.config.to_yaml(),
-            lambda folder: self.learner.save(folder, self._tokenizer),
-            untrained,
-        )
+        with self._using():
+            order, untrained = self.sampling.frontier()
+            metadata = CheckpointMetadata(
+                training_iteration=self._iteration,
+                weights_seq_no=self._version,
+                lifetime=dict(self._lifetime),
+                task_order=order,
+                origin=self._origin,
+            )
+            text = self.config.to_yaml()
+            return write_checkpoint(Path(path), metadata, text, self.learner.save, untrained)
+
+    def rescue_to_path(self, path: str | PathLike[str]) -> str:
+        """Save what can be saved of the learner after `save_to_path` has failed.
+
+        Args:
+            path: a new folder; without room there, one among the temporary files is made.
+
+        Returns:
+            What was saved and where, for a person.
+        """
+        try:
+            return self.learner.rescue(path)
+        except Exception as problem:  # the error that led here must not be lost to this one
+            return f"its weights could not be fetched from the learner ({first_line(problem)})"
 
     @classmethod
     def from_checkpoint(
@@ -285,30 +306,38 @@ class GRPO:
         """Put this algorithm into a checkpoint's state, runners included.
 
         Raises:
-            OrchError: it is no checkpoint, or one of another model; or its run started from
-                another model than the one that the KL penalty is measured against.
+            OrchError: it is no checkpoint, or one of another model, or the algorithm was stopped;
+                or its run started from another model than the one that the KL penalty is measured
+                against.
         """
         folder = Path(path)
-        self._initial = read_metadata(folder)
-        origin = run_origin(folder)
-        if kl_reference(self.settings, origin) != kl_reference(self.settings, self._origin):
-            raise OrchError(
-                f"{str(folder)!r} belongs to a run that started from another model, which its "
-                "KL penalty is measured against: use GRPO.from_checkpoint"
-            )
-        self._origin = origin
-        self.sampling.stop()
-        self._restore(folder)
-        self.runners.sync_weights(self._new_weights(), self._version)
-        self.sampling = self._make_sampling(folder)
+        with self._using():
+            self._initial = read_metadata(folder)
+            origin = run_origin(folder)
+            if kl_reference(self.settings, origin) != kl_reference(self.settings, self._origin):
+                raise OrchError(
+                    f"{str(folder)!r} belongs to a run that started from another model, which its "
+                    "KL penalty is measured against: use GRPO.from_checkpoint"
+                )
+            self._origin = origin
+            self.sampling.stop()
+            self._restore(folder)
+            self.runners.sync_weights(self._new_weights(), self._version)
+            self.sampling = self._make_sampling(folder)
 
     def stop(self) -> None:
-        """End sampling, runners, learners and Ray; may be called twice."""
-        self.sampling.stop()
-        self.runners.stop()
-        self.learner.stop()
-        if self._benchmark is not None:
-            self._benchmark.close()
+        """End sampling, runners, learners, and Ray if no other run needs it; may be called twice.
+
+        Called from another thread it ends the step that runs: sampling is abandoned, learning
+        finishes.
+        """
+        self._stopped = True
+        with self._in_use, contextlib.ExitStack() as rest:
+            if self._benchmark is not None:
+                rest.callback(self._benchmark.close)
+            rest.callback(self.learner.stop)
+            rest.callback(self.runners.stop)
+            self.sampling.stop()
 
     def __enter__(self) -> GRPO:
         return self
@@ -320,6 +349,30 @@ class GRPO:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        """Hold off `stop` of another thread.
+
+        Raises:
+            OrchError: the algorithm was stopped, before or meanwhile.
+        """
+        stopped = OrchError(
+            "this algorithm was stopped: build another one, or go on from its checkpoint with "
+            "GRPO.from_checkpoint(folder)"
+        )
+        with self._in_use:
+            if self._stopped:
+                raise stopped
+            try:
+                yield
+            except SamplingStopped:
+                if self._stopped:
+                    raise stopped from None
+                raise
+
+    def _should_stop(self) -> bool:
+        return self._stopped or self._stop_requested()
 
     def _restore(self, folder: Path) -> None:
         assert self._initial is not None
@@ -352,7 +405,7 @@ class GRPO:
                 step=self._iteration,
                 version=self._version,
                 observer=self.observer,
-                should_stop=lambda: self._stop_requested(),
+                should_stop=self._should_stop,
                 untrained=untrained,
             )
         if untrained is not None:
@@ -366,7 +419,7 @@ class GRPO:
             order,
             step=self._iteration,
             observer=self.observer,
-            should_stop=lambda: self._stop_requested(),
+            should_stop=self._should_stop,
         )
 
     def _evaluation_is_due(self) -> bool:

@@ -185,8 +185,9 @@ class GRPOConfig(RunConfig):
             lr_warmup_updates: optimizer steps over which the learning rate rises linearly to `lr`.
             weight_decay: decoupled weight decay, on matrices only.
             grad_clip: largest norm of the gradient; a longer one is scaled down to it.
-            lr_schedule: after the warm-up: `constant`, or `linear` or `cosine` down to 0 at the
-                last step.
+            lr_schedule: after the warm-up: `constant`, or `linear` or `cosine` down to 0, which is
+                reached after the last step. Steps without any signal, which change no weights,
+                count.
             iterations: training steps of a run; each samples one batch and learns from it.
             groups_per_batch: tasks in a batch; each gives one group of episodes.
             group_size: episodes per task; at least 2, because they are compared with each other.
@@ -248,7 +249,8 @@ class GRPOConfig(RunConfig):
             evaluation_at_start: also evaluate before the first step.
             tasks: held-out tasks: a file or a bundled data set; null: the training file.
             split: only the tasks of this split; must be given if `tasks` is null.
-            num_tasks: how many of them, the first in file order; null: all.
+            num_tasks: how many of them, spread evenly over their domains; the same ones in every
+                run; null: all.
             temperatures: all tasks are played once at each of these temperatures; 0 is greedy.
             samples_per_task: n, the episodes per task and temperature; a greedy one plays each task
                 once.
@@ -361,7 +363,8 @@ class GRPOConfig(RunConfig):
             out: the run's folder, with the model in `OUT/model`; null:
                 `reporting.log_dir/NAME-sft`.
             tasks: tasks to demonstrate; null: those of `environment.env_config`.
-            num_tasks: how many of them, the first in file order; null: all.
+            num_tasks: how many of them, spread evenly over their domains; the same ones in every
+                run; null: all.
             copies: demonstrations per task.
             corruption: share of demonstrations that contain one mistake, 0..1.
             mistakes: kinds of mistakes that are made.

@@ -135,9 +135,8 @@ def _is_same(where: str, settings: Settings, origin: Origin | None) -> bool:
 def _consequence(where: str, schedule_before: str, schedule: str) -> str:
     found = _rule(where, CONSEQUENCES)
     text = CONSEQUENCES[found] if found else ""
-    ends = where in ("training.iterations", "training.updates_per_batch")
-    if ends and schedule == schedule_before != "constant":
-        text = f"the {schedule} schedule ends elsewhere: the learning rate jumps here"
+    if where == "training.iterations" and schedule == schedule_before != "constant":
+        text = f"the {schedule} schedule ends elsewhere: the learning rate jumps"
     return f" ({text})" if text else ""
 
 

@@ -11,7 +11,6 @@ Loads no torch where no driver shows a GPU.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,6 +28,7 @@ from orch_env.cli.installation import (
     run_check,
     shared_memory,
 )
+from orch_env.cli.output import emit
 from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.algorithms.resume import ResumeChanges
@@ -86,7 +86,7 @@ def dry_run(
             record["resume"] = asdict(changes)
         for fact in facts:
             record |= fact.record
-        click.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
+        emit(record, as_json=True)
         return
     for fact in [folder, *facts]:
         hint = f" ({fact.check.remedy})" if fact.check.remedy else ""
@@ -301,6 +301,20 @@ def chat_template(settings: Settings) -> Fact:
     return Fact(Check("chat template", True, True, detail), {"template": record})
 
 
+def saving(settings: Settings) -> Fact:
+    """Write what lies beside the model's weights as a checkpoint will, and read it back.
+
+    Raises:
+        OrchError: the model could not be saved so that it loads again.
+    """
+    from orch_train.models.small_files import check_small_files
+
+    if model_folder(settings.model.path) is None:
+        return Fact(Check("saving", True, False, "is tried when the model is downloaded"))
+    names = ", ".join(check_small_files(settings.model.path))
+    return Fact(Check("saving", True, True, f"checkpoints take over {names}"))
+
+
 def placement(settings: Settings, machine: Resources | None = None) -> Fact:
     """Where runners and learners go, and whether this machine has that much.
 
@@ -380,15 +394,17 @@ LOOKS: dict[str, Callable[[Settings], Fact]] = {
     "room for checkpoints": room_for_checkpoints,
     "room for weights": room_for_weights,
     "chat template": chat_template,
+    "saving": saving,
     "placement": placement,
 }
-_NEED_PACKAGES = ("chat template", "placement")
+_NEED_PACKAGES = ("chat template", "saving", "placement")
 _NEED_FILES = {
     "data": {"environment", "evaluation"},
     "model": {"model"},
     "room for checkpoints": {"model"},
     "room for weights": {"model"},
     "chat template": {"environment", "evaluation", "model"},
+    "saving": {"model"},
 }
 """Looks -> the groups of settings whose files they cannot do without."""
 

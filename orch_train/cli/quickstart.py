@@ -23,6 +23,7 @@ import click
 
 from orch_env.cli.main import exit_code
 from orch_env.cli.output import say, table
+from orch_train.cli.next_commands import say_what_is_next
 from orch_train.storage.run_folder import own_new, set_aside, write_text
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def main(seed: int, out: Path, config: Path, overrides: tuple[str, ...]) -> None
     summary = run_quickstart(seed=seed, out=out, config=config, overrides=overrides)
     show_table(summary)
     click.echo(f"everything is in {out}: metrics, rollouts, checkpoints, summary.json")
+    say_what_is_next(out)
 
 
 if __name__ == "__main__":

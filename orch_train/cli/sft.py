@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from orch_env.cli.output import emit, json_option
+from orch_env.cli.output import emit, json_option, next_command
 from orch_train.cli.preflight import dry_run, sft_folder
 from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
 
@@ -41,6 +41,7 @@ def sft(config: str, overrides: tuple[str, ...], only_check: bool, as_json: bool
     place = sft_folder(settings, name)
     if only_check:
         dry_run(built, settings, place, as_json=as_json)
+        next_command("sft", config, *overrides, why="start it")
         return 0
     tasks = check_data(settings)
     out = settings.sft.out
@@ -60,4 +61,8 @@ def sft(config: str, overrides: tuple[str, ...], only_check: bool, as_json: bool
         report |= {key: value for key, value in last[0].items() if "success" in key}
         report["model"] = str(outcome.model)
         emit(report, as_json=False, title="warm-started")
+    kept = [text for text in overrides if not text.startswith(("sft.", "model.path="))]
+    model = f"model.path={outcome.model}"
+    next_command("view", folder, why="its loss and what was measured")
+    next_command("train", config, *kept, model, why="GRPO from this model")
     return 130 if outcome.interrupted else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orch_env.cli.output import emit, json_option, table
+from orch_env.cli.output import emit, json_option, next_command, option, table
+from orch_train.cli.next_commands import say_what_is_next
 from orch_train.cli.preflight import dry_run, model, run_folder
 from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
+from orch_train.storage.runs import one_run
 
 if TYPE_CHECKING:
     from orch_train.run.training_run import RunOutcome
@@ -54,6 +57,7 @@ def train(
     from orch_train.algorithms.resume import resume_changes
     from orch_train.rollouts.environments import check_data
 
+    run = None if run is None else one_run(run)
     built = read_config(config, overrides, run)
     # Wrong texts and files are found here, before torch and Ray start.
     checkpoint = newest_checkpoint(run) if run is not None else None
@@ -64,6 +68,8 @@ def train(
     folder = run_folder(settings, run)
     if only_check:
         dry_run(built, settings, folder, changes, as_json=as_json)
+        words = (*option("--resume", run), *filter(None, [config]), *overrides)
+        next_command("train", *words, why="start it")
         return 0
     check_data(settings)
     size = model(settings).check.detail
@@ -98,17 +104,16 @@ def _report(outcome: RunOutcome, *, as_json: bool) -> None:
             "success": sampled["success"],
             "run": str(folder),
             "checkpoint": str(outcome.checkpoint or "-"),
-            "view": f"orch view {folder}",
-            "tensorboard": f"tensorboard --logdir {folder / 'tensorboard'}",
         }
+        if (board := folder / "tensorboard").is_dir():
+            shown["tensorboard"] = shlex.join(["tensorboard", "--logdir", str(board)])
         emit(shown, as_json=False, title="trained")
         show_rates(outcome.result.get("evaluation", {}))
     if outcome.interrupted:
         step = outcome.result.get("training_iteration", 0)
-        click.echo(
-            f"interrupted after step {step}; go on with: orch train --resume {outcome.folder}",
-            file=sys.stderr,
-        )
+        resume = shlex.join(["orch", "train", "--resume", str(outcome.folder)])
+        click.echo(f"interrupted after step {step}; go on with: {resume}", err=True)
+    say_what_is_next(outcome.folder, interrupted=outcome.interrupted)
 
 
 def show_rates(evaluation: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ DEFAULT_PORT = 8477
 
 _EPILOG = """\b
 Examples:
-  orch view runs/quickstart                      # curves and every trajectory
+  orch view runs/quickstart                      # its warm start and GRPO, every trajectory
+  orch view runs                                 # a list of all runs below the folder
   orch view runs/quickstart runs/quickstart-2    # two runs side by side
   orch view runs/quickstart --open               # and open the browser
   orch view runs/quickstart --export run.html    # one file to pass on; nothing is served
@@ -60,12 +61,23 @@ def view(
     episodes: int,
     as_json: bool,
 ) -> int:
-    """Show a training run, or two side by side: curves, time, every trajectory and its tokens."""
+    """Show a training run, or two side by side: curves, time, every trajectory and its tokens.
+
+    RUN is a run's folder, or one that holds runs: these are shown as a list.
+    """
+    from orch_train.storage.runs import is_run, one_run
     from orch_train.viewer.run_data import RunData
+    from orch_train.viewer.run_list import RunList
 
     if len(runs) > 2:
         raise OrchError(f"at most two runs fit side by side, got {len(runs)}")
-    read = [RunData(folder) for folder in runs]
+    read: list[RunData] | RunList
+    shown = list(runs)
+    if len(runs) == 1 and not is_run(runs[0]):
+        read = RunList(runs[0])
+    else:
+        shown = [folder if is_run(folder) else one_run(folder) for folder in runs]
+        read = [RunData(folder) for folder in shown]
     if out is not None:
         from orch_train.viewer.export import export_page
 
@@ -80,7 +92,7 @@ def view(
             raise
         server = ViewServer(read, host=host, port=0)
     emit(
-        {"url": server.url, "runs": [str(run.folder) for run in read]},
+        {"url": server.url, "runs": [str(folder) for folder in shown]},
         as_json=as_json,
         title="viewing (Ctrl-C ends it)",
     )

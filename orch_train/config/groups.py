@@ -232,7 +232,8 @@ class TrainingSettings(OptimizerSettings):
 
     lr: LearningRate = 1e-6
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to 0 at the last step."""
+    """after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to 0, which
+    is reached after the last step. Steps without any signal, which change no weights, count."""
     iterations: PositiveInt = 100
     """training steps of a run; each samples one batch and learns from it."""
     groups_per_batch: PositiveInt = 16
@@ -335,7 +336,7 @@ class EvaluationSettings(_Group):
     split: str | None = None
     """only the tasks of this split; must be given if ``tasks`` is null."""
     num_tasks: PositiveInt | None = None
-    """how many of them, the first in file order; null: all."""
+    """how many of them, spread evenly over their domains; the same ones in every run; null: all."""
     temperatures: Annotated[tuple[Amount, ...], Field(min_length=1, strict=False)] = (1.0, 0.0)
     """all tasks are played once at each of these temperatures; 0 is greedy."""
     samples_per_task: PositiveInt = 1
@@ -421,7 +422,7 @@ class SFTGroupSettings(OptimizerSettings):
     tasks: str | None = None
     """tasks to demonstrate; null: those of ``environment.env_config``."""
     num_tasks: PositiveInt | None = None
-    """how many of them, the first in file order; null: all."""
+    """how many of them, spread evenly over their domains; the same ones in every run; null: all."""
     copies: PositiveInt = 1
     """demonstrations per task."""
     corruption: Share = 0.0

@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
+from orch_env.tasks.files import read_text
 from orch_env.types import OrchError
 
 
@@ -113,13 +114,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         OrchError: the file is missing or unreadable, or its text is refused by `parse_yaml`.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as problem:
-        raise OrchError(f"configuration file {str(path)!r} does not exist") from problem
-    except (OSError, UnicodeDecodeError) as problem:
-        raise OrchError(f"configuration file {str(path)!r} cannot be read: {problem}") from problem
-    data = parse_yaml(text, str(path))
+    data = parse_yaml(read_text(path), str(path))
     if data is None:
         return {}
     if not isinstance(data, dict):

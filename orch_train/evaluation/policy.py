@@ -37,6 +37,7 @@ from orch_train.models.files import load_stop_ids, load_tokenizer
 from orch_train.rollouts.environments import RolloutEnv, TaskIds, env_config
 from orch_train.rollouts.episode import run_groups
 from orch_train.sampling.task_order import stable_seed
+from orch_train.storage.runs import newest_model, runs_in
 from orch_train.trajectory.requests import SampleReply, SampleRequest
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def evaluate_model(
     """Play the tasks with a model folder; no Ray.
 
     Args:
-        model: a model folder, a checkpoint of a run (its ``model/`` is taken), a bundled name.
+        model: a model folder, a run, a checkpoint, or a bundled name; see `checkpoint_model`.
         make_env: makes one more environment; closed at the end.
         task_ids: tasks, each once.
         max_tokens_per_turn: tokens of one message.
@@ -165,11 +166,17 @@ def _passes(
 
 
 def checkpoint_model(path: str) -> str:
-    """The model inside a checkpoint, or the path itself."""
-    inner = Path(path) / "model"
-    if not (Path(path) / "config.json").is_file() and (inner / "config.json").is_file():
-        return str(inner)
-    return path
+    """The model of a checkpoint, a run or a folder that holds one GRPO run; else the path itself.
+
+    Raises:
+        OrchError: a folder holds several runs, or a run without a model.
+    """
+    folder = Path(path)
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return path
+    if (folder / "model" / "config.json").is_file():
+        return str(folder / "model")
+    return str(newest_model(folder)) if runs_in(folder) else path
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from time import perf_counter
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
@@ -30,7 +30,7 @@ from orch_train.learner.logprobs import check_head
 from orch_train.learner.lora import add_adapters, save_adapter
 from orch_train.learner.objective.objective import Objective
 from orch_train.learner.objective.statistics import Sums, merge_sums, step_metrics
-from orch_train.learner.optimizer import MasterAdamW, StepReport, lr_at
+from orch_train.learner.optimizer import MasterAdamW, StepReport
 from orch_train.learner.reference import AdapterFreeReference, ReferencePolicy
 from orch_train.learner.saved_state import (
     SavedOutline,
@@ -41,8 +41,10 @@ from orch_train.learner.saved_state import (
     write_state,
 )
 from orch_train.learner.training_mode import prepare_for_training, snapshot
-from orch_train.models.load import DTYPES, load_model, save_model
+from orch_train.models.load import DTYPES, load_model, rescue_parts, save_model
+from orch_train.models.small_files import SmallFiles
 from orch_train.storage.atomic_folder import written_whole
+from orch_train.storage.rescue import rescue
 from orch_train.trajectory.sample import Group
 from orch_train.weight_sync.buckets import LiveWeights
 
@@ -61,6 +63,7 @@ class Learner:
         reference: of the KL penalty; needed where ``training.kl_coeff`` is above 0, except with
             LoRA, where it defaults to the model without its adapters.
         ranks: the processes that share the model; ``None``: this one alone.
+        files: what lies beside the weights in every model that is saved.
 
     Raises:
         OrchError: the model's architecture is not supported (see
@@ -74,8 +77,9 @@ class Learner:
         settings: Settings,
         reference: ReferencePolicy | None = None,
         ranks: Ranks | None = None,
+        files: SmallFiles | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self._files = settings, files or {}
         training, learners = settings.training, settings.learners
         self._dtype, self._lora = DTYPES[settings.model.dtype], settings.model.lora
         if learners.num_cpus_per_learner is not None:
@@ -95,6 +99,7 @@ class Learner:
         # A sharded model keeps its best precision and casts what it gathers.
         kept = torch.float32 if self._ranks.size > 1 else self._dtype
         self._optimizer = MasterAdamW(model, training, kept)
+        self._num_batches = 0
 
     @property
     def num_updates(self) -> int:
@@ -145,13 +150,14 @@ class Learner:
                 stepping = perf_counter()
                 steps.append((sums, self._optimizer.step()))
                 counters.optimizer_seconds += perf_counter() - stepping
+        self._stand_at(self._num_batches + 1)
         seconds = perf_counter() - started
         return {
             **batch_metrics(groups, samples, learned, training),
             **step_metrics(steps),
             **_throughput(self._ranks.gather(counters.counts()), seconds),
             **counters.times(),
-            "lr": steps[-1][1].lr if steps else lr_at(training, self.num_updates),
+            "lr": self._optimizer.lr,
             "num_updates_lifetime": self.num_updates,
             "num_bad_gradients_lifetime": self._optimizer.num_bad_gradients,
             "time_pack": packed - started,
@@ -208,35 +214,42 @@ class Learner:
             merge_sums(everywhere, {k: torch.tensor(v).double() for k, v in sums.items()})
         return {key: float(value) for key, value in everywhere.items()}
 
-    def save(
-        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write everything that a bit-exact continuation needs, whole or not at all.
 
-        See :mod:`orch_train.learner.saved_state`; with the tokenizer, if given, the model in it
-        can be evaluated.
+        See :mod:`orch_train.learner.saved_state`.
 
         Raises:
             OrchError: the folder cannot be written.
         """
-        weights, adapter = self.get_weights(torch.float32), self._adapter_weights()
-        optimizer = self._on_first_rank(self._optimizer.tensors())
+        weights, state = self.get_weights(torch.float32), self._state()
         if self._ranks.rank:
             return
         with written_whole(folder) as partial:
-            self._write_model(partial / "model", tokenizer, weights, adapter)
-            state = SavedState(
-                self._optimizer.counters(),
-                {"lora": self._lora},
-                optimizer,
-                random_state(),
-                adapter,
-            )
+            self._write_model(partial / "model", weights, state.adapter)
             write_state(partial, state)
 
-    def save_model(
-        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> None:
+    def rescue(self, folder: str | os.PathLike[str]) -> str:
+        """Write what can be written of :meth:`save`, after that has failed; see :func:`rescue`."""
+        weights, state = self.get_weights(torch.float32), self._state()
+        if self._ranks.rank:
+            return ""
+        parts: dict[str, Callable[[Path], None]] = {
+            **rescue_parts(self.model, self._files, weights),
+            "the optimizer's state": lambda place: write_state(place, state),
+        }
+        return rescue(Path(folder), parts)
+
+    def _state(self) -> SavedState:
+        return SavedState(
+            {**self._optimizer.counters(), "num_batches": self._num_batches},
+            {"lora": self._lora},
+            self._on_first_rank(self._optimizer.tensors()),
+            random_state(),
+            self._adapter_weights(),
+        )
+
+    def save_model(self, folder: str | os.PathLike[str]) -> None:
         """Write a normal model folder with the float32 weights.
 
         With LoRA the adapters are merged in, and lie by themselves in ``adapter/``, as peft wants
@@ -247,7 +260,7 @@ class Learner:
         """
         weights, adapter = self.get_weights(torch.float32), self._adapter_weights()
         if self._ranks.rank == 0:
-            self._write_model(folder, tokenizer, weights, adapter)
+            self._write_model(folder, weights, adapter)
 
     def load(self, folder: str | os.PathLike[str]) -> None:
         """Go back to a saved state; training continues bit for bit.
@@ -284,9 +297,16 @@ class Learner:
                 if not parameter.requires_grad:
                     parameter.copy_(part(weights.get(name), parameter))
         restore_random_state(outline.rng)
+        taken = outline.counters["num_updates"] // self.settings.training.updates_per_batch
+        self._stand_at(outline.counters.get("num_batches", taken))  # older states lack it
 
     def stop(self) -> None:
         """Nothing is left behind; here so that one learner can stand for a group."""
+
+    def _stand_at(self, batches: int) -> None:
+        """Put the schedule after a number of batches, with or without a signal."""
+        self._num_batches = batches
+        self._optimizer.num_due = batches * self.settings.training.updates_per_batch
 
     def _adapter_weights(self) -> dict[str, Tensor]:
         """A and B in float32, and the base weights they are added to; empty without LoRA."""
@@ -311,12 +331,11 @@ class Learner:
     def _write_model(
         self,
         folder: str | os.PathLike[str],
-        tokenizer: PreTrainedTokenizerBase | None,
-        weights: dict[str, Tensor],
-        adapter: dict[str, Tensor],
+        weights: Mapping[str, Tensor],
+        adapter: Mapping[str, Tensor],
     ) -> None:
         with written_whole(folder) as partial:
-            save_model(self.model, tokenizer, partial, weights)
+            save_model(self.model, partial, self._files, weights)
             if self._lora:
                 own = {name: v for name, v in adapter.items() if ".lora_" in name}
                 save_adapter(partial / "adapter", self.settings.model, own)

@@ -31,13 +31,14 @@ MAX_BAD_GRADIENTS = 3
 def lr_at(settings: OptimizerSettings, update: int) -> float:
     """Learning rate of an optimizer step; a run that resumes needs no more than its number.
 
-    Linear from 1/warm-up to 1 over the warm-up; then 1, or from 1 down to 0 at the last update,
+    Linear from 1/warm-up to 1 over the warm-up; then 1, or from 1 down to 0 after the last update,
     along a line or along half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5,
     without restarts). The supervised warm start stays at 1.
 
     Args:
         settings: rate, warm-up and schedule.
-        update: number of the optimizer step, from 0.
+        update: number of the optimizer step, from 0. Steps that were due and not taken count:
+            the schedule ends with the iterations, whatever became of each.
     """
     warmup = settings.lr_warmup_updates
     if update < warmup:
@@ -48,6 +49,24 @@ def lr_at(settings: OptimizerSettings, update: int) -> float:
     left = max(end - update, 0) / (end - warmup)
     linear = settings.lr_schedule == "linear"
     return settings.lr * (left if linear else (1.0 - math.cos(math.pi * left)) / 2)
+
+
+def schedule_change(before: TrainingSettings, after: TrainingSettings, step: int) -> str:
+    """What other settings make of the learning rate in mid-run; empty if it goes on as it was.
+
+    Args:
+        before: settings of the training steps that are done.
+        after: settings of those to come.
+        step: number of training steps that are done.
+    """
+    was, now = (lr_at(s, step * s.updates_per_batch) for s in (before, after))
+    same = before.lr == after.lr and before.lr_schedule == after.lr_schedule
+    if was == now or not same or before.iterations == after.iterations:
+        return ""  # no change, or asked for in so many words
+    return (
+        f"the {after.lr_schedule} learning-rate schedule now covers {after.iterations} iterations "
+        f"(it was {before.iterations}): it goes on at {now:.3g}, it would have been at {was:.3g}"
+    )
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,8 @@ class MasterAdamW:
         dtype: what the model computes in, ``torch.float32`` or ``torch.bfloat16``.
 
     Attributes:
+        num_due: where the schedule stands: steps taken, and those that were due and not taken;
+            may be set.
         num_updates: optimizer steps taken.
         num_bad_gradients: gradients that were thrown away because they were not finite.
     """
@@ -82,7 +103,7 @@ class MasterAdamW:
         dtype: torch.dtype,
     ) -> None:
         self.settings = settings
-        self.num_updates = 0
+        self.num_due = self.num_updates = 0
         self.num_bad_gradients = 0
         self._bad_in_a_row = 0
         # named_parameters yields a tied tensor once, under its first name.
@@ -140,14 +161,14 @@ class MasterAdamW:
         Raises:
             OrchError: too many gradients in a row were not finite.
         """
-        lr = lr_at(self.settings, self.num_updates)
+        self.num_due += 1
         total = torch.nn.utils.clip_grad_norm_(self._master.values(), self.settings.grad_clip)
         # Of shards it is a sum that every rank holds a part of: the same number for all of them.
         norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         finite = norm < float("inf")
         if finite:
             for group in self._adamw.param_groups:
-                group["lr"] = lr
+                group["lr"] = self.lr
             self._adamw.step()
             self._publish()
             self.num_updates += 1
@@ -161,7 +182,12 @@ class MasterAdamW:
                 f"the gradient was not finite {self._bad_in_a_row} times in a row (after "
                 f"{self.num_updates} good updates); lower lr or grad_clip, or train in float32"
             )
-        return StepReport(norm, lr, finite)
+        return StepReport(norm, self.lr, finite)
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the step that was due last."""
+        return lr_at(self.settings, max(0, self.num_due - 1))
 
     def master_weights(self) -> dict[str, Tensor]:
         """The float32 weights by parameter name; not copies."""

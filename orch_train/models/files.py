@@ -43,6 +43,12 @@ def resolve_model(path: str | os.PathLike[str]) -> str:
     name = os.fspath(path)
     folder = model_folder(name)
     if folder is not None:
+        if (folder / "adapter_config.json").is_file():
+            # transformers would load the adapter as well, and freeze the model.
+            raise OrchError(
+                f"model folder {name!r} holds a LoRA adapter (adapter_config.json) beside the "
+                "model: merge it first (peft's merge_and_unload), or move it elsewhere"
+            )
         return str(folder)
     if Path(name).is_dir():
         raise OrchError(f"model folder {name!r} has no config.json: it is no saved model")

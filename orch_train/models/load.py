@@ -6,19 +6,29 @@ anything. What transformers would read from a pickle is refused.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from orch_env.types import OrchError
-from orch_train.models.files import no_progress_bars, or_clear_error, resolve_model
+from orch_train.models.files import or_clear_error, resolve_model
+from orch_train.models.small_files import CONFIG, SmallFiles, write_small_files
 from orch_train.storage.atomic_folder import written_whole
 
+WEIGHTS = "model.safetensors"
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+EXPORT_DTYPES = {**DTYPES, "float16": torch.float16}
+"""What a model can be exported in; it is trained in one of the first two."""
 
 
 def load_model(
@@ -56,6 +66,8 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation=attention,
+            # Sampling is ours: what a model's own file says is neither used nor judged.
+            generation_config=GenerationConfig(),  # type: ignore[no-untyped-call]
             output_loading_info=True,
         )
         model, info = loaded
@@ -112,16 +124,17 @@ def load_outline(
 
 def save_model(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase | None,
     folder: str | os.PathLike[str],
+    files: SmallFiles,
     weights: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
-    """Write a model folder (config, safetensors, tokenizer), whole or not at all.
+    """Write a model folder (safetensors and small files), whole or not at all.
 
     Args:
-        model: gives the configuration, and the weights unless ``weights`` does.
-        tokenizer: written beside it; ``None`` leaves it out.
+        model: gives the weights unless ``weights`` does, the dtype that ``config.json`` names, and
+            all of ``config.json`` where ``files`` has none of this architecture.
         folder: where; an existing folder of that name is replaced.
+        files: what is taken over from the folder that the model was loaded from; may be empty.
         weights: a state dict to write instead of the model's own (master weights, say).
 
     Returns:
@@ -131,8 +144,72 @@ def save_model(
         OrchError: the folder cannot be written.
     """
     with written_whole(folder) as partial:
-        with no_progress_bars():
-            model.save_pretrained(partial, state_dict=dict(weights) if weights else None)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(str(partial))
+        write_weights(model, partial, weights)
+        write_files(model, partial, files)
     return Path(folder)
+
+
+def write_weights(
+    model: PreTrainedModel, folder: Path, weights: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Write safetensors under the names that the released model has, with an index if sharded.
+
+    ``save_pretrained`` does the same and then writes its own, strictly checked reading of the
+    configuration files.
+    """
+    state = dict(model.state_dict() if weights is None else weights)
+    for name in model._keys_to_ignore_on_save or ():
+        state.pop(name, None)
+    state = remove_tied_weights_from_state_dict(state, model)
+    state = revert_weight_conversion(model, state)
+    split = split_torch_state_dict_into_shards(state)
+    for name, tensors in split.filename_to_tensors.items():
+        write_shard({tensor: state[tensor] for tensor in tensors}, folder / name)
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def write_shard(tensors: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Write one safetensors file, readable for whom its folder is."""
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(whole, file, metadata={"format": "pt"})
+    file.chmod(file.parent.stat().st_mode & 0o666)  # safetensors makes it private
+
+
+def rescue_parts(
+    model: PreTrainedModel, files: SmallFiles, weights: Mapping[str, torch.Tensor]
+) -> dict[str, Callable[[Path], None]]:
+    """A model's parts for :func:`~orch_train.storage.rescue.rescue`, written to ``model/``.
+
+    Weights that cannot be written under the released model's names keep the names that they have
+    in memory; those load as well for most architectures.
+    """
+
+    def write(place: Path) -> None:
+        folder = place / "model"
+        folder.mkdir(exist_ok=True)
+        try:
+            write_weights(model, folder, weights)
+        except OSError:
+            raise
+        except Exception:  # transformers' conversions: what they raise is not known
+            alone = {id(tensor): name for name, tensor in list(weights.items())[::-1]}
+            write_shard({name: weights[name] for name in alone.values()}, folder / WEIGHTS)
+
+    return {
+        "the model": write,
+        "what lies beside its weights": lambda place: write_files(model, place / "model", files),
+    }
+
+
+def write_files(model: PreTrainedModel, folder: Path, files: SmallFiles) -> None:
+    """Write what lies beside the weights; see :func:`save_model`."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    own = {"architectures": [type(model).__name__]}
+    stored = json.loads(files.get(CONFIG, b"{}"))
+    # A text model may be loaded out of a larger one's folder.
+    if stored.get("model_type") != model.config.model_type:
+        made = json.dumps({**own, **json.loads(model.config.to_json_string())})
+        files = {**files, CONFIG: made.encode()}
+    write_small_files(files, folder, dtype)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from orch_env.evaluation.pass_rates import Stratum
+from orch_env.tasks.selection import spread
 from orch_env.types import OrchError, Task
 from orch_train.config import Settings
 
@@ -153,7 +154,7 @@ def check_data(settings: Settings) -> TaskIds:
             len(both),
             len(held_out),
         )
-    chosen = tasks[: evaluation.num_tasks]
+    chosen = spread(tasks, evaluation.num_tasks)
     strata = {task.id: Stratum.of(task) for task in chosen if isinstance(task, Task)}
     return TaskIds(training, tuple(task.id for task in chosen), strata)
 

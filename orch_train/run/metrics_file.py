@@ -8,11 +8,15 @@ import math
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orch_env.types import OrchError
-from orch_train.metrics.rollouts import Result
+from orch_env.types.text import readable_json
 from orch_train.storage.run_folder import write_text
+
+if TYPE_CHECKING:
+    # Brings torch, which a reader of a run (`orch view`) does without.
+    from orch_train.metrics.rollouts import Result
 
 logger = logging.getLogger(__name__)
 _WANDB_ID = "wandb_id.txt"
@@ -127,7 +131,7 @@ class MetricsWriter:
         """
         flat = {name: v for name, v in flatten(result).items() if math.isfinite(v)}
         try:
-            self._file.write(json.dumps(plain(result), ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.write(readable_json(plain(result)) + "\n")
             self._file.flush()
             if self._board is not None:
                 for name, value in flat.items():
@@ -173,7 +177,7 @@ def read_metrics(folder: Path) -> list[Result]:
 def truncate_metrics(folder: Path, iteration: int) -> None:
     """Drop the results after an iteration: a run that resumes there writes them again."""
     kept = [r for r in read_metrics(folder) if int(r["training_iteration"]) <= iteration]
-    text = "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in kept)
+    text = "".join(readable_json(r) + "\n" for r in kept)
     write_text(folder / "metrics.jsonl", text)
 
 

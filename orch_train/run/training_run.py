@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orch_env.types import OrchError
 from orch_train.algorithms.checkpoint import (
     checkpoint_folder,
     drop_checkpoints_after,
@@ -27,6 +28,7 @@ from orch_train.algorithms.checkpoint import (
     prune_checkpoints,
     read_metadata,
     refuse_no_run,
+    with_stored,
 )
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.algorithms.resume import resume_changes
@@ -92,7 +94,7 @@ class TrainingRun:
         self._config, self._folder, self._display = config, folder, display
         self._settings = config.settings
         self._reporting: ReportingSettings = self._settings.reporting
-        self._resume, self._numbered = resume, numbered
+        self._resume, self._numbered, self._rescued = resume, numbered, False
         self._source: Path | None = None
         self._checkpoint: Path | None = None
         self._saved = self._recorded = 0
@@ -129,6 +131,7 @@ class TrainingRun:
         self._display.note(f"resuming {self._folder} after step {self._saved}")
         for line in changes.lines():
             self._display.note(line)
+        self._note_schedule(self._checkpoint, self._saved)
         return bool(changes.learned or changes.harmless)
 
     def _execute(self, *, changed: bool) -> RunOutcome:
@@ -148,9 +151,10 @@ class TrainingRun:
             try:
                 with closing(self._open_writer()) as writer, self._open_store() as store, display:
                     self._train(algo, writer, store, stopped)
-            finally:
-                if algo.between_steps and algo.iteration == self._recorded:
-                    self._save(algo)
+            except BaseException:
+                self._save_in_spite_of_an_error(algo)
+                raise
+            self._save(algo)
             interrupted = stopped() and algo.iteration < iterations
         prune_checkpoints(self._folder, self._reporting.keep_checkpoints)
         outcome = self._outcome(interrupted=interrupted)
@@ -189,10 +193,30 @@ class TrainingRun:
         """Write the checkpoint of the current step, unless it is there and says the same."""
         if algo.iteration > self._saved or algo.has_sampled_ahead:
             folder = checkpoint_folder(self._folder, algo.iteration)
-            self._checkpoint = algo.save_to_path(folder)
+            try:
+                self._checkpoint = algo.save_to_path(folder)
+            except OrchError as problem:
+                raise OrchError(f"{problem}; {self._rescue(algo)}") from problem
             self._saved = algo.iteration
             # A runner that is replaced loads the model that the others were started with.
             prune_checkpoints(self._folder, self._reporting.keep_checkpoints, self._source)
+
+    def _save_in_spite_of_an_error(self, algo: GRPO) -> None:
+        """Keep the step that is done; what goes wrong here is a note beside the error."""
+        if not algo.between_steps or self._rescued:
+            return
+        try:
+            if algo.iteration == self._recorded:
+                self._save(algo)
+            elif algo.iteration > self._saved:
+                self._display.note(f"step {algo.iteration} is not recorded; {self._rescue(algo)}")
+        except OrchError as problem:
+            self._display.note(str(problem))
+
+    def _rescue(self, algo: GRPO) -> str:
+        """Put the newest weights where they can be put; says where."""
+        self._rescued = True
+        return algo.rescue_to_path(self._folder / f"rescued-step_{algo.iteration}")
 
     def _prepare_folder(self, *, changed: bool) -> None:
         """Only now, when all that can be wrong with a configuration was found."""
@@ -220,6 +244,13 @@ class TrainingRun:
         if path.exists():
             with closing(RolloutStore(path)) as store:
                 store.truncate(step)
+
+    def _note_schedule(self, checkpoint: Path, step: int) -> None:
+        from orch_train.learner.optimizer import schedule_change
+
+        before = with_stored(GRPOConfig(), checkpoint, checkpoint).settings.training
+        if changed := schedule_change(before, self._settings.training, step):
+            self._display.note(changed)
 
     def _open_writer(self) -> MetricsWriter:
         reporting, wandb = self._reporting, None

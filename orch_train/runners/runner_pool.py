@@ -69,8 +69,7 @@ class RunnerPool:
         actor_class: type[EnvRunnerActor] = EnvRunnerActor,
     ) -> None:
         self.settings, self.on_lost = settings, on_lost
-        self._places = Reservation.of(settings)
-        self.collective = None if weight_sync(settings) == "host" else _make_collective(settings)
+        self.collective: CollectiveSync | None = None
         self.sender = WeightSender()
         self._weights, self._version = weights, version
         self._stored: Any = None
@@ -78,7 +77,10 @@ class RunnerPool:
         self.slots = [RunnerSlot(i) for i in range(settings.env_runners.num_env_runners)]
         self.restarts = 0
         self._filled = self._stopped = False
+        self._places = Reservation.of(settings)
         try:
+            if weight_sync(settings) != "host":
+                self.collective = _make_collective(settings)
             while not all(slot.state is SlotState.HEALTHY for slot in self.slots):
                 self.tend()
                 self.wait()
@@ -100,6 +102,7 @@ class RunnerPool:
         Raises:
             OrchError: no runner is left, or collective transfers fail and no runner is to blame.
         """
+        self._places.check()
         self._weights, self._version, self._stored = weights, version, None
         if self.collective is not None:
             if not isinstance(weights, WeightSource):
@@ -174,7 +177,12 @@ class RunnerPool:
         return reply
 
     def tend(self) -> None:
-        """Fill slots whose time has come; give up runners that are overdue."""
+        """Fill slots whose time has come; give up runners that are overdue.
+
+        Raises:
+            OrchError: Ray was shut down, or no runner is left.
+        """
+        self._places.check()
         now = time.monotonic()
         for slot in self.slots:
             if slot.state is SlotState.DOWN and now >= slot.restart_at:
@@ -242,13 +250,15 @@ class RunnerPool:
             return
         self._stopped = True
         actors = [slot.actor for slot in self.slots if slot.actor is not None]
-        if actors and ray.is_initialized():
-            goodbyes = [actor.stop.remote() for actor in actors]
-            ray.wait(goodbyes, num_returns=len(goodbyes), timeout=5.0)
-            for actor in actors:
-                ray.kill(actor)
         self._stored, self._weights = None, {}
-        self._places.close()
+        try:
+            if actors and self._places.alive:
+                goodbyes = [actor.stop.remote() for actor in actors]
+                ray.wait(goodbyes, num_returns=len(goodbyes), timeout=5.0)
+                for actor in actors:
+                    ray.kill(actor)
+        finally:
+            self._places.close()
 
     @property
     def _object_ref(self) -> Any:

@@ -39,7 +39,7 @@ class UntrainedGroups:
         """Write into a new folder."""
         folder.mkdir()
         record = {"book": self.admission, "requests": [_stored(r) for r in self.requests]}
-        text = json.dumps(record, ensure_ascii=False, indent=1)
+        text = json.dumps(record, indent=1)
         (folder / "book.json").write_text(text + "\n", encoding="utf-8")
         with closing(RolloutStore(folder / "finished.db")) as store:
             store.add(0, self.finished)

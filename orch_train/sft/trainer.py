@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
@@ -26,7 +26,9 @@ from orch_train.learner.batch.packing import make_microbatches
 from orch_train.learner.logprobs import action_logprobs, check_head
 from orch_train.learner.optimizer import MasterAdamW, StepReport
 from orch_train.learner.training_mode import prepare_for_training, snapshot
-from orch_train.models.load import DTYPES, save_model
+from orch_train.models.load import DTYPES, rescue_parts, save_model
+from orch_train.models.small_files import SmallFiles
+from orch_train.storage.rescue import first_line, rescue
 from orch_train.trajectory.sample import TrainingSample
 
 Metrics: TypeAlias = dict[str, float]
@@ -97,19 +99,27 @@ class SFTTrainer:
     Args:
         model: a causal language model, best loaded in float32 whatever ``model.dtype`` says.
         settings: the whole configuration; read are ``sft``, ``learners`` and ``model.dtype``.
+        files: what lies beside the weights in the model that is saved.
 
     Raises:
         OrchError: the model's architecture is not supported.
     """
 
-    def __init__(self, model: PreTrainedModel, settings: Settings) -> None:
-        self.settings, learners = settings, settings.learners
+    def __init__(
+        self, model: PreTrainedModel, settings: Settings, files: SmallFiles | None = None
+    ) -> None:
+        self.settings, self._files, learners = settings, files or {}, settings.learners
         if learners.num_cpus_per_learner is not None:
             torch.set_num_threads(learners.num_cpus_per_learner)
         torch.nn.Module.to(model, torch.device(learners.device))
         self.model = model
         check_head(model)
         self._optimizer = MasterAdamW(model, settings.sft, DTYPES[settings.model.dtype])
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps taken so far."""
+        return self._optimizer.num_updates
 
     def train(
         self,
@@ -146,12 +156,21 @@ class SFTTrainer:
         finally:
             self.model.eval()  # type: ignore[no-untyped-call]
 
-    def save(
-        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> Path:
-        """Write a model folder with the float32 weights, whole or not at all."""
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write a model folder with the float32 weights, whole or not at all.
+
+        Raises:
+            OrchError: it cannot be written; the error says where the weights are instead.
+        """
         weights = snapshot(self.model, self._optimizer.master_weights())
-        return save_model(self.model, tokenizer, folder, weights)
+        try:
+            return save_model(self.model, folder, self._files, weights)
+        except Exception as problem:  # whatever a library raises must not cost the training
+            parts = rescue_parts(self.model, self._files, weights)
+            told = rescue(Path(folder).absolute().with_name("rescued"), parts)
+            raise OrchError(
+                f"model {os.fspath(folder)!r} cannot be written ({first_line(problem)}); {told}"
+            ) from problem
 
     def step(self, samples: Sequence[TrainingSample]) -> tuple[float, StepReport]:
         """One optimizer step; returns the mean cross-entropy per action token, in nats."""

@@ -1,6 +1,6 @@
 """The warm start as a run: demonstrations, training, held-out measurement, and its folder.
 
-    OUT/config.yaml  metrics.jsonl  summary.json  model/
+    OUT/config.yaml  demonstrations.json  metrics.jsonl  summary.json  model/
 
 Held-out success is measured by the same runners and the same code as in GRPO, on the weights of
 the moment; so the number that stops the warm start is the number that GRPO starts from.
@@ -20,14 +20,15 @@ from transformers import PreTrainedModel
 
 from orch_env.cli.output import say
 from orch_env.cli.progress import progress_bar
-from orch_env.types import Task
+from orch_env.tasks.selection import spread
+from orch_env.types import OrchError, Task
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.chat.renderer import make_chat
 from orch_train.config import Settings
 from orch_train.evaluation.policy import evaluate_policy, open_benchmark
 from orch_train.learner.training_mode import snapshot
-from orch_train.models.files import load_tokenizer
 from orch_train.models.load import load_model
+from orch_train.models.small_files import check_small_files, read_small_files
 from orch_train.rollouts.environments import EnvFactory, TaskIds
 from orch_train.run.display import duration
 from orch_train.run.metrics_file import flatten, plain
@@ -37,6 +38,7 @@ from orch_train.sft.demonstrations import DemonstrationSet, make_demonstrations
 from orch_train.sft.mistakes import DemonstrationKind
 from orch_train.sft.trainer import SFTStop, SFTTrainer, sft_seed
 from orch_train.storage.run_folder import own_new, write_text
+from orch_train.storage.runs import DEMONSTRATIONS
 
 _SAY_EVERY_S = 5.0
 """Steps are said at most this often; evaluations always."""
@@ -78,15 +80,18 @@ def run_warm_start(
 
 
 def _run(config: GRPOConfig, settings: Settings, tasks: TaskIds, folder: Path) -> WarmStart:
+    check_small_files(settings.model.path)
     demonstrations = _demonstrate(settings)
     write_text(folder / "config.yaml", config.to_yaml())
     made = demonstrations.summary()
+    write_text(folder / DEMONSTRATIONS, json.dumps(plain(made), indent=2))
     say(
         f"{folder}: {made['demonstrations']} demonstrations, {made['tokens']} tokens, "
         f"{made['success']:.0%} succeed; kinds {made['kinds']}",
         err=True,
     )
-    trainer = SFTTrainer(load_model(settings.model.path), settings)
+    path = settings.model.path
+    trainer = SFTTrainer(load_model(path), settings, read_small_files(path))
     with (
         _evaluator(settings, tasks) as evaluate,
         stop_signal(lambda name: say(f"{name}: stopping after this step", err=True)) as stopped,
@@ -96,22 +101,41 @@ def _run(config: GRPOConfig, settings: Settings, tasks: TaskIds, folder: Path) -
 
         def on_metrics(metrics: Mapping[str, Any]) -> None:
             nonlocal said
-            lines.write(json.dumps(plain(metrics), allow_nan=False) + "\n")
-            lines.flush()
+            try:
+                lines.write(json.dumps(plain(metrics), allow_nan=False) + "\n")
+                lines.flush()
+            except OSError as problem:
+                raise OrchError(
+                    f"{folder / 'metrics.jsonl'} cannot be written: {problem}"
+                ) from None
             if "evaluation/success" in metrics or time.monotonic() - said >= _SAY_EVERY_S:
                 say(_line(metrics), err=True)
                 said = time.monotonic()
 
-        done = trainer.train(
-            [d.sample for d in demonstrations.demonstrations],
-            evaluate=evaluate,
-            on_metrics=on_metrics,
-            should_stop=stopped,
-        )
-    model = trainer.save(folder / "model", load_tokenizer(settings.model.path))
+        try:
+            done = trainer.train(
+                [d.sample for d in demonstrations.demonstrations],
+                evaluate=evaluate,
+                on_metrics=on_metrics,
+                should_stop=stopped,
+            )
+        except BaseException:
+            if trainer.num_updates:
+                say(_saved_anyway(trainer, folder), err=True)
+            raise
+    model = trainer.save(folder / "model")
     summary = dict(plain({"demonstrations": made, **done.to_dict()}))
     write_text(folder / "summary.json", json.dumps(summary, indent=2))
     return WarmStart(model, summary, summary["stop"] == SFTStop.INTERRUPTED.value)
+
+
+def _saved_anyway(trainer: SFTTrainer, folder: Path) -> str:
+    """Keep the weights of a warm start that an error or a second Ctrl-C ends; says where."""
+    try:
+        saved = trainer.save(folder / "model")
+        return f"the model as of step {trainer.num_updates} was saved in {saved}"
+    except OrchError as problem:
+        return str(problem)
 
 
 def _demonstrate(settings: Settings) -> DemonstrationSet:
@@ -123,7 +147,7 @@ def _demonstrate(settings: Settings) -> DemonstrationSet:
             return make_demonstrations(
                 env,
                 make_chat(settings),
-                known[: sft.num_tasks],
+                spread(known, sft.num_tasks),
                 corruption=sft.corruption,
                 kinds=[DemonstrationKind(name) for name in sft.mistakes],
                 copies=sft.copies,

@@ -13,6 +13,7 @@ from orch_env.types import OrchError
 from orch_train.trajectory.store import unpack_tokens
 from orch_train.viewer.rollout_queries import Query, whole
 from orch_train.viewer.run_data import RunData
+from orch_train.viewer.run_list import RunList, history
 
 
 class NotFound(OrchError):
@@ -23,11 +24,13 @@ class ViewerApi:
     """The questions of the page.
 
     Args:
-        runs: one or two runs, in the order of the command line.
+        runs: one or two runs, in the order of the command line, or all runs of a folder: each
+            question then names those that it is about, ``of`` and perhaps ``with``.
     """
 
-    def __init__(self, runs: Sequence[RunData]) -> None:
-        self.runs = list(runs)
+    def __init__(self, runs: Sequence[RunData] | RunList) -> None:
+        self._list = runs if isinstance(runs, RunList) else None
+        self.runs = [] if isinstance(runs, RunList) else list(runs)
         self._routes: dict[str, Callable[[Query], Any]] = {
             "runs": self.overviews,
             "metrics": self.metrics,
@@ -37,6 +40,7 @@ class ViewerApi:
             "group": self.group,
             "task": self.task,
             "tasks": self.tasks,
+            "history": self.history,
         }
 
     def answer(self, name: str, query: Query) -> Any:
@@ -48,11 +52,26 @@ class ViewerApi:
         """
         if name not in self._routes:
             raise NotFound(f"there is no {name!r}")
+        if self._list is not None:
+            return self._answer_about(self._list, name, query)
         return self._routes[name](query)
 
+    def _answer_about(self, runs: RunList, name: str, query: Query) -> Any:
+        named = [query[key] for key in ("of", "with") if query.get(key)]
+        answer = ViewerApi(runs.chosen(named)).answer(name, query)
+        if name == "runs":
+            folder = runs.folder
+            about = {"name": folder.resolve().name, "path": str(folder)}
+            answer["folder"] = about if named else runs.overview()
+        return answer
+
     def overviews(self, query: Query) -> Any:
-        """Every run: its name, state, metrics, settings, problems."""
-        return {"runs": [run.overview() for run in self.runs]}
+        """Every run: its name, state, metrics, settings, problems; the folder that holds them."""
+        return {"runs": [run.overview() for run in self.runs], "folder": None}
+
+    def history(self, query: Query) -> Any:
+        """A run from the beginning of its warm start, see `run_list.history`."""
+        return history(self._run(query))
 
     def metrics(self, query: Query) -> Any:
         """``names`` (comma-separated) of ``run`` as columns, from result ``after`` on."""

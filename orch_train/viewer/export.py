@@ -14,19 +14,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from orch_env.types import OrchError
 from orch_train.run.metrics_file import plain
 from orch_train.storage.run_folder import write_text
 from orch_train.viewer.api import ViewerApi
 from orch_train.viewer.rollout_queries import MAX_PAGE
 from orch_train.viewer.run_data import RunData
+from orch_train.viewer.run_list import RunList
 from orch_train.viewer.server import PAGE, SCRIPTS, STYLES
 
+MOST_RUNS = 8
+"""Runs of a folder that fit into one page."""
 
-def export_page(runs: Sequence[RunData], out: Path, *, episodes: int = 200) -> dict[str, Any]:
+
+def export_page(
+    runs: Sequence[RunData] | RunList, out: Path, *, episodes: int = 200
+) -> dict[str, Any]:
     """Write the page.
 
     Args:
-        runs: one or two runs.
+        runs: one or two runs, or the runs of a folder, `MOST_RUNS` at most.
         out: the file; overwritten if it is there.
         episodes: trajectories of each run that are carried, with their tokens: its newest groups,
             as many whole ones as fit.
@@ -35,17 +42,26 @@ def export_page(runs: Sequence[RunData], out: Path, *, episodes: int = 200) -> d
         ``{file, bytes, runs, episodes}``.
 
     Raises:
-        OrchError: the rollouts cannot be read, or the file cannot be written.
+        OrchError: too many runs, the rollouts cannot be read, or the file cannot be written.
     """
+    folder = None
+    if isinstance(runs, RunList):
+        folder = runs.overview()
+        runs = runs.chosen([entry["name"] for entry in folder["runs"]])
+        if len(runs) > MOST_RUNS:
+            raise OrchError(
+                f"{folder['path']!r} holds {len(runs)} runs, and a page holds {MOST_RUNS} at most: "
+                "export one of them, or two"
+            )
     api = ViewerApi(runs)
-    carried = [_run(api, index, episodes) for index in range(len(runs))]
-    data = {"runs": carried, "tasks": api.tasks({})}
+    carried = [_run(api, index, episodes) for index in range(len(api.runs))]
+    data = {"runs": carried, "tasks": api.tasks({}), "folder": folder}
     text = _page(json.dumps(plain(data), ensure_ascii=True, allow_nan=False))
     write_text(out, text)
     return {
         "file": str(out),
         "bytes": out.stat().st_size,
-        "runs": [str(run.folder) for run in runs],
+        "runs": [str(run.folder) for run in api.runs],
         "episodes": sum(len(run["rows"]) for run in carried),
     }
 
@@ -58,6 +74,7 @@ def _run(api: ViewerApi, index: int, episodes: int) -> dict[str, Any]:
     groups = {f"{r['step']}/{r['group']}": _query(number, r) for r in rows}
     return {
         "overview": overview,
+        "history": api.history({"run": number}),
         "columns": run.metrics.columns(overview["metrics"]),
         "rows": rows,
         "episodes": {key: api.episode(query) for key, query in keys.items()},

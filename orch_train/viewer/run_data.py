@@ -9,6 +9,7 @@ token ids alone; another model's tokenizer would show wrong text.
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -17,11 +18,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from orch_env.rewards import PRESETS
 from orch_env.tasks.files import bundled, load_tasks
 from orch_env.types import OrchError, Task
 from orch_train.config.model_folder import model_folder
 from orch_train.config.reading import read_yaml
 from orch_train.run.metrics_file import flatten
+from orch_train.storage.runs import RunKind, checkpoints, is_run, kind_of, one_run
 from orch_train.viewer.rollout_queries import RolloutReader, RolloutsUnreadable
 
 STEP = "training_iteration"
@@ -96,6 +99,8 @@ class MetricsTail:
             return
         try:
             result: Any = json.loads(line)
+            if isinstance(result, dict) and STEP not in result and "step" in result:
+                result = from_warm_start(result)
             if not isinstance(result, dict) or not isinstance(result.get(STEP), int):
                 raise ValueError(f"no object with a {STEP}")
         except (ValueError, RecursionError) as problem:
@@ -105,6 +110,11 @@ class MetricsTail:
         flat = flatten(result)
         self.rows.append(flat)
         self._names.update(flat)
+
+
+def from_warm_start(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result of a warm start under the names that results of GRPO have."""
+    return {STEP: result["step"], "time_total_s": result.get("seconds"), **result}
 
 
 class RunData:
@@ -119,12 +129,9 @@ class RunData:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not folder.is_dir():
-            raise OrchError(f"run folder {str(folder)!r} does not exist")
-        if not any((folder / name).is_file() for name in ("config.yaml", "metrics.jsonl")):
-            raise OrchError(
-                f"{str(folder)!r} is no run folder: it has neither config.yaml nor metrics.jsonl"
-            )
+        if not is_run(folder):
+            one_run(folder)  # says what is wrong
+            raise OrchError(f"{str(folder)!r} holds runs and is none itself")
         self.metrics = MetricsTail(folder / "metrics.jsonl")
         self.rollouts = RolloutReader(folder / "rollouts.db")
         self._lock = threading.Lock()
@@ -133,6 +140,51 @@ class RunData:
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+    @property
+    def kind(self) -> RunKind:
+        """What made the run."""
+        return kind_of(self.folder)
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``interrupted`` or ``unfinished``: it goes on, or it was killed."""
+        self.metrics.look()
+        summary = self._summary()
+        if self.kind is RunKind.WARM_START:
+            stop = summary.get("stop", "unfinished")
+            return stop if stop in ("unfinished", "interrupted") else "finished"
+        steps, iterations = self.metrics.rows[-1:], self.setting("training", "iterations")
+        if steps and isinstance(iterations, int) and steps[0][STEP] >= iterations:
+            return "finished"
+        # What is newer than the summary was written by a process that resumed the run.
+        paths = (self.folder / "summary.json", self.folder / "metrics.jsonl")
+        stale = all(p.is_file() for p in paths) and _changed(paths[0]) < _changed(paths[1])
+        return "interrupted" if summary.get("interrupted") and not stale else "unfinished"
+
+    @property
+    def seconds_since_result(self) -> float:
+        """How long ago the newest result was written; infinite without one."""
+        age = self._age()
+        return math.inf if age is None else age
+
+    @property
+    def warm_start(self) -> RunData | None:
+        """The run of ``orch sft`` whose model this run started from, if it is here."""
+        with self._lock:
+            return self._warm_start
+
+    def measured_last(self) -> list[dict[str, float]]:
+        """What a finished warm start measured between its steps: at the start, at the end."""
+        known = {row[STEP] for row in self.metrics.rows if "evaluation/success" in row}
+        found = self._summary().get("evaluations")
+        rows = [
+            {STEP: one["step"], "time_total_s": one["seconds"]}
+            | {f"evaluation/{key}": value for key, value in flatten(one).items()}
+            for one in (found if isinstance(found, list) else [])
+            if isinstance(one, dict) and {"step", "seconds"} <= one.keys()
+        ]
+        return [row for row in rows if row[STEP] not in known]
 
     def overview(self) -> dict[str, Any]:
         """What the page needs to know of a run before anything else."""
@@ -148,6 +200,9 @@ class RunData:
         return {
             "name": self.name,
             "path": str(self.folder),
+            "kind": self.kind,
+            "status": self.status,
+            "has_warm_start": self.warm_start is not None,
             "step": int(steps[-1]) if steps else 0,
             "results": len(steps),
             "iterations": iterations if isinstance(iterations, int) else None,
@@ -157,6 +212,7 @@ class RunData:
             "episodes": facets,
             "advantage": self.setting("training", "advantage"),
             "credit": self.setting("training", "credit"),
+            "counts": self._counts,
             "config": _flat(self._config[0]),
             "problems": problems,
         }
@@ -186,6 +242,37 @@ class RunData:
         """The run's tokenizer, if it is here."""
         with self._lock:
             return self._tokenizer
+
+    def _summary(self) -> Mapping[str, Any]:
+        try:
+            found = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def _warm_start(self) -> RunData | None:
+        path = self.setting("model", "path")
+        if self.kind is RunKind.WARM_START or not isinstance(path, str):
+            return None
+        model = Path(path)
+        # Beside the run first: both may have been moved together.
+        for folder in (
+            self.folder.parent / model.parent.name,
+            (self._beside(path) or model).parent,
+        ):
+            if model.name == "model" and is_run(folder) and kind_of(folder) is RunKind.WARM_START:
+                return RunData(folder)
+        return None
+
+    @cached_property
+    def _counts(self) -> list[str]:
+        """Components of the run's reward that count something, so that 1 is not their most."""
+        config = self.setting("environment", "env_config")
+        reward = config.get("reward") if isinstance(config, Mapping) else None
+        name = reward.get("name") if isinstance(reward, Mapping) else reward
+        preset = PRESETS.get(name) if isinstance(name, str) else None
+        return [] if preset is None else [p.name for p in preset.components if p.high > 1]
 
     @cached_property
     def _config(self) -> tuple[Mapping[str, Any], list[str]]:
@@ -234,6 +321,10 @@ class RunData:
             return max(0.0, time.time() - path.stat().st_mtime)
         except OSError:
             return None
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -291,12 +382,7 @@ def find_tokenizer(run: Path, model: Path | None) -> Path | None:
         run: the run's folder.
         model: folder of the starting model, if it is here.
     """
-    checkpoints = sorted(
-        (p for p in run.glob("checkpoints/step_*") if p.name[5:].isdigit()),
-        key=lambda p: int(p.name[5:]),
-        reverse=True,
-    )
-    for folder in checkpoints:
+    for _, folder in reversed(checkpoints(run)):
         found = sorted(folder.rglob("tokenizer.json"))
         if found:
             return found[0]

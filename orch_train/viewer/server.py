@@ -22,6 +22,7 @@ from orch_env.types import OrchError
 from orch_train.run.metrics_file import plain
 from orch_train.viewer.api import NotFound, ViewerApi
 from orch_train.viewer.run_data import RunData
+from orch_train.viewer.run_list import RunList
 
 PAGE = Path(__file__).parent / "page"
 _UPLOT = "vendor/uplot-1.6.32"
@@ -32,6 +33,7 @@ SCRIPTS = (
     f"{_UPLOT}/uPlot.iife.min.js",
     "charts.js",
     "overview.js",
+    "runs.js",
     "transcript.js",
     "episode.js",
     "list.js",
@@ -53,7 +55,7 @@ class ViewServer:
     """Serves the page for some runs until it is stopped.
 
     Args:
-        runs: one or two runs.
+        runs: one or two runs, or all runs of a folder.
         host: address to listen on.
         port: port; 0 takes a free one.
 
@@ -61,7 +63,9 @@ class ViewServer:
         OrchError: the address cannot be listened on.
     """
 
-    def __init__(self, runs: Sequence[RunData], *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, runs: Sequence[RunData] | RunList, *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         files = {name: (PAGE / name).read_bytes() for name in ("index.html", *STYLES, *SCRIPTS)}
 
         try:

@@ -9,6 +9,8 @@ asks for (the side conditions of monotonicity) is checked here and nowhere else:
   equal by a first damage would be told apart again by a second one), nor take a gold call's keys:
   with every other gold call of the tool it shares no leaf more than before, and it loses none
   that the other lacks;
+* an argument that is as good as left out (null, its default) is no leaf of gold: to leave it out is
+  no corruption, and another value for it is an unknown argument;
 * a repeat follows at once, and is no stand-in for an equal gold call;
 * what is done to one call is either one whole-call corruption, or damages to distinct leaves.
 """
@@ -23,7 +25,6 @@ from typing import Any
 
 from orch_env.types import ErrorType, ToolCall
 from orch_env.types.json import Json, JsonObject, leaves, resolve, unescape
-from orch_env.values import calls_equal
 from tests.orch_env.reward_world import OTHER_TOOL, World
 
 CALL_KINDS = ("dropped", "repeated", "wrong_tool", "malformed", "failed")
@@ -136,7 +137,10 @@ def leaf_damages(world: World, number: int) -> list[Damage]:
     found = [Damage("unknown", number)]
     if not arguments:
         return found
+    stated = {pointer for pointer, _ in leaves(world.stated(world.task.gold_calls[number]))}
     for pointer, value in leaves(arguments):
+        if pointer not in stated:
+            continue
         found += [Damage("wrong_value", number, pointer), Damage("wrong_type", number, pointer)]
         parent = pointer.rpartition("/")[0]
         if isinstance(resolve(arguments, parent), dict):
@@ -191,14 +195,12 @@ def is_fair_step(world: World, before: Sequence[Damage], damage: Damage) -> bool
         return False
     if _made_equal(world, before, damage.call, now):
         return False
-    old, new = _pointers(was.arguments), _pointers(now.arguments)
+    old, new = _pointers(world.stated(was)), _pointers(world.stated(now))
     for other in gold:
-        if other.name != now.name or calls_equal(
-            other.name, other.arguments, now.name, gold[damage.call].arguments
-        ):
+        if other.name != now.name or world.same(other, gold[damage.call]):
             continue
-        keys = _pointers(other.arguments)
-        if calls_equal(now.name, now.arguments, other.name, other.arguments):
+        keys = _pointers(world.stated(other))
+        if world.same(now, other):
             return False
         if len(new | keys) < len(old | keys) or not new & keys <= old & keys:
             return False
@@ -208,7 +210,7 @@ def is_fair_step(world: World, before: Sequence[Damage], damage: Damage) -> bool
 def _made_equal(world: World, before: Sequence[Damage], number: int, now: ToolCall) -> bool:
     """Whether a damaged call equals what the model makes of another gold call."""
     return any(
-        calls_equal(other.name, other.arguments, now.name, now.arguments)
+        world.same(other, now)
         for n in range(len(world.task.gold_calls))
         if n != number
         for other in spoilt_call(world, n, [d for d in before if d.call == n and d.kind != JOINED])
@@ -227,11 +229,7 @@ def _is_fresh(world: World, damage: Damage) -> bool:
 def _has_twin(world: World, number: int) -> bool:
     calls = world.task.gold_calls
     mine = calls[number]
-    return any(
-        calls_equal(mine.name, mine.arguments, other.name, other.arguments)
-        for n, other in enumerate(calls)
-        if n != number
-    )
+    return any(world.same(mine, other) for n, other in enumerate(calls) if n != number)
 
 
 def _pointers(arguments: JsonObject) -> set[str]:

@@ -13,9 +13,8 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
-from orch_env.types import Episode, GoldCall, ToolCall, ValueRef
+from orch_env.types import Episode, ToolCall, ValueRef
 from orch_env.types.json import Json, resolve
-from orch_env.values import calls_equal
 from tests.orch_env.reward_world import World
 
 
@@ -36,7 +35,7 @@ def equals_gold(world: World, episode: Episode) -> bool:
         return False
     return any(
         all(_in_place(world, episode, made, pairing, at) for at in range(len(made)))
-        for pairing in _pairings(task.gold_calls, [call for _, call in made])
+        for pairing in _pairings(world, [call for _, call in made])
     )
 
 
@@ -53,7 +52,7 @@ def broken_share(world: World, episode: Episode) -> float:
             for at in range(len(made))
             if not world.task.gold_calls[pairing[at]].optional
         )
-        for pairing in _pairings(world.task.gold_calls, [call for _, call in made])
+        for pairing in _pairings(world, [call for _, call in made])
     )
 
 
@@ -74,16 +73,10 @@ def _broken(
     return broken / (len(state) + len(sources)) if state or sources else 0.0
 
 
-def _pairings(gold: Sequence[GoldCall], made: Sequence[ToolCall]) -> Iterator[dict[int, int]]:
+def _pairings(world: World, made: Sequence[ToolCall]) -> Iterator[dict[int, int]]:
     """Every way to give each made call an equal gold call of its own: position -> number."""
-    options = [
-        [
-            n
-            for n, other in enumerate(gold)
-            if calls_equal(call.name, call.arguments, other.name, other.arguments)
-        ]
-        for call in made
-    ]
+    gold = world.task.gold_calls
+    options = [[n for n, other in enumerate(gold) if world.same(call, other)] for call in made]
     required = {n for n, call in enumerate(gold) if not call.optional}
     for numbers in itertools.product(*options):
         if len(set(numbers)) == len(numbers) and required <= set(numbers):
@@ -110,10 +103,7 @@ def _in_place(
 def _ran_before(world: World, made: Sequence[tuple[int, ToolCall]], at: int, producer: int) -> bool:
     """Whether a call equal to a gold call ran before; of equal gold calls any one will do."""
     gold = world.task.gold_calls[producer]
-    return any(
-        call.error is None and calls_equal(call.name, call.arguments, gold.name, gold.arguments)
-        for _, call in made[:at]
-    )
+    return any(call.error is None and world.same(call, gold) for _, call in made[:at])
 
 
 def _pieces(value: Json, ref: ValueRef) -> list[Json]:

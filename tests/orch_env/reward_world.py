@@ -22,7 +22,7 @@ from orch_env.types import (
     ValueRef,
 )
 from orch_env.types.json import JsonObject
-from orch_env.values import calls_equal
+from orch_env.values import stated, values_equal
 
 TOOLS = ("find", "list", "book", "pay")
 OTHER_TOOL = "weather"
@@ -51,6 +51,21 @@ class World:
         if sum(map(len, self.results)) > 4000:
             return f"World({self.task.id!r})"  # a recorded task: its id says all
         return f"World({self.task!r}, {self.results!r}, {dict(self.writes)!r})"
+
+    def same(self, one: GoldCall | ToolCall, other: GoldCall | ToolCall) -> bool:
+        """Whether two calls are one call by the tool's schema, where the task has it."""
+        schema = self.schema(one.name)
+        return one.name == other.name and values_equal(one.arguments, other.arguments, schema)
+
+    def schema(self, tool: str) -> JsonObject | None:
+        """The schema of a tool's arguments, ``None`` where the task has none."""
+        spec = self.task.tool_spec(tool)
+        return None if spec is None else spec.parameters
+
+    def stated(self, call: GoldCall | ToolCall) -> JsonObject:
+        """A call's arguments without those that are as good as left out."""
+        given: JsonObject = stated(call.arguments, self.schema(call.name))
+        return given
 
     def gold_turns(self) -> list[list[ToolCall]]:
         return [[ToolCall(c.name, c.arguments) for c in step] for step in self.task.gold]
@@ -105,7 +120,7 @@ class World:
         for number, call in enumerate(calls):
             for group in groups:
                 other = calls[group[0]]
-                if calls_equal(call.name, call.arguments, other.name, other.arguments):
+                if self.same(call, other):
                     group.append(number)
                     break
             else:
@@ -120,7 +135,7 @@ class World:
         calls = self.task.gold_calls
         for group in left:
             gold = calls[group[0]]
-            if calls_equal(call.name, call.arguments, gold.name, gold.arguments):
+            if self.same(call, gold):
                 number = group.pop(0) if len(group) > 1 else group[0]
                 done.append(number)
                 return self.results[number]

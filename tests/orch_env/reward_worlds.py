@@ -23,6 +23,7 @@ from tests.orch_env.reward_world import OTHER_TOOL, TOOLS, World, merged, output
 MOST_CALLS = 8
 
 _STRING: JsonObject = {"type": "string"}
+_SET: JsonObject = {"type": "string", "x-orch-set": ","}
 _ID: JsonObject = {"type": ["string", "integer", "number"]}
 PROPERTIES: JsonObject = {
     "key": _STRING,
@@ -30,22 +31,32 @@ PROPERTIES: JsonObject = {
     "of": _ID,
     "legs": {
         "type": "array",
-        "items": {"type": "object", "properties": {"from": _ID, "seats": {"type": "integer"}}},
+        "items": {
+            "type": "object",
+            "properties": {
+                "from": _ID,
+                "seats": {"type": "integer"},
+                "cabin": {"type": "string", "enum": ["eco", "first"], "default": "eco"},
+            },
+        },
     },
-    "ids": _STRING,
+    "ids": _SET,
     "near": {"type": "object", "properties": {"spot": {"type": "object"}, "km": {}}},
     "page": {"type": "integer"},
     "price": {"type": "number"},
     "code": _STRING,
-    "tags": _STRING,
-    "extra": {},
+    "tags": _SET,
+    "route": _STRING,
+    "limit": {"type": "integer", "default": 10},
+    "sort": {"type": ["string", "null"], "default": "price"},
+    "extra": {"type": ["boolean", "null", "object", "array"]},
 }
-"""The arguments that all tools take."""
+"""The arguments that all tools take. None but ``key`` must be given."""
 
 
 def tool_specs() -> tuple[ToolSpec, ...]:
     """Every tool with its whole schema."""
-    schema: JsonObject = {"type": "object", "properties": PROPERTIES}
+    schema: JsonObject = {"type": "object", "properties": PROPERTIES, "required": ["key"]}
     return tuple(ToolSpec(name, f"To {name}.", schema) for name in (*TOOLS, OTHER_TOOL))
 
 
@@ -131,7 +142,7 @@ class _Draft:
 
     def _nested(self, before: int, arguments: JsonObject, sources: dict[str, ValueRef]) -> None:
         value, sources["/legs/0/from"] = self._take(before)
-        arguments["legs"] = [{"from": value, "seats": 2}, {"from": "home"}]
+        arguments["legs"] = [{"from": value, "seats": 2, "cabin": "eco"}, {"from": "home"}]
 
     def _deep(self, before: int, arguments: JsonObject, sources: dict[str, ValueRef]) -> None:
         value, sources["/near/spot/at"] = self._take(before)
@@ -152,7 +163,10 @@ _CONSTANTS: tuple[tuple[str, list[Json]], ...] = (
     ("code", ["7", "12.5", "007", ""]),
     ("tags", ["pool,bar", "bar,pool,spa", "sea view, bar"]),
     ("extra", [True, False, None, [], {}, [1, "two"], [[1], [2]]]),
-    ("note", ["2024-10-13", "Late arrival", "10:00"]),
+    ("route", ["48,2", "OSL,LHR", "oslo,bergen,tromso"]),
+    ("limit", [10, 25]),
+    ("sort", [None, "price", "rating"]),
+    ("note", ["2024-10-13", "Late arrival", "10:00", "Z\u00fcrich", "1.10"]),
 )
 
 

@@ -20,7 +20,16 @@ from orch_env.tasks.files import load_tasks, save_tasks
 from orch_env.types import GoldCall, Provenance, Task, ValueRef
 from tests.orch_env.importer_samples import conversation, lines, reference_task
 
-STATS_KEYS = ["responses", "payloads", "tools", "variants", "bytes", "schema", "digest"]
+STATS_KEYS = [
+    "responses",
+    "payloads",
+    "tools",
+    "variants",
+    "bytes",
+    "schema",
+    "key_version",
+    "digest",
+]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from orch_env.audit.attack import roll_out
 from orch_env.cli.main import main
 from orch_env.episodes import StoredEpisode, write_episodes
 from orch_env.types import OrchError
+from tests.journeys import next_commands
 
 HARBOUR = ["--tasks", "harbour/heldout"]
 
@@ -164,7 +165,7 @@ def test_audit_with_tasks_says_what_exploits_move(
 ) -> None:
     words = ["--reward", "prove", "--tasks", "harbour/heldout"]
     code, out, err = run(capsys, "reward", "audit", str(episodes), *words)
-    assert (code, err) == (0, "")
+    assert code == 0 and [words[:2] for words in next_commands(err)] == [["reward", "compare"]]
     assert "6 groups, success 25.0%" in out
     assert "is what exploits move most" in out
     code, _, err = run(capsys, "reward", "audit", str(episodes), "--reward", "all")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 from gymnasium.error import InvalidAction, ResetNeeded
 from hypothesis import given, settings
@@ -290,13 +292,46 @@ def test_wrong_use_is_told_apart_from_what_models_write(env: ToolOrchestrationEn
         ({"task_index": 4}, "from 0 to 3"),
         ({"taskid": "zurich"}, "task_id"),
         ({"task_id": "zurich", "task_index": 0}, "one of them"),
+        ({1: 2, "a": 3}, "one of them"),
+        ("abc", "one of them"),
+        (["task_id"], "one of them"),
+        *(
+            ({"task_index": odd}, "task_index must be a whole number, got")
+            for odd in ("abc", "1", None, True, 1.0, 1.7, math.nan, [1], {})
+        ),
+        *(({"task_index": odd}, "from 0 to 3") for odd in (-1, 10**30, np.int64(9))),
+        *(
+            ({"task_id": odd}, "there is no task")
+            for odd in (3, None, ["zurich"], {}, "", "\ud800")
+        ),
     ],
 )
-def test_reset_options_are_checked(
-    env: ToolOrchestrationEnv, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(OrchError, match=message):
+def test_reset_options_are_checked(env: ToolOrchestrationEnv, options: Any, message: str) -> None:
+    with pytest.raises(OrchError, match=message) as caught:
         env.reset(options=options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_index_may_be_numpy_s(env: ToolOrchestrationEnv) -> None:
+    _, info = env.reset(options={"task_index": np.int64(1)})
+    assert info["task_id"] == env.reset(options={"task_index": 1})[1]["task_id"]
+
+
+def test_tasks_with_one_id_are_refused(env: ToolOrchestrationEnv) -> None:
+    with pytest.raises(OrchError, match="two tasks have the id 'zurich'"):
+        ToolOrchestrationEnv.from_backend([env.tasks[0], env.tasks[1], env.tasks[0]], env.backend)
+
+
+def test_calls_before_the_end_of_a_thought_do_not_end_the_episode(
+    env: ToolOrchestrationEnv,
+) -> None:
+    env.reset(options={"task_id": "zurich"})
+    call = written(("search_city", {"query": "Zürich"}))
+    observation, _, terminated, truncated, _ = env.step(f"I look.\n{call}\n</think>")
+    assert not terminated and not truncated
+    assert "malformed_call" in observation and "write calls after that tag" in observation
+    observation, *_ = env.step(f"I look.</think>\n{call}\n</think>")
+    assert '"id": 7' in observation
 
 
 def test_the_seed_alone_decides_which_tasks_are_drawn(env: ToolOrchestrationEnv) -> None:

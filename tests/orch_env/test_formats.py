@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -187,6 +188,59 @@ def test_a_closing_tag_alone_is_an_attempt_at_a_call() -> None:
 def test_a_message_without_calls_is_an_answer(text: str, content: str) -> None:
     parsed = hermes.parse(text)
     assert parsed.calls == () and parsed.content == content
+
+
+WRITTEN = '<tool_call>\n{"name": "get", "arguments": {"a": 1}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("text", "calls", "content"),
+    [
+        (f"<think>plan</think>\n{WRITTEN}\n</think>", 1, "</think>"),
+        (f"<think>plan</think>{WRITTEN} I closed </think> twice.", 1, "I closed </think> twice."),
+        (f"plan</think>{WRITTEN}</think>", 1, "</think>"),
+        (f"a</think>b</think>{WRITTEN}</think></think>", 1, "b</think></think></think>"),
+        (f"<think>a</think>{WRITTEN}<think>b</think>{WRITTEN}</think>", 2, "</think>"),
+        (f"<think><think>a</think>{WRITTEN}</think>{WRITTEN}", 2, "</think>"),
+        (f"{WRITTEN}<think>and then", 1, ""),
+        (f"<think></think></think>{WRITTEN}", 1, "</think>"),
+        (f"<THINK>a {WRITTEN}</THINK>", 1, "<THINK>a </THINK>"),
+        (f"<thinking>a</thinking>{WRITTEN}", 1, "<thinking>a</thinking>"),
+        (WRITTEN.replace('{"a": 1}', '{"a": "<think>"}') + WRITTEN, 2, ""),
+        ("<think>a</think>Yes.</think>", 0, "Yes.</think>"),
+    ],
+)
+def test_a_stray_tag_throws_no_call_away_that_stands_outside_a_thought(
+    text: str, calls: int, content: str
+) -> None:
+    parsed = hermes.parse(text)
+    assert (len(parsed.calls), parsed.content, parsed.problems) == (calls, content, {})
+
+
+def test_calls_in_a_thought_that_the_prompt_opened_are_told_if_nothing_follows() -> None:
+    for text in (f"{WRITTEN}\n</think>", f"plan {WRITTEN}{WRITTEN}</think>\n "):
+        parsed = hermes.parse(text)
+        assert [c.error for c in parsed.calls] == [ErrorType.MALFORMED_CALL]
+        assert "before a </think>" in parsed.problems[0] and parsed.content == ""
+    assert hermes.parse(f"{WRITTEN}</think> It is 5.").calls == ()
+    assert hermes.parse("only a plan</think>").calls == ()
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        "</think>" * 130_000,
+        "<think>" * 150_000,
+        "<think></think>" * 70_000,
+        f"{WRITTEN}</think>" * 15_000,
+        "</think><tool_call>" * 55_000,
+        '<tool_call>{"a": "</think>' * 40_000,
+    ],
+)
+def test_a_megabyte_of_thoughts_is_read_in_linear_time(flood: str) -> None:
+    started = time.perf_counter()
+    assert len(hermes.parse(flood).calls) <= MAX_CALLS + 1
+    assert time.perf_counter() - started < 5
 
 
 @pytest.mark.parametrize(

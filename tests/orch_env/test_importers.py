@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import pickle
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from orch_env.tasks.files import load_tasks, read_lines, save_tasks
 from orch_env.types import OrchError, Task, ToolSpec
 from orch_env.types.json import resolve
 from orch_env.values import values_equal
-from tests.orch_env.importer_samples import conversation, lines, reference_task
+from tests.orch_env.importer_samples import PLACE, conversation, lines, reference_task
 
 
 def import_text(
@@ -107,6 +108,92 @@ def test_a_broken_task_is_refused_with_its_reason_and_the_rest_goes_on(
     assert "line 3" in reasons and len(reasons) == 2
 
 
+CALL = {"id": "a", "function": {"name": "Find_Place", "arguments": '{"query": "Zürich"}'}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"tool_calls": [CALL]},
+        {"content": [{"type": "tool_use", "name": "Find_Place", "input": {"query": "Zürich"}}]},
+        {"function_call": [{"name": "Find_Place", "args": {"query": "Zürich"}}]},
+        {"function_call": {"name": "Find_Place", "arguments": '{"query": "Zürich"}'}},
+    ],
+)
+def test_calls_in_another_form_are_read(tmp_path: Path, message: dict[str, Any]) -> None:
+    record = conversation()
+    record["conversations"][1] = {"role": "assistant", "content": "", **message}
+    result, _ = import_text(tmp_path, lines(record))
+    names = [call.name for call in result.tasks[0].gold_calls]
+    assert names == ["Find_Place", "Get_Reviews_Tips", "Get_Reviews_Tips"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"conversations": 1, "toolCalls": [CALL], "content": "x"}, "carries calls as 'toolCalls'"),
+        ({"id": ["a"]}, "'id' must be a text or a whole number"),
+        ({"id": True}, "'id' must be a text or a whole number"),
+        ({"functions": [PLACE, {**PLACE, "description": "other"}]}, "two tools 'Find_Place'"),
+        ({"functions": [PLACE, {**PLACE, "name": "Find.Place"}]}, "two tools 'Find_Place'"),
+        (
+            {"functions": [{"name": "Find_Place", "args_schema": {"type": "object"}}]},
+            "'args_schema'",
+        ),
+        ({"functions": [{"name": "Find_Place", "parameters": "x"}]}, "must be an object"),
+    ],
+)
+def test_what_would_be_lost_is_refused_with_its_reason(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    record = conversation()
+    if change.pop("conversations", None):
+        record["conversations"][1] = {"role": "assistant", **change}
+    else:
+        record.update(change)
+    result, _ = import_text(tmp_path, lines(record, conversation("good")))
+    assert [task.id for task in result.tasks] == ["good"]
+    (refused,) = result.refused
+    assert reason in refused.reason
+
+
+def test_a_tool_in_mcp_s_form_keeps_its_arguments(tmp_path: Path) -> None:
+    record = conversation()
+    record["functions"] = [
+        {"inputSchema": tool["parameters"], "name": tool["name"], "description": "d"}
+        for tool in record["functions"]
+    ]
+    _, db = import_text(tmp_path, lines(record))
+    assert open_cache(db).catalogue["Find_Place"].parameters["required"] == ["query"]
+
+
+def test_functions_that_would_be_stored_as_one_are_refused(tmp_path: Path) -> None:
+    entry = [{"arguments": {}, "response": 1}]
+    (tmp_path / "c.json").write_text(json.dumps({"a b": entry, "a.b": entry}))
+    with pytest.raises(OrchError, match=r"'a b' and 'a\.b' would both be stored as 'a_b'"):
+        read_source(tmp_path / "c.json")
+
+
+def test_reference_tasks_that_would_share_an_id_are_refused(tmp_path: Path) -> None:
+    tasks = [reference_task(name, "Oslo", 7, {"data": []}) for name in ("w.0", "w", "w")]
+    found = read_source(write_pickle(tmp_path / "t.pkl", tasks))
+    assert [trace.id for trace in found.traces] == ["w.0", "w.1"]
+    assert [(r.id, r.reason) for r in found.refused] == [("w.0", "the id was used before")]
+
+
+@pytest.mark.parametrize("candidates", [[{"name": "Find_Place"}], "Find_Place", [None]])
+def test_candidate_tools_that_are_no_names_are_refused(tmp_path: Path, candidates: Any) -> None:
+    task = reference_task("w", "Oslo", 7, {"data": []})
+    task["steps"][0]["candidate_tools"] = candidates
+    found = read_source(write_pickle(tmp_path / "t.pkl", [task]))
+    assert found.traces == [] and "'candidate_tools'" in found.refused[0].reason
+
+
+def test_keys_of_a_pickle_that_are_one_as_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OrchError, match="two keys of an object are the same as text"):
+        read_source(write_pickle(tmp_path / "t.pkl", [{1: "a", "1": "b"}]))
+
+
 def test_a_repeated_id_is_refused(tmp_path: Path) -> None:
     result, _ = import_text(tmp_path, lines(conversation(), conversation()))
     assert len(result.tasks) == 1 and "used before" in result.refused[0].reason
@@ -137,10 +224,27 @@ def test_gzip_is_read_whatever_the_name(tmp_path: Path) -> None:
         ("today is 2024-02-29", "2024-02-29"),
         ("Today is February 31st, 2024", None),
         ("On October 13th, 2024 I travel", None),
+        ("Today is SEPT 5th, 2024", "2024-09-05"),
+        ("Today is Mai 5th, 2024", None),
+        ("Today is the May 0th, 2024", None),
+        ("Today is 2024-13-01", None),
     ],
 )
 def test_the_stated_date_is_read(said: str, today: str | None) -> None:
     assert stated_today(said) == today
+
+
+def test_month_names_are_english_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    import _strptime
+
+    german = _strptime.LocaleTime()
+    german.a_month = [word.replace("oct", "okt") for word in german.a_month]
+    monkeypatch.setattr(_strptime, "LocaleTime", lambda: german)
+    monkeypatch.setattr(_strptime, "_TimeRE_cache", _strptime.TimeRE(german))
+    monkeypatch.setattr(_strptime, "_regex_cache", {})
+    with pytest.raises(ValueError, match="does not match"):
+        datetime.strptime("Oct 13 2024", "%b %d %Y")
+    assert stated_today("Today is October 13th, 2024.") == "2024-10-13"
 
 
 def test_a_reference_cache_keeps_all_variants_in_order(tmp_path: Path) -> None:
@@ -273,6 +377,45 @@ def test_tool_files_are_read_in_their_dialects(tmp_path: Path, layout: str) -> N
     properties = specs[1].parameters["properties"]
     assert properties["legs"] == {"type": "array", "items": {"type": "object", "properties": {}}}
     assert properties["price"] == {"type": "number"} and properties["free"] == {}
+
+
+@pytest.mark.parametrize("wrap", ["tools/list", "an answer of JSON-RPC", "a list", "lines"])
+def test_the_tools_of_an_mcp_server_are_read(tmp_path: Path, wrap: str) -> None:
+    schema = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
+    tools = [{"name": "a", "inputSchema": schema}, {"name": "b", "inputSchema": schema}]
+    text = {
+        "tools/list": json.dumps({"tools": tools, "nextCursor": None}, indent=1),
+        "an answer of JSON-RPC": json.dumps(
+            {"jsonrpc": "2.0", "id": 1, "result": {"tools": tools}}
+        ),
+        "a list": json.dumps(tools),
+        "lines": lines(*tools),
+    }[wrap]
+    (tmp_path / "tools.json").write_text(text)
+    specs = read_tools(tmp_path / "tools.json")
+    assert [(s.name, s.parameters) for s in specs] == [("a", schema), ("b", schema)]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('[{"name": "a"}, {"name": "a", "description": "other"}]', "entry 2: there is a tool 'a'"),
+        ('[{"name": "a b"}, {"name": "a.b"}]', "entry 2: there is a tool 'a_b'"),
+        ('{"a": "text"}', "entry 1: a tool must be a JSON object"),
+        ('{"tools": []}', "holds no tools"),
+        ('{"tools": "abc"}', "entry 1: a tool must be a JSON object"),
+        ("3", "holds no tools"),
+        ("", "is not JSON"),
+        ('{"name": "a"}\n{"name": ', "line 2: not JSON"),
+        ('[\n{"name": "a",}]', "is not JSON"),
+    ],
+)
+def test_a_tools_file_that_cannot_be_read_whole_says_where(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    (tmp_path / "tools.json").write_text(text)
+    with pytest.raises(OrchError, match=why):
+        read_tools(tmp_path / "tools.json")
 
 
 def test_a_tool_without_a_name_is_named_by_its_place(tmp_path: Path) -> None:

@@ -128,8 +128,6 @@ ODD_RESULTS: dict[str, Any] = {
     "lone surrogates": ['{"id": "\\ud800"}', '{"id": "\ud800"}'],
     "duplicate keys": ['{"id": "id0x", "id": "other"}'],
     "none": [],
-    "more than calls": ["{}", "{}", "{}", '{"id": "id0x"}'],
-    "no texts": [None, 3, {"id": "id0x"}],
 }
 
 
@@ -153,6 +151,20 @@ def test_a_stored_call_of_any_shape_is_scored(odd: str, kind: str) -> None:
 def test_results_of_any_shape_and_number_are_scored(odd: str, kind: str) -> None:
     book = {"name": "book", "arguments": {"of": "id0x", "legs": [{"from": "id0x", "seats": 2}]}}
     check(TASKS[kind].task, stored([GOOD, book], ODD_RESULTS[odd]))
+
+
+@pytest.mark.parametrize(
+    ("results", "why"),
+    [
+        (["{}"] * 3, "3 results for 2 calls"),
+        ([None], "'results' entry 0 must be a text"),
+        ([3], "'results' entry 0 must be a text"),
+        ("{}", "'results' must be a list"),
+    ],
+)
+def test_results_that_would_be_lost_are_refused(results: Any, why: str) -> None:
+    with pytest.raises(OrchError, match=why):
+        stored([GOOD, GOOD], results)
 
 
 @pytest.mark.parametrize("odd", ["null", "a number", "a text", "a list"])
@@ -252,12 +264,13 @@ def test_calls_written_in_any_way_are_scored(odd: str, kind: str) -> None:
         in_range("paper", PaperReward().score_completion(task, completion))
     answers = [
         {"role": "tool", "content": body},
-        {"role": "tool", "tool_call_id": "none", "content": None},
+        {"role": "tool", "tool_call_id": "a", "content": None},
         {"role": "tool", "content": [{"text": body}, {"text": "more"}]},
     ]
     for wrap in ({"id": "a", **openai(body)}, body, None, [body], {"function": body}):
         message = {"role": "assistant", "content": body, "tool_calls": [wrap]}
-        check(task, Episode.from_messages(task, [message, *answers]))
+        for answer in answers:
+            check(task, Episode.from_messages(task, [message, answer]))
         check(task, Episode.from_messages(task, [message, message]))
 
 
@@ -300,12 +313,13 @@ _CALLS = st.builds(
 def test_any_record_is_scored(examples: int) -> None:
     def body(world: World, calls: list[Any], results: list[Any], final: Any, state: Any) -> None:
         assume(not any(isinstance(call, dict) and "error" in call for call in calls))
-        turns = [{"calls": calls, "results": results}, {"action": final, "calls": []}]
+        texts = [r if isinstance(r, str) else _dumped(r) for r in results[: len(calls)]]
+        turns = [{"calls": calls, "results": texts}, {"action": final, "calls": []}]
         record = {"task_id": "t", "turns": turns, "final": final, "state": state}
         check(world.task, Episode.from_dict(record))
         messages = [
             {"role": "assistant", "content": final, "tool_calls": calls},
-            *({"role": "tool", "content": result} for result in results),
+            *({"role": "tool", "content": result} for result in results[: len(calls)]),
             {"role": "assistant", "content": final},
         ]
         check(world.task, Episode.from_messages(world.task, messages))

@@ -23,6 +23,7 @@ from tests.orch_env.corruptions import (
 )
 from tests.orch_env.property_tiers import hold
 from tests.orch_env.reward_world import World
+from tests.orch_env.reward_worlds import worlds
 
 GRADUATED = make_reward("graduated")
 
@@ -88,7 +89,7 @@ def test_2_a_value_of_another_gold_call_costs_like_any_wrong_one(
             for mine in [turns[places[number][0]][places[number][1]]]
             for other in world.task.gold_calls
             for key in mine.arguments
-            if key in other.arguments and _differ(mine, other.arguments, key)
+            if key in other.arguments and _differ(world, mine, other.arguments, key)
         ]
         assume(swaps)
         number, key, value = data.draw(st.sampled_from(swaps), "swap")
@@ -99,6 +100,43 @@ def test_2_a_value_of_another_gold_call_costs_like_any_wrong_one(
         assert total(world, turns) < 1.0
 
     hold(examples, body, tasks, st.data())
+
+
+def test_2_pieces_in_another_order_cost_where_no_set_is_declared(examples: int) -> None:
+    def body(world: World, data: st.DataObject) -> None:
+        turns, places = world.gold_turns(), _places(world)
+        joined = [
+            (number, key)
+            for number in required(world)
+            for key, value in world.task.gold_calls[number].arguments.items()
+            if key in ("route", "tags", "ids") and len(set(value.split(","))) > 1
+        ]
+        assume(joined)
+        number, key = data.draw(st.sampled_from(joined), "argument")
+        turn, index = places[number]
+        mine = turns[turn][index]
+        turned = ",".join(reversed(mine.arguments[key].split(",")))
+        assume(turned != mine.arguments[key])
+        turns[turn][index] = ToolCall(mine.name, {**mine.arguments, key: turned})
+        declared = world.schema(mine.name) is not None and key != "route"
+        assert (total(world, turns) == 1.0) is declared
+
+    hold(examples, body, worlds(), st.data())
+
+
+def test_2_another_value_than_the_one_that_gold_leaves_out_costs(examples: int) -> None:
+    def body(world: World, data: st.DataObject) -> None:
+        turns, places = world.gold_turns(), _places(world)
+        calls = world.task.gold_calls
+        gaps = [n for n in required(world) if "limit" not in world.stated(calls[n])]
+        assume(gaps)
+        number = data.draw(st.sampled_from(gaps), "call")
+        turn, index = places[number]
+        mine = turns[turn][index]
+        turns[turn][index] = ToolCall(mine.name, {**mine.arguments, "limit": 11})
+        assert total(world, turns) < 1.0
+
+    hold(examples, body, worlds(), st.data())
 
 
 def test_2_a_consumer_that_could_not_have_seen_its_value_costs(
@@ -124,8 +162,6 @@ def test_2_a_consumer_that_could_not_have_seen_its_value_costs(
 
 
 def test_2_a_call_before_the_state_that_it_needs_costs(examples: int) -> None:
-    from tests.orch_env.reward_worlds import worlds
-
     def body(world: World, data: st.DataObject) -> None:
         calls = world.task.gold_calls
         edges = [(p, n) for n in required(world) for p in calls[n].state_dependencies()]
@@ -142,8 +178,6 @@ def test_2_a_call_before_the_state_that_it_needs_costs(examples: int) -> None:
 
 
 def test_2_a_wrong_answer_and_a_needless_change_cost(examples: int) -> None:
-    from tests.orch_env.reward_worlds import worlds
-
     def body(world: World, final: str | None, collateral: bool) -> None:
         wrong = world.task.answer is not None
         touched = collateral and world.task.final_state is not None
@@ -223,10 +257,9 @@ def hidden_edges(world: World) -> list[tuple[int, int]]:
     return found
 
 
-def _differ(mine: ToolCall, others: dict[str, object], key: str) -> bool:
-    from orch_env.values import values_equal
-
-    return not values_equal(mine.arguments[key], others[key])
+def _differ(world: World, mine: ToolCall, others: dict[str, object], key: str) -> bool:
+    swapped = ToolCall(mine.name, {**mine.arguments, key: others[key]})
+    return not world.same(mine, swapped)
 
 
 def _places(world: World) -> list[tuple[int, int]]:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from orch_env import Episode, ToolCall, Turn, make_reward
 from orch_env.types.json import Json, resolve
-from orch_env.values import calls_equal
 from tests.orch_env.corruptions import damages_of, spoilt_call
 from tests.orch_env.property_tiers import hold
 from tests.orch_env.reward_world import OTHER_TOOL, World
@@ -180,11 +179,7 @@ def test_6_one_call_made_often_earns_no_more_than_made_once(tasks: Worlds, examp
         damage = data.draw(st.sampled_from([None, *damages_of(world, number)]), "damage")
         made = spoilt_call(world, number, [damage] if damage else [])[:1]
         assume(made)
-        equal = [
-            call
-            for call in world.task.gold_calls
-            if calls_equal(call.name, call.arguments, made[0].name, made[0].arguments)
-        ]
+        equal = [call for call in world.task.gold_calls if world.same(call, made[0])]
         held = max(1, len(equal))
         # In one message: later, a call might have seen its value in what it returned itself.
         once, often = total(world, [made * held]), total(world, [made * (held + times)])

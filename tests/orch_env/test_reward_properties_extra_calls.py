@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from orch_env import ToolCall, make_reward
 from orch_env.types import ErrorType
-from orch_env.values import calls_equal
 from tests.orch_env.property_tiers import hold
 from tests.orch_env.reward_world import OTHER_TOOL, World
 from tests.orch_env.reward_worlds import abstentions
@@ -35,10 +34,9 @@ def needless(world: World, data: st.DataObject) -> ToolCall:
     if kind == "repeat":
         return ToolCall(gold.name, gold.arguments)
     arguments = {**gold.arguments, "key": f"needless {data.draw(st.integers(0, 99))}"}
-    assert not any(
-        calls_equal(gold.name, arguments, c.name, c.arguments) for c in world.task.gold_calls
-    )
-    return ToolCall(gold.name, arguments, error)
+    made = ToolCall(gold.name, arguments, error)
+    assert not any(world.same(made, call) for call in world.task.gold_calls)
+    return made
 
 
 def test_7_calls_within_the_budget_cost_little_and_beyond_it_much(

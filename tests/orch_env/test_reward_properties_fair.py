@@ -7,6 +7,7 @@ of equal values, another order of keys, optional calls left out; each by itself 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 from orch_env import ToolCall, make_reward
 from orch_env.types.json import Json
-from orch_env.values import calls_equal
 from tests.orch_env.property_tiers import hold
 from tests.orch_env.reward_world import World
 from tests.orch_env.reward_worlds import worlds
@@ -53,8 +53,7 @@ def draw_order(world: World, data: st.DataObject) -> list[int]:
 
 def _answered_in_turn(world: World, one: int, other: int) -> bool:
     a, b = world.task.gold_calls[one], world.task.gold_calls[other]
-    same = calls_equal(a.name, a.arguments, b.name, b.arguments)
-    return same and world.results[one] != world.results[other]
+    return world.same(a, b) and world.results[one] != world.results[other]
 
 
 def draw_turns(world: World, order: Sequence[int], data: st.DataObject) -> list[list[int]]:
@@ -72,38 +71,64 @@ def draw_turns(world: World, order: Sequence[int], data: st.DataObject) -> list[
 def respelt(value: Json, data: st.DataObject, schema: Json) -> Json:
     """Another spelling of the same JSON value.
 
-    Numbers with another type or as text, sets joined by commas in another order, keys in another
-    order. Texts become numbers only where no schema says that they are texts.
+    Numbers with another type or as text, text in another normal form, pieces of declared sets in
+    another order, keys in another order. Optional arguments are left out, null or their default
+    where that is the same.
     """
     if isinstance(value, dict):
-        keys = data.draw(st.permutations(list(value)))
         inner = schema.get("properties", {}) if isinstance(schema, dict) else {}
+        value = _with_other_gaps(value, data, inner, schema)
+        keys = data.draw(st.permutations(list(value)))
         return {key: respelt(value[key], data, inner.get(key, {})) for key in keys}
     if isinstance(value, list):
         inner = schema.get("items", {}) if isinstance(schema, dict) else {}
         return [respelt(item, data, inner) for item in value]
     if isinstance(value, bool) or value is None:
         return value
-    return data.draw(st.sampled_from(_spellings(value)))
+    return data.draw(st.sampled_from(_spellings(value, schema)))
+
+
+def _with_other_gaps(value: Json, data: st.DataObject, inner: Json, schema: Json) -> Json:
+    """The object with an optional member left out or filled in now and then."""
+    made = dict(value)
+    for name, there in inner.items():
+        if name in schema.get("required", ()):
+            continue
+        gaps = [there["default"]] if "default" in there else []
+        gaps += [None] if "null" in there.get("type", ()) else []
+        if gaps and (name not in made or made[name] in gaps):
+            made.pop(name, None)
+            if data.draw(st.booleans()):
+                made[name] = data.draw(st.sampled_from(gaps))
+    return made
 
 
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,14})")
-_SET = re.compile(r"[^\s,]+(?:,[^\s,]+)+")
 
 
-def _spellings(value: str | int | float) -> list[Json]:
+def _spellings(value: str | int | float, schema: Json) -> list[Json]:
+    numeric = {"integer", "number"}.intersection(_types(schema))
     if isinstance(value, int):
-        return [value, float(value), str(value), f"{value}.0"] if abs(value) < 2**53 else [value]
+        spelt = [value, float(value), str(value), *([f"{value}.0"] if numeric else [])]
+        return spelt if abs(value) < 2**53 else [value]
     if isinstance(value, float):
+        if value.is_integer():
+            whole = int(value)
+            return [value, whole, str(whole), *([f"{whole}.0", f"+{whole}"] if numeric else [])]
         text = repr(value)
         plain = [text] if re.fullmatch(r"-?[0-9]{1,14}\.[0-9]{1,17}", text) else []
-        return [value, *plain, *([int(value), str(int(value))] if value.is_integer() else [])]
+        return [value, *plain, *([f"{text}0" for text in plain] if numeric else [])]
     if _WHOLE.fullmatch(value):
         return [value, int(value), float(value)]
-    if _SET.fullmatch(value) and not re.fullmatch(r"[-0-9.,]+", value):
+    if isinstance(schema, dict) and "x-orch-set" in schema:
         pieces = value.split(",")
-        return [value, ",".join(reversed(pieces)), ",".join(sorted(pieces))]
-    return [value]
+        return [value, ",".join(reversed(pieces)), ", ".join(sorted(pieces))]
+    return [value, unicodedata.normalize("NFD", value)]
+
+
+def _types(schema: Json) -> list[str]:
+    kinds = schema.get("type", []) if isinstance(schema, dict) else []
+    return kinds if isinstance(kinds, list) else [kinds]
 
 
 def test_4_calls_that_no_path_orders_may_be_swapped(tasks: Worlds, examples: int) -> None:

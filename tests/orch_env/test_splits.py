@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from orch_env.cli.main import main
 from orch_env.tasks.files import load_tasks
+from orch_env.tasks.selection import spread
 from orch_env.tasks.splits import linked_groups, split_tasks
 from orch_env.types import GoldCall, OrchError, Task
 from orch_env.values import call_key
@@ -78,3 +82,41 @@ def test_an_unknown_domain_is_one_line_and_exit_code_2(
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "'taxi'" in message
     assert not out.exists()
+
+
+def test_some_tasks_are_spread_evenly_over_domains_in_file_order() -> None:
+    tasks = load_tasks("harbour/heldout")
+    chosen = spread(tasks, 16)
+    assert Counter(task.metadata["domain"] for task in chosen) == dict.fromkeys(
+        {task.metadata["domain"] for task in tasks}, 2
+    )
+    assert len({task.metadata["domain"] for task in spread(tasks, 5)}) == 5
+    order = [task.id for task in tasks]
+    assert [order.index(task.id) for task in chosen] == sorted(order.index(t.id) for t in chosen)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=25),
+    st.integers(1, 30),
+    st.randoms(),
+)
+def test_the_same_tasks_are_chosen_however_the_file_is_sorted(
+    domains: list[str | None], count: int, random: Random
+) -> None:
+    tasks = [
+        SimpleNamespace(id=f"t{number}", metadata={"domain": name})
+        for number, name in enumerate(domains)
+    ]
+    chosen = {task.id for task in spread(tasks, count)}
+    assert len(chosen) == min(count, len(tasks))
+    assert chosen >= {task.id for task in spread(tasks, count - 1)}
+    taken = Counter(task.metadata["domain"] for task in tasks if task.id in chosen)
+    left = {task.metadata["domain"] for task in tasks if task.id not in chosen}
+    assert all(taken[name] >= max(taken.values()) - 1 for name in left)
+    shuffled = random.sample(tasks, len(tasks))
+    assert {task.id for task in spread(shuffled, count)} == chosen
+
+
+def test_tasks_without_domains_or_texts_as_ids_are_spread_too() -> None:
+    tasks = [SimpleNamespace(id=number) for number in range(9)]
+    assert len(spread(tasks, 4)) == 4 and spread(tasks, None) == tuple(tasks)

@@ -153,7 +153,7 @@ def test_tool_messages_carry_the_given_ids_and_else_one_by_turn_and_place(
     ids: list[Any] = ["a", "", None, 7]
     calls = [call("find_ship", "{}", call_id) for call_id in ids]
     info = env.step_message(message(*calls))[-1]
-    names = ["a", "call_0_1", "call_0_2", "call_0_3"]
+    names = ["a", "call_0_1", "call_0_2", "7"]
     assert [m["tool_call_id"] for m in info["messages"]] == names
     info = env.step(HERMES.render_calls(HERMES.parse(env.episode.turns[0].action).calls))[-1]
     assert [m["tool_call_id"] for m in info["messages"]] == [f"call_1_{n}" for n in range(4)]
@@ -284,3 +284,57 @@ def test_a_user_turn_follows_an_answer_by_message_too() -> None:
 
 def _fields(task: Task) -> dict[str, Any]:
     return {name: getattr(task, name) for name in task.__dataclass_fields__}
+
+
+def in_form(form: str, name: str, arguments: dict[str, Any]) -> Message:
+    """One call, written as another API or framework writes it."""
+    body = {"name": name, "arguments": json.dumps(arguments)}
+    shapes: dict[str, Message] = {
+        "function_call": {"content": None, "function_call": body},
+        "tool_use": {"content": [{"type": "tool_use", "name": name, "input": arguments}]},
+        "args": {"content": "", "tool_calls": [{"name": name, "args": arguments}]},
+        "flat": {"content": "", "tool_calls": [{"type": "function", **body}]},
+    }
+    return {"role": "assistant", **shapes[form]}
+
+
+@pytest.mark.parametrize("form", ["function_call", "tool_use", "args", "flat"])
+def test_a_call_in_another_form_is_the_same_step(env: ToolOrchestrationEnv, form: str) -> None:
+    task = env.tasks[0]
+    gold = task.gold_calls[0]
+    written = in_form(form, gold.name, gold.arguments)
+    usual = message(call(gold.name, json.dumps(gold.arguments)))
+    assert held_to_text(env, task, [written]).digest == held_to_text(env, task, [usual]).digest
+
+
+@pytest.mark.parametrize(
+    ("odd", "named"),
+    [
+        ({"content": "", "toolCalls": [call("a", {})]}, "toolCalls"),
+        ({"content": [{"toolUse": {"name": "a"}}]}, "toolUse"),
+        ({"content": [{"type": "tool-call", "toolName": "a"}]}, "tool-call"),
+    ],
+)
+def test_a_call_in_a_form_that_is_not_read_is_malformed_and_says_so(
+    env: ToolOrchestrationEnv, odd: Message, named: str
+) -> None:
+    env.reset(seed=0)
+    observation, _, terminated, truncated, _ = env.step_message({"role": "assistant", **odd})
+    assert "malformed_call" in observation and named in observation
+    assert not terminated and not truncated
+    stored = StoredEpisode(env.episode, env.task, env.settings)
+    assert Verifier(env.backend).check(stored) is None
+
+
+@pytest.mark.parametrize("ids", [("", ""), (" ", "\t"), ("same", "same"), (None, None)])
+def test_an_episode_reads_the_same_from_its_own_messages(
+    env: ToolOrchestrationEnv, ids: tuple[str | None, str | None]
+) -> None:
+    """The environment's tool messages find their calls, whatever ids these have."""
+    env.reset(seed=0)
+    gold = env.task.gold_calls[0]
+    calls = [call(gold.name, dict(gold.arguments), ids[0]), call("nothing", {}, ids[1])]
+    said = message(*calls, content="I look.")
+    _, _, _, _, info = env.step_message(said)
+    read = Episode.from_messages(env.task, [said, *info["messages"]])
+    assert read.turns[0].exchanges == env.episode.turns[0].exchanges

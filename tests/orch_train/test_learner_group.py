@@ -378,8 +378,8 @@ def test_only_the_first_rank_gathers_the_model_or_the_optimizer(
     largest = max(w.nbytes for w in load_model(model).state_dict().values())
     for call in (
         MostAtOnce("get_weights"),
-        MostAtOnce("save", str(tmp_path / "saved"), None),
-        MostAtOnce("save_model", str(tmp_path / "model"), None),
+        MostAtOnce("save", str(tmp_path / "saved")),
+        MostAtOnce("save_model", str(tmp_path / "model")),
     ):
         most = learners.on_every_rank(call)
         # One tensor, the one that is just being dropped, and scalars.

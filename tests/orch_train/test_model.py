@@ -20,7 +20,8 @@ from tests.orch_train.small_models import byte_tokenizer, small_llama
 
 def test_a_model_folder_round_trips_with_its_tokenizer(tmp_path: Path) -> None:
     model, tokenizer = small_llama(), byte_tokenizer()
-    save_model(model, tokenizer, tmp_path / "m")
+    save_model(model, tmp_path / "m", {})
+    tokenizer.save_pretrained(tmp_path / "m")
     again = load_model(tmp_path / "m")
     assert not again.training
     for name, value in model.state_dict().items():
@@ -34,7 +35,7 @@ def test_a_model_folder_round_trips_with_its_tokenizer(tmp_path: Path) -> None:
 
 def test_nothing_is_read_from_a_pickle(tmp_path: Path) -> None:
     model = small_llama()
-    save_model(model, None, tmp_path / "m")
+    save_model(model, tmp_path / "m", {})
     (tmp_path / "m" / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "m" / "pytorch_model.bin")
     with pytest.raises(OrchError, match="cannot be loaded"):
@@ -56,12 +57,12 @@ def test_a_folder_that_is_no_model_and_a_damaged_one_are_told_apart(tmp_path: Pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(OrchError, match=r"no config\.json"):
         load_model(tmp_path / "empty")
-    save_model(small_llama(), None, tmp_path / "m")
+    save_model(small_llama(), tmp_path / "m", {})
     weights = tmp_path / "m" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(OrchError, match="cannot be loaded"):
         load_model(tmp_path / "m")
-    save_model(small_llama(), None, tmp_path / "m")
+    save_model(small_llama(), tmp_path / "m", {})
     incomplete = {k: v for k, v in load_file(weights).items() if "layers.1.mlp" not in k}
     save_file(incomplete, weights, metadata={"format": "pt"})
     with pytest.raises(OrchError, match=r"lacks 3 tensors.*layers\.1\.mlp"):
@@ -97,7 +98,8 @@ def test_the_tokenizer_is_the_one_that_auto_tokenizer_loads(tmp_path: Path) -> N
 
     compare(BUNDLED_MODELS / "tiny")
     config, tokens = tmp_path / "config.json", tmp_path / "tokenizer_config.json"
-    save_model(small_llama(), byte_tokenizer(), tmp_path)
+    save_model(small_llama(), tmp_path, {})
+    byte_tokenizer().save_pretrained(tmp_path)
     for model, tokenizer in [*_TOKENIZER_CLASSES, ("llama", "GPT2Tokenizer")]:
         config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": model}))
         named = {"tokenizer_class": tokenizer}

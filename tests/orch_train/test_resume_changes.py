@@ -179,7 +179,7 @@ def test_what_changes_nothing_that_is_learned_is_free(place: Path, override: str
     ("schedule", "override", "jumps"),
     [
         ("linear", "training.iterations=4", True),
-        ("cosine", "training.updates_per_batch=2", True),
+        ("cosine", "training.iterations=4", True),
         ("constant", "training.iterations=4", False),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -15,7 +16,15 @@ from orch_train.trajectory.store import RolloutStore
 from orch_train.viewer.api import NotFound, ViewerApi
 from orch_train.viewer.rollout_queries import RolloutReader
 from orch_train.viewer.run_data import RunData
-from tests.orch_train.viewer_runs import HOSTILE_TASK, make_run, step_replies, write_steps
+from orch_train.viewer.run_list import RunList
+from tests.orch_train.viewer_runs import (
+    HOSTILE_TASK,
+    make_quickstart,
+    make_run,
+    make_warm_start,
+    step_replies,
+    write_steps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +128,7 @@ def test_tokens_are_read_by_the_runs_own_tokenizer(
     own = tmp_path / "run"
     shutil.copytree(run, own)
     shutil.copytree(toy_model, own / "checkpoints" / "step_3" / "learner" / "model")
+    (own / "checkpoints" / "step_3" / "metadata.json").write_text("{}")
     (own / "checkpoints" / "step_20.partial").mkdir()
     asked = {"step": "2", "group": "2:a", "member": "0"}
     read = ViewerApi([RunData(own)])
@@ -277,3 +287,79 @@ def test_tasks_of_two_runs_stand_side_by_side(run: Path, tmp_path: Path) -> None
     assert tasks["a"][0]["reward"] == 0.5 and tasks["a"][0]["success"] == pytest.approx(1 / 3)
     groups = api.answer("task", {"task": "a"})["groups"]
     assert [g["step"] for g in groups] == [3, 1]
+
+
+def test_a_folder_of_runs_lists_kind_status_and_newest_results(tmp_path: Path) -> None:
+    folder = make_quickstart(tmp_path / "quickstart")
+    (folder / "grpo" / "metrics.jsonl").touch()
+    listed = ViewerApi(RunList(folder)).answer("runs", {})
+    assert listed["runs"] == [] and listed["folder"]["name"] == "quickstart"
+    grpo, sft = listed["folder"]["runs"]
+    assert (grpo["name"], grpo["kind"], grpo["status"]) == ("grpo", "GRPO", "finished")
+    assert (sft["name"], sft["kind"], sft["status"]) == ("sft", "warm start", "finished")
+    assert grpo["warm_start"] == "sft" and grpo["step"] == grpo["iterations"] == 3
+    assert grpo["last"]["reward"] == 0.75 and sft["last"]["loss"] == 0.5
+    assert grpo["curve"] == [0.75] * 3 and sft["curve"] == [2.0, 1.0, 0.5]
+
+
+def test_a_question_names_the_runs_of_the_folder_that_it_is_about(tmp_path: Path) -> None:
+    api = ViewerApi(RunList(make_quickstart(tmp_path / "quickstart")))
+    chosen = api.answer("runs", {"of": "sft", "with": "grpo"})
+    assert [run["name"] for run in chosen["runs"]] == ["sft", "grpo"]
+    assert chosen["folder"]["name"] == "quickstart"
+    assert api.answer("rollouts", {"of": "grpo"})["total"] == 18
+    with pytest.raises(OrchError, match="no run 'none'"):
+        api.answer("rollouts", {"of": "../three"} | {"of": "none"})
+
+
+def test_a_run_that_starts_later_is_listed_and_runs_may_lie_deeper(tmp_path: Path) -> None:
+    make_quickstart(tmp_path / "quickstart")
+    runs = RunList(tmp_path)
+    make_run(tmp_path / "later", 1)
+    make_run(tmp_path / ".hidden", 1)
+    (tmp_path / "notes").mkdir()
+    assert set(runs.runs()) == {"later", "quickstart/grpo", "quickstart/sft"}
+    with pytest.raises(OrchError, match="no run below it"):
+        RunList(tmp_path / "notes")
+
+
+def test_loss_and_reward_stand_on_one_time_line(tmp_path: Path) -> None:
+    folder = make_quickstart(tmp_path / "quickstart")
+    moved = folder.rename(tmp_path / "moved")
+    found = ViewerApi([RunData(moved / "grpo")]).answer("history", {})
+    warm, grpo = found["warm_start"], found["grpo"]
+    assert warm["seconds"] == [1.0, 2.0, 3.0] and warm["values"] == [2.0, 1.0, 0.5]
+    # The one at the end stands in the summary alone.
+    assert [(m["step"], m["success"]) for m in warm["held_out"]] == [(2, 0.125), (3, 0.25)]
+    assert grpo["seconds"] == [3.0 + 3.5, 3.0 + 7.0, 3.0 + 10.5]
+    [before, after] = grpo["held_out"]
+    assert before["seconds"] == 3.0 and before["success"] == 0.25 and before["n"] == 16
+    assert (after["low"], after["high"]) == (0.5, 0.9)
+    assert ViewerApi([RunData(moved / "sft")]).answer("history", {})["warm_start"] is None
+
+
+def test_a_warm_start_can_be_looked_at(tmp_path: Path) -> None:
+    run = RunData(make_warm_start(tmp_path / "base-sft"))
+    shown = run.overview()
+    assert shown["problems"] == [] and shown["step"] == 3 and "loss" in shown["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("summary", "status"),
+    [('{"interrupted": true}', "interrupted"), ("", "unfinished"), ("[]", "unfinished")],
+)
+def test_a_run_that_did_not_end_says_so(tmp_path: Path, summary: str, status: str) -> None:
+    folder = make_run(tmp_path / "run", 2)
+    (folder / "config.yaml").write_text("training: {iterations: 9}\n")
+    (folder / "summary.json").write_text(summary)
+    assert RunData(folder).status == status
+    later = (folder / "summary.json").stat().st_mtime + 5
+    os.utime(folder / "metrics.jsonl", (later, later))  # it was resumed since
+    assert RunData(folder).status == "unfinished"
+
+
+def test_components_that_count_are_known_by_the_reward(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 1)
+    (folder / "config.yaml").write_text("environment: {env_config: {reward: graduated}}\n")
+    counts = RunData(folder).overview()["counts"]
+    assert {"extra_calls", "failed_calls"} <= set(counts) and "matched" not in counts

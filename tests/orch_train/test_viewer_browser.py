@@ -8,11 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from orch_train.run.metrics_file import MetricsWriter
 from orch_train.viewer.export import export_page
 from orch_train.viewer.run_data import RunData
+from orch_train.viewer.run_list import RunList
 from orch_train.viewer.server import ViewServer
 from tests.orch_train.browser import Browser, find_browser
-from tests.orch_train.viewer_runs import HOSTILE, HOSTILE_TASK, make_run, write_steps
+from tests.orch_train.viewer_runs import (
+    HOSTILE,
+    HOSTILE_TASK,
+    make_quickstart,
+    make_run,
+    result,
+    step_replies,
+    write_steps,
+)
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None,
@@ -49,6 +59,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def one(runs: list[Path]) -> Iterator[str]:
     server = ViewServer([RunData(runs[0])])
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The quick start's folder, served."""
+    server = ViewServer(RunList(make_quickstart(tmp_path_factory.mktemp("quick") / "start")))
     server.start()
     yield server.url
     server.stop()
@@ -145,7 +164,7 @@ def test_a_click_on_a_curve_leads_to_the_steps_trajectories(browser: Browser, on
     browser.open(one)
     _wait_for_charts(browser)
     _move(browser, "Reward", 0.98, press=True)
-    browser.drawn("#/list?step_from=3&step_to=3")
+    browser.drawn("#/trajectories?step_from=3&step_to=3")
     assert "6 trajectories" in browser.text()
 
 
@@ -214,11 +233,11 @@ def test_even_a_hole_in_the_page_would_run_nothing(browser: Browser, one: str) -
 def test_a_trajectory_shows_what_each_call_earned(browser: Browser, one: str) -> None:
     browser.open(one + "#/episode?step=2&group=2%3Aa&member=2")
     call = browser.run("document.querySelector('.call').innerText")
-    for part in ("find", "+1.000", "gold call 0", "atomic 1.00", "orchestration 0.50", "= equal"):
+    for part in ("find", "+1.000", "gold call 1", "atomic 1.00", "orchestration 0.50", "= equal"):
         assert part in " ".join(call.split()), part
     text = browser.text()
     assert "unknown tool" in text and "Done by 2." in text
-    assert "Matches gold call 0." in text and "no gold call" in text
+    assert "Matches gold call 1." in text and "no gold call" in text
     assert "+0.50" in browser.run("document.querySelector('table.group .current').innerText")
 
 
@@ -387,3 +406,209 @@ def test_an_exported_page_works_alone(browser: Browser, runs: list[Path], tmp_pa
         out.as_uri(),
         "data:,",
     }
+
+
+def test_a_folder_of_runs_is_a_list_and_a_story_and_leads_to_each_run(
+    browser: Browser, folder: str
+) -> None:
+    browser.open(folder)
+    _wait_for_charts(browser, 3)
+    rows = browser.run("[...document.querySelectorAll('tr.row')].map((r) => r.innerText)")
+    assert len(rows) == 2 and "GRPO after sft" in " ".join(rows) and "3 of 3" in " ".join(rows)
+    assert browser.run("document.querySelectorAll('.spark polyline').length") == 2
+    text = browser.text()
+    assert "null" not in text and "From the warm start on" in text
+    assert "before GRPO 25.0% [0, 40] · after 75.0% [50, 90]" in text
+    assert _titles(browser) == ["Warm start: loss", "GRPO: reward", "Held out, over both"]
+    ranges = browser.run("plots.map((p) => [p.scales.x.min, p.scales.x.max])")
+    assert ranges == [[0, 13.5]] * 3
+    browser.run("document.querySelector('a.open[href$=\"of=grpo\"]').click()")
+    browser.drawn("#/overview?of=grpo")
+    assert "From the warm start on" in browser.text()
+    browser.press("l")
+    browser.wait("document.querySelectorAll('tr.row').length === 18")
+    browser.press("j")
+    browser.press("Enter")
+    browser.wait("document.querySelector('.call')")
+    assert "of=grpo" in browser.run("location.hash")
+    browser.press("r")
+    browser.wait("document.querySelectorAll('.spark').length === 2")
+    browser.run("[...document.querySelectorAll('input[type=checkbox]')][0].click()")
+    browser.wait("document.querySelectorAll('input:checked').length === 1")
+    browser.run("[...document.querySelectorAll('input[type=checkbox]')][1].click()")
+    browser.wait("[...document.querySelectorAll('a.button')].some((a) => a.href.includes('with='))")
+    browser.run("document.querySelector('a.button').click()")
+    browser.wait("state.runs.length === 2 && document.querySelector('[data-title=Loss] canvas')")
+
+
+def test_an_exported_folder_has_all_of_its_runs(browser: Browser, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    export_page(RunList(make_quickstart(tmp_path / "q")), out)
+    browser.open(out.as_uri())
+    _wait_for_charts(browser, 3)
+    browser.go("#/trajectories?of=grpo&success=no")
+    assert browser.run("document.querySelectorAll('tr.row').length") == 6
+    browser.go("#/tasks?of=grpo")
+    assert browser.run("document.querySelectorAll('tr.row').length") == 2
+    browser.go("#/overview?of=sft")
+    browser.wait("document.querySelector('[data-title=Loss] canvas')")
+
+
+def test_the_curves_stand_under_headings_reward_first(browser: Browser, one: str) -> None:
+    browser.open(one)
+    _wait_for_charts(browser)
+    heads = browser.run("[...document.querySelectorAll('h2')].map((h) => h.innerText)")
+    wanted = ["Learning", "What the reward is made of", "Health", "Speed and length"]
+    assert [head for head in heads if head in wanted] == wanted
+    assert _titles(browser)[0] == "Reward"
+    tabs = browser.run(
+        "[...document.querySelectorAll('nav[aria-label=views] a')].map((a) => "
+        "[a.innerText.toLowerCase(), a.hash])"
+    )
+    assert all(hash_ == f"#/{name}" for name, hash_ in tabs) and len(tabs) == 4
+    browser.go("#/list")  # addresses that were sent before
+    assert browser.run("document.querySelectorAll('tr.row').length") == 18
+    browser.go("#/config")
+    assert "training.iterations" in browser.text()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A run with every number that the page says more about than its value."""
+    folder = make_run(tmp_path_factory.mktemp("told") / "run", 0)
+    (folder / "config.yaml").write_text(
+        "{training: {iterations: 3}, environment: {env_config: {reward: graduated}}}"
+    )
+    writer = MetricsWriter(folder, tensorboard=False)
+
+    def measured(success: float, tasks: int) -> dict[str, object]:
+        ends = {"mean": success, "low": success / 2, "high": 1.0}
+        return {"success": success, "n": tasks, "avg_at_1": ends, "pass_at_1": ends}
+
+    writer.write({"training_iteration": 0, "evaluation": measured(0.25, 16)})
+    for step in (1, 2, 3):
+        made = result(
+            step, step_replies(step), evaluation=measured(step / 4, 16 if step < 3 else 8)
+        )
+        made["learners"]["default_policy"] |= {"mismatch_kl": 6.9e-13 / step, "ratio_ess": 0.9}
+        made["env_runners"]["reward"] = {"matched": 0.5, "extra_calls": 0.6 * step}
+        writer.write(made)
+    writer.close()
+    server = ViewServer([RunData(folder)])
+    server.start()
+    yield server.url
+    server.stop()
+
+
+def test_rates_over_other_tasks_are_not_joined_and_have_intervals(
+    browser: Browser, told: str
+) -> None:
+    browser.open(told)
+    _wait_for_charts(browser)
+    assert [row.split(" tasks")[0] for row in _legend(browser, "Held out: success")] == [
+        "step3",
+        "sampled, 16",
+        "sampled, 8",
+    ]
+    assert "with 95% intervals" in browser.run(
+        "document.querySelector('[data-title=\"Held out: success\"]').innerText"
+    )
+    low, high = browser.run(
+        "(({ scales }) => [scales.y.min, scales.y.max])(plots.find((p) => "
+        "p.root.closest('[data-title=\"Held out: success\"]')))"
+    )
+    assert low <= 0.125 and high >= 1.0  # the band fits
+    assert "Held out: pass@k" not in _titles(browser)  # pass@1 is success again
+
+
+def test_all_curves_start_and_end_alike_and_a_part_can_be_looked_at(
+    browser: Browser, told: str
+) -> None:
+    browser.open(told)
+    _wait_for_charts(browser)
+    bars = "['Seconds per step', 'Stop reasons'].includes(p.root.closest('.chart').dataset.title)"
+    ranges = browser.run(
+        f"plots.filter((p) => !({bars})).map((p) => [p.scales.x.min, p.scales.x.max])"
+    )
+    assert ranges == [[0, 3]] * len(ranges) and len(ranges) > 8
+    assert browser.run(f"plots.filter((p) => {bars}).map((p) => p.scales.x.min)") == [-0.5] * 2
+    browser.run("plots[0].setScale('x', { min: 1.5, max: 2.5 })")
+    browser.wait("plots[0].scales.x.min === 1.5")
+
+
+def test_rounding_reads_as_none_and_limits_are_drawn(browser: Browser, told: str) -> None:
+    browser.open(told)
+    _wait_for_charts(browser)
+    tiles = browser.run("document.querySelector('.tiles').innerText").split("\n")
+    assert "~0" in tiles and "from ~0" in tiles
+    cut = (
+        "[...document.querySelectorAll('.tile .value, .chart .note')]"
+        ".filter((node) => node.scrollWidth > node.clientWidth)"
+    )
+    for width in (1400, 420):
+        browser.resize(width, 900)
+        browser.wait(f"{cut}.length === 0")
+        browser.wait("document.documentElement.scrollWidth <= innerWidth")
+    browser.resize(1400, 900)
+    assert _legend(browser, "Mismatch KL")[1] == "KL~0"
+    assert _drawn(browser, "Effective sample size", "warn") > 20
+    assert _drawn(browser, "Mismatch KL", "warn") == 0  # far below
+
+
+def test_counts_and_shares_have_their_own_charts(browser: Browser, told: str) -> None:
+    browser.open(told)
+    _wait_for_charts(browser)
+    assert [row[:6] for row in _legend(browser, "Reward components")[1:]] == ["matche"]
+    assert [row[:6] for row in _legend(browser, "Reward components: counts")[1:]] == ["extra "]
+
+
+def test_a_group_fits_the_window_and_the_best_paid_comes_first(browser: Browser, one: str) -> None:
+    browser.open(one + "#/group?step=2&group=2%3Aa")
+    heads = browser.run(
+        "[...document.querySelectorAll('.column header a')].map((a) => a.innerText)"
+    )
+    assert heads == ["member 2", "member 1", "member 0"]
+    assert "turn 1" in browser.text() and "turn 0" not in browser.text()
+    for width in (1400, 420):
+        browser.resize(width, 900)
+        inner = "document.querySelector('.columns')"
+        browser.wait(f"{inner}.scrollWidth <= {inner}.clientWidth")
+    browser.resize(1400, 900)
+
+
+def test_people_count_turns_and_calls_from_one(browser: Browser, one: str) -> None:
+    browser.open(one + "#/episode?step=2&group=2%3Aa&member=2")
+    text = browser.text()
+    assert "assistant · turn 1" in text and "call 1.1" in text and "call 1.2" in text
+    assert "turn 0" not in text and "call 0" not in text
+
+
+def test_the_list_leads_to_the_best_the_worst_and_what_disagrees(
+    browser: Browser, one: str
+) -> None:
+    browser.open(one + "#/trajectories")
+    heads = browser.run("[...document.querySelectorAll('thead th')].map((h) => h.innerText)")
+    assert "group" not in heads and len(set(heads)) == len(heads)
+    links = "[...document.querySelectorAll('.shortcuts a')]"
+    assert browser.run(f"{links}.map((a) => a.innerText)") == [
+        "best",
+        "worst",
+        "reward high, success no",
+        "reward low, success yes",
+    ]
+    browser.run(f"{links}[2].click()")
+    browser.drawn("#/trajectories?step_from=3&step_to=3&sort=reward&order=desc&success=no")
+    rewards = browser.run(
+        "[...document.querySelectorAll('tbody tr td:nth-child(3)')].map((c) => c.innerText.trim())"
+    )
+    assert rewards == ["0.500", "0.000"]
+
+
+def test_a_success_that_was_cut_off_explains_itself(browser: Browser, one: str) -> None:
+    browser.open(one)
+    shown = browser.run(
+        "el('p', {}, stopBadge({ stop: 'output_truncated', success: true })).outerHTML"
+    )
+    assert "done before that" in shown and "cut off at the most tokens of a turn" in shown
+    plain = browser.run("el('p', {}, stopBadge({ stop: 'answered', success: true })).innerText")
+    assert plain == "answered"

@@ -217,3 +217,12 @@ def test_an_export_that_cannot_be_written_is_one_line(
 ) -> None:
     assert main(["view", str(run), "--export", str(tmp_path / "no" / "run.html")]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_the_viewer_starts_without_torch() -> None:
+    code = (
+        "import sys, orch_train.cli.view, orch_train.viewer.export\n"
+        "print({'torch', 'ray', 'transformers'} & set(sys.modules))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "set()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -106,4 +107,44 @@ def make_run(folder: Path, steps: int = 3, **training: Any) -> Path:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     if steps:
         write_steps(folder, 1, steps)
+    return folder
+
+
+def make_warm_start(folder: Path) -> Path:
+    """A finished run of ``orch sft`` of three steps, measured after the second and at the end."""
+    (folder / "model").mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"sft": {"max_steps": 3}}))
+    steps: list[dict[str, float]] = [
+        {"step": s, "seconds": float(s), "loss": 4.0 / 2**s, "grad_norm": 1.0} for s in (1, 2, 3)
+    ]
+    steps[1] |= {"evaluation/success": 0.125, "evaluation/n": 16}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(s) + "\n" for s in steps))
+    last = {"step": 3, "seconds": 3.0, "success": 0.25, "n": 16}
+    summary = {"stop": "target", "evaluations": [{**last, "step": 2, "success": 0.125}, last]}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def make_quickstart(folder: Path) -> Path:
+    """What the quick start leaves: a warm start and the GRPO run from it, measured twice."""
+    model = make_warm_start(folder / "sft") / "model"
+    grpo = folder / "grpo"
+    grpo.mkdir()
+    config: dict[str, Any] = {"training": {"iterations": 3}, "model": {"path": str(model)}}
+    (grpo / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def measured(success: float) -> dict[str, Any]:
+        ends = {"mean": success, "low": success - 0.25, "high": success + 0.15}
+        return {"success": success, "n": 16, "avg_at_1": ends}
+
+    writer = MetricsWriter(grpo, tensorboard=False)
+    writer.write({"training_iteration": 0, "evaluation": measured(0.25)})
+    writer.close()
+    write_steps(grpo, 1, 2)
+    replies = step_replies(3)
+    store, writer = RolloutStore(grpo / "rollouts.db"), MetricsWriter(grpo, tensorboard=False)
+    store.add(3, replies)
+    writer.write(result(3, replies, evaluation=measured(0.75)))
+    store.close()
+    writer.close()
     return folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orch_env.cli.output import emit, json_option, say, table
+from orch_env.cli.output import emit, json_option, next_command, say, table
 from orch_env.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def attack(
     """
     from orch_env.audit import figures
     from orch_env.cli.reward.options import named_rewards
+    from orch_env.rewards import PRESETS
     from orch_env.tasks.files import write_lines
 
     if figure is not None:
@@ -87,6 +88,8 @@ def attack(
         emit(report.to_dict(), as_json=True)
     else:
         _show(report, tasks)
+    first = words[0] if words[0] in PRESETS else next(iter(PRESETS))
+    next_command("reward", "show", first, why="what it is made of")
     return 0 if all(report.kept(reward) for reward in report.rewards) else 1
 
 

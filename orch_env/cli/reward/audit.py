@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orch_env.cli.output import emit, json_option, number, say, table
+from orch_env.cli.output import emit, json_option, next_command, number, option, say, table
 from orch_env.cli.reward.attack import run_attack
 from orch_env.types import OrchError
 
@@ -80,6 +80,10 @@ def audit(file: Path, word: str, tasks: str | None, cache: str | None, as_json: 
         emit(report.to_dict(), as_json=True)
     else:
         _show(report, str(file))
+    other = "graduated" if word == "binary" else "binary"
+    data = (*option("--tasks", tasks), *option("--cache", cache))
+    two = ("--reward", word, "--reward", other)
+    next_command("reward", "compare", file, *two, *data, why="where two rewards disagree")
 
 
 def _show(report: AuditReport, source: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orch_env.cli.output import emit, json_option, number, say, table
+from orch_env.cli.output import emit, json_option, next_command, number, option, say, table
 
 if TYPE_CHECKING:
     from orch_env.audit.compare import CompareReport, PairCounts
@@ -69,6 +69,9 @@ def compare(
         emit(report.to_dict(), as_json=True)
     else:
         _show(report, str(file))
+    data = (*option("--tasks", tasks), *option("--cache", cache))
+    first = words[0] if words[0] != "all" else "graduated"
+    next_command("reward", "audit", file, "--reward", first, *data, why="one of them in detail")
 
 
 def _show(report: CompareReport, source: str) -> None:

@@ -22,6 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
+from orch_env.tasks.files import read_json
 from orch_env.types import GoldCall, OrchError, Provenance, Task, ToolCall, ToolSpec
 from orch_env.types.json import Json, JsonObject, escape
 from orch_env.values import values_equal
@@ -75,12 +76,7 @@ class ExactValues:
         Raises:
             OrchError: the file is missing or is not of that layout.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as problem:
-            raise OrchError(f"file {str(path)!r} cannot be read: {problem.strerror}") from problem
-        except (ValueError, RecursionError) as problem:
-            raise OrchError(f"file {str(path)!r} is not JSON ({problem})") from problem
+        data = read_json(Path(path))
         if not isinstance(data, dict) or not all(
             isinstance(names, list) and all(isinstance(n, str) for n in names)
             for names in data.values()

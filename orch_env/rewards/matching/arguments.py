@@ -13,7 +13,7 @@ from typing import Any
 
 from orch_env.rewards.matching.alignment import aligned_leaves, holds_sets
 from orch_env.types.json import Json, JsonObject, escape, leaves
-from orch_env.values import SchemaRules, shortfall, types_compatible, values_equal
+from orch_env.values import SchemaRules, shortfall, stated, types_compatible, values_equal
 from orch_env.values.difference import shown
 
 EQUAL = "equal"
@@ -103,6 +103,9 @@ def compare_calls(
 ) -> Comparison:
     """Compare the arguments of two calls of one tool.
 
+    An optional argument that is as good as left out is no leaf of its call, unless the rules take
+    arguments as they are written.
+
     Args:
         made: the model call's arguments.
         gold: the gold call's.
@@ -110,6 +113,8 @@ def compare_calls(
             task has none: then the plain equality of :mod:`orch_env.values` holds.
     """
     rules = SchemaRules.of(schema)
+    if rules is not None and not rules.as_written:
+        made, gold = stated(made, rules), stated(gold, rules)
     return compare_arguments(argument_leaves(made, rules, gold), argument_leaves(gold), rules)
 
 

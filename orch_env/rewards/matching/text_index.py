@@ -8,8 +8,10 @@ for a model that copies, their canonical forms. Answers do not depend on earlier
 from __future__ import annotations
 
 from orch_env.types.json import Json, parse_json
-from orch_env.values import canonical
+from orch_env.values import SchemaRules, canonical, canonical_by_schema
+from orch_env.values.canonical import normal
 
+_NUMBER = SchemaRules.of({"type": "number"})
 _BETWEEN_STRINGS = frozenset(",:}] \t\r\n")
 _QUICK = frozenset({str, int, float})
 _NUMBER_BEGINS = frozenset("-0123456789")
@@ -98,20 +100,23 @@ class TextIndex:
     def _canonical_forms(self) -> tuple[frozenset[str], frozenset[int | float]]:
         """The canonical strings and numbers; two threads may both compute them, with one result."""
         if self._canonical is None:
-            forms = [canonical(leaf) for leaf in (*self._read(), *self._numbers)]
+            seen = (*self._read(), *self._numbers)
+            texts = (canonical(leaf) for leaf in seen)
+            # A text that spells a number shows it, "2.50" too: the argument may be a number.
+            numbers = (canonical_by_schema(leaf, _NUMBER) for leaf in seen)
             self._canonical = (
-                frozenset(form for form in forms if isinstance(form, str)),
-                frozenset(form for form in forms if not isinstance(form, str)),
+                frozenset(form for form in texts if isinstance(form, str)),
+                frozenset(form for form in numbers if not isinstance(form, str)),
             )
         return self._canonical
 
     def _has_word(self, scalar: Json) -> bool:
         try:
-            word = str(scalar)
+            word = normal(str(scalar))
         except ValueError:  # an integer with more digits than Python prints; no text holds it
             return False
         if self._words is None:
-            self._words = "\n".join(self._read())
+            self._words = normal("\n".join(self._read()))
         text = self._words
         start = text.find(word)
         while start >= 0:

@@ -111,10 +111,13 @@ class Candidates:
         spec = self._spec(name)
         return None if spec is None else spec.parameters
 
+    def rules(self, name: str) -> SchemaRules | None:
+        """The rules of a tool's arguments, as published: no default stands for an argument."""
+        return SchemaRules.of(self.parameters(name), as_written=True)
+
     def identity(self, name: str, arguments: JsonObject) -> str:
         """Canonical text of a call; equal texts are the same call, by the tool's schema."""
-        rules = SchemaRules.of(self.parameters(name))
-        return f"{self.resolve(name)} {canonical_text_by_schema(arguments, rules)}"
+        return f"{self.resolve(name)} {canonical_text_by_schema(arguments, self.rules(name))}"
 
     def faults(self, call: MadeCall) -> CallFaults:
         """What a call gets wrong."""

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from orch_env.types import OrchError
 from orch_train.config import Settings
@@ -166,17 +165,18 @@ class LearnerGroup:
         calls = [rank.__ray_call__.remote(function) for rank in self._ranks]
         return self._results(calls, "on_every_rank")
 
-    def save(
-        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """See `Learner.save`; the first rank writes, on a file system that it shares with us."""
-        self._everywhere("save", _absolute(folder), tokenizer)
+        self._everywhere("save", _absolute(folder))
 
-    def save_model(
-        self, folder: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> None:
+    def rescue(self, folder: str | os.PathLike[str]) -> str:
+        """See `Learner.rescue`; the first rank writes."""
+        told: str = self._everywhere("rescue", _absolute(folder))[0]
+        return told
+
+    def save_model(self, folder: str | os.PathLike[str]) -> None:
         """See `Learner.save_model`; the first rank writes."""
-        self._everywhere("save_model", _absolute(folder), tokenizer)
+        self._everywhere("save_model", _absolute(folder))
 
     def load(self, folder: str | os.PathLike[str]) -> None:
         """See `Learner.load`; the state may come from any number of learners."""
@@ -192,9 +192,10 @@ class LearnerGroup:
     def _end(self, reason: str) -> None:
         import ray
 
-        for rank in self._ranks:
-            ray.kill(rank)
-        self._ranks = []
+        ranks, self._ranks = self._ranks, []
+        for rank in ranks:
+            if ray.is_initialized():
+                ray.kill(rank)
         self._lost = self._lost or reason
 
     def _everywhere(self, method: str, *arguments: Any) -> list[Any]:

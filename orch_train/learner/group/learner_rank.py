@@ -6,18 +6,21 @@ the same everywhere, so ranks agree without a message before they compute.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
-from transformers import PreTrainedTokenizerBase
 
+from orch_env.types import OrchError
 from orch_train.config import Settings
 from orch_train.learner.group.ranks import OneProcess, Ranks, ShardedRanks
 from orch_train.learner.learner import Learner
 from orch_train.learner.reference import FrozenReference
 from orch_train.models.load import load_model, load_outline
+from orch_train.models.small_files import read_small_files
+from orch_train.storage.rescue import first_line
 from orch_train.trajectory.sample import Group
 from orch_train.weight_sync.buckets import Manifest
 from orch_train.weight_sync.collective import GroupAddress, TransferError, WeightSender
@@ -45,7 +48,8 @@ def load_learner(
         dtype, device = settings.model.dtype, settings.learners.device
         frozen = FrozenReference(lambda: load_model(reference, dtype, device))
     read = load_outline(model) if ranks.rank else load_model(model)
-    return Learner(read, settings, frozen, ranks)
+    files = {} if ranks.rank else read_small_files(model)
+    return Learner(read, settings, frozen, ranks, files)
 
 
 class LearnerRank:
@@ -126,13 +130,19 @@ class LearnerRank:
         """Weights that are held, in a form that Ray maps without a copy."""
         return pack(self._held_from(number))
 
-    def save(self, folder: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    def save(self, folder: str) -> None:
         """`Learner.save`; the first rank writes."""
-        self.learner.save(folder, tokenizer)
+        with _write_errors():
+            self.learner.save(folder)
 
-    def save_model(self, folder: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    def rescue(self, folder: str) -> str:
+        """`Learner.rescue`; the first rank writes, and says what."""
+        return self.learner.rescue(folder)
+
+    def save_model(self, folder: str) -> None:
         """`Learner.save_model`; the first rank writes."""
-        self.learner.save_model(folder, tokenizer)
+        with _write_errors():
+            self.learner.save_model(folder)
 
     def load(self, folder: str) -> int:
         """`Learner.load`; returns the number of updates."""
@@ -147,3 +157,12 @@ class LearnerRank:
 
     def _note(self, done: int, total: int) -> None:
         self._done = done / max(total, 1)
+
+
+@contextmanager
+def _write_errors() -> Iterator[None]:
+    """A folder that cannot be written is no reason to end the group, whatever a library raised."""
+    try:
+        yield
+    except Exception as problem:
+        raise OrchError(first_line(problem)) from problem

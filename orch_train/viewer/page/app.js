@@ -1,16 +1,18 @@
 "use strict";
 // The frame: header, routes, keys, theme, and looking again while a run goes on.
 
-const VIEWS = { overview: overviewView, list: listView, episode: episodeView, group: groupView, tasks: tasksView, task: taskView, config: configView };
-const TABS = [["overview", "Overview", "o"], ["list", "Trajectories", "l"], ["tasks", "Tasks", "s"], ["config", "Settings", "c"]];
-const UNDER = { episode: "list", group: "list", task: "tasks" };
+const VIEWS = {
+  runs: runsView, overview: overviewView, trajectories: listView, episode: episodeView, group: groupView, tasks: tasksView, task: taskView, settings: configView,
+};
+const TABS = [["overview", "Overview", "o"], ["trajectories", "Trajectories", "l"], ["tasks", "Tasks", "s"], ["settings", "Settings", "c"]];
+const UNDER = { episode: "trajectories", group: "trajectories", task: "tasks" };
 const KEYS = [
   ["o  l  s  c", "overview, trajectories, tasks, settings"], ["/", "to the task filter"], ["j  k", "down and up in a table"],
   ["Enter", "open the marked row"], ["[  ]", "previous and next trajectory or page"], ["t", "tokens of a trajectory"],
-  ["g", "its group, side by side"], ["d", "light or dark"], ["Esc", "back"], ["?", "this list"],
+  ["g", "its group, side by side"], ["r", "all runs of the folder"], ["d", "light or dark"], ["Esc", "back"], ["?", "this list"],
 ];
 const LOOK_AGAIN_MS = 4000;
-const state = { runs: [], actions: {}, drawing: 0, seen: "" };
+const state = { runs: [], folder: null, actions: {}, drawing: 0, seen: "", about: null };
 
 async function start() {
   applyTheme(remembered("theme"));
@@ -24,10 +26,12 @@ async function start() {
 
 /** Fetch the state of the runs; true if anything changed. */
 async function look() {
-  const { runs } = await ask("runs");
-  const seen = JSON.stringify(runs.map((r) => [r.results, r.episodes && r.episodes.episodes, r.problems, r.finished]));
+  const about = JSON.stringify(chosenRuns());
+  const { runs, folder } = await ask("runs");
+  const listed = folder && folder.runs ? folder.runs.map((r) => [r.name, r.step, r.status, r.last]) : [];
+  const seen = JSON.stringify([listed, runs.map((r) => [r.results, r.episodes && r.episodes.episodes, r.problems, r.finished])]);
   const changed = seen !== state.seen;
-  Object.assign(state, { runs, seen });
+  Object.assign(state, { runs, folder, seen, about });
   drawTop();
   drawNotices(runs.flatMap((r) => r.problems.map((p) => (runs.length > 1 ? `${r.name}: ${p}` : p))));
   return changed;
@@ -39,21 +43,21 @@ async function lookAgain() {
     // Curves and lists follow the run; what is being read stays as it is.
     const { view } = currentRoute();
     const busy = document.activeElement && document.activeElement.matches("input, select");
-    if ((await look()) && !busy && (view === "overview" || view === "list")) await draw(true);
+    if ((await look()) && !busy && ["runs", "overview", "trajectories"].includes(view)) await draw(true);
   } catch (problem) {
     drawNotices([problem.message]);
   }
 }
 
 async function draw(again = false) {
-  const { view, query } = currentRoute();
   const main = document.getElementById("main");
   const mine = ++state.drawing;
   state.actions = {};
-  drawTop();
   let page;
   try {
-    if (!state.runs.length) await look();
+    if (state.about !== JSON.stringify(chosenRuns())) await look();
+    const { view, query } = currentRoute();
+    drawTop();
     page = await (VIEWS[view] || unknownView)(state, query);
   } catch (problem) {
     page = el("div", { class: "blank" }, el("h2", {}, "This cannot be shown"), el("p", { class: "problem" }, problem.message));
@@ -65,7 +69,8 @@ async function draw(again = false) {
   main.dataset.ready = location.hash;
   if (!again) window.scrollTo(0, 0);
   if (marked >= 0) mark(marked);
-  document.title = `${[query.task || query.group, view].filter(Boolean)[0]} · ${state.runs.map((r) => r.name).join(" and ")} · orch view`;
+  const { view, query } = currentRoute();
+  document.title = `${[query.task || query.group, view].filter(Boolean)[0]} · ${(state.runs.length ? state.runs : [state.folder]).map((r) => r && r.name).join(" and ")} · orch view`;
 }
 
 async function unknownView() {
@@ -75,19 +80,20 @@ async function unknownView() {
 function drawTop() {
   const { view } = currentRoute();
   const current = UNDER[view] || view;
-  document.getElementById("top").replaceChildren(
+  document.getElementById("top").replaceChildren(...[
     el("div", { class: "brand" }, "orch", el("span", {}, " view")),
+    state.folder ? el("a", { href: address("runs", { of: null }), class: "folder", title: `${state.folder.path} (key: r)` }, state.folder.name, " /") : null,
     el("div", { class: "runs" }, state.runs.map((run, i) => el("span", { class: "run", title: run.path },
       el("i", { class: `swatch run${i}` }), el("b", {}, run.name), el("small", {}, progressText(run))))),
-    el("nav", { "aria-label": "views" }, TABS.map(([name, text, key]) => el("a", { href: address(name), class: name === current ? "current" : "", "aria-current": name === current ? "page" : null, title: `key: ${key}` }, text))),
+    el("nav", { "aria-label": "views" }, (state.runs.length ? TABS : []).map(([name, text, key]) => el("a", { href: address(name), class: name === current ? "current" : "", "aria-current": name === current ? "page" : null, title: `key: ${key}` }, text))),
     el("div", { class: "buttons" },
       el("button", { type: "button", onclick: toggleTheme, "aria-label": "light or dark", title: "light or dark (d)" }, "◐"),
-      el("button", { type: "button", onclick: showKeys, "aria-label": "keys", title: "keys (?)" }, "?")));
+      el("button", { type: "button", onclick: showKeys, "aria-label": "keys", title: "keys (?)" }, "?"))].filter(Boolean));
 }
 
 function progressText(run) {
-  const of = run.iterations ? ` of ${num(run.iterations)}` : "";
-  const ended = run.finished && run.iterations && run.step >= run.iterations;
+  const of = run.iterations && run.kind === "GRPO" ? ` of ${num(run.iterations)}` : "";
+  const ended = run.status === "finished";
   const age = run.seconds_since_result;
   const when = EMBEDDED || age === null ? "" : ended ? " · finished" : ` · last result ${duration(age)} ago`;
   return ` step ${num(run.step)}${of}${when}`;
@@ -166,7 +172,8 @@ function onKey(event) {
     k: () => mark(Math.max(0, at - 1)),
     Enter: () => { if (at >= 0) location.hash = rows[at].dataset.href; },
     "/": () => document.getElementById("filter-task")?.focus(),
-    o: () => go("overview"), s: () => go("tasks"), l: () => go("list"), c: () => go("config"),
+    o: () => go("overview"), s: () => go("tasks"), l: () => go("trajectories"), c: () => go("settings"),
+    r: () => { if (state.folder) go("runs", { of: null }); },
     "[": () => state.actions.previous?.(), "]": () => state.actions.next?.(),
     t: () => state.actions.tokens?.(), g: () => state.actions.group?.(),
     d: toggleTheme, "?": showKeys, Escape: () => { if (currentRoute().view !== "overview") history.back(); },

@@ -20,8 +20,9 @@ function smooth(values, weight) {
 
 /**
  * A card with a chart.
- * spec: {title, note, series: [{label, kind, x: [], y: [], dash}], stacked, fromZero, smoothing,
- * xName, xLabel, onPick(x)}
+ * spec: {title, note, series: [{label, kind, x: [], y: [], low: [], high: [], dash}], stacked, fromZero,
+ * smoothing, xName, xLabel, xRange: [from, to], onPick(x), shown(value)}, and what is drawn across:
+ * limits: [{y, text}] and marks: [{x, text}]. A series with low and high gets a band between them.
  */
 function chart(spec) {
   const body = el("div", { class: "plot", role: "img", "aria-label": describe(spec) });
@@ -50,7 +51,7 @@ function dropOldCharts() {
 }
 
 function describe(spec) {
-  const last = (s) => num(s.y.findLast((v) => v !== null) ?? null);
+  const last = (s) => (spec.shown || num)(s.y.findLast((v) => v !== null) ?? null);
   return `${spec.title}: ${spec.series.map((s) => `${s.label} last ${last(s)}`).join(", ")}`;
 }
 
@@ -61,21 +62,27 @@ function drawChart(spec, body, width) {
   const axis = { stroke: colour("faint"), font: "10.5px system-ui, sans-serif", ticks: { show: false },
     grid: { stroke: colour("line"), width: 1 }, values: (u, marks) => marks.map((v) => num(v, 3)) };
   const pad = { pad: 0.06, mode: 0 };
+  const room = { min: spec.fromZero || spec.stacked ? { pad: 0.06, soft: 0, mode: 1 } : pad, max: pad };
+  const also = alsoInRange(spec);
   const plot = new uPlot({
     width,
     height: HEIGHT,
     scales: {
       x: { time: false, range: (u, low, high) => {
-        const air = spec.stacked ? 0.5 : low === high ? 1 : 0;
-        return [low - air, high + air];
+        // All of it is shown from the same start to the same end in every chart; a part as chosen.
+        const whole = spec.xRange && low === u.data[0][0] && high === u.data[0].at(-1);
+        const [from, to] = whole ? [Math.min(low, spec.xRange[0]), Math.max(high, spec.xRange[1])] : [low, high];
+        const air = spec.stacked ? 0.5 : from === to ? 1 : 0;
+        return [from - air, to + air];
       } },
-      y: { range: { min: spec.fromZero || spec.stacked ? { pad: 0.06, soft: 0, mode: 1 } : pad, max: pad } },
+      y: { range: (u, low, high) => (low === null ? [low, high]
+        : uPlot.rangeNum(Math.min(low, ...also), Math.max(high, ...also), room)) },
     },
     axes: [
       { ...axis, size: 22, gap: 4, grid: { show: false }, ...(time ? { incrs: SECONDS, values: (u, marks) => marks.map(duration) } : { incrs: WHOLE }) },
       { ...axis, size: 46 },
     ],
-    hooks: { ready: [showNewest] },
+    hooks: { ready: [showNewest], drawAxes: [(u) => drawBands(u, spec, colour), (u) => drawAcross(u, spec, colour)] },
     legend: { markers: { dash: (u, number) => (u.series[number].dash ? "dashed" : "solid") } },
     cursor: { y: false, hover: { skip: [undefined, null] } },
     series: [
@@ -94,6 +101,64 @@ function drawChart(spec, body, width) {
   return plot;
 }
 
+/** What the y axis must reach besides the lines: bands, and limits that are not far away. */
+function alsoInRange(spec) {
+  const there = (v) => v !== null && v !== undefined;
+  const most = Math.max(...spec.series.flatMap((s) => s.y.filter(there)));
+  return [...(spec.limits || []).map((limit) => limit.y).filter((y) => most >= y / 5),
+    ...spec.series.flatMap((s) => [...(s.low || []), ...(s.high || [])]).filter(there), ...(spec.least ? [spec.least] : [])];
+}
+
+/** Intervals: a whisker at every value, and a band between neighbours. */
+function drawBands(u, spec, colour) {
+  for (const s of spec.series.filter((one) => one.low && one.high)) {
+    const points = s.x.map((x, i) => [x, s.low[i], s.high[i]]).filter((p) => p.every((v) => v !== null && v !== undefined))
+      .map(([x, low, high]) => [u.valToPos(x, "x", true), u.valToPos(low, "y", true), u.valToPos(high, "y", true)]);
+    if (!points.length) continue;
+    u.ctx.save();
+    u.ctx.beginPath();
+    u.ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+    u.ctx.clip();
+    u.ctx.strokeStyle = u.ctx.fillStyle = colour(s.kind);
+    u.ctx.globalAlpha = 0.13;
+    u.ctx.beginPath();
+    points.forEach(([x, low]) => u.ctx.lineTo(x, low));
+    points.toReversed().forEach(([x, , high]) => u.ctx.lineTo(x, high));
+    u.ctx.fill();
+    u.ctx.globalAlpha = 0.4;
+    u.ctx.lineWidth = devicePixelRatio;
+    u.ctx.beginPath();
+    points.forEach(([x, low, high]) => { u.ctx.moveTo(x, low); u.ctx.lineTo(x, high); });
+    u.ctx.stroke();
+    u.ctx.restore();
+  }
+}
+
+/** Limits that the docs give, and moments: dashed lines with their names. */
+function drawAcross(u, spec, colour) {
+  const { left, top, width, height } = u.bbox;
+  const lines = [
+    ...(spec.limits || []).map((l) => [l.text, left, u.valToPos(l.y, "y", true), left + width, u.valToPos(l.y, "y", true)]),
+    ...(spec.marks || []).map((m) => [m.text, u.valToPos(m.x, "x", true), top, u.valToPos(m.x, "x", true), top + height]),
+  ].filter(([, x, y]) => x >= left && x <= left + width && y >= top && y <= top + height);
+  u.ctx.save();
+  u.ctx.strokeStyle = u.ctx.fillStyle = colour("warn");
+  u.ctx.lineWidth = devicePixelRatio;
+  u.ctx.font = `${10.5 * devicePixelRatio}px system-ui, sans-serif`;
+  u.ctx.textBaseline = "alphabetic";
+  u.ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
+  for (const [text, x0, y0, x1, y1] of lines) {
+    u.ctx.beginPath();
+    u.ctx.moveTo(x0, y0);
+    u.ctx.lineTo(x1, y1);
+    u.ctx.stroke();
+    const right = x0 + u.ctx.measureText(text).width + 8 * devicePixelRatio > left + width;
+    u.ctx.textAlign = right ? "right" : "left";
+    u.ctx.fillText(text, x0 + (right ? -4 : 4) * devicePixelRatio, y0 + (y0 === top ? 11 : y0 - top < 16 ? 12 : -4) * devicePixelRatio);
+  }
+  u.ctx.restore();
+}
+
 /** Without a pointer the legend shows the newest values. */
 function showNewest(plot) {
   const there = (v) => v !== null && v !== undefined;
@@ -102,7 +167,7 @@ function showNewest(plot) {
 
 /** What is drawn and, behind it, what was measured: the legend reads its values from the second. */
 function curves(spec, s, colour) {
-  const value = (u, v, at, index) => num(index === null ? null : u.data[at + 1][index]);
+  const value = (u, v, at, index) => (spec.shown || num)(index === null ? null : u.data[at + 1][index]);
   const line = { stroke: colour, width: 1.8, dash: s.dash ? [5, 3] : null, spanGaps: true };
   const bars = { stroke: colour, fill: colour, width: 0, paths: uPlot.paths.bars({ size: [0.9] }), points: { show: false } };
   return [

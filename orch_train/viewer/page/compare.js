@@ -14,7 +14,7 @@ function groupHead(state, found, run) {
   return el("header", { class: "grouphead" }, el("h1", {}, found.task),
     el("p", { class: "sub" }, state.runs.length > 1 ? [el("i", { class: `swatch run${run}` }), `${state.runs[run].name} · `] : null,
       `step ${found.step} · group ${found.group} · ${plural(found.members.length, "member")} · mean reward ${num(mean)} · `,
-      `${found.members.filter((m) => m.success).length} succeeded`, flat ? badge("all rewards equal: nothing to learn", "warn") : null));
+      `${found.members.filter((m) => m.success).length} succeeded · the best paid first`, flat ? badge("all rewards equal: nothing to learn", "warn") : null));
 }
 
 function taskText(record) {
@@ -24,7 +24,8 @@ function taskText(record) {
 }
 
 function columns(found, run) {
-  return el("div", { class: "columns", tabindex: "0" }, found.members.map((m) =>
+  const sorted = [...found.members].sort((a, b) => b.reward - a.reward || a.member - b.member);
+  return el("div", { class: "columns" }, sorted.map((m) =>
     column(m, `member ${m.member}`, episodeAddress(run, { step: found.step, group: found.group, member: m.member }))));
 }
 
@@ -33,7 +34,7 @@ async function taskView(state, query) {
   const record = found.groups.map((g) => g && g.task_record).find(Boolean) || null;
   return el("div", {}, el("h1", {}, found.task), taskText(record), found.groups.map((group, run) => el("section", {},
     el("h2", {}, state.runs.length > 1 ? el("i", { class: `swatch run${run}` }) : null, state.runs[run].name,
-      group ? [` · newest group, step ${group.step} `, el("a", { class: "button", href: address("list", { run: run || null, task: `"${found.task}"` }) }, "all its trajectories")] : " · never sampled here"),
+      group ? [` · newest group, step ${group.step} `, el("a", { class: "button", href: address("trajectories", { run: run || null, task: `"${found.task}"` }) }, "all its trajectories")] : " · never sampled here"),
     group ? columns(group, run) : null)));
 }
 

@@ -39,6 +39,11 @@ function num(value, digits = 4) {
   return String(Number(value.toPrecision(digits))).replace("-", "−");
 }
 
+/** A divergence: what is below 1e-6 is rounding. */
+function divergence(value) {
+  return value !== null && value !== undefined && Math.abs(value) < 1e-6 ? "~0" : num(value, 2);
+}
+
 /** A number with its sign: +0.333, −0.130, 0. */
 function signed(value, digits = 3) {
   if (value === null || value === undefined) return "–";

@@ -40,7 +40,7 @@ function stepLink(text, target, run) {
 
 function ending(episode) {
   const reason = (episode.stop_reason || "unfinished").replaceAll("_", " ");
-  return el("p", { class: "ending" }, "ended: ", badge(reason, episode.stop_reason === "answered" ? "good" : "warn"),
+  return el("p", { class: "ending" }, "ended: ", badge(reason, episode.stop_reason === "answered" ? "good" : "warn"), STOPS[episode.stop_reason] || "",
     episode.state ? el("details", {}, el("summary", {}, "what it changed in the servers"), longText(JSON.stringify(episode.state, null, 1))) : null);
 }
 
@@ -50,7 +50,7 @@ function scorePanel(found) {
   const rows = [
     ["success", badge(found.success ? "yes" : "no", found.success ? "good" : "bad")],
     ["advantage", own && own.advantage !== null ? el("b", { class: tone(own.advantage) }, signed(own.advantage)) : "–"],
-    ["stop", found.stop.replaceAll("_", " ")], ["turns", num(found.turns)], ["tokens written", num(found.tokens)],
+    ["stop", stopBadge(found)], ["turns", num(found.turns)], ["tokens written", num(found.tokens)],
     ...Object.entries(found.timings || {}).map(([name, s]) => [`${name} time`, `${num(s, 3)} s`]),
     ["environment seed", found.seed],
   ];

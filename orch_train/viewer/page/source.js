@@ -6,9 +6,11 @@ const EMBEDDED = (() => {
   return holder ? JSON.parse(holder.textContent) : null;
 })();
 
+const OLD_NAMES = { list: "trajectories", config: "settings" };  // of addresses that were sent to others
+
 /** Ask the server a question; an exported page answers from what it carries. */
 async function ask(name, query = {}) {
-  const given = Object.entries(query).filter(([, v]) => v !== null && v !== undefined && v !== "");
+  const given = Object.entries({ ...chosenRuns(), ...query }).filter(([, v]) => v !== null && v !== undefined && v !== "");
   if (EMBEDDED) return fromEmbedded(name, Object.fromEntries(given.map(([k, v]) => [k, String(v)])));
   const text = new URLSearchParams(given.map(([k, v]) => [k, String(v)])).toString();
   let reply;
@@ -23,10 +25,13 @@ async function ask(name, query = {}) {
 }
 
 function fromEmbedded(name, query) {
-  const run = EMBEDDED.runs[Number(query.run || 0)];
+  const chosen = carriedRuns(query);
+  const run = EMBEDDED.runs[chosen[Number(query.run || 0)]];
   const key = `${query.step}/${query.group}/${query.member}`;
   const missing = () => { throw new Error("this is not part of the exported page"); };
-  if (name === "runs") return { runs: EMBEDDED.runs.map((r) => r.overview) };
+  if (name === "runs") return { runs: chosen.map((i) => EMBEDDED.runs[i].overview), folder: EMBEDDED.folder };
+  if (!run) return missing();
+  if (name === "history") return run.history;
   if (name === "metrics") {
     const names = (query.names || "").split(",").filter(Boolean);
     return { columns: Object.fromEntries(names.map((n) => [n, run.columns[n] || []])) };
@@ -35,15 +40,25 @@ function fromEmbedded(name, query) {
   if (name === "episode") return run.episodes[key] || missing();
   if (name === "tokens") return run.tokens[key] || missing();
   if (name === "group") return run.groups[`${query.step}/${query.group}`] || missing();
-  if (name === "tasks") return EMBEDDED.tasks;
+  if (name === "tasks") {
+    const rows = EMBEDDED.tasks.tasks.map((t) => ({ task: t.task, runs: chosen.map((i) => t.runs[i]) }));
+    return { tasks: rows.filter((t) => t.runs.some(Boolean)) };
+  }
   if (name === "task") {
-    const groups = EMBEDDED.runs.map((r) => {
-      const found = Object.values(r.groups).filter((g) => g.task === query.task);
+    const groups = chosen.map((i) => {
+      const found = Object.values(EMBEDDED.runs[i].groups).filter((g) => g.task === query.task);
       return found.length ? found.reduce((a, b) => (b.step >= a.step ? b : a)) : null;
     });
     return groups.some(Boolean) ? { task: query.task, groups } : missing();
   }
   return missing();
+}
+
+/** Numbers of the carried runs that a question is about: all, or of a folder those it names. */
+function carriedRuns(query) {
+  if (!EMBEDDED.folder) return EMBEDDED.runs.map((_, i) => i);
+  const names = EMBEDDED.folder.runs.map((r) => r.name);
+  return [query.of, query.with].map((name) => names.indexOf(name)).filter((i) => i >= 0);
 }
 
 function listEmbedded(run, query) {
@@ -74,16 +89,27 @@ function listEmbedded(run, query) {
   };
 }
 
-/** The address of a view: "#/list?step_from=3". Empty values are left out. */
+/** The runs of a folder that the page shows now: they stay in every address until others are chosen. */
+function chosenRuns() {
+  const { of = null, with: other = null } = addressQuery();
+  return { of, with: other };
+}
+
+function addressQuery() {
+  return Object.fromEntries(new URLSearchParams(location.hash.split(/\?(.*)/s)[1] || ""));
+}
+
+/** The address of a view: "#/trajectories?step_from=3". Empty values are left out. */
 function address(view, query = {}) {
-  const given = Object.entries(query).filter(([, v]) => v !== null && v !== undefined && v !== "");
+  const given = Object.entries("of" in query ? query : { ...chosenRuns(), ...query }).filter(([, v]) => v !== null && v !== undefined && v !== "");
   const text = new URLSearchParams(given.map(([k, v]) => [k, String(v)])).toString();
   return `#/${view}${text ? `?${text}` : ""}`;
 }
 
 function currentRoute() {
-  const [path, text = ""] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
-  return { view: path || "overview", query: Object.fromEntries(new URLSearchParams(text)) };
+  const [path] = location.hash.replace(/^#\/?/, "").split("?");
+  const query = addressQuery();
+  return { view: OLD_NAMES[path] || path || (state.folder && !query.of ? "runs" : "overview"), query };
 }
 
 function go(view, query) {

@@ -24,15 +24,20 @@ function accountsOf(reward) {
   return new Map(((reward && reward.calls) || []).map((a) => [`${a.turn}/${a.index}`, a]));
 }
 
+/** A sentence of a reward with its numbers of calls and turns from 1 on, as everywhere on the page. */
+function counted(why) {
+  return why.replace(/\b(gold call |gold \(number |call of turn )(\d+)/g, (_, before, n) => `${before}${Number(n) + 1}`);
+}
+
 function turnSection(turn, number, episode, accounts) {
   const reward = episode.reward || {};
   const share = reward.turns ? reward.turns[number] : null;
   const answer = turn.calls.length === 0;
   return el("section", { class: "message assistant", id: `turn-${number}`, tabindex: "-1" },
-    el("h3", {}, `assistant · turn ${number}`, share === null || share === undefined ? null
+    el("h3", {}, `assistant · turn ${number + 1}`, share === null || share === undefined ? null
       : badge(signed(share), tone(share), "this turn's share of the reward")),
     answer ? longText(turn.action, "said", 4000) : thoughts(turn),
-    turn.calls.map((call, i) => callCard(call, turn.results[i] || "", accounts.get(`${number}/${i}`), reward, `${number}.${i}`)),
+    turn.calls.map((call, i) => callCard(call, turn.results[i] || "", accounts.get(`${number}/${i}`), reward, `${number + 1}.${i + 1}`)),
     answer && turn.observation ? el("div", {}, el("h3", {}, "user"), longText(turn.observation, "user")) : null,
     answer ? null : el("details", { class: "raw" }, el("summary", {}, "as written, and as the model read the results"),
       longText(turn.action, ""), turn.observation ? longText(turn.observation, "") : null));
@@ -86,8 +91,8 @@ function statusBadge(status, pointer) {
 
 function accountLine(account) {
   return el("p", { class: "account" },
-    account.gold === null ? badge("no gold call", "quiet") : badge(`gold call ${account.gold}`, "gold"),
-    meter("atomic", account.atomic), meter("orchestration", account.orchestration), el("span", { class: "why" }, account.why));
+    account.gold === null ? badge("no gold call", "quiet") : badge(`gold call ${account.gold + 1}`, "gold"),
+    meter("atomic", account.atomic), meter("orchestration", account.orchestration), el("span", { class: "why" }, counted(account.why)));
 }
 
 function meter(name, value) {
@@ -102,10 +107,10 @@ function goldTable(record, accounts) {
   const rows = record.gold.flatMap((step, s) => step.map((call) => {
     number += 1;
     const account = used.get(number);
-    return el("tr", { class: account ? "" : "unmatched" }, el("td", {}, number), el("td", {}, `step ${s}`),
+    return el("tr", { class: account ? "" : "unmatched" }, el("td", {}, number + 1), el("td", {}, `step ${s + 1}`),
       el("td", {}, el("code", {}, call.name), call.optional ? badge("optional", "quiet") : null,
         el("div", { class: "small" }, Object.entries(call.arguments || {}).map(([k, v]) => `${k}=${typeof v === "string" ? v : JSON.stringify(v)}`).join(", "))),
-      el("td", {}, account ? el("a", { href: "#", onclick: (e) => { e.preventDefault(); focusTurn(account.turn); } }, `turn ${account.turn}`) : "not made"));
+      el("td", {}, account ? el("a", { href: "#", onclick: (e) => { e.preventDefault(); focusTurn(account.turn); } }, `turn ${account.turn + 1}`) : "not made"));
   }));
   return el("details", { class: "panel", open: true }, el("summary", {}, `Gold calls (${used.size} of ${number + 1} made)`),
     el("table", { class: "gold" }, rows));
@@ -135,9 +140,9 @@ function column(member, heading, target) {
       badge(`reward ${num(member.reward)}`, member.success ? "good" : ""),
       member.advantage === null || member.advantage === undefined ? null
         : badge(`advantage ${signed(member.advantage)}`, tone(member.advantage)),
-      badge(member.stop.replaceAll("_", " "), member.stop === "answered" ? "quiet" : "warn"))),
+      stopBadge(member))),
     episode.turns.map((turn, n) => el("section", { class: "brief" },
-      el("h3", {}, `turn ${n}`),
+      el("h3", {}, `turn ${n + 1}`),
       turn.calls.length === 0 ? longText(turn.action, "said", 500) : null,
       turn.calls.map((call, i) => briefCall(call, turn.results[i] || "", accounts.get(`${n}/${i}`), episode.reward || {})))));
 }

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from orch_env.rewards.matching.arguments import EQUAL, Comparison
 from orch_env.rewards.matching.calls import MadeCall
 from orch_env.rewards.matching.text_index import TextIndex
 from orch_env.types import Episode, GoldCall
 from orch_env.types.json import Json, JsonObject, leaves, resolve
-from orch_env.values import values_equal
+from orch_env.values.canonical import normal
+
+T = TypeVar("T")
 
 
 class Visibility:
@@ -111,11 +113,17 @@ class GoldEdges:
         return len(self.data) + len(self.state)
 
 
-def edges_of(call: GoldCall) -> GoldEdges:
-    """Read a gold call's dependencies out of its provenance and ``depends_on``."""
-    carried = [pointer for pointer, ref in call.provenance.items() if ref.producers()]
+def edges_of(call: GoldCall, given: JsonObject) -> GoldEdges:
+    """Read a gold call's dependencies out of its provenance and ``depends_on``.
+
+    Args:
+        call: the gold call.
+        given: what its arguments state. A value that may be left out carries nothing.
+    """
+    carried = [normal(pointer) for pointer, ref in call.provenance.items() if ref.producers()]
+    values = {pointer: _value_at(given, pointer) for pointer in carried}
     return GoldEdges(
-        data={pointer: _value_at(call.arguments, pointer) for pointer in carried},
+        data={pointer: value for pointer, value in values.items() if value is not _ABSENT},
         state=call.state_dependencies(),
     )
 
@@ -155,7 +163,7 @@ def check_edges(
         return _NOTHING_BROKEN
     broken: list[str] = []
     for pointer, value in edges.data.items():
-        if not _carries(call, pointer, value, comparison):
+        if not _carries(pointer, comparison):
             broken.append(f"{pointer} does not carry the value of the earlier output")
         elif not _seen(call, pointer, value, comparison, visibility):
             broken.append(f"{pointer} has a value that no earlier turn showed")
@@ -171,13 +179,12 @@ _ABSENT = object()
 _NOTHING_BROKEN = EdgeCheck((), 1.0)
 
 
-def _carries(call: MadeCall, pointer: str, gold: Json, comparison: Comparison) -> bool:
+def _carries(pointer: str, comparison: Comparison) -> bool:
     status = comparison.leaves.get(pointer)
     if status is not None:
         return status == EQUAL
     # Not a leaf of its own: an object or a list that was copied entirely.
-    made = _value_at(call.arguments, pointer)
-    return made is not _ABSENT and gold is not _ABSENT and values_equal(made, gold)
+    return all(status == EQUAL for status in _below(comparison.leaves, pointer))
 
 
 def _seen(
@@ -187,10 +194,14 @@ def _seen(
         return True
     made = comparison.made.get(pointer, _ABSENT)
     if made is _ABSENT:
-        made = _value_at(call.arguments, pointer)
+        return all(visibility.known_to(call, leaf) for leaf in _below(comparison.made, pointer))
     if made.__class__ is gold.__class__ and made == gold:
         return False
-    return made is not _ABSENT and visibility.known_to(call, made)
+    return visibility.known_to(call, made)
+
+
+def _below(leaves_: Mapping[str, T], pointer: str) -> list[T]:
+    return [found for at, found in leaves_.items() if at.startswith(f"{pointer}/")]
 
 
 def _value_at(arguments: JsonObject, pointer: str) -> Json:

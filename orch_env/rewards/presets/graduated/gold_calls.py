@@ -18,6 +18,7 @@ from orch_env.rewards.matching.text_index import TextIndex
 from orch_env.rewards.presets.graduated.data_flow import edges_of
 from orch_env.tasks.resolved import derived
 from orch_env.types import Task, ToolCall
+from orch_env.values import stated
 
 
 class ComparedCall(NamedTuple):
@@ -55,10 +56,11 @@ class GoldCalls:
         self.task = task
         self.query = TextIndex(task.query)
         self.calls = task.gold_calls
-        self.required = tuple(i for i, call in enumerate(self.calls) if not call.optional)
-        self.edges = tuple(edges_of(call) for call in self.calls)
-        self.by_name: dict[str, list[int]] = {}
         self._identities = derived(task, CallIdentities)
+        given = [stated(c.arguments, self._identities.rules(c.name)) for c in self.calls]
+        self.required = tuple(i for i, call in enumerate(self.calls) if not call.optional)
+        self.edges = tuple(map(edges_of, self.calls, given))
+        self.by_name: dict[str, list[int]] = {}
         for number, call in enumerate(self.calls):
             self.by_name.setdefault(call.name, []).append(number)
         self.keys = self._identities.gold
@@ -71,11 +73,12 @@ class GoldCalls:
         self.optional_only = frozenset(self.optional).difference(
             self.keys[n] for n in self.required
         )
-        self._leaves = tuple(argument_leaves(call.arguments) for call in self.calls)
+        self._given = given
+        self._leaves = tuple(map(argument_leaves, given))
         self._sets = frozenset(
             number
             for number, call in enumerate(self.calls)
-            if holds_sets(call.arguments, self._identities.rules(call.name))
+            if holds_sets(given[number], self._identities.rules(call.name))
         )
         self._compared: dict[str, ComparedCall] = {}
 
@@ -86,11 +89,12 @@ class GoldCalls:
     def _compare(self, call: ToolCall) -> ComparedCall:
         rules = self._identities.rules(call.name)
         numbers = self.by_name.get(call.name, ())
-        plain = argument_leaves(call.arguments) if numbers else {}
+        given = stated(call.arguments, rules) if numbers else {}
+        plain = argument_leaves(given)
         comparisons: dict[int, Comparison] = {}
         for number in numbers:
             made = plain
             if number in self._sets:
-                made = argument_leaves(call.arguments, rules, self.calls[number].arguments)
+                made = argument_leaves(given, rules, self._given[number])
             comparisons[number] = compare_arguments(made, self._leaves[number], rules)
         return ComparedCall(self._identities.of(call.name, call.arguments), comparisons)

@@ -73,7 +73,7 @@ def match(task: Task, candidates: Candidates, made: Sequence[MadeCall]) -> Match
             taken[number] = rest.pop(first)
     comparisons = {
         call.position: compare_calls(
-            call.arguments, gold[number].arguments, candidates.parameters(call.name)
+            call.arguments, gold[number].arguments, candidates.rules(call.name)
         )
         for number, call in taken.items()
     }

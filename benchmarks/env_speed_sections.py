@@ -35,7 +35,6 @@ from benchmarks.env_speed_episodes import (
     with_calls,
 )
 from orch_env import GoldCall, Task, ToolOrchestrationEnv, load_tasks, open_cache, save_tasks
-from orch_env.values import call_key
 
 LOOK_UPS = {
     "find_ship",
@@ -186,7 +185,7 @@ def measure_cache_get(world: World, passes: int) -> Found:
     """Every recorded call, looked up by `get` and by a bare SELECT in turns; keys; JSON."""
     cache = open_cache(world.cache)
     recorded = [(c.tool, c.arguments) for c in cache.calls() if c.variant == 0]
-    keys = [call_key(tool, arguments) for tool, arguments in recorded]
+    keys = [cache.key(tool, arguments) for tool, arguments in recorded]
     bare = BareReader(Path(cache.path))
     get = cache.get
 
@@ -223,7 +222,7 @@ def measure_cache_get(world: World, passes: int) -> Found:
             "get_per_s": spread(rates[0]),
             "bare_per_s": spread(rates[1]),
             "get_over_bare": spread(one / other for one, other in zip(*rates, strict=True)),
-            "call_key_us": _mean_us(lambda pair: call_key(*pair), recorded, passes),
+            "call_key_us": _mean_us(lambda pair: cache.key(*pair), recorded, passes),
             "json_loads_us": _mean_us(json.loads, readable, passes),
         },
     }

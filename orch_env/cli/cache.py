@@ -123,7 +123,8 @@ def rekey(src: str, out: str, files: tuple[str, ...], as_json: bool) -> None:
     if done.order_unknown:
         click.echo(
             f"{done.order_unknown} calls hold comma-joined strings whose order {src} does not "
-            "keep; they are stored in sorted order (--tasks gives that of gold calls)",
+            "keep: they are stored sorted, and a task that made one in another order will not find "
+            "it (give all task files of this cache as --tasks)",
             err=True,
         )
     emit({**open_cache(out).stats(), **done.to_dict()}, as_json=as_json, title=f"cache {out}")

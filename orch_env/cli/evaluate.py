@@ -12,6 +12,7 @@ import click
 from orch_env.cli.extras import load
 from orch_env.cli.output import emit, json_option, next_command, say, table
 from orch_env.types import Episode, OrchError, Task
+from orch_env.types.json import parse_json
 
 if TYPE_CHECKING:
     from orch_env.env import ToolOrchestrationEnv
@@ -28,6 +29,15 @@ cache, and `decided_by` counts which rule decided how many calls. --policy FILE 
 line per task: {"task_id": "...", "actions": ["...", ...]}."""
 
 Report = Callable[[str, int, int], None]
+
+
+def _json_object(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> dict[str, Any] | None:
+    found = None if value is None else parse_json(value)
+    if value is not None and not isinstance(found, dict):
+        raise OrchError(f"--chat-template-kwargs must be a JSON object, got {value!r}")
+    return found
 
 
 @click.command(epilog=_EPILOG)
@@ -102,6 +112,18 @@ Report = Callable[[str, int, int], None]
     default="float32",
     show_default=True,
     help="What the model computes in.",
+)
+@click.option(
+    "--chat-template-kwargs",
+    metavar="JSON",
+    callback=_json_object,
+    help='Variables of the chat template, as {"enable_thinking": false}; by default those '
+    "that a checkpoint was trained with.",
+)
+@click.option(
+    "--system-tools",
+    type=click.Choice(["auto", "always", "never"]),
+    help="Who offers the tools, as rollouts.system_tools; by default as a checkpoint was trained.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of sampling and of the policy.")
 @click.option(

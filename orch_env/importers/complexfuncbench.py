@@ -116,11 +116,15 @@ def official_spec(spec: ToolSpec) -> ToolSpec:
 
 def with_sets(spec: ToolSpec) -> ToolSpec:
     """The spec with the word that says which of its arguments are sets."""
-    properties = dict(spec.parameters["properties"])
-    for name in SETS.intersection(properties):
-        if properties[name].get("type") == "string":
-            properties[name] = {**properties[name], SET_KEYWORD: ","}
-    return replace(spec, parameters={**spec.parameters, "properties": properties})
+    properties = spec.parameters.get("properties")
+    if not isinstance(properties, Mapping):
+        return spec
+    declared = {
+        name: {**schema, SET_KEYWORD: ","}
+        for name, schema in properties.items()
+        if name in SETS and isinstance(schema, Mapping) and schema.get("type") == "string"
+    }
+    return replace(spec, parameters={**spec.parameters, "properties": {**properties, **declared}})
 
 
 def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:

@@ -23,6 +23,9 @@ from orch_env.values.dates import FORMATS
 MAX_BRANCHES = 256
 """Branches of one schema that are read; further ones are ignored."""
 
+_MAX_NULL = 100
+"""Schemas that are read to say whether null is allowed; they may nest, and the stack has an end."""
+
 _COMBINED: Mapping[str, Callable[[Iterable[bool]], bool]] = {
     "anyOf": any,
     "oneOf": any,
@@ -251,7 +254,7 @@ def _allows_null(schema: Any, root: Any, seen: dict[int, bool]) -> bool:
     """
     if not isinstance(schema, Mapping):
         return schema is not False
-    if id(schema) in seen or len(seen) >= MAX_BRANCHES:
+    if id(schema) in seen or len(seen) >= _MAX_NULL:
         return seen.get(id(schema), False)
     seen[id(schema)] = True  # a schema that refers to itself asks for nothing more
     kinds, listed = schema.get("type", "null"), schema.get("enum")

@@ -72,11 +72,28 @@ def export_model(
 
     Raises:
         OrchError: there is no such checkpoint, ``out`` exists or cannot be written, or the
-            checkpoint is damaged or was deleted meanwhile.
+            checkpoint is damaged or, if it was asked for by its step, was deleted meanwhile.
     """
     if out.exists():
         raise OrchError(f"{str(out)!r} exists already: choose another --out")
-    model, found = _find(run, step)
+    while True:
+        model, found = _find(run, step)
+        try:
+            return _export(model, found, out, dtype, merge_lora, progress)
+        except OrchError:
+            # A run that trains deletes old checkpoints: the one that replaced this is as good.
+            if _find(run, step)[1] == found:
+                raise
+
+
+def _export(
+    model: Path,
+    step: int | None,
+    out: Path,
+    dtype: str | None,
+    merge_lora: bool,
+    progress: Progress | None,
+) -> Exported:
     settings = with_stored(GRPOConfig(), model.parent, None).settings
     dtype = dtype or settings.model.dtype
     adapter = None if merge_lora else model / "adapter"
@@ -87,7 +104,7 @@ def export_model(
             _write_weights(model, partial, dtype, progress)
             write_small_files(read_small_files(model), partial, dtype)
         files = [p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()]
-    return Exported(str(out), found, dtype, sorted(files))
+    return Exported(str(out), step, dtype, sorted(files))
 
 
 @contextmanager

@@ -47,6 +47,7 @@ from orch_train.metrics.rollouts import (
 )
 from orch_train.models.small_files import check_small_files
 from orch_train.rollouts.environments import TaskIds, check_data, prompt_lengths, reward_weights
+from orch_train.rollouts.rehearsal import rehearse
 from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.runners.runner_group import RunnerGroup, SamplingStopped
 from orch_train.sampling.ahead import StreamedSampling
@@ -97,7 +98,9 @@ class GRPO:
         self._stop_requested: Callable[[], bool] = lambda: False
         self._stopped, self._in_use = False, threading.RLock()
         self._tasks: TaskIds = check_data(self.settings)
-        prompt_lengths(self.settings, make_chat(self.settings))
+        chat = make_chat(self.settings)
+        prompt_lengths(self.settings, chat)
+        rehearse(self.settings, chat)
         check_small_files(self.settings.model.path)
         self._origin = Origin.of(self.settings) if source is None else run_origin(source)
         self._iteration = self._version = 0

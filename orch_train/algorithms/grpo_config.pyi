@@ -12,6 +12,7 @@ class GRPOConfig(RunConfig):
         env: str = ...,
         *,
         env_config: Mapping[str, Any] = ...,
+        num_tasks: int | None = ...,
     ) -> Self:
         """The environment, and the arguments that it is made with.
 
@@ -20,6 +21,9 @@ class GRPOConfig(RunConfig):
                 other processes need that for environments of your own.
             env_config: keyword arguments of `gym.make`: `tasks`, `cache`, `reward`, `call_format`,
                 limits such as `max_turns`, ...; paths are relative to the current directory.
+            num_tasks: how many tasks an environment of your own has that offers no `tasks`: task N
+                is `reset(seed=N)`, and held-out tasks are the seeds that follow. null: it has
+                `tasks`.
         """
 
     def model(
@@ -58,6 +62,8 @@ class GRPOConfig(RunConfig):
         max_tokens_per_turn: int = ...,
         max_context: int = ...,
         min_tokens_per_turn: int = ...,
+        chat_template_kwargs: Mapping[str, Any] = ...,
+        system_tools: Literal["auto", "always", "never"] = ...,
     ) -> Self:
         """How episodes are sampled, and what ends them.
 
@@ -70,6 +76,12 @@ class GRPOConfig(RunConfig):
             max_context: most tokens in an episode, prompt and tool outputs included.
             min_tokens_per_turn: a turn starts only if at least this many tokens of `max_context`
                 are left.
+            chat_template_kwargs: further variables for the chat template, such as
+                `{enable_thinking: false}` or a fixed `date_string` for templates that print today's
+                date.
+            system_tools: who offers the tools. `auto`: the chat template, or the system message if
+                the template ignores tools; `always`: the system message, which is right when the
+                template teaches another call syntax than `call_format`; `never`: the template.
         """
 
     def env_runners(

@@ -49,7 +49,7 @@ class ControlTokens:
             )
         self._tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder.values()
-        found = {t.content for t in added if t.content and (t.special or _is_markup(t.content))}
+        found = {token.content for token in added if is_control(token)}
         # The longest first: where one token's text starts with another's, the tokenizer takes it.
         self._texts = sorted(found, key=lambda text: (-len(text), text))
         self._pattern = re.compile("|".join(map(re.escape, self._texts)) or r"(?!)")
@@ -113,6 +113,11 @@ class ControlTokens:
 def _merged(merge: Any) -> str:
     """What a byte-pair merge makes; files have it as a pair or as two words in one text."""
     return "".join(merge) if isinstance(merge, list) else str(merge).replace(" ", "", 1)
+
+
+def is_control(token: Any) -> bool:
+    """Whether an added token (tokenizers' ``AddedToken``) is one that text must not become."""
+    return bool(token.content) and bool(token.special or _is_markup(token.content))
 
 
 def _is_markup(text: str) -> bool:

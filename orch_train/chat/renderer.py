@@ -14,17 +14,22 @@ reasoning stays in the stream. Control tokens spelt out in what users and tools 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 from orch_env.formats import get_format
 from orch_env.formats.protocol import CallFormat
 from orch_env.types import OrchError, ToolSpec
 from orch_train.chat.template import Message, TemplateProbe
-from orch_train.config import Settings
-from orch_train.models.files import load_stop_ids, load_tokenizer
+from orch_train.chat.vocabulary import check_vocabulary
+from orch_train.config import RolloutSettings, Settings
+from orch_train.config.groups import SystemTools
+from orch_train.models.files import load_embedding_rows, load_stop_ids, load_tokenizer
 
-SystemTools = Literal["auto", "always", "never"]
+logger = logging.getLogger(__name__)
+
 # Sets of tools that are kept ready.
 _KEPT = 64
 
@@ -50,6 +55,8 @@ class ChatRenderer:
         tools_in_system: whether tools are offered in a system message.
         native_tool_role: whether tool results are rendered as ``tool`` messages; otherwise they
             become one user message written by ``call_format``.
+        keeps_empty_thoughts: whether the stream holds an empty thought before each answer that
+            the template drops from the history.
 
     Raises:
         OrchError: there is no chat template, or it is not prefix-preserving.
@@ -72,7 +79,9 @@ class ChatRenderer:
             raise OrchError(f"system_tools must be auto, always or never, got {system_tools!r}")
         self._tokenizer = tokenizer
         self._format = call_format
-        self._probe = TemplateProbe(tokenizer, dict(template_kwargs or {}))
+        variables = dict(template_kwargs or {})
+        native = {"auto": None, "always": False, "never": True}[system_tools]
+        self._probe = TemplateProbe(tokenizer, variables, native_tools=native)
         stop_id = self._probe.stop_id
         added = tokenizer.added_tokens_decoder
         others = [i for i in stop_token_ids if i in added and added[i].special]
@@ -80,11 +89,9 @@ class ChatRenderer:
         self.stop_token_ids: tuple[int, ...] = tuple(
             dict.fromkeys([stop_id, *(i for i in others if isinstance(i, int))])
         )
-        self.native_tool_role = self._probe.knows_tool_role()
-        self.tools_in_system = (
-            not self._probe.knows_tools() if system_tools == "auto" else system_tools == "always"
-        )
-        self._knows_system = self._probe.knows_system_role()
+        self.native_tool_role = self._probe.knows_tool_role
+        self.tools_in_system = not self._probe.native_tools
+        self.keeps_empty_thoughts = self._probe.drops_empty_thoughts
         self._offers: dict[str, Any] = {}
         self._check_prefix_preserving()
 
@@ -100,18 +107,21 @@ class ChatRenderer:
         Raises:
             OrchError: the template refuses the messages.
         """
+        probe = self._probe_for(tools)
         chat = [self._guarded(m) for m in messages]
         native: list[Any] | None = None
         if tools and self.tools_in_system:
             chat = _with_system_text(chat, self._offer(tools))
         elif tools:
             native = self._offer(tools)
-        if not self._knows_system:
+        if not probe.knows_system_role:
             chat = _system_into_user(chat)
-        text = self._probe.render(chat, tools=native, generation_prompt=True)
-        return self._probe.encode_whole(text)
+        text = probe.render(chat, tools=native, generation_prompt=True)
+        return probe.encode_whole(text)
 
-    def observe(self, messages: Sequence[Message]) -> list[int]:
+    def observe(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec | Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Token ids to append after a sampled message that ended with its stop token.
 
         These are the unsampled boundary tokens between the end of the message and the next
@@ -120,9 +130,11 @@ class ChatRenderer:
 
         Args:
             messages: one or more ``tool`` or ``user`` messages.
+            tools: what `start` was given.
 
         Raises:
-            OrchError: there is no message, or one of another role.
+            OrchError: there is no message, or one of another role, or the template rewrites the
+                conversation when a user speaks again.
         """
         if not messages:
             raise OrchError("there is no message to observe; the episode has ended")
@@ -131,7 +143,38 @@ class ChatRenderer:
             raise OrchError(
                 f"an observation holds tool and user messages, not {', '.join(sorted(wrong))}"
             )
-        return self._probe.encode(self._probe.continuation(self._tool_messages(messages)))
+        if any(m.get("role") == "user" for m in messages):
+            self.check_followups(tools)
+        probe = self._probe_for(tools)
+        return probe.encode(probe.continuation(self._tool_messages(messages, probe)))
+
+    def warn_of_unread_kwargs(self) -> None:
+        """Log a warning for each of ``template_kwargs`` that the template never reads."""
+        for name in self._probe.unread_variables():
+            logger.warning(
+                "rollouts.chat_template_kwargs: the chat template of %s never reads %r",
+                self._probe.name,
+                name,
+            )
+
+    def check_followups(self, tools: Sequence[ToolSpec | Mapping[str, Any]]) -> None:
+        """Raise unless a further user message only appends to a conversation with these tools.
+
+        Raises:
+            OrchError: the template moves the tools to the newest user message, say.
+        """
+        probe = self._probe_for(tools)
+        if probe.change_by_users is None:
+            return
+        remedy = "use its training variant or set tokenizer.chat_template"
+        if probe.native_tools:
+            remedy = (
+                "set rollouts.system_tools to always, so that the tools stay in the first message"
+            )
+        raise probe.error(
+            f"it is not prefix-preserving: when the user speaks again it {probe.change_by_users}; "
+            f"{remedy}"
+        )
 
     def encode_action(self, text: str) -> list[int]:
         """The canonical ids of an assistant message, its stop token included.
@@ -155,7 +198,15 @@ class ChatRenderer:
         lead = self._probe.lead
         return text[len(lead) :] if lead and text.startswith(lead) else text
 
-    def _tool_messages(self, messages: Sequence[Message]) -> list[Message]:
+    def _probe_for(self, tools: Sequence[Any]) -> TemplateProbe:
+        """The template as it is for conversations with these tools, or without any."""
+        return self._probe if tools else self._plain
+
+    @cached_property
+    def _plain(self) -> TemplateProbe:
+        return self._probe.without_tools()
+
+    def _tool_messages(self, messages: Sequence[Message], probe: TemplateProbe) -> list[Message]:
         """Number the tool messages, or fold each run of them into one user message."""
         out: list[Message] = []
         run: list[str] = []
@@ -163,8 +214,8 @@ class ChatRenderer:
         for number, message in enumerate([*guarded, {"role": "end"}]):
             if message["role"] == "tool":
                 content = str(message.get("content") or "")
-                if self.native_tool_role:
-                    out.append(self._probe.tool_message(content, number, message.get("name")))
+                if probe.knows_tool_role:
+                    out.append(probe.tool_message(content, number, message.get("name")))
                 else:
                     run.append(content)
                 continue
@@ -208,11 +259,11 @@ class ChatRenderer:
         native = None
         if self.tools_in_system:
             chat = _with_system_text(chat, "You may call find_item.")
-            chat = chat if self._knows_system else _system_into_user(chat)
+            chat = chat if self._probe.knows_system_role else _system_into_user(chat)
         else:
             native = [t.to_openai() for t in tools]
         results = self._tool_messages(
-            [{"role": "tool", "content": "one"}, {"role": "tool", "content": "two"}]
+            [{"role": "tool", "content": "one"}, {"role": "tool", "content": "two"}], self._probe
         )
         self._probe.check_prefix_preserving(chat, results, native)
 
@@ -223,9 +274,32 @@ def make_chat(settings: Settings) -> ChatRenderer:
     Raises:
         OrchError: no tokenizer there, or its template is not usable.
     """
-    name = settings.environment.env_config.get("call_format", "hermes")
-    path = settings.model.path
-    return ChatRenderer(load_tokenizer(path), get_format(name), stop_token_ids=load_stop_ids(path))
+    call_format = settings.environment.env_config.get("call_format", "hermes")
+    return chat_of_model(settings.model.path, call_format, settings.rollouts)
+
+
+def chat_of_model(path: str, call_format: str, limits: RolloutSettings) -> ChatRenderer:
+    """The chat renderer of a model.
+
+    Args:
+        path: the model.
+        call_format: how it writes calls.
+        limits: how its template is used is read from here.
+
+    Raises:
+        OrchError: no tokenizer there, its template is not usable, or it has tokens that the model
+            has no embedding for.
+    """
+    tokenizer = load_tokenizer(path)
+    chat = ChatRenderer(
+        tokenizer,
+        get_format(call_format),
+        system_tools=limits.system_tools,
+        stop_token_ids=load_stop_ids(path),
+        template_kwargs=limits.chat_template_kwargs,
+    )
+    check_vocabulary(tokenizer, load_embedding_rows(path), path, chat.stop_token_ids)
+    return chat
 
 
 def _with_system_text(chat: Sequence[Message], text: str) -> list[Message]:

@@ -1,5 +1,9 @@
 """What a chat template does, found out by rendering probes with it and never by reading it.
 
+Every probe is rendered as the run renders: with the same variables, and with tools where the run
+passes tools. A tokenizer may hold one template for conversations with tools and another for those
+without, and one template may branch on its tools.
+
 The continuation after an assistant message is cut out of a rendering behind a marker that stands
 for the message's text, so it holds for any template that writes the text verbatim and closes it
 with one special token, whatever it does elsewhere.
@@ -10,6 +14,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from orch_env.types import OrchError
@@ -26,12 +31,32 @@ _ANSWER: Message = {"role": "assistant", "content": _MARK}
 _REASONED = f"<think>\nzqx\n</think>\n\n{_MARK}"
 # Templates without thinking put this into the generation prompt and drop it from the history.
 _NO_REASONING = re.compile(r"<think>\s*</think>\s*")
+# What templates of reasoning models drop from the history once the user speaks again.
+_REASONING = re.compile(r"<think>.*?</think>\s*|<think>\s*", re.DOTALL)
+# Stands for the run's tools wherever only their being there can matter.
+_TOOL: Mapping[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "zqxTOOLzqx",
+        "description": "x",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
 
 
 class TemplateProbe:
     """One tokenizer's chat template, with what the probes found out about it.
 
+    Args:
+        tokenizer: a fast ``transformers`` tokenizer with a chat template.
+        variables: further variables for the template.
+        native_tools: whether conversations are rendered with ``tools=``; ``None``: if the template
+            shows them.
+        control: of the same tokenizer; made if it is not given.
+
     Attributes:
+        name: where the tokenizer comes from.
+        native_tools: see above.
         stop_id: the token that closes an assistant message.
         stop_text: its text.
         control: the tokens that only the template may write.
@@ -39,17 +64,45 @@ class TemplateProbe:
             trained with the template samples it as part of the message.
     """
 
-    def __init__(self, tokenizer: Any, variables: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        variables: Mapping[str, Any],
+        *,
+        native_tools: bool | None = None,
+        control: ControlTokens | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
-        self.control = ControlTokens(tokenizer)
+        self.control = control or ControlTokens(tokenizer)
         self._variables = dict(variables)
         self._encoded: dict[str, array[int]] = {}
-        self._name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+        self.name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
         if not getattr(tokenizer, "chat_template", None):
-            raise self._error("the tokenizer has none; set tokenizer.chat_template")
-        self.lead = ""
+            raise self.error("the tokenizer has none; set tokenizer.chat_template")
+        self.native_tools = True
+        self.native_tools = self._shows_tools() if native_tools is None else native_tools
         self.stop_text, self.stop_id = self._find_stop()
         self.lead = self._find_lead()
+
+    def without_tools(self) -> TemplateProbe:
+        """The same template for conversations to which no tools are passed.
+
+        Raises:
+            OrchError: it writes assistant messages otherwise without tools, so that one renderer
+                cannot serve both.
+        """
+        if not self.native_tools:
+            return self
+        plain = TemplateProbe(
+            self._tokenizer, self._variables, native_tools=False, control=self.control
+        )
+        if (plain.stop_id, plain.lead) != (self.stop_id, self.lead):
+            raise self.error(
+                f"it closes assistant messages with {self.stop_text!r} where there are tools and "
+                f"with {plain.stop_text!r} where there are none, or opens them otherwise; set "
+                "rollouts.system_tools to always"
+            )
+        return plain
 
     def render(
         self,
@@ -60,21 +113,34 @@ class TemplateProbe:
     ) -> str:
         """The template's text.
 
+        Args:
+            messages: the conversation.
+            tools: the tools, in OpenAI shape; without them one that stands for any, where
+                conversations are rendered with ``tools=``.
+            generation_prompt: whether the header of an answer follows.
+
         Raises:
             OrchError: the template raised; the message says what it said.
         """
+        offered = list(tools or [_TOOL]) if self.native_tools else None
         try:
             text = self._tokenizer.apply_chat_template(
                 [dict(m) for m in messages],
-                tools=list(tools) if tools else None,
+                tools=offered,
                 add_generation_prompt=generation_prompt,
                 tokenize=False,
                 **self._variables,
             )
         except Exception as problem:  # templates raise whatever they like
             roles = ", ".join(str(m.get("role")) for m in messages)
-            raise self._error(f"it refuses messages of roles {roles}: {problem}") from problem
+            raise self.error(f"it refuses messages of roles {roles}: {problem}") from problem
         return str(text)
+
+    def unread_variables(self) -> list[str]:
+        """Further variables whose names do not even stand in the template's source."""
+        given = self._tokenizer.chat_template
+        source = "\n".join(given.values()) if isinstance(given, dict) else str(given)
+        return [v for v in self._variables if re.search(rf"\b{v}\b", source) is None]
 
     def encode_whole(self, text: str) -> list[int]:
         """Ids of a complete rendering (the template writes its own special tokens).
@@ -98,7 +164,7 @@ class TemplateProbe:
         """
         ids = self.encode_whole(self.stop_text + text)
         if not ids or ids[0] != self.stop_id:
-            raise self._error(f"{self.stop_text!r} is not kept whole in front of {text[:40]!r}")
+            raise self.error(f"{self.stop_text!r} is not kept whole in front of {text[:40]!r}")
         return ids[1:]
 
     def continuation(self, messages: Sequence[Message]) -> str:
@@ -115,19 +181,7 @@ class TemplateProbe:
             "content": content,
         }
 
-    def knows_tools(self) -> bool:
-        """Whether ``tools=`` changes the rendering and shows the tool's name."""
-        function = {
-            "name": _MARK,
-            "description": "x",
-            "parameters": {"type": "object", "properties": {}},
-        }
-        tool = {"type": "function", "function": function}
-        try:
-            return _MARK in self.render([_QUESTION], tools=[tool], generation_prompt=True)
-        except OrchError:
-            return False
-
+    @cached_property
     def knows_system_role(self) -> bool:
         """Whether a system message is rendered rather than refused or dropped."""
         chat = [{"role": "system", "content": _MARK}, _QUESTION]
@@ -136,6 +190,7 @@ class TemplateProbe:
         except OrchError:
             return False
 
+    @cached_property
     def knows_tool_role(self) -> bool:
         """Whether ``tool`` messages mean anything to the template.
 
@@ -171,11 +226,47 @@ class TemplateProbe:
         """
         problem = self._first_change(chat, results, tools, _MARK)
         if problem is not None and self._first_change(chat, results, tools, _REASONED) is not None:
-            raise self._error(
+            raise self.error(
                 f"it is not prefix-preserving: after tool results it {problem}. Multi-turn "
                 "training needs a template that only appends; use its training variant or set "
                 "tokenizer.chat_template"
+                + (", or try rollouts.system_tools: always" if self.native_tools else "")
             )
+
+    @cached_property
+    def drops_empty_thoughts(self) -> bool:
+        """Whether the generation prompt holds an empty thought that the history does not."""
+        prompt = self.render([_QUESTION], generation_prompt=True)
+        if _NO_REASONING.search(prompt) is None:
+            return False
+        known = self.knows_tool_role
+        further = self.tool_message("y", 0) if known else {"role": "user", "content": "y"}
+        later = self.render([_QUESTION, _ANSWER, further], generation_prompt=True)
+        return not later.startswith(prompt)
+
+    @cached_property
+    def change_by_users(self) -> str | None:
+        """How the template rewrites what it rendered once the user speaks again, if it does.
+
+        Some move the tools to the newest user message. That reasoning is dropped does not count:
+        it stays in the stream.
+        """
+
+        def history(messages: Sequence[Message]) -> str:
+            return _REASONING.sub("", self.render(messages, generation_prompt=True))
+
+        conversation = [_QUESTION]
+        before = history(conversation)
+        for _ in range(2):
+            conversation = [*conversation, _ANSWER, {"role": "user", "content": "y"}]
+            after = history(conversation)
+            if not after.startswith(before):
+                return _where_they_part(before, after)
+            added = after[len(before) :]
+            if not added.lstrip().startswith(_MARK + self.stop_text):
+                return f"rewrites the assistant message {_MARK!r} as {added[:80]!r}"
+            before = after
+        return None
 
     def _first_change(
         self,
@@ -211,15 +302,23 @@ class TemplateProbe:
     def _history(self, messages: Sequence[Message], tools: Sequence[Any] | None) -> str:
         return _NO_REASONING.sub("", self.render(messages, tools=tools, generation_prompt=True))
 
+    def _shows_tools(self) -> bool:
+        """Whether ``tools=`` changes the rendering and shows the tool's name."""
+        try:
+            text = self.render([_QUESTION], generation_prompt=True)
+        except OrchError:
+            return False
+        return str(_TOOL["function"]["name"]) in text
+
     def _find_stop(self) -> tuple[str, int]:
         text = self.render([_QUESTION, _ANSWER], generation_prompt=False)
         if _MARK not in text:
-            raise self._error("it does not write an assistant message verbatim")
+            raise self.error("it does not write an assistant message verbatim")
         tail = text[text.rindex(_MARK) + len(_MARK) :]
         special = {t.content: i for i, t in self._tokenizer.added_tokens_decoder.items()}
         found = [t for t in special if t and tail.startswith(t)]
         if not found:
-            raise self._error(
+            raise self.error(
                 f"an assistant message must be closed by a special token, it goes on with "
                 f"{tail[:40]!r}"
             )
@@ -236,14 +335,15 @@ class TemplateProbe:
     def _behind_mark(self, text: str) -> str:
         tail = text[text.rindex(_MARK) + len(_MARK) :] if _MARK in text else ""
         if not tail.startswith(self.stop_text):
-            raise self._error(
+            raise self.error(
                 f"it does not close an assistant message with {self.stop_text!r} when another "
                 f"message follows, but with {tail[:40]!r}"
             )
         return tail[len(self.stop_text) :]
 
-    def _error(self, problem: str) -> OrchError:
-        return OrchError(f"chat template of {self._name}: {problem}")
+    def error(self, problem: str) -> OrchError:
+        """The problem with the name of the tokenizer that the template is of."""
+        return OrchError(f"chat template of {self.name}: {problem}")
 
 
 def _well_formed(text: str) -> str:

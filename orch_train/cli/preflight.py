@@ -35,6 +35,7 @@ from orch_train.algorithms.resume import ResumeChanges
 from orch_train.cli.run_arguments import read_config
 from orch_train.config import Settings
 from orch_train.config.model_folder import model_folder
+from orch_train.config.published_rates import rate_note
 from orch_train.config.reading import dump_yaml
 from orch_train.config.validation import configuration_error, file_problems
 from orch_train.rollouts.environments import TaskIds, check_data
@@ -269,20 +270,27 @@ def model(settings: Settings) -> Fact:
 
 
 def chat_template(settings: Settings) -> Fact:
-    """Render the first prompts as the rollouts will; building the renderer checks the template.
+    """Render the first prompts as the rollouts will, and play one episode by a script.
+
+    Building the renderer checks the template and the vocabulary.
 
     Raises:
-        OrchError: the template does not only append, or no prompt leaves room for an answer.
+        OrchError: the template does not only append, no prompt leaves room for an answer, or the
+            environment or its reward fails.
     """
     from orch_train.chat.renderer import make_chat
     from orch_train.models.files import load_tokenizer
     from orch_train.rollouts.environments import prompt_lengths
+    from orch_train.rollouts.rehearsal import rehearse
 
     chat = make_chat(settings)
     lengths = prompt_lengths(settings, chat)
+    played = rehearse(settings, chat)
     stops = list(chat.stop_token_ids)
     names = load_tokenizer(settings.model.path).convert_ids_to_tokens(stops)
     role = "its own tool role" if chat.native_tool_role else "tool results as user messages"
+    if chat.keeps_empty_thoughts:
+        role += "; empty thoughts stay before earlier answers, where the template drops them"
     record = {
         # It would have been refused otherwise.
         "prefix_preserving": True,
@@ -296,9 +304,18 @@ def chat_template(settings: Settings) -> Fact:
     }
     detail = (
         f"only appends; {role}; ends messages with {', '.join(names)}; {len(lengths)} opening "
-        f"prompts of {record['mean_prompt']} tokens on average, {max(lengths)} at most"
+        f"prompts of {record['mean_prompt']} tokens on average, {max(lengths)} at most; an episode "
+        f"of {played.messages} scripted messages earns {played.reward:g}"
     )
     return Fact(Check("chat template", True, True, detail), {"template": record})
+
+
+def learning_rate(settings: Settings) -> Fact:
+    """The learning rate, beside the published one of a model that has one."""
+    training, note = settings.training, rate_note(settings)
+    detail = f"{training.lr:g}, {training.lr_schedule}{f'; {note}' if note else ''}"
+    remedy = "start with the published one, and compare on held-out tasks" if note else ""
+    return Fact(Check("learning rate", note is None, False, detail, remedy))
 
 
 def saving(settings: Settings) -> Fact:
@@ -394,6 +411,7 @@ LOOKS: dict[str, Callable[[Settings], Fact]] = {
     "room for checkpoints": room_for_checkpoints,
     "room for weights": room_for_weights,
     "chat template": chat_template,
+    "learning rate": learning_rate,
     "saving": saving,
     "placement": placement,
 }

@@ -39,6 +39,42 @@ LearningRate = Annotated[
 Share = Annotated[float, Field(ge=0, le=1)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_plain)]
 
+RESERVED_TEMPLATE_KWARGS = (
+    "messages",
+    "conversation",
+    "tools",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "padding",
+    "truncation",
+    "max_length",
+    "return_tensors",
+    "return_dict",
+    "return_assistant_tokens_mask",
+    "tokenizer_kwargs",
+)
+"""What the renderer itself passes to a chat template, or what the tokenizer takes for its own."""
+
+
+def check_template_kwargs(value: dict[str, Any]) -> dict[str, Any]:
+    """Further variables of a chat template, which must not be ours.
+
+    Raises:
+        ValueError: one is set by the renderer, or is no name that a template can read.
+    """
+    for name in value:
+        if name in RESERVED_TEMPLATE_KWARGS:
+            raise ValueError(f"{name!r} is set by the renderer itself; leave it out")
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no name that a template can read")
+    return value
+
+
+TemplateKwargs = Annotated[JsonObject, AfterValidator(check_template_kwargs)]
+SystemTools = Literal["auto", "always", "never"]
+
 
 class _Group(BaseModel):
     # The text below a field becomes its `description`, in the reference page and in editors.
@@ -74,6 +110,9 @@ class EnvironmentSettings(_Group):
     env_config: JsonObject = Field(default_factory=dict)
     """keyword arguments of ``gym.make``: ``tasks``, ``cache``, ``reward``, ``call_format``, limits
     such as ``max_turns``, ...; paths are relative to the current directory."""
+    num_tasks: PositiveInt | None = None
+    """how many tasks an environment of your own has that offers no ``tasks``: task N is
+    ``reset(seed=N)``, and held-out tasks are the seeds that follow. null: it has ``tasks``."""
 
 
 class ModelSettings(_Group):
@@ -126,6 +165,13 @@ class RolloutSettings(_Group):
     """most tokens in an episode, prompt and tool outputs included."""
     min_tokens_per_turn: PositiveInt = 1
     """a turn starts only if at least this many tokens of ``max_context`` are left."""
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """further variables for the chat template, such as ``{enable_thinking: false}`` or a fixed
+    ``date_string`` for templates that print today's date."""
+    system_tools: SystemTools = "auto"
+    """who offers the tools. ``auto``: the chat template, or the system message if the template
+    ignores tools; ``always``: the system message, which is right when the template teaches another
+    call syntax than ``call_format``; ``never``: the template."""
 
     def _conflicts(self) -> Iterator[str]:
         if self.max_tokens_per_turn >= self.max_context:
@@ -347,13 +393,12 @@ class EvaluationSettings(_Group):
     seed: Count = 0
     """sampling seed; the same at every evaluation, so only the policy changes."""
 
+    @property
+    def is_on(self) -> bool:
+        """Whether training measures on held-out tasks."""
+        return self.evaluation_interval > 0 or self.evaluation_at_start
+
     def _conflicts(self) -> Iterator[str]:
-        measured = self.evaluation_interval > 0 or self.evaluation_at_start
-        if measured and self.tasks is None and self.split is None:
-            yield (
-                "evaluation.tasks: held-out tasks (or evaluation.split) are needed, evaluation is "
-                "on"
-            )
         if max(self.pass_at) > self.samples_per_task:
             yield (
                 f"evaluation.pass_at: pass@{max(self.pass_at)} needs evaluation.samples_per_task "
@@ -478,6 +523,23 @@ class Settings(_Group):
     reporting: ReportingSettings = ReportingSettings()
     debugging: DebuggingSettings = DebuggingSettings()
     sft: SFTGroupSettings = SFTGroupSettings()
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether held-out tasks are configured."""
+        evaluation = self.evaluation
+        if evaluation.tasks is not None or evaluation.split is not None:
+            return True
+        return self.environment.num_tasks is not None and evaluation.is_on
+
+    def _conflicts(self) -> Iterator[str]:
+        if self.evaluation.is_on and not self.has_held_out:
+            yield (
+                "evaluation.tasks: held-out tasks (or evaluation.split) are needed, evaluation is "
+                "on"
+            )
+        if self.environment.num_tasks is not None and self.environment.env == OUR_ENV:
+            yield "environment.num_tasks is for environments of your own"
 
 
 GROUPS: dict[str, type[BaseModel]] = {

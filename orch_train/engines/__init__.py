@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
+from orch_env.rewards.compose.user_function import load_function
 from orch_env.types import OrchError
+from orch_env.types.user_code import MISTAKES, told
 from orch_train.engines.protocol import RolloutEngine
 
 # name -> where its factory stands; imported on first use, so that no engine's library is needed
@@ -32,15 +32,17 @@ def make_engine(kind: str, **options: Any) -> RolloutEngine:
         options: arguments of that engine's factory.
 
     Raises:
-        OrchError: no engine has this name, it does not take these options, or it cannot be built
-            from them.
+        OrchError: no engine has this name, it is not where its path says, it does not take these
+            options, or it cannot be built from them.
     """
     if kind not in _FACTORIES:
         raise OrchError(f"unknown engine {kind!r}; there are {', '.join(sorted(_FACTORIES))}")
-    module, _, name = _FACTORIES[kind].partition(":")
-    factory = cast("Callable[..., RolloutEngine]", getattr(import_module(module), name))
+    path = _FACTORIES[kind]
+    role = "engine" if path == kind else f"engine {kind!r}:"
+    factory: Callable[..., RolloutEngine] = load_function(path, options, takes=(), role=role)
     try:
-        inspect.signature(factory).bind(**options)
-    except TypeError as problem:
-        raise OrchError(f"engine {kind!r}: {problem}") from problem
-    return factory(**options)
+        return factory(**options)
+    except MISTAKES as problem:
+        if path.startswith("orch_train."):
+            raise
+        raise OrchError(f"engine {kind!r} failed with {told(problem)}") from problem

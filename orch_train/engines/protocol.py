@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from orch_env.types import OrchError
 from orch_train.weight_sync.buckets import Weights
 
 FinishReason: TypeAlias = Literal["stop", "length"]
@@ -55,6 +56,13 @@ class EngineError(Exception):
     """The engine failed: infrastructure, never the model's fault. Episodes are discarded."""
 
 
+class BadRequest(EngineError, OrchError):
+    """No engine of this model could serve the request: to ask again is futile.
+
+    The engine is as sound as before, so it is not replaced.
+    """
+
+
 class RolloutEngine(Protocol):
     """An inference engine that serves one policy.
 
@@ -73,7 +81,8 @@ class RolloutEngine(Protocol):
         """Sample one message after ``prompt_ids``.
 
         ``request_id`` names the episode: an engine may keep its KV cache for the next turn, whose
-        prompt starts with every token of this one. Any problem raises :class:`EngineError`.
+        prompt starts with every token of this one. A request that cannot be served raises
+        :class:`BadRequest`, any other problem :class:`EngineError`.
         """
         ...
 

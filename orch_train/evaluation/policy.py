@@ -26,14 +26,13 @@ from orch_env.evaluation.pass_rates import (
     rates,
     rates_by,
 )
-from orch_env.formats import get_format
 from orch_env.types import Episode, OrchError, Task
-from orch_train.chat.renderer import ChatRenderer
+from orch_train.chat.renderer import chat_of_model
 from orch_train.config import RolloutSettings, Settings
-from orch_train.config.groups import OUR_ENV
+from orch_train.config.groups import OUR_ENV, SystemTools
+from orch_train.config.reading import read_yaml
 from orch_train.engines import make_engine
 from orch_train.metrics.rollouts import component_means
-from orch_train.models.files import load_stop_ids, load_tokenizer
 from orch_train.rollouts.environments import RolloutEnv, TaskIds, env_config
 from orch_train.rollouts.episode import run_groups
 from orch_train.sampling.task_order import stable_seed
@@ -99,6 +98,8 @@ def evaluate_model(
     temperature: float = 0.0,
     seed: int = 0,
     call_format: str = "hermes",
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    system_tools: SystemTools | None = None,
     dtype: str = "float32",
     max_concurrent: int = 32,
     samples: int = 1,
@@ -115,6 +116,10 @@ def evaluate_model(
         temperature: 0 is greedy.
         seed: sampling seed.
         call_format: how the model writes calls.
+        chat_template_kwargs: further variables for the chat template; ``None``: those that the
+            checkpoint was trained with, none for other models.
+        system_tools: who offers the tools (``rollouts.system_tools``); ``None``: as the checkpoint
+            was trained, ``auto`` for other models.
         dtype: what the model computes in: ``float32`` or ``bfloat16``.
         max_concurrent: episodes in flight.
         samples: episodes per task; the first pass is the same for any number.
@@ -128,10 +133,14 @@ def evaluate_model(
         EngineError: the engine failed.
     """
     folder = checkpoint_model(model)
-    chat = ChatRenderer(
-        load_tokenizer(folder), get_format(call_format), stop_token_ids=load_stop_ids(folder)
+    given = {"chat_template_kwargs": chat_template_kwargs, "system_tools": system_tools}
+    limits = RolloutSettings(
+        max_tokens_per_turn=max_tokens_per_turn,
+        max_context=max_context,
+        **_trained_with(model) | {key: value for key, value in given.items() if value is not None},
     )
-    limits = RolloutSettings(max_tokens_per_turn=max_tokens_per_turn, max_context=max_context)
+    chat = chat_of_model(folder, call_format, limits)
+    chat.warn_of_unread_kwargs()
     engine = make_engine("torch", model=folder, dtype=dtype, max_batch=max_concurrent)
 
     async def play() -> list[Episode]:
@@ -177,6 +186,17 @@ def checkpoint_model(path: str) -> str:
     if (folder / "model" / "config.json").is_file():
         return str(folder / "model")
     return str(newest_model(folder)) if runs_in(folder) else path
+
+
+def _trained_with(path: str) -> dict[str, Any]:
+    """How a checkpoint's own run uses the chat template; nothing for other models."""
+    folder = Path(checkpoint_model(path))
+    file = folder.parent / "config.yaml"
+    if folder.name != "model" or not file.is_file():
+        return {}
+    rollouts = read_yaml(file).get("rollouts") or {}
+    keys = ("chat_template_kwargs", "system_tools")
+    return {key: rollouts[key] for key in keys if key in rollouts}
 
 
 @dataclass(frozen=True, slots=True)

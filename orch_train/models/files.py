@@ -104,6 +104,28 @@ def load_stop_ids(path: str | os.PathLike[str]) -> tuple[int, ...]:
         return ()
 
 
+def load_embedding_rows(path: str | os.PathLike[str]) -> int | None:
+    """How many token ids a model has an embedding for; ``None`` if its configuration is silent.
+
+    Raises:
+        OrchError: no model there, or its ``config.json`` is damaged.
+    """
+    source = resolve_model(path)
+
+    def load() -> int | None:
+        if Path(source).is_dir():
+            config = _read(Path(source) / "config.json")
+        else:
+            from transformers import PretrainedConfig
+
+            config, _ = PretrainedConfig.get_config_dict(source)
+        text = config.get("text_config")
+        rows = (text if isinstance(text, dict) else config).get("vocab_size")
+        return rows if isinstance(rows, int) else None
+
+    return or_clear_error(load, f"config.json of {os.fspath(path)!r}")
+
+
 def or_clear_error(load: Callable[[], _Loaded], what: str) -> _Loaded:
     """What ``load`` returns.
 

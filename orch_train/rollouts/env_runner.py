@@ -3,19 +3,19 @@
 The same class runs as a Ray actor and in process. Every call to `sample` plays one group; many
 run at the same time on the one loop, so the engine batches across groups and a finished group
 leaves at once. `sample` returns a group or the reason why there is none, and never raises: a
-failure is sorted where it happens, into the user's data (futile to repeat) and infrastructure
-(repeat elsewhere). Neither ever becomes a reward.
+failure is sorted where it happens, into mistakes in data, code or configuration (futile to
+repeat) and infrastructure (repeat elsewhere). Neither ever becomes a reward.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import traceback
 from dataclasses import dataclass
 from typing import Any
 
 from orch_env.types import OrchError
+from orch_env.types.user_code import MISTAKES, place_of
 from orch_train.chat.renderer import make_chat
 from orch_train.config import Settings
 from orch_train.config.weight_route import weight_sync
@@ -95,7 +95,9 @@ class EnvRunner:
         try:
             reply = await run_group(pool, self._engine, self._chat, request, limits=self._limits)
         except OrchError as problem:
-            return SampleFailure(str(problem), user_error=problem)
+            return _mistake(problem, request)
+        except MISTAKES as problem:
+            return _mistake(OrchError(_describe(problem, self._index)), request)
         except Exception as problem:  # what is left is infrastructure: reported, never raised
             engine_failed = isinstance(problem, EngineError)
             return SampleFailure(_describe(problem, self._index), engine_failed)
@@ -158,6 +160,9 @@ class EnvRunnerActor:
             await self._runner.serve(unpack(packed), version)
         except OrchError as problem:
             return StartReply(os.getpid(), user_error=problem)
+        except MISTAKES as problem:
+            described = _describe(problem, self._index)
+            return StartReply(os.getpid(), user_error=OrchError(described))
         except Exception as problem:  # not raised: Ray would wrap it beyond recognition
             return StartReply(os.getpid(), failure=_describe(problem, self._index))
         return StartReply(os.getpid())
@@ -197,9 +202,16 @@ class EnvRunnerActor:
 
 def _describe(problem: Exception, index: int) -> str:
     """One line: what failed, on which runner, where in the code."""
-    frames = traceback.extract_tb(problem.__traceback__)
-    place = f", {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
-    return f"{type(problem).__name__}: {problem} (runner {index}{place})"
+    place = place_of(problem)
+    where = f", {place}" if place else ""
+    return f"{type(problem).__name__}: {problem} (runner {index}{where})"
+
+
+def _mistake(problem: OrchError, request: SampleRequest) -> SampleFailure:
+    """A failure that would come back: the run ends with it, and with the task."""
+    if repr(request.task_id) not in str(problem):
+        problem = OrchError(f"task {request.task_id!r}: {problem}")
+    return SampleFailure(str(problem), user_error=problem)
 
 
 def limit_threads(count: int) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from orch_env.evaluation.pass_rates import Stratum
 from orch_env.tasks.selection import spread
 from orch_env.types import OrchError, Task
+from orch_env.types.user_code import told
 from orch_train.config import Settings
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 class RolloutEnv(Protocol):
-    """The part of ``ToolOrchestrationEnv`` (or of a wrapper around it) that a rollout uses."""
+    """The part of ``ToolOrchestrationEnv``, or of a `TextEnv`, that a rollout uses."""
 
     @property
     def unwrapped(self) -> Any:
-        """The environment itself, with ``stop(reason, action)`` and ``episode``.
+        """The environment itself, with ``tasks``, ``stop(reason, action)`` and ``episode``.
 
         If it has a ``set_training_step(step)``, that is called before each reset. It may have
         ``tool_seconds``, the (tool, seconds) of the episode's calls, and the ``running_tool``.
@@ -80,6 +81,7 @@ class EnvFactory:
         self, settings: Settings, *, held_out: bool = False, tasks: str | None = None
     ) -> None:
         self._env = settings.environment.env
+        self._seeds = _seeds(settings, held_out=held_out)
         self._config = env_config(settings, held_out=held_out)
         if tasks is not None:
             self._config["tasks"] = tasks
@@ -100,15 +102,43 @@ class EnvFactory:
     def _make(self) -> RolloutEnv:
         import gymnasium as gym
 
-        import orch_env  # registers the environment, also inside a fresh worker
+        from orch_env import ToolOrchestrationEnv  # registers it, also inside a fresh worker
+        from orch_train.rollouts.text_env import TextEnv
 
-        del orch_env
         try:
             # Gymnasium's passive checker would look at every observation again.
             env: Any = gym.make(self._env, disable_env_checker=True, **self._config)
-        except (gym.error.Error, ImportError, TypeError) as problem:
-            raise OrchError(f"environment {self._env!r} cannot be made: {problem}") from problem
-        return cast(RolloutEnv, env)
+        except OrchError:
+            raise
+        except Exception as problem:  # a user's module and constructor may fail in any way
+            known = isinstance(problem, gym.error.Error | ImportError)
+            # Gymnasium raises what a constructor raised again, with all of its arguments.
+            why = str(problem) if known else told(problem.__cause__ or problem)
+            raise OrchError(
+                f"environment {self._env!r} cannot be made: {why}{self._hint(problem)}"
+            ) from problem
+        if isinstance(env.unwrapped, ToolOrchestrationEnv):
+            return cast(RolloutEnv, env)
+        return TextEnv(env, self._env, self._seeds)
+
+    def _hint(self, problem: Exception) -> str:
+        """What to do about an environment that Gymnasium does not find."""
+        if isinstance(problem, ModuleNotFoundError):
+            return " (PYTHONPATH=. looks for modules in the current folder)"
+        if ":" not in self._env and type(problem).__name__.endswith("NotFound"):
+            return (
+                f"; one of your own is named with the module that registers it: "
+                f"package.module:{self._env}"
+            )
+        return ""
+
+
+def _seeds(settings: Settings, *, held_out: bool) -> range:
+    """The seeds that are the tasks of an environment without tasks; held-out ones follow."""
+    count = settings.environment.num_tasks or 0
+    if not held_out:
+        return range(count)
+    return range(count, count + (settings.evaluation.num_tasks or count))
 
 
 def env_config(settings: Settings, *, held_out: bool) -> dict[str, Any]:
@@ -143,7 +173,7 @@ def check_data(settings: Settings) -> TaskIds:
     """
     training = tuple(task.id for task in _open_once(settings, held_out=False))
     evaluation = settings.evaluation
-    if evaluation.tasks is None and evaluation.split is None:
+    if not settings.has_held_out:
         return TaskIds(training, None)
     tasks = _open_once(settings, held_out=True)
     held_out = tuple(task.id for task in tasks)
@@ -162,12 +192,7 @@ def check_data(settings: Settings) -> TaskIds:
 def _open_once(settings: Settings, *, held_out: bool) -> tuple[Any, ...]:
     env = EnvFactory(settings, held_out=held_out)()
     try:
-        tasks = getattr(env.unwrapped, "tasks", None)
-        if not tasks:
-            raise OrchError(
-                f"environment {settings.environment.env!r} offers no tasks to train on: it needs "
-                "a property 'tasks' whose items have an 'id'"
-            )
+        tasks = env.unwrapped.tasks
         env.reset(seed=0, options={"task_id": tasks[0].id})
     finally:
         env.close()
@@ -175,17 +200,22 @@ def _open_once(settings: Settings, *, held_out: bool) -> tuple[Any, ...]:
 
 
 def prompt_lengths(settings: Settings, chat: ChatRenderer, *, most: int = 64) -> list[int]:
-    """Tokens of the opening prompts of the first training tasks.
+    """Tokens of the opening prompts of the first training tasks; warns of what looks wrong.
 
     Raises:
-        OrchError: not one of them leaves room for an answer within ``rollouts.max_context``.
+        OrchError: not one of them leaves room for an answer within ``rollouts.max_context``, or
+            the template cannot go on with the user's next message.
     """
+    chat.warn_of_unread_kwargs()
     env = EnvFactory(settings)()
     lengths = []
     try:
         for task in env.unwrapped.tasks[:most]:
             _, info = env.reset(seed=0, options={"task_id": task.id})
-            lengths.append(len(chat.start(info["messages"], info.get("tools") or ())))
+            tools = info.get("tools") or ()
+            lengths.append(len(chat.start(info["messages"], tools)))
+            if getattr(task, "followups", ()):
+                chat.check_followups(tools)
     finally:
         env.close()
     room = settings.rollouts.max_context - settings.rollouts.min_tokens_per_turn

@@ -164,7 +164,8 @@ class _Episode:
         request_id = f"{request.id}/{sample.member}"
         try:
             await self._reset()
-            sample.append_context(chat.start(self._info["messages"], self._info.get("tools") or ()))
+            tools = self._info.get("tools") or ()
+            sample.append_context(chat.start(self._info["messages"], tools))
             while True:
                 room = limits.max_context - len(sample)
                 if room < limits.min_tokens_per_turn:
@@ -186,7 +187,7 @@ class _Episode:
                     break
                 if await self._step(env.step, text):
                     break
-                sample.append_context(chat.observe(self._info["messages"]))
+                sample.append_context(chat.observe(self._info["messages"], tools))
         finally:
             engine.release(request_id)
         self._finish(env.unwrapped)

@@ -166,10 +166,11 @@ def _demonstrate(
 ) -> Demonstration:
     """Play one plan to its end."""
     observation, info = env.reset(seed=rng.getrandbits(31), options={"task_id": task.id})
-    kind, planned = mistakes.corrupt(task, info["tools"], rng)
+    tools = info["tools"]
+    kind, planned = mistakes.corrupt(task, tools, rng)
     policy.start(planned)
     sample = TrainingSample()
-    sample.append_context(chat.start(info["messages"], info["tools"]))
+    sample.append_context(chat.start(info["messages"], tools))
     while True:
         action = policy.act(observation, info)
         ids = chat.encode_action(action)
@@ -177,4 +178,4 @@ def _demonstrate(
         observation, _, terminated, truncated, info = env.step(action)
         if terminated or truncated:
             return Demonstration(task.id, sample, kind, bool(info["success"]))
-        sample.append_context(chat.observe(info["messages"]))
+        sample.append_context(chat.observe(info["messages"], tools))

@@ -140,13 +140,15 @@ def _saved_anyway(trainer: SFTTrainer, folder: Path) -> str:
 
 def _demonstrate(settings: Settings) -> DemonstrationSet:
     sft = settings.sft
+    chat = make_chat(settings)
+    chat.warn_of_unread_kwargs()
     env = EnvFactory(settings, held_out=False, tasks=sft.tasks)()
     try:
         known: tuple[Task, ...] = env.unwrapped.tasks
         with progress_bar() as report:
             return make_demonstrations(
                 env,
-                make_chat(settings),
+                chat,
                 spread(known, sft.num_tasks),
                 corruption=sft.corruption,
                 kinds=[DemonstrationKind(name) for name in sft.mistakes],

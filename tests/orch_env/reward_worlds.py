@@ -51,12 +51,12 @@ PROPERTIES: JsonObject = {
     "sort": {"type": ["string", "null"], "default": "price"},
     "extra": {"type": ["boolean", "null", "object", "array"]},
 }
-"""The arguments that all tools take. None but ``key`` must be given."""
+"""The arguments that all tools take."""
 
 
 def tool_specs() -> tuple[ToolSpec, ...]:
     """Every tool with its whole schema."""
-    schema: JsonObject = {"type": "object", "properties": PROPERTIES, "required": ["key"]}
+    schema: JsonObject = {"type": "object", "properties": PROPERTIES}
     return tuple(ToolSpec(name, f"To {name}.", schema) for name in (*TOOLS, OTHER_TOOL))
 
 

@@ -245,9 +245,9 @@ def test_a_judge_of_the_users_decides(judges: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("loud", "returned 7 on task 't'"),
+        ("loud", r"returned 7 on task 't'.*\(defined at .*\.py:\d+\)"),
         ("silent", "returned None"),
-        ("broken", "failed on task 't'.*no key"),
+        ("broken", r"failed on task 't'.*no key', at .*\.py:\d+"),
     ],
 )
 def test_a_judge_that_fails_stops_the_run_and_is_no_zero(

@@ -102,7 +102,7 @@ BAD = [
     ('{"id": "a", "completion": 1, "task": {"steps": []}}', "'completion' must be a string"),
     ('{"id": "a", "completion": "", "task": {"steps": [{}]}}', "string 'name'"),
     ('{"completion": "", "task": {"steps": []}}', "'id'"),
-    ('{"task_id": "t", "turns": 5}', "TypeError"),
+    ('{"task_id": "t", "turns": 5}', "'turns' must be a list"),
     ('{"task_id": "t", "turns": [], "digest": "0"}', "was changed"),
 ]
 

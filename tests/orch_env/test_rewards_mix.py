@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -291,6 +292,7 @@ def test_a_function_that_raises_stops_the_environment_and_pays_nothing() -> None
     message = str(caught.value)
     assert f"reward '{OWN}:broken' failed" in message and info["task_id"] in message
     assert "KeyError" in message and "\n" not in message
+    assert re.search(r"at tests/orch_env/own_rewards\.py:\d+", message)
     assert isinstance(caught.value.__cause__, KeyError)
     env.close()
 

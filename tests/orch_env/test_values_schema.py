@@ -419,6 +419,10 @@ def test_a_default_that_holds_itself_has_an_end() -> None:
     wide = {"properties": {name: {"$ref": "#"} for name in "abcdef"}}
     wide["default"] = {name: {} for name in "abcdef"}
     assert values_equal({"a": {"b": {}}}, {"a": {"b": {}}}, wide)
+    deep: dict[str, Any] = {"type": "null"}
+    for _ in range(5000):
+        deep = {"anyOf": [deep]}
+    assert not values_equal({}, {"n": None}, {"properties": {"n": deep}})
     loop = {"properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"$ref": "#/$defs/n"}}}
     assert values_equal({"n": 1}, {"n": "1"}, loop)
 

@@ -41,7 +41,9 @@ class WorldSession:
         self._world = world
         self._numbers: dict[bytes, list[int]] = {}
         for number, gold in enumerate(world.task.gold_calls):
-            self._numbers.setdefault(call_key(gold.name, gold.arguments), []).append(number)
+            self._numbers.setdefault(
+                call_key(gold.name, gold.arguments, world.schema(gold.name)), []
+            ).append(number)
         self._served: dict[bytes, int] = {}
         self._done: set[int] = set()
 
@@ -49,7 +51,7 @@ class WorldSession:
         return [self._answer(call) for call in calls]
 
     def _answer(self, call: ToolCall) -> ToolResult:
-        key = call_key(call.name, call.arguments)
+        key = call_key(call.name, call.arguments, self._world.schema(call.name))
         numbers = self._numbers.get(key)
         if numbers is None:
             return ToolResult('{"data": []}')

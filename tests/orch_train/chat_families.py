@@ -127,6 +127,22 @@ CHATML = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
 
+# As Hermes-3 and Command-R+ have it: one template for tools, with a role for their results, and one
+# for everything else that would write any role into the header.
+TOOL_USE = (
+    "{{- '<|im_start|>system\nYou may call these:' }}"
+    "{%- for tool in tools %}{{- '\n' }}{{- tool | tojson }}{%- endfor %}"
+    "{%- if messages[0].role == 'system' %}{{- '\n\n' + messages[0].content }}{%- endif %}"
+    "{{- '<|im_end|>\n' }}"
+    "{%- for m in messages if m.role != 'system' %}"
+    "{%- if m.role == 'tool' %}"
+    "{{- '<|im_start|>tool\n<tool_response>\n' + m.content + '\n</tool_response><|im_end|>\n' }}"
+    "{%- else %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endif %}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+# The same two in one text.
+BRANCHING = "{%- if tools %}" + TOOL_USE + "{%- else %}" + CHATML + "{%- endif %}"
+
 _QWEN_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _QWEN_MARKUP = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 _PATTERN = (  # how newer tokenizers cut text before merging: digits in threes, breaks kept together
@@ -147,6 +163,9 @@ class Family:
         lead: what the template writes between header and answer.
         options: template variables.
         bos: the token that opens a text.
+        moves_tools: whether the tools stand before the newest message of the user.
+        plain: the template for conversations without tools, if it is another one.
+        plain_tool_role: whether results have a role of their own in conversations without tools.
     """
 
     name: str
@@ -161,6 +180,16 @@ class Family:
     own_tools: bool = True
     system_role: bool = True
     tool_role: bool = True
+    moves_tools: bool = False
+    plain: str = ""
+    plain_tool_role: bool = True
+
+    @property
+    def chat_template(self) -> str | dict[str, str]:
+        """As a tokenizer holds it."""
+        if not self.plain:
+            return self.template
+        return {"default": self.plain, "tool_use": self.template}
 
     @property
     def stop(self) -> str:
@@ -191,7 +220,10 @@ FAMILIES = {
             lead=" ",
             bos="<s>",
             system_role=False,
+            moves_tools=True,
         ),
+        Family("named", TOOL_USE, _QWEN_TOKENS, _QWEN_MARKUP, plain=CHATML, plain_tool_role=False),
+        Family("branching", BRANCHING, _QWEN_TOKENS, _QWEN_MARKUP, plain_tool_role=False),
         Family("chatml", CHATML, _QWEN_TOKENS, own_tools=False, tool_role=False),
     )
 }
@@ -229,5 +261,5 @@ def family_tokenizer(family: Family) -> PreTrainedTokenizerFast:
         bos_token=family.bos,
         pad_token="<|pad|>",
     )
-    tokenizer.chat_template = family.template
+    tokenizer.chat_template = family.chat_template
     return tokenizer

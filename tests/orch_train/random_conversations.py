@@ -111,12 +111,12 @@ def messages_of(family: Family, conversation: Conversation, answers: list[str]) 
     for number, answer in enumerate(answers):
         chat.append({"role": "assistant", "content": answer})
         if number < len(conversation.observations):
-            chat += _observed(family, conversation.observations[number])
+            chat += _observed(family, conversation, conversation.observations[number])
     return chat
 
 
-def _observed(family: Family, observation: Messages) -> Messages:
-    if family.tool_role:
+def _observed(family: Family, conversation: Conversation, observation: Messages) -> Messages:
+    if family.tool_role and (conversation.tools or family.plain_tool_role):
         return [
             {**m, "tool_call_id": f"{n:09d}"} if m["role"] == "tool" else m
             for n, m in enumerate(observation)
@@ -144,7 +144,7 @@ class Reference:
 
     def contexts(self, conversation: Conversation) -> list[list[int]]:
         """What stands before each answer: the opening prompt, then each observation."""
-        contexts = [self.ids(conversation, [], tools=True)]
+        contexts = [self.ids(conversation, [])]
         for turn in range(1, len(conversation.observations) + 1):
             answers = ["ok"] * turn
             earlier = replace(conversation, observations=conversation.observations[: turn - 1])
@@ -165,7 +165,6 @@ class Reference:
         conversation: Conversation,
         answers: list[str],
         *,
-        tools: bool = False,
         options: bool = True,
     ) -> list[int]:
         """Ids of a prompt in which outside text stays text."""
@@ -176,22 +175,20 @@ class Reference:
             observations=[[self._tame(m) for m in o] for o in conversation.observations],
         )
         return self._pieces(
-            self._render(conversation, answers, tools, options),
-            self._render(harmless, answers, tools, options),
+            self._render(conversation, answers, options),
+            self._render(harmless, answers, options),
         )
 
     def whole(self, conversation: Conversation, answers: list[str]) -> list[int]:
         """What encoding the template's text gives as it stands."""
-        text = self._render(conversation, answers, True, True)
+        text = self._render(conversation, answers, True)
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def _render(
-        self, conversation: Conversation, answers: list[str], tools: bool, options: bool
-    ) -> str:
+    def _render(self, conversation: Conversation, answers: list[str], options: bool) -> str:
         text = self.tokenizer.apply_chat_template(
             messages_of(self.family, conversation, answers),
-            tools=(conversation.tools if tools and self.family.own_tools else None) or None,
+            tools=(conversation.tools if self.family.own_tools else None) or None,
             chat_template=self.family.oracle or None,
             add_generation_prompt=True,
             tokenize=False,

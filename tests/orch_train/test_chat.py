@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from orch_env.formats import get_format
 from orch_env.types import OrchError, ToolSpec
+from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.chat.control_tokens import ControlTokens
-from orch_train.chat.renderer import ChatRenderer
+from orch_train.chat.renderer import ChatRenderer, make_chat
 from tests.orch_train.chat_templates import (
     CHATML,
     FORGETFUL,
@@ -243,6 +245,99 @@ def test_template_variables_reach_the_template() -> None:
         assert tokenizer.decode(chat.start([{"role": "user", "content": "x"}])).startswith("Hello")
     finally:
         tokenizer.chat_template = CHATML
+
+
+def test_a_variable_that_the_template_never_reads_is_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    renderer(QWEN, template_kwargs={"enable_thinkin": False, "tool": 1}).warn_of_unread_kwargs()
+    assert [r.getMessage().partition("never reads ")[2] for r in caplog.records] == [
+        "'enable_thinkin'"
+    ]
+
+
+@pytest.mark.parametrize("tools", [[], TOOLS], ids=["without tools", "with tools"])
+def test_named_templates_are_read_as_the_official_rendering_reads_them(
+    tools: list[ToolSpec],
+) -> None:
+    tokenizer = tokenizer_for(QWEN)
+    try:
+        tokenizer.chat_template = {"default": CHATML, "tool_use": QWEN}
+        chat = ChatRenderer(tokenizer, HERMES)
+        assert chat.native_tool_role and not chat.tools_in_system
+        messages: list[dict[str, Any]] = [{"role": "user", "content": "where?"}]
+        stream = chat.start(messages, tools)
+        observation = [{"role": "tool" if tools else "user", "content": "found"}] * 2
+        for answer in ("find it", "again"):
+            stream += chat.encode_action(answer) + chat.observe(observation, tools)
+            messages += [{"role": "assistant", "content": answer}, *map(dict, observation)]
+        assert stream == whole(QWEN, messages, tools)
+    finally:
+        tokenizer.chat_template = QWEN
+
+
+def test_templates_that_close_messages_otherwise_without_tools_are_refused_there() -> None:
+    tokenizer = tokenizer_for(QWEN)
+    try:
+        other = CHATML.replace("<|im_end|>", "<tool_call>")
+        tokenizer.chat_template = {"default": other, "tool_use": QWEN}
+        chat = ChatRenderer(tokenizer, HERMES)
+        chat.start([{"role": "user", "content": "x"}], TOOLS)
+        with pytest.raises(OrchError, match=r"'<\|im_end\|>' where there are tools.*'<tool_call>'"):
+            chat.start([{"role": "user", "content": "x"}])
+    finally:
+        tokenizer.chat_template = QWEN
+
+
+def test_tools_that_move_behind_the_user_are_refused_with_what_to_do() -> None:
+    last = "(messages | selectattr('role', 'equalto', 'user') | list | last)"
+    moving = MISTRAL.replace("tools and loop.first", f"tools and m == {last}")
+    tokenizer = tokenizer_for(MISTRAL)
+    try:
+        tokenizer.chat_template = moving
+        further = [{"role": "user", "content": "and now?"}]
+        with pytest.raises(OrchError, match=r"user speaks again it turns .*system_tools to always"):
+            ChatRenderer(tokenizer, HERMES).observe(further, TOOLS)
+        assert ChatRenderer(tokenizer, HERMES).observe(further)
+        assert ChatRenderer(tokenizer, HERMES, system_tools="always").observe(further, TOOLS)
+    finally:
+        tokenizer.chat_template = MISTRAL
+
+
+def test_answers_that_change_once_the_user_speaks_again_are_refused_there() -> None:
+    tokenizer = tokenizer_for(QWEN)
+    forgetful = QWEN.replace(
+        "m.role + '\n' + m.content",
+        "m.role + '\n' + ('gone' if m.role == 'assistant' and (messages | length) > 4"
+        " and not tools else m.content)",
+    )
+    try:
+        tokenizer.chat_template = forgetful
+        further = [{"role": "user", "content": "and now?"}]
+        with pytest.raises(OrchError, match=r"user speaks again it .*gone"):
+            ChatRenderer(tokenizer, HERMES).observe(further)
+        assert ChatRenderer(tokenizer, HERMES).observe(further, TOOLS)
+    finally:
+        tokenizer.chat_template = QWEN
+
+
+def test_the_configuration_says_how_the_template_is_used(toy_model: Path) -> None:
+    config = (
+        GRPOConfig()
+        .model(str(toy_model))
+        .rollouts(chat_template_kwargs={"greeting": "Hello"}, system_tools="always")
+    )
+    chat = make_chat(config.settings)
+    assert chat.tools_in_system
+    assert chat._probe._variables == {"greeting": "Hello"}
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "tokenize"])
+def test_a_variable_that_is_ours_is_refused(name: str) -> None:
+    with pytest.raises(OrchError, match=f"chat_template_kwargs: '{name}' is set by the renderer"):
+        GRPOConfig().rollouts(chat_template_kwargs={name: True}).validate()
+    with pytest.raises(OrchError, match="is no name that a template can read"):
+        GRPOConfig().rollouts(chat_template_kwargs={"enable-thinking": False}).validate()
 
 
 def test_a_generation_prompt_that_opens_the_reasoning_is_served() -> None:

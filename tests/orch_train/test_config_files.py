@@ -9,8 +9,9 @@ import pytest
 
 from orch_env.types import OrchError
 from orch_train import GRPOConfig
-from orch_train.cli.preflight import describe_batch
+from orch_train.cli.preflight import describe_batch, learning_rate
 from orch_train.config import Settings
+from orch_train.config.published_rates import PUBLISHED_RATES, published_rate
 from orch_train.runners.placement import Demand, Resources, plan
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -86,8 +87,41 @@ def test_qwen3_has_the_papers_hyper_parameters() -> None:
 
 def test_prove_has_the_papers_hyper_parameters() -> None:
     settings = _settings("prove.yaml")
-    assert (settings.training.kl_coeff, settings.training.iterations) == (0.01, 350)
+    training = settings.training
+    assert (training.kl_coeff, training.iterations) == (0.01, 350)
+    assert (training.groups_per_batch, training.group_size) == (16, 16)
+    assert settings.rollouts.max_context == 12_384 + 16_384
     assert settings.environment.env_config["reward"] == "prove"
+    assert settings.environment.env_config["max_turns"] == 10
+    assert training.lr == published_rate(settings.model.path) == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("path", "lr", "noted"),
+    [
+        ("models/Qwen3-8B", 1e-6, "5e-08"),
+        ("models/qwen3-8b", 5e-8, None),
+        ("Qwen/Qwen2.5-7B-Instruct", 1e-6, "3e-07"),
+        ("ibm-granite/granite-4.1-8b", 5e-7, "3e-07"),
+        ("Qwen/Qwen3-4B-Instruct-2507", 2e-6, "1e-06"),
+        ("Qwen/Qwen3-4B-Instruct-2507", 1e-6, None),
+        ("tiny", 1.0, None),
+    ],
+)
+def test_a_rate_above_the_published_one_is_noted(path: str, lr: float, noted: str | None) -> None:
+    config = GRPOConfig().model(path).training(lr=lr)
+    check = learning_rate(config.settings).check
+    assert check.ok == (noted is None) and not check.required
+    if noted is not None:
+        assert f"above the {noted} that PROVE (arXiv 2606.03892)" in check.detail
+        assert learning_rate(config.model(lora_rank=8).settings).check.ok
+
+
+def test_every_published_rate_stands_in_the_file_of_its_paper() -> None:
+    text = (CONFIGS / "prove.yaml").read_text().lower()
+    for name, rate in PUBLISHED_RATES.items():
+        found = re.search(rf"^  # +{re.escape(name)} +(\S+)$", text, re.MULTILINE)
+        assert found is not None and float(found[1]) == rate, name
 
 
 @pytest.mark.parametrize(
@@ -95,7 +129,7 @@ def test_prove_has_the_papers_hyper_parameters() -> None:
     [
         ("qwen3_8b_8gpu.yaml", [ONE_NODE], 8),
         ("ray_cluster.yaml", [ONE_NODE, ONE_NODE], 16),
-        ("prove.yaml", [Resources(16, 2)], 2),
+        ("prove.yaml", [Resources(16, 3)], 3),
     ],
 )
 def test_files_for_gpus_fit_the_machines_that_they_are_for(

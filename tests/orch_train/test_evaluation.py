@@ -12,6 +12,7 @@ import gymnasium as gym
 import pytest
 
 import orch_env  # noqa: F401 - registers the environment
+from orch_env.cli.main import main
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.evaluation import complexfuncbench
 from orch_env.formats import get_format
@@ -335,6 +336,35 @@ def test_a_checkpoint_stands_for_its_model(tmp_path: Path, toy_model: Path) -> N
     shutil.copytree(toy_model, tmp_path / "step_1" / "model")
     assert checkpoint_model(str(tmp_path / "step_1")) == str(tmp_path / "step_1" / "model")
     assert checkpoint_model(str(toy_model)) == str(toy_model)
+
+
+def test_a_checkpoint_is_evaluated_as_it_was_trained(
+    tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, str]] = []
+
+    def note(path: str, call_format: str, limits: Any) -> Any:
+        seen.append((limits.chat_template_kwargs, limits.system_tools))
+        raise OrchError("seen")
+
+    monkeypatch.setattr("orch_train.evaluation.policy.chat_of_model", note)
+    config = GRPOConfig().rollouts(chat_template_kwargs={"a": 1}, system_tools="always")
+    shutil.copytree(toy_model, tmp_path / "step_1" / "model")
+    (tmp_path / "step_1" / "config.yaml").write_text(config.to_yaml())
+
+    def evaluated(path: Path, *options: str) -> tuple[Any, str]:
+        tasks = ("--tasks", "harbour/heldout", "--limit", "1")
+        assert main(["eval", "--model", str(path), *tasks, *options]) == 2
+        return seen[-1]
+
+    assert evaluated(tmp_path / "step_1") == ({"a": 1}, "always")
+    assert evaluated(tmp_path / "step_1" / "model") == ({"a": 1}, "always")
+    assert evaluated(toy_model) == ({}, "auto")
+    given = ("--chat-template-kwargs", '{"b": 2}', "--system-tools", "never")
+    assert evaluated(tmp_path / "step_1", *given) == ({"b": 2}, "never")
+    assert evaluated(toy_model, *given) == ({"b": 2}, "never")
+    assert main(["eval", "--model", "tiny", "--tasks", "x", "--chat-template-kwargs", "[]"]) == 2
+    assert len(seen) == 5
 
 
 # -- the data of a run -----------------------------------------------------------------------

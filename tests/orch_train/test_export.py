@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from orch_env.cli.main import main
+from orch_env.types import OrchError
 from orch_train import GRPO, GRPOConfig
+from orch_train.algorithms import export
 from orch_train.algorithms.checkpoint import checkpoint_folder
 from orch_train.algorithms.export import export_model
 
@@ -119,6 +122,28 @@ def test_shards_stay_shards(run: Path, tmp_path: Path) -> None:
     assert len(shards) > 1 and "model.safetensors.index.json" in done.files
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
     assert again.dtype == torch.bfloat16
+
+
+def test_a_checkpoint_that_a_live_run_deletes_is_replaced_by_the_newest(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = tmp_path / "live"
+    shutil.copytree(checkpoint_folder(run, 0), checkpoint_folder(live, 0), symlinks=True)
+    deleted: list[Path] = []
+    real = export.read_small_files
+
+    def just_then(model: Path) -> Any:
+        if not deleted:
+            shutil.copytree(checkpoint_folder(run, 1), checkpoint_folder(live, 1), symlinks=True)
+            deleted.append(checkpoint_folder(live, 0))
+            shutil.rmtree(deleted[0])
+        return real(model)
+
+    monkeypatch.setattr(export, "read_small_files", just_then)
+    assert export_model(live, tmp_path / "out").step == 1
+    assert deleted and AutoTokenizer.from_pretrained(tmp_path / "out")
+    with pytest.raises(OrchError, match="no checkpoint of step 0"):
+        export_model(live, tmp_path / "other", step=0)
 
 
 def test_what_cannot_be_exported_is_one_clear_line_and_leaves_nothing(

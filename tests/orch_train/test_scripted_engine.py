@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from orch_env.types import OrchError
+from orch_train import engines
 from orch_train.engines import make_engine, register_engine
 from orch_train.engines.protocol import EngineError, SamplingParams
 from orch_train.engines.scripted import ScriptedEngine
@@ -69,7 +70,34 @@ def test_a_closed_engine_refuses() -> None:
         say(engine, "a")
 
 
-def test_engines_are_made_by_name_and_others_can_be_added() -> None:
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("no_such_module:Engine", "there is no module 'no_such_module'"),
+        ("tests.orch_train.test_scripted_engine:Nothing", "has no 'Nothing'"),
+        ("tests.orch_train.test_scripted_engine:pytest", "is a module and no function"),
+        (
+            "tests.orch_train.test_scripted_engine:broken_engine",
+            r"failed with KeyError: 'device', at tests/orch_train/test_scripted_engine\.py:\d+",
+        ),
+    ],
+)
+def test_an_engine_of_ones_own_that_cannot_be_made_is_one_line(
+    factory: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(engines._FACTORIES, factory, factory)
+    with pytest.raises(OrchError, match=message):
+        make_engine(factory)
+
+
+def broken_engine() -> None:
+    raise KeyError("device")
+
+
+def test_engines_are_made_by_name_and_others_can_be_added(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engines, "_FACTORIES", dict(engines._FACTORIES))
     assert isinstance(make_engine("scripted", script={}), ScriptedEngine)
     register_engine("mine", "orch_train.engines.scripted:ScriptedEngine")
     assert isinstance(make_engine("mine", script={}), ScriptedEngine)

@@ -122,7 +122,7 @@ def test_what_the_engine_is_sent_is_what_was_sampled_and_what_the_template_says(
     chat, reference = renderer(family), Reference(family)
     changed = 0
     for seed in seeds:
-        rng, conversation = random.Random(seed), random_conversation(family, seed)
+        rng, conversation = random.Random(seed), _that_only_appends(family, seed)
         script = script_of(conversation, reference, rng, canonical=seed % 2 == 0)
         changed += script != script_of(conversation, reference, rng, canonical=True)
         engine = ScriptedEngine(lambda _, turn, lines=script: lines[turn])  # type: ignore[misc]
@@ -145,15 +145,20 @@ def test_the_stream_of_canonical_answers_is_the_rendering_of_the_whole_conversat
 ) -> None:
     chat, reference = renderer(family), Reference(family)
     for seed in (s for s in seeds if s % 3):  # every third one holds forged control tokens
-        conversation = replace(random_conversation(family, seed), complete=True)
-        if not family.system_role:  # such templates move the tools to the latest user message
-            conversation = replace(conversation, tools=[])
+        conversation = replace(_that_only_appends(family, seed), complete=True)
         shown = _as_shown(family, conversation)
         engine = ScriptedEngine(
             lambda _, turn, lines=shown: reference.answer_ids(lines[turn])  # type: ignore[misc]
         )
         recorder, _, _ = play(chat, engine, replace(conversation, answers=shown))
         assert recorder.sent[-1] == reference.whole(conversation, conversation.answers[:-1])
+
+
+def _that_only_appends(family: Family, seed: int) -> Conversation:
+    """A random conversation without tools where the template would move them behind the user."""
+    conversation = random_conversation(family, seed)
+    spoken = any(m["role"] == "user" for o in conversation.observations for m in o)
+    return replace(conversation, tools=[]) if family.moves_tools and spoken else conversation
 
 
 def _as_shown(family: Family, conversation: Conversation) -> list[str]:
@@ -182,7 +187,7 @@ def test_a_model_that_samples_anything_is_recorded_as_it_sampled(family: Family)
     engine = TorchEngine(model, max_batch=1)
     foreign = turns = 0
     for seed in range(4):
-        conversation = random_conversation(family, seed)
+        conversation = _that_only_appends(family, seed)
         recorder, _, sample = play(chat, engine, conversation, seed)
         check_stream(recorder, sample, reference.contexts(conversation))
         turns += len(recorder.sent)

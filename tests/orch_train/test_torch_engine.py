@@ -28,7 +28,7 @@ from transformers import (
 
 from orch_env.types import OrchError
 from orch_train.engines import make_engine
-from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
+from orch_train.engines.protocol import BadRequest, EngineError, SamplingParams, TokenOutput
 from orch_train.engines.torch.engine import TorchEngine
 from orch_train.engines.torch.slot_batch import draw
 from orch_train.engines.torch.slot_table import uniforms
@@ -457,8 +457,10 @@ def test_the_engine_serves_one_event_loop_after_the_other() -> None:
 def test_requests_that_cannot_be_served_say_why(
     prompt: list[int], sampling: SamplingParams, message: str
 ) -> None:
-    with pytest.raises(EngineError, match=f"request 'a': .*{message}"):
-        asyncio.run(TorchEngine(make_model()).generate(prompt, sampling, "a"))
+    engine = TorchEngine(make_model())
+    with pytest.raises(BadRequest, match=f"request 'a': .*{message}"):
+        asyncio.run(engine.generate(prompt, sampling, "a"))
+    assert asyncio.run(engine.generate([1], SamplingParams(1), "a")).token_ids  # it is sound
 
 
 def test_an_episode_has_one_request_at_a_time() -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from orch_env.rewards.compose.user_function import load_function, one_line
+from orch_env.rewards.compose.user_function import load_function
 from orch_env.rewards.credit.attribution import attribute_by_prefix
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 from orch_env.types.text import shortened
+from orch_env.types.user_code import defined_at, told
 
 LARGEST = 1e12
 """Numbers beyond this, of either sign, are refused: sums of them could overflow."""
@@ -84,7 +85,7 @@ class ExternalReward:
         except Exception as problem:
             raise OrchError(
                 f"reward {self.path!r} failed on an episode of task {task.id!r} "
-                f"({one_line(problem)}); it must score whatever a model does"
+                f"({told(problem)}); it must score whatever a model does"
             ) from problem
         if isinstance(value, RewardBreakdown):
             return self._checked(value, task, episode)
@@ -119,6 +120,6 @@ class ExternalReward:
             raise OrchError(
                 f"reward {self.path!r} returned {shortened(repr(value), 80)}{what} for an episode "
                 f"of task {task.id!r}; it must return a finite number (or a RewardBreakdown) "
-                f"within {LARGEST:g}"
+                f"within {LARGEST:g}{defined_at(self.function)}"
             )
         return number

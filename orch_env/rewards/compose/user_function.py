@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orch_env.types import OrchError
+from orch_env.types.user_code import told
 
 
 def is_function_path(name: object) -> bool:
@@ -54,11 +55,6 @@ def load_function(
     return made
 
 
-def one_line(problem: Exception) -> str:
-    """An exception as one line."""
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
-
-
 def _module(name: str, where: str) -> Any:
     try:
         return importlib.import_module(name)
@@ -69,7 +65,7 @@ def _module(name: str, where: str) -> Any:
                 f"{where}: there is no module {missing!r} on Python's path; install it, or name "
                 "its folder in PYTHONPATH (PYTHONPATH=. for the current one)"
             ) from problem
-        raise OrchError(f"{where}: importing its module failed ({one_line(problem)})") from problem
+        raise OrchError(f"{where}: importing its module failed ({told(problem)})") from problem
 
 
 def _check_signature(

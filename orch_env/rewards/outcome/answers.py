@@ -14,12 +14,13 @@ from enum import StrEnum
 from numbers import Real
 from typing import Any
 
-from orch_env.rewards.compose.user_function import load_function, one_line
+from orch_env.rewards.compose.user_function import load_function
 from orch_env.rewards.options import at_least_0
 from orch_env.rewards.outcome.answer_text import item_sets, normalised, numbers_in
 from orch_env.types import OrchError, Task
 from orch_env.types.json import Json, parse_json
 from orch_env.types.text import shortened
+from orch_env.types.user_code import defined_at, told
 from orch_env.values import values_equal
 
 
@@ -183,13 +184,13 @@ class AnswerRule:
             value = judge(task, final)
         except Exception as problem:
             raise OrchError(
-                f"answer judge {self.judge!r} failed on task {task.id!r} ({one_line(problem)}); it "
+                f"answer judge {self.judge!r} failed on task {task.id!r} ({told(problem)}); it "
                 "must judge whatever a model says"
             ) from problem
         if not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
             raise OrchError(
                 f"answer judge {self.judge!r} returned {shortened(repr(value), 80)} on task "
-                f"{task.id!r}; it must return true, false or a number in 0..1"
+                f"{task.id!r}; it must return true, false or a number in 0..1{defined_at(judge)}"
             )
         return float(value)
 

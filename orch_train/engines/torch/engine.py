@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from orch_env.types import OrchError
-from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
+from orch_train.engines.protocol import BadRequest, EngineError, SamplingParams, TokenOutput
 from orch_train.engines.torch.slot_batch import SlotBatch
 from orch_train.engines.torch.slot_table import Row
 from orch_train.models.load import load_model
@@ -131,8 +131,9 @@ class TorchEngine:
         """Sample one message.
 
         Raises:
-            EngineError: bad arguments, a second request of an episode that has one, a closed
-                engine, or a failure of the model.
+            BadRequest: bad arguments.
+            EngineError: a second request of an episode that has one, a closed engine, or a
+                failure of the model.
         """
         self._check(prompt_ids, sampling, request_id)
         loop = asyncio.get_running_loop()
@@ -187,12 +188,12 @@ class TorchEngine:
         self._worker.shutdown(wait=True)
 
     def _check(self, prompt: Sequence[int], sampling: SamplingParams, request_id: str) -> None:
-        problem = None
         if self._closed:
-            problem = "the torch engine is closed"
-        elif request_id in self._running or request_id in self._waiting:
-            problem = "it has a request already"
-        elif not len(prompt):
+            raise EngineError(f"request {request_id!r}: the torch engine is closed")
+        if request_id in self._running or request_id in self._waiting:
+            raise EngineError(f"request {request_id!r}: it has a request already")
+        problem = None
+        if not len(prompt):
             problem = "the prompt is empty"
         elif min(prompt) < 0 or max(prompt) >= self._vocabulary:
             problem = f"token ids must lie in 0..{self._vocabulary - 1}"
@@ -204,7 +205,7 @@ class TorchEngine:
                 f"model's {self._max_length} positions"
             )
         if problem is not None:
-            raise EngineError(f"request {request_id!r}: {problem}")
+            raise BadRequest(f"request {request_id!r}: {problem}")
 
     async def _drive(self) -> None:
         """Advance all requests until there is none left."""

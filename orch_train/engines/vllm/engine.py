@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from orch_env.types import OrchError
-from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
+from orch_train.engines.protocol import BadRequest, EngineError, SamplingParams, TokenOutput
 from orch_train.engines.vllm.adapter import VllmAdapter
 from orch_train.engines.vllm.settings import VllmSettings
 from orch_train.models.files import resolve_model
@@ -92,8 +92,8 @@ class VllmEngine:
         """Sample one message.
 
         Raises:
-            EngineError: bad arguments, a second request of an episode that has one, a failed or
-                closed engine.
+            BadRequest: bad arguments.
+            EngineError: a second request of an episode that has one, a failed or closed engine.
             OrchError: a temperature that vLLM does not sample at.
         """
         # A sync that is going on ends first: what begins now reads no older cache.
@@ -202,10 +202,10 @@ class VllmEngine:
 
     def _check(self, prompt: Sequence[int], sampling: SamplingParams, request_id: str) -> None:
         self._check_usable()
-        problem = None
         if request_id in self._active:
-            problem = "it has a request already"
-        elif not len(prompt):
+            raise EngineError(f"request {request_id!r}: it has a request already")
+        problem = None
+        if not len(prompt):
             problem = "the prompt is empty"
         elif min(prompt) < 0 or max(prompt) >= self._adapter.vocabulary:
             problem = f"token ids must lie in 0..{self._adapter.vocabulary - 1}"
@@ -217,7 +217,7 @@ class VllmEngine:
                 f"engine's {self._settings.max_model_len} (rollouts.engine_config.max_model_len)"
             )
         if problem is not None:
-            raise EngineError(f"request {request_id!r}: {problem}")
+            raise BadRequest(f"request {request_id!r}: {problem}")
 
     def _check_usable(self) -> None:
         if self._problem is None and self._adapter.dead:
@@ -241,7 +241,10 @@ class VllmEngine:
         except Exception as problem:  # whatever vLLM raises is infrastructure
             if self._adapter.dead:
                 self._fail("vLLM's engine core died")
-            raise EngineError(f"request {request_id!r}: {_first_line(problem)}") from problem
+            # vLLM's own checks of a request raise these; what fails in its core arrives as others.
+            bad = isinstance(problem, (TypeError, ValueError)) and not self._adapter.dead
+            kind = BadRequest if bad else EngineError
+            raise kind(f"request {request_id!r}: {_first_line(problem)}") from problem
         finally:
             failure.cancel()
             if not request.done():

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import torch
 
-from orch_train.engines.protocol import EngineError, SamplingParams, TokenOutput
+from orch_train.engines.protocol import BadRequest, EngineError, SamplingParams, TokenOutput
 from tests.orch_train.vllm.conftest import CONTEXT, Served, learner_logprobs
 
 PROMPT = [72, 101, 108, 108, 111]
@@ -73,7 +73,7 @@ def test_only_the_stop_tokens_that_were_asked_for_end_an_answer(untied: Served) 
 
 
 def test_an_oversized_prompt_is_refused_and_the_engine_goes_on(untied: Served) -> None:
-    with pytest.raises(EngineError, match="exceed the engine's"):
+    with pytest.raises(BadRequest, match="exceed the engine's"):
         untied.sample([65] * CONTEXT, max_tokens=1)
     assert len(untied.sample([65] * (CONTEXT - 8), max_tokens=8).token_ids) == 8
 
@@ -91,7 +91,7 @@ def test_an_oversized_prompt_is_refused_and_the_engine_goes_on(untied: Served) -
 def test_bad_requests_are_refused(
     untied: Served, prompt: list[int], how: dict[str, float], reason: str
 ) -> None:
-    with pytest.raises(EngineError, match=reason):
+    with pytest.raises(BadRequest, match=reason):
         untied.sample(prompt, **how)
 
 

@@ -1,0 +1,83 @@
+"""Code of a user's own that fails: whether it is a mistake, and where it stands.
+
+Bad luck (a lost connection, a time-out, a dead engine) is worth another attempt. A mistake comes
+back with the same input, so it is told once, with file and line.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sysconfig
+import traceback
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from orch_env.types.text import shortened
+
+MISTAKES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What Python raises for a mistake; ``OSError``, ``RuntimeError`` and everything else may pass."""
+
+
+def place_of(problem: BaseException) -> str | None:
+    """``file:line`` of the innermost line that is no library's and not ours.
+
+    An error that never passed through a user's file gets the line that raised it; one without a
+    traceback gets ``None``. What a library raised again in other words is looked for in its cause.
+    """
+    if isinstance(problem, SyntaxError) and problem.filename:
+        return f"{_shown(problem.filename)}:{problem.lineno}"
+    frames = traceback.extract_tb(problem.__traceback__)
+    cause = problem.__cause__
+    earlier = traceback.extract_tb(cause.__traceback__) if cause is not None else []
+    own = [frame for frame in (*frames, *earlier) if _is_users(frame.filename)]
+    found = (own or frames)[-1:]
+    return f"{_shown(found[0].filename)}:{found[0].lineno}" if found else None
+
+
+def defined_at(function: Callable[..., Any]) -> str:
+    """Where a function is defined, for the end of a message; empty where it has no source."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f" (defined at {_shown(code.co_filename)}:{code.co_firstlineno})" if code else ""
+
+
+def told(problem: BaseException) -> str:
+    """An exception as one line, with its place."""
+    place = place_of(problem)
+    text = shortened(" ".join(str(problem).split()), 300)
+    name = type(problem).__name__
+    return f"{name}{f': {text}' if text else ''}{f', at {place}' if place else ''}"
+
+
+@cache
+def _is_users(filename: str) -> bool:
+    return not filename.startswith(("<", *_libraries()))
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    """Folders of Python's own library, of installed packages and of this one."""
+    ours = Path(__file__).resolve().parents[2]
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders |= {str(ours / name) for name in ("orch_env", "orch_train")}
+    return tuple(f"{folder}{os.sep}" for folder in folders)
+
+
+def _shown(filename: str) -> str:
+    """Relative to the current folder where the file is in it."""
+    relative = os.path.relpath(filename)
+    return filename if relative.startswith("..") else relative

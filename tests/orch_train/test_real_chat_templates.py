@@ -1,0 +1,155 @@
+"""Chat templates as model families ship them: what was rendered turn by turn is the official text.
+
+The templates are third-party data and stay outside the project; the tokenizer is one of bytes with
+the special tokens that a template writes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from orch_env.formats import get_format
+from orch_env.types import OrchError, ToolSpec
+from orch_train.chat.renderer import ChatRenderer
+
+pytestmark = pytest.mark.shared_data
+
+HERMES = get_format("hermes")
+TOOLS = [
+    ToolSpec(
+        "find_item", "Finds an item.", {"type": "object", "properties": {"q": {"type": "string"}}}
+    )
+]
+NATIVE = ("lfm2", "llama3_1", "llama3_2", "qwen2_5", "qwen3", "qwen3_instruct_2507")
+THINKING = ("qwen3_5_nothink", "qwen3_5_think", "qwen3_6", "qwen3_8")
+FOLDED = ("cohere2", "gemma3", "llama3", "phi3", "phi3_5")
+REFUSED = {
+    "deepseek_r1_distill": "not prefix-preserving",
+    "deepseekv3": "not prefix-preserving",
+    "glm4moe": "must be closed by a special token",
+    "gptoss": "rewrites the assistant message",
+}
+_SPECIAL = re.compile(
+    r"<\|[^|<>\s]{1,40}\|>|<\uff5c[^<>]{1,40}\uff5c>|<(?:start|end)_of_turn>|</?think>|</?tool_\w+>"
+)
+
+
+def tokenizer_of(template: str) -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    found = sorted(set(_SPECIAL.findall(template)))
+    markup = [t for t in found if "think" in t or "tool_" in t]
+    special = [t for t in found if t not in markup]
+    backend.add_special_tokens([AddedToken(t, special=True) for t in ["<bos>", "<pad>", *special]])
+    backend.add_tokens([AddedToken(t, special=False, normalized=False) for t in markup])
+    closing = [t for t in special if re.search("end|eot|return", t, re.IGNORECASE)]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<bos>",
+        pad_token="<pad>",
+        eos_token=closing[0] if closing else "<pad>",
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def template_of(shared_data: Path, name: str) -> str:
+    file = shared_data / "chat_templates" / f"{name}.jinja"
+    if not file.is_file():
+        pytest.skip(f"{file} is not at hand")
+    return file.read_text(encoding="utf-8")
+
+
+def conversation(
+    chat: ChatRenderer, tools: list[ToolSpec], answers: list[str]
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """The stream of a conversation, and the messages that the official rendering takes."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Where is it?"}]
+    stream = chat.start(messages, tools)
+    for answer in answers:
+        results: list[dict[str, Any]] = [
+            {"role": "tool", "name": "find_item", "content": text} for text in ("one", "two")
+        ]
+        observation = results if tools else [{"role": "user", "content": "more"}]
+        stream += chat.encode_action(answer) + chat.observe(observation, tools)
+        if tools and chat.native_tool_role:
+            observation = [{**m, "tool_call_id": f"{n:09d}"} for n, m in enumerate(results)]
+        elif tools:
+            observation = [{"role": "user", "content": HERMES.render_results(["one", "two"])}]
+        messages += [{"role": "assistant", "content": answer}, *observation]
+    if tools and chat.tools_in_system:
+        messages.insert(0, {"role": "system", "content": HERMES.render_tools(tools)})
+    return stream, messages
+
+
+def official(
+    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, Any]], tools: list[ToolSpec]
+) -> list[int]:
+    offered = [tool.to_openai() for tool in tools] or None
+    ids = tokenizer.apply_chat_template(
+        messages, tools=offered, add_generation_prompt=True, return_dict=False
+    )
+    return list(ids)
+
+
+@pytest.mark.parametrize("name", [*NATIVE, *FOLDED])
+@pytest.mark.parametrize("tools", [[], TOOLS], ids=["without tools", "with tools"])
+def test_a_whole_conversation_is_the_official_rendering(
+    shared_data: Path, name: str, tools: list[ToolSpec]
+) -> None:
+    tokenizer = tokenizer_of(template_of(shared_data, name))
+    chat = ChatRenderer(tokenizer, HERMES)
+    assert chat.native_tool_role is (name in NATIVE)
+    assert chat.tools_in_system is (name in FOLDED)
+    stream, messages = conversation(chat, tools, ["I look.", "Again."])
+    assert stream == official(tokenizer, messages, [] if chat.tools_in_system else tools)
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_a_thinking_model_is_rendered_officially_as_long_as_no_user_speaks_again(
+    shared_data: Path, name: str
+) -> None:
+    tokenizer = tokenizer_of(template_of(shared_data, name))
+    chat = ChatRenderer(tokenizer, HERMES)
+    opened = tokenizer.decode(chat.start([{"role": "user", "content": "x"}])).endswith("<think>\n")
+    answer = "hm\n</think>\n\nI look." if opened else "I look."
+    stream, messages = conversation(chat, TOOLS, [answer, answer])
+    for message in messages:
+        if message["role"] == "assistant" and opened:
+            message |= {"content": "I look.", "reasoning_content": "hm"}
+    assert stream == official(tokenizer, messages, TOOLS)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_template_that_cannot_be_trained_with_is_refused(shared_data: Path, name: str) -> None:
+    with pytest.raises(OrchError, match=REFUSED[name]):
+        ChatRenderer(tokenizer_of(template_of(shared_data, name)), HERMES)
+
+
+def test_qwen3_is_served_without_thinking(shared_data: Path) -> None:
+    tokenizer = tokenizer_of(template_of(shared_data, "qwen3"))
+    chat = ChatRenderer(tokenizer, HERMES, template_kwargs={"enable_thinking": False})
+    opening = tokenizer.decode(chat.start([{"role": "user", "content": "x"}], TOOLS))
+    further = tokenizer.decode(chat.observe([{"role": "tool", "content": "one"}], TOOLS))
+    assert opening.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert further.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert chat.keeps_empty_thoughts  # the official rendering has none before earlier answers
+    for name in ("qwen3", "qwen3_5_nothink"):
+        other = ChatRenderer(tokenizer_of(template_of(shared_data, name)), HERMES)
+        assert not other.keeps_empty_thoughts
+
+
+def test_every_template_that_is_at_hand_is_tried(shared_data: Path) -> None:
+    folder = shared_data / "chat_templates"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not at hand")
+    found = {file.stem for file in folder.glob("*.jinja")}
+    assert found <= {*NATIVE, *FOLDED, *THINKING, *REFUSED}

@@ -111,7 +111,7 @@ def test_mistakes_are_one_line_and_exit_2_before_torch_is_imported(
     )
     used = tmp_path / "used"
     used.mkdir()
-    (used / "config.yaml").write_text("")
+    (used / "a file").write_text("")
     named = [f"reporting.log_dir={tmp_path}", "reporting.run_name=used"]
     cases: list[tuple[list[str], str]] = [
         (["train", str(config_file), *named], f"go on with --resume {used}"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -87,7 +88,7 @@ def exit_code(command: click.Command, name: str, argv: list[str] | None = None) 
         path = where.command_path if where is not None else name
         return _fail(f"{path}: {problem.format_message()}")
     except OrchError as problem:
-        return _fail(f"{name}: {problem}")
+        return _fail(f"{name}: {problem.message}", items=problem.items)
     except (KeyboardInterrupt, click.Abort):
         return _fail(f"{name}: interrupted", 130)
     except BrokenPipeError:
@@ -96,8 +97,9 @@ def exit_code(command: click.Command, name: str, argv: list[str] | None = None) 
         return 0
 
 
-def _fail(message: str, code: int = 2) -> int:
-    say(" ".join(message.split("\n")), err=True)
+def _fail(message: str, code: int = 2, items: Sequence[str] = ()) -> int:
+    for line in (message, *(f"  {item}" for item in items)):
+        say(" ".join(line.split("\n")), err=True)
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -30,4 +31,13 @@ class ErrorType(StrEnum):
 
 
 class OrchError(Exception):
-    """Bad input or usage: one clear line for a person. The CLI prints it and exits with 2."""
+    """Bad input or usage: one clear line for a person. The CLI prints it and exits with 2.
+
+    Args:
+        message: the line, complete in itself.
+        items: further lines, one for each of several things that are wrong in the same way.
+    """
+
+    def __init__(self, message: object = "", items: Iterable[str] = ()) -> None:
+        self.message, self.items = str(message), tuple(items)
+        super().__init__("\n  ".join((self.message, *self.items)))

@@ -1,6 +1,6 @@
 """Checkpoints of a run: ``RUN/checkpoints/step_N/``, whole or not at all, the newest kept.
 
-    step_N/metadata.json    counters, weight version and the task frontier
+    step_N/metadata.json    counters, weight version, the task frontier, what the run started from
            config.yaml      the resolved configuration
            sampled_ahead/   groups that were sampled ahead of the learner, if there are any
            learner/         optimizer, random state, and model/ (float32 weights and tokenizer)
@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orch_env.types import OrchError
+from orch_train.algorithms.origin import ModelSource, Origin, kl_reference
 from orch_train.config import RunConfig, Settings
+from orch_train.config.model_folder import model_folder
 from orch_train.config.reading import read_yaml
 from orch_train.sampling.untrained_groups import UntrainedGroups
 from orch_train.storage.atomic_folder import written_whole
@@ -45,6 +47,7 @@ class CheckpointMetadata:
         weights_seq_no: version of the weights.
         lifetime: counters over the whole run.
         task_order: the frontier; see `TaskOrder.state`.
+        origin: what the run started from; ``None`` in checkpoints that are older than this.
         schema: of the checkpoint; 1 or `CHECKPOINT_SCHEMA`.
     """
 
@@ -52,6 +55,7 @@ class CheckpointMetadata:
     weights_seq_no: int
     lifetime: Mapping[str, float]
     task_order: Mapping[str, Any]
+    origin: Origin | None = None
     schema: int = CHECKPOINT_SCHEMA
 
 
@@ -121,6 +125,7 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
             weights_seq_no=int(data["weights_seq_no"]),
             lifetime=dict(data["lifetime"]),
             task_order=dict(data["task_order"]),
+            origin=Origin.from_dict(data["origin"]) if data.get("origin") else None,
             schema=data["schema"],
         )
     except (KeyError, TypeError, ValueError) as problem:
@@ -135,6 +140,24 @@ def read_untrained(folder: Path) -> UntrainedGroups | None:
     """
     inner = folder / _UNTRAINED
     return UntrainedGroups.read(inner) if inner.is_dir() else None
+
+
+def holds_untrained(folder: Path) -> bool:
+    """Whether a checkpoint's run had sampled groups ahead of its learner."""
+    return (folder / _UNTRAINED).is_dir()
+
+
+def stored_values(checkpoint: Path) -> dict[str, dict[str, Any]]:
+    """The configuration that a checkpoint was written with, keys that came later at their default.
+
+    Raises:
+        OrchError: a file is missing or damaged.
+    """
+    stored = with_stored(RunConfig(), checkpoint, checkpoint)
+    values: dict[str, dict[str, Any]] = Settings().model_dump(mode="json")
+    for group, keys in stored.given.items():
+        values[group] = {**values.get(group, {}), **keys}
+    return values
 
 
 def with_stored(config: ConfigT, folder: Path, checkpoint: Path | None) -> ConfigT:
@@ -165,11 +188,54 @@ def settings_for(config: RunConfig, checkpoint: Path | None) -> Settings:
     """Checked settings; a checkpoint brings its own model, whatever became of the first one.
 
     Raises:
-        OrchError: one message with every problem of the configuration and its files.
+        OrchError: one message with every problem of the configuration and its files; or the first
+            model is needed, as the reference of a KL penalty, and gone.
     """
     if checkpoint is None:
         return config.validate()
-    return config.copy().from_dict({"model": {"path": str(checkpoint / "model")}}).validate()
+    origin = run_origin(checkpoint)
+    try:
+        own = config.copy().from_dict({"model": {"path": str(checkpoint / "model")}})
+        settings = own.validate()
+    except OrchError as problem:
+        if origin.directory == str(Path.cwd()):
+            raise
+        hint = f"; the run was started in {origin.directory!r}, and its paths count from there"
+        raise OrchError(problem.message + hint, problem.items) from problem
+    kl_reference(settings, origin)
+    return settings
+
+
+def run_origin(checkpoint: Path) -> Origin:
+    """What the run of a checkpoint started from.
+
+    Raises:
+        OrchError: it is no checkpoint.
+    """
+    origin = read_metadata(checkpoint).origin
+    if origin is not None:
+        return origin
+    # Older than these facts: its configuration names the model.
+    first = stored_values(checkpoint)["model"]["path"]
+    folder = model_folder(first)
+    model = ModelSource(first, None if folder is None else str(folder), None)
+    return Origin(str(Path.cwd()), model, None, {})
+
+
+def refuse_no_run(folder: Path) -> None:
+    """Refuse a folder that holds no run.
+
+    Raises:
+        OrchError: it has no ``config.yaml``.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise OrchError(f"{str(folder)!r} is no run folder: it has no config.yaml")
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run, ``None`` if there is none yet."""
+    found = checkpoints(folder)
+    return found[-1][1] if found else None
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -177,11 +243,12 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step_{step}"
 
 
-def prune_checkpoints(run: Path, keep: int | None) -> None:
-    """Delete all but the newest ``keep`` checkpoints; ``None`` deletes none."""
+def prune_checkpoints(run: Path, keep: int | None, spared: Path | None = None) -> None:
+    """Delete all but the newest ``keep`` checkpoints and ``spared``; ``None`` deletes none."""
     if keep is not None:
         for _, folder in checkpoints(run)[:-keep]:
-            shutil.rmtree(folder)
+            if folder != spared:
+                shutil.rmtree(folder)
 
 
 def drop_checkpoints_after(run: Path, step: int) -> None:

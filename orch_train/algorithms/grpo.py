@@ -25,11 +25,13 @@ from orch_train.algorithms.checkpoint import (
     CheckpointMetadata,
     read_metadata,
     read_untrained,
+    run_origin,
     settings_for,
     with_stored,
     write_checkpoint,
 )
 from orch_train.algorithms.make_learner import AnyLearner, make_learner
+from orch_train.algorithms.origin import Origin, kl_reference
 from orch_train.chat.renderer import make_chat
 from orch_train.config import RunConfig
 from orch_train.config.weight_route import shares_weights, weight_sync
@@ -100,6 +102,7 @@ class GRPO:
         prompt_lengths(self.settings, chat)
         rehearse(self.settings, chat)
         check_small_files(self.settings.model.path)
+        self._origin = Origin.of(self.settings) if source is None else run_origin(source)
         self._iteration = self._version = 0
         self._lifetime = dict.fromkeys(_LIFETIME, 0.0)
         self._between_steps = True
@@ -109,7 +112,9 @@ class GRPO:
             self._benchmark = open_benchmark(self.settings, self._tasks)
             if self._benchmark is not None:
                 undo.callback(self._benchmark.close)
-            self.learner: AnyLearner = make_learner(self.settings, config.settings.model.path)
+            self.learner: AnyLearner = make_learner(
+                self.settings, kl_reference(self.settings, self._origin)
+            )
             undo.callback(self.learner.stop)
             if source is not None:
                 self._restore(source)
@@ -265,6 +270,7 @@ class GRPO:
                 weights_seq_no=self._version,
                 lifetime=dict(self._lifetime),
                 task_order=order,
+                origin=self._origin,
             )
             text = self.config.to_yaml()
             return write_checkpoint(Path(path), metadata, text, self.learner.save, untrained)
@@ -303,11 +309,20 @@ class GRPO:
         """Put this algorithm into a checkpoint's state, runners included.
 
         Raises:
-            OrchError: it is no checkpoint, or one of another model, or the algorithm was stopped.
+            OrchError: it is no checkpoint, or one of another model, or the algorithm was stopped;
+                or its run started from another model than the one that the KL penalty is measured
+                against.
         """
         folder = Path(path)
         with self._using():
             self._initial = read_metadata(folder)
+            origin = run_origin(folder)
+            if kl_reference(self.settings, origin) != kl_reference(self.settings, self._origin):
+                raise OrchError(
+                    f"{str(folder)!r} belongs to a run that started from another model, which its "
+                    "KL penalty is measured against: use GRPO.from_checkpoint"
+                )
+            self._origin = origin
             self.sampling.stop()
             self._restore(folder)
             self.runners.sync_weights(self._new_weights(), self._version)

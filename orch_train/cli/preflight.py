@@ -1,10 +1,10 @@
 """What can be known about a run before it starts: one list of facts, shown in two ways.
 
-`orch doctor CONFIG` shows each fact as a check; `--dry-run` shows all of them under the resolved
-configuration. What would stop the run raises here, with the run's own error: the doctor reports
-it, a dry run ends with it. What only this machine lacks (its GPUs, a cluster that is not joined) is
-a check that is not in order and no error, so that a configuration for a large machine can be
-checked on a small one.
+`orch doctor CONFIG` shows each fact as a check; `--dry-run` shows all of them above the settings
+that are not at their default. What would stop the run raises here, with the run's own error: the
+doctor reports it, a dry run ends with it. What only this machine lacks (its GPUs, a cluster that is
+not joined) is a check that is not in order and no error, so that a configuration for a large
+machine can be checked on a small one.
 
 Loads no torch where no driver shows a GPU.
 """
@@ -12,8 +12,8 @@ Loads no torch where no driver shows a GPU.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,17 @@ from orch_env.cli.installation import (
 from orch_env.cli.output import emit
 from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.algorithms.resume import ResumeChanges
 from orch_train.cli.run_arguments import read_config
 from orch_train.config import Settings
 from orch_train.config.model_folder import model_folder
 from orch_train.config.published_rates import rate_note
+from orch_train.config.reading import dump_yaml
+from orch_train.config.validation import configuration_error, file_problems
 from orch_train.rollouts.environments import TaskIds, check_data
 from orch_train.runners.placement import Demand, Resources, plan
+from orch_train.storage.folder_owner import refuse_owned
+from orch_train.storage.run_folder import refuse_unwritable, refuse_used
 
 _CHECKPOINT_BYTES = 16
 """Bytes of a checkpoint per parameter, at most: the model, master weights, two moments."""
@@ -55,23 +60,42 @@ class Fact:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def dry_run(config: GRPOConfig, settings: Settings, *, as_json: bool) -> None:
-    """Print the resolved configuration and all facts: YAML with comments, or one JSON object.
+def dry_run(
+    config: GRPOConfig,
+    settings: Settings,
+    folder: Fact,
+    changes: ResumeChanges | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print all facts, then the settings that are not at their default; or one JSON object.
+
+    Args:
+        config: the configuration.
+        settings: its checked form.
+        folder: where the run would be.
+        changes: what a resume changes.
+        as_json: one object with the whole configuration instead.
 
     Raises:
         OrchError: something would stop the run.
     """
-    facts = [look(settings) for look in LOOKS.values()]
+    facts = [look(settings) for name, look in LOOKS.items() if name != "run folder"]
     if as_json:
-        record = {"config": config.to_dict()}
+        record: dict[str, Any] = {"config": config.to_dict()}
+        if changes is not None:
+            record["resume"] = asdict(changes)
         for fact in facts:
             record |= fact.record
         emit(record, as_json=True)
         return
-    click.echo(config.to_yaml(), nl=False)
-    for fact in facts:
+    for fact in [folder, *facts]:
         hint = f" ({fact.check.remedy})" if fact.check.remedy else ""
         click.echo(f"# {fact.check.name}: {fact.check.detail}{hint}")
+    for line in changes.lines() if changes is not None else ():
+        click.echo(f"# {line}")
+    click.echo("# settings that are not at their default (--json shows all):")
+    click.echo(dump_yaml(_not_default(config.to_dict())), nl=False)
 
 
 def configuration_checks(config: str, overrides: Sequence[str], *, usable: bool) -> list[Check]:
@@ -84,13 +108,25 @@ def configuration_checks(config: str, overrides: Sequence[str], *, usable: bool)
     """
     remedy = "correct the configuration, or the files that it names"
     try:
-        settings = read_config(config, overrides, None).validate()
+        settings = read_config(config, overrides, None).settings
     except OrchError as problem:
         return [Check("configuration", False, True, str(problem), remedy)]
-    return [Check("configuration", True, True, f"{config}: every key is known and fits")] + [
+    wrong = list(file_problems(settings))
+    missing = [problem for problem in wrong if problem.missing]
+    if wrong:
+        detail = configuration_error([], wrong).message
+        checks = [Check("configuration", False, True, detail, remedy)]
+        for setting, text, _ in missing if len(missing) > 1 else []:
+            detail = text.removeprefix(f"{setting}: ")
+            checks.append(Check(setting, False, True, detail, "bring it, or name another"))
+    else:
+        detail = f"{config}: every key is known and fits"
+        checks = [Check("configuration", True, True, detail)]
+    without = {problem.setting.partition(".")[0] for problem in wrong}
+    return checks + [
         run_check(name, True, lambda look=look: look(settings).check, remedy=remedy)
         for name, look in LOOKS.items()
-        if usable or name not in _NEED_PACKAGES
+        if (usable or name not in _NEED_PACKAGES) and not without & _NEED_FILES.get(name, set())
     ]
 
 
@@ -108,6 +144,52 @@ def required_packages(config: str, overrides: Sequence[str]) -> list[str]:
         "tensorboard": settings.reporting.tensorboard,
     }
     return needed + [name for name, needed_here in wanted.items() if needed_here]
+
+
+def run_folder(settings: Settings, run: Path | None = None) -> Fact:
+    """Where `orch train` writes: a new folder, or the one of a run that goes on.
+
+    Args:
+        settings: the whole configuration.
+        run: the folder of a run that is to be resumed.
+
+    Raises:
+        OrchError: it is used already, or by a process at the moment, or cannot be written.
+    """
+    reporting = settings.reporting
+    if run is not None:
+        refuse_owned(run)
+        return _writable(run, f"goes on in {run}")
+    parent = Path(reporting.log_dir)
+    if reporting.run_name is None:
+        return _writable(parent, f"a new one in {parent}")
+    folder = parent / reporting.run_name
+    refuse_used(folder)
+    return _writable(folder, f"{folder}, which is new")
+
+
+def sft_folder(settings: Settings, name: str) -> Fact:
+    """Where `orch sft` writes.
+
+    Args:
+        settings: the whole configuration.
+        name: of the folder, unless ``sft.out`` names one.
+
+    Raises:
+        OrchError: it is used already, or by a process at the moment, or cannot be written.
+    """
+    if settings.sft.out is None:
+        return _writable(
+            Path(settings.reporting.log_dir), f"{name} in {settings.reporting.log_dir}"
+        )
+    folder = Path(settings.sft.out)
+    refuse_used(folder, "choose another sft.out")
+    return _writable(folder, f"{folder}, which is new")
+
+
+def _writable(folder: Path, detail: str) -> Fact:
+    refuse_unwritable(folder)
+    return Fact(Check("run folder", True, True, detail))
 
 
 def data(settings: Settings) -> Fact:
@@ -313,7 +395,17 @@ def room_for_weights(settings: Settings) -> Fact:
     return Fact(shared_memory(needed, "room for weights"))
 
 
+def _not_default(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    default = Settings().model_dump(mode="json")
+    found = {
+        group: {key: value for key, value in keys.items() if value != default[group][key]}
+        for group, keys in values.items()
+    }
+    return {group: keys for group, keys in found.items() if keys}
+
+
 LOOKS: dict[str, Callable[[Settings], Fact]] = {
+    "run folder": run_folder,
     "data": data,
     "model": model,
     "room for checkpoints": room_for_checkpoints,
@@ -324,6 +416,15 @@ LOOKS: dict[str, Callable[[Settings], Fact]] = {
     "placement": placement,
 }
 _NEED_PACKAGES = ("chat template", "saving", "placement")
+_NEED_FILES = {
+    "data": {"environment", "evaluation"},
+    "model": {"model"},
+    "room for checkpoints": {"model"},
+    "room for weights": {"model"},
+    "chat template": {"environment", "evaluation", "model"},
+    "saving": {"model"},
+}
+"""Looks -> the groups of settings whose files they cannot do without."""
 
 
 def _sampling(settings: Settings, demand: Demand) -> str:

@@ -17,15 +17,19 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orch_env.cli.main import exit_code
 from orch_env.cli.output import say, table
-from orch_env.types import OrchError
 from orch_train.cli.next_commands import say_what_is_next
-from orch_train.storage.run_folder import new_folder, write_text
+from orch_train.storage.run_folder import own_new, set_aside, write_text
+
+if TYPE_CHECKING:
+    from orch_train.algorithms.grpo_config import GRPOConfig
+    from orch_train.config import Settings
+    from orch_train.rollouts.environments import TaskIds
 
 CONFIG = Path("configs/quickstart.yaml")
 MEASURES = ("reward_mean", "success", "call_accuracy", "turn_accuracy")
@@ -48,23 +52,31 @@ def run_quickstart(
         ``turn_accuracy`` and ``n`` at the training temperature, and the same under ``greedy``.
 
     Raises:
-        OrchError: a file is missing or wrong.
+        OrchError: a file is missing or wrong, or another process runs in the folder.
         KeyboardInterrupt: a signal ended one of the phases; what it wrote stays.
     """
     started = time.perf_counter()
     from orch_train.algorithms.grpo_config import GRPOConfig
     from orch_train.cli.run_arguments import quiet_libraries
     from orch_train.rollouts.environments import check_data
-    from orch_train.run.display import make_display
 
     built = GRPOConfig().from_yaml(config).with_overrides([f"debugging.seed={seed}", *overrides])
     settings = built.validate()
     tasks = check_data(settings)
     quiet_libraries()
+    if (aside := set_aside(out)) is not None:
+        say(f"the earlier {out} is now {aside}", err=True)
+    with own_new(out):
+        return _both_phases(built, settings, tasks, out, started)
+
+
+def _both_phases(
+    built: GRPOConfig, settings: Settings, tasks: TaskIds, out: Path, started: float
+) -> dict[str, Any]:
+    from orch_train.run.display import make_display
     from orch_train.run.training_run import TrainingRun
     from orch_train.sft.warm_start import run_warm_start
 
-    _set_aside(out)
     setup = time.perf_counter()
     say("1/2  warm start on imperfect demonstrations", err=True)
     warm = run_warm_start(built, settings, tasks, out / "sft")
@@ -72,7 +84,7 @@ def run_quickstart(
         raise KeyboardInterrupt
     warmed = time.perf_counter()
     say("2/2  GRPO: rewards only, no gold trajectory is shown", err=True)
-    training = GRPOConfig().from_dict(built.to_dict()).model(str(warm.model))
+    training = type(built)().from_dict(built.to_dict()).model(str(warm.model))
     display = make_display(settings.training.iterations)
     outcome = TrainingRun(training, out / "grpo", display).execute()
     if outcome.interrupted:
@@ -80,7 +92,7 @@ def run_quickstart(
     trained = time.perf_counter()
     measured = json.loads((out / "grpo" / "summary.json").read_text())["evaluation"]
     summary = {
-        "seed": seed,
+        "seed": settings.debugging.seed,
         "seconds": {
             "setup": setup - started,
             "sft": warmed - setup,
@@ -112,18 +124,6 @@ def _measures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     names = (*MEASURES, "n")
     greedy = {name: evaluation["greedy"][name] for name in names}
     return {**{name: evaluation[name] for name in names}, "greedy": greedy}
-
-
-def _set_aside(out: Path) -> None:
-    """Give an earlier run's folder the next free number: nothing of it is lost."""
-    if not out.exists():
-        return
-    aside = new_folder(out.parent, out.name)
-    try:
-        out.rename(aside)
-    except OSError as problem:
-        raise OrchError(f"{str(out)!r} cannot be set aside: {problem}") from problem
-    say(f"the earlier {out} is now {aside}", err=True)
 
 
 @click.command()

@@ -28,12 +28,10 @@ def read_config(config: str | None, overrides: Sequence[str], run: Path | None) 
     if config is None:
         if run is None:
             raise OrchError("a configuration file is needed, as in: orch train configs/x.yaml")
-        if not (run / "config.yaml").is_file():
-            raise OrchError(f"{str(run)!r} is no run folder: it has no config.yaml")
-        from orch_train.algorithms.checkpoint import checkpoints, with_stored
+        from orch_train.algorithms.checkpoint import newest_checkpoint, refuse_no_run, with_stored
 
-        found = checkpoints(run)
-        stored = with_stored(GRPOConfig(), run, found[-1][1] if found else None)
+        refuse_no_run(run)
+        stored = with_stored(GRPOConfig(), run, newest_checkpoint(run))
         return stored.with_overrides(texts)
     return GRPOConfig().from_yaml(config).with_overrides(texts)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from orch_env.cli.output import emit, json_option, next_command
-from orch_train.cli.preflight import dry_run
+from orch_train.cli.preflight import dry_run, sft_folder
 from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
 
 _EPILOG = """\b
@@ -31,30 +31,27 @@ imitated. The model is written to OUT/model, beside metrics.jsonl and summary.js
 def sft(config: str, overrides: tuple[str, ...], only_check: bool, as_json: bool) -> int:
     """Warm-start a model on demonstrations, as the group `sft` of a YAML file says."""
     from orch_train.rollouts.environments import check_data
-    from orch_train.storage.run_folder import new_folder, refuse_used
 
     built = read_config(config, overrides, None)
     chosen = built.settings
     if chosen.sft.model is not None:
         built.model(chosen.sft.model)
     settings = built.validate()
+    name = f"{config_name(config)}-sft"
+    place = sft_folder(settings, name)
     if only_check:
-        dry_run(built, settings, as_json=as_json)
+        dry_run(built, settings, place, as_json=as_json)
         next_command("sft", config, *overrides, why="start it")
         return 0
     tasks = check_data(settings)
-    name = f"{config_name(config)}-sft"
-    if settings.sft.out is None:
-        folder = new_folder(Path(settings.reporting.log_dir), name)
-    else:
-        folder = Path(settings.sft.out)
-        refuse_used(folder, "choose another sft.out")
+    out = settings.sft.out
+    folder = Path(settings.reporting.log_dir) / name if out is None else Path(out)
     quiet_libraries()
     from orch_train.sft.warm_start import run_warm_start
 
     # Ray prints what its daemons say on stdout, which belongs to the result.
     with contextlib.redirect_stdout(sys.stderr):
-        outcome = run_warm_start(built, settings, tasks, folder)
+        outcome = run_warm_start(built, settings, tasks, folder, numbered=out is None)
     if as_json:
         emit(outcome.summary, as_json=True)
     else:

@@ -13,7 +13,7 @@ import click
 
 from orch_env.cli.output import emit, json_option, next_command, option, table
 from orch_train.cli.next_commands import say_what_is_next
-from orch_train.cli.preflight import dry_run, model
+from orch_train.cli.preflight import dry_run, model, run_folder
 from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
 from orch_train.storage.runs import one_run
 
@@ -53,16 +53,21 @@ def train(
     as_json: bool,
 ) -> int:
     """Train a model by GRPO, as a YAML file and GROUP.KEY=VALUE overrides say."""
-    from orch_train.algorithms.checkpoint import checkpoints, settings_for
+    from orch_train.algorithms.checkpoint import newest_checkpoint, read_metadata, settings_for
+    from orch_train.algorithms.resume import resume_changes
     from orch_train.rollouts.environments import check_data
 
     run = None if run is None else one_run(run)
     built = read_config(config, overrides, run)
     # Wrong texts and files are found here, before torch and Ray start.
-    found = checkpoints(run) if run is not None else []
-    settings = settings_for(built, found[-1][1] if found else None)
+    checkpoint = newest_checkpoint(run) if run is not None else None
+    changes = None
+    if checkpoint is not None:
+        changes = resume_changes(built, checkpoint, read_metadata(checkpoint))
+    settings = settings_for(built, checkpoint)
+    folder = run_folder(settings, run)
     if only_check:
-        dry_run(built, settings, as_json=as_json)
+        dry_run(built, settings, folder, changes, as_json=as_json)
         words = (*option("--resume", run), *filter(None, [config]), *overrides)
         next_command("train", *words, why="start it")
         return 0
@@ -70,14 +75,18 @@ def train(
     size = model(settings).check.detail
     quiet_libraries()
     from orch_train.run.display import make_display
-    from orch_train.run.training_run import TrainingRun, new_run_folder
+    from orch_train.run.training_run import TrainingRun
 
-    folder = run if run is not None else new_run_folder(settings.reporting, config_name(config))
+    name = settings.reporting.run_name
+    place = run or Path(settings.reporting.log_dir) / (name or config_name(config))
     display = make_display(settings.training.iterations)
-    display.note(f"{folder}: {size}")
+    display.note(size)
+    training = TrainingRun(
+        built, place, display, resume=run is not None, numbered=run is None and name is None
+    )
     # Ray prints what its daemons say on stdout, which belongs to the result.
     with contextlib.redirect_stdout(sys.stderr):
-        outcome = TrainingRun(built, folder, display, resume=run is not None).execute()
+        outcome = training.execute()
     _report(outcome, as_json=as_json)
     return 130 if outcome.interrupted else 0
 

@@ -61,6 +61,11 @@ class RunConfig:
         return dump_yaml(self.to_dict())
 
     @property
+    def given(self) -> Mapping[str, Mapping[str, Any]]:
+        """What was set so far, unchecked."""
+        return self._given
+
+    @property
     def settings(self) -> Settings:
         """The typed, frozen groups.
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -22,6 +22,87 @@ from orch_env.types.text import did_you_mean, shortened
 from orch_train.config.groups import GROUPS, LOSSES, OUR_ENV, Settings
 from orch_train.config.model_folder import is_hub_id, model_folder
 from orch_train.config.weight_route import obstacle
+
+OTHER_NAMES = {
+    # TRL, and Hugging Face's trainer under it
+    "num_generations": "training.group_size",
+    "learning_rate": "training.lr",
+    "lr_scheduler_type": "training.lr_schedule",
+    "warmup_steps": "training.lr_warmup_updates",
+    "max_grad_norm": "training.grad_clip",
+    "max_steps": "training.iterations",
+    "num_iterations": "training.updates_per_batch",
+    "beta": "training.kl_coeff",
+    "epsilon": "training.clip_low",
+    "epsilon_high": "training.clip_high",
+    "loss_type": "training.loss",
+    "scale_rewards": "training.advantage",
+    "mask_truncated_completions": "training.mask_truncated",
+    "max_completion_length": "rollouts.max_tokens_per_turn",
+    "max_prompt_length": "rollouts.max_context",
+    "per_device_train_batch_size": "learners.max_tokens_per_microbatch",
+    "gradient_accumulation_steps": "learners.max_tokens_per_microbatch",
+    "model_name_or_path": "model.path",
+    "output_dir": "reporting.log_dir",
+    "save_steps": "reporting.checkpoint_interval",
+    "save_total_limit": "reporting.keep_checkpoints",
+    "eval_steps": "evaluation.evaluation_interval",
+    # verl
+    "n": "training.group_size",
+    "train_batch_size": "training.groups_per_batch",
+    "ppo_epochs": "training.updates_per_batch",
+    "ppo_max_token_len_per_gpu": "learners.max_tokens_per_microbatch",
+    "clip_ratio": "training.clip_low",
+    "clip_ratio_low": "training.clip_low",
+    "clip_ratio_high": "training.clip_high",
+    "kl_loss_coef": "training.kl_coeff",
+    "loss_agg_mode": "training.loss",
+    "adv_estimator": "training.advantage",
+    "norm_adv_by_std_in_grpo": "training.advantage",
+    "total_training_steps": "training.iterations",
+    "max_response_length": "rollouts.max_tokens_per_turn",
+    "max_model_len": "rollouts.max_context",
+    "tensor_model_parallel_size": "env_runners.tensor_parallel_size",
+    "enable_gradient_checkpointing": "learners.gradient_checkpointing",
+    "project_name": "reporting.wandb_project",
+    "experiment_name": "reporting.run_name",
+    "default_local_dir": "reporting.log_dir",
+    "save_freq": "reporting.checkpoint_interval",
+    "test_freq": "evaluation.evaluation_interval",
+    # OpenRLHF
+    "n_samples_per_prompt": "training.group_size",
+    "rollout_batch_size": "training.groups_per_batch",
+    "actor_learning_rate": "training.lr",
+    "init_kl_coef": "training.kl_coeff",
+    "eps_clip": "training.clip_low",
+    "generate_max_len": "rollouts.max_tokens_per_turn",
+    "pretrain": "model.path",
+    "vllm_num_engines": "env_runners.num_env_runners",
+    "save_path": "reporting.log_dir",
+    # RLlib
+    "clip_param": "training.clip_low",
+    "kl_coef": "training.kl_coeff",
+    "num_epochs": "training.updates_per_batch",
+    "num_workers": "env_runners.num_env_runners",
+    "num_rollout_workers": "env_runners.num_env_runners",
+    "num_gpus": "learners.num_gpus_per_learner",
+    "evaluation_duration": "evaluation.num_tasks",
+}
+"""What other trainers call a setting -> what it is called here."""
+
+
+class FileProblem(NamedTuple):
+    """What is wrong with a file that a configuration names, or with what is needed to read it.
+
+    Attributes:
+        setting: the setting, as ``group.key``.
+        text: what is wrong, the setting included.
+        missing: whether the file is not there.
+    """
+
+    setting: str
+    text: str
+    missing: bool = False
 
 
 def resolve(given: Mapping[str, Any], *, files: bool) -> Settings:
@@ -45,9 +126,7 @@ def resolve(given: Mapping[str, Any], *, files: bool) -> Settings:
             continue
         fields = GROUPS[name].model_fields
         for key in [key for key in values if key not in fields]:
-            homes = [other for other in GROUPS if key in GROUPS[other].model_fields]
-            hint = f" (it belongs to {homes[0]!r})" if homes else _hint(key, fields)
-            problems.append(f"unknown key {name}.{key}{hint}")
+            problems.append(f"unknown key {name}.{key}{_key_hint(name, key)}")
         known = {key: value for key, value in values.items() if key in fields}
         try:
             groups[name] = GROUPS[name].model_validate(known, context=[])
@@ -55,12 +134,36 @@ def resolve(given: Mapping[str, Any], *, files: bool) -> Settings:
             problems += [_field_problem(name, item) for item in error.errors()]
     settings = Settings.model_validate(groups, context=problems)
     problems += _conflicts(settings)
-    if files:
-        problems += _file_problems(settings)
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise OrchError(f"configuration: {count}: " + "; ".join(problems))
+    named = list(file_problems(settings)) if files else []
+    if problems or named:
+        raise configuration_error(problems, named)
     return settings
+
+
+def configuration_error(problems: Iterable[str], named: Iterable[FileProblem]) -> OrchError:
+    """One line for all; several missing files get a line each below it."""
+    texts, named = [*problems], [*named]
+    missing = [problem for problem in named if problem.missing]
+    listed = missing if len(missing) > 1 else []
+    texts += [problem.text for problem in named if problem not in listed]
+    count = len(texts) + len(listed)
+    if listed:
+        settings = ", ".join(problem.setting for problem in listed)
+        texts.append(f"{len(listed)} files are missing, seen from {str(Path.cwd())!r}: {settings}")
+    counted = "1 problem" if count == 1 else f"{count} problems"
+    said = f"configuration: {counted}: {'; '.join(texts)}"
+    return OrchError(said, [problem.text for problem in listed])
+
+
+def _key_hint(group: str, key: str) -> str:
+    fields = GROUPS[group].model_fields
+    if key in OTHER_NAMES:
+        here = OTHER_NAMES[key].removeprefix(f"{group}.")
+        return f" (did you mean {here!r}?)"
+    homes = [other for other in GROUPS if key in GROUPS[other].model_fields]
+    if homes:
+        return f" (it belongs to {homes[0]!r})"
+    return _hint(key, fields)
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
@@ -94,74 +197,96 @@ def _conflicts(settings: Settings) -> Iterator[str]:
         yield "sft.eval_every needs evaluation.tasks (or evaluation.split)"
 
 
-def _file_problems(settings: Settings) -> Iterator[str]:
-    """The model, and for our own environment the task files and the cache, must be there."""
+def file_problems(settings: Settings) -> Iterator[FileProblem]:
+    """What is wrong with the model, with the task files and caches, and with a missing W&B."""
     yield from _model_problems(settings)
-    if settings.environment.env == OUR_ENV:
-        yield from _data_problems(settings)
+    yield from _data_problems(settings)
     if settings.reporting.wandb_project is not None and find_spec("wandb") is None:
-        yield (
+        yield FileProblem(
+            "reporting.wandb_project",
             "reporting.wandb_project: the package wandb is not installed: pip install wandb, or "
-            "set it to null"
+            "set it to null",
         )
 
 
-def _model_problems(settings: Settings) -> Iterator[str]:
-    name, reference, here = settings.model.path, settings.model.reference, str(Path.cwd())
-    if reference is not None and not (model_folder(reference) or is_hub_id(reference)):
-        yield f"model.reference: {reference!r} is no folder with a model in {here!r}"
-    if not name:
-        yield "model.path: no model is given"
-    elif folder := model_folder(name):
-        yield from _context_problems(folder, settings)
-    elif Path(name).is_dir():
-        yield f"model.path: folder {name!r} holds no model (no config.json)"
-    elif not is_hub_id(name):
-        out = settings.sft.out
-        warm = out is not None and Path(name).parent == Path(out)
-        hint = "; `orch sft` with this configuration makes it" if warm else ""
-        yield f"model.path: folder {name!r} does not exist in {here!r}{hint}"
+def named_files(settings: Settings) -> Iterator[tuple[str, str, Path | None]]:
+    """Task files and caches: the setting, the name in it, and the file; ``None``: not there.
 
-
-def _context_problems(folder: Path, settings: Settings) -> Iterator[str]:
-    """An episode must not grow beyond the positions that the model knows."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        positions = config.get("text_config", config).get("max_position_embeddings")
-    except (OSError, ValueError, AttributeError) as problem:
-        yield f"model.path: {folder / 'config.json'} cannot be read ({problem})"
-        return
-    if isinstance(positions, int) and settings.rollouts.max_context > positions:
-        yield (
-            f"rollouts.max_context ({settings.rollouts.max_context}) exceeds the model's "
-            f"{positions} positions"
-        )
-
-
-def _data_problems(settings: Settings) -> Iterator[str]:
-    """What our own environment reads; others check their arguments themselves."""
-    env_config = settings.environment.env_config
-    if "reward" in env_config:
-        from orch_env.rewards import make_reward
-
-        try:
-            make_reward(env_config["reward"])
-        except OrchError as problem:
-            yield f"environment.env_config.reward: {problem}"
-    if "tasks" not in env_config:
-        yield "environment.env_config.tasks: a task file or bundled data set is needed"
+    What names no file is left out: a database URL, and whatever is no file here if the environment
+    is of another package, which reads its arguments as it likes.
+    """
+    env_config, ours = settings.environment.env_config, settings.environment.env == OUR_ENV
     for where, name, kind in (
         ("environment.env_config.tasks", env_config.get("tasks"), "tasks"),
         ("environment.env_config.cache", env_config.get("cache"), "cache"),
         ("evaluation.tasks", settings.evaluation.tasks, "tasks"),
         ("sft.tasks", settings.sft.tasks, "tasks"),
     ):
-        # A cache may also be a database URL, which only opening can check.
-        if not isinstance(name, str) or "://" in name or Path(name).is_file():
-            continue
-        if bundled(name, kind) is None:
+        if isinstance(name, str) and "://" not in name:
+            file = Path(name) if Path(name).is_file() else bundled(name, kind) if ours else None
+            if file is not None or ours:
+                yield where, name, file
+
+
+def _model_problems(settings: Settings) -> Iterator[FileProblem]:
+    name, reference, here = settings.model.path, settings.model.reference, str(Path.cwd())
+    if reference is not None and not (model_folder(reference) or is_hub_id(reference)):
+        text = f"model.reference: {reference!r} is no folder with a model in {here!r}"
+        yield FileProblem("model.reference", text, missing=True)
+    if not name:
+        yield FileProblem("model.path", "model.path: no model is given")
+    elif folder := model_folder(name):
+        yield from _context_problems(folder, settings)
+    elif Path(name).is_dir():
+        text = f"model.path: folder {name!r} holds no model (no config.json)"
+        yield FileProblem("model.path", text, missing=True)
+    else:
+        out = settings.sft.out
+        warm = out is not None and Path(name).parent == Path(out)
+        if warm or not is_hub_id(name):
+            hint = "; `orch sft` with this configuration makes it" if warm else ""
+            text = f"model.path: folder {name!r} does not exist in {here!r}{hint}"
+            yield FileProblem("model.path", text, missing=True)
+
+
+def _context_problems(folder: Path, settings: Settings) -> Iterator[FileProblem]:
+    """An episode must not grow beyond the positions that the model knows."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        positions = config.get("text_config", config).get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError) as problem:
+        text = f"model.path: {folder / 'config.json'} cannot be read ({problem})"
+        yield FileProblem("model.path", text)
+        return
+    if isinstance(positions, int) and settings.rollouts.max_context > positions:
+        yield FileProblem(
+            "rollouts.max_context",
+            f"rollouts.max_context ({settings.rollouts.max_context}) exceeds the model's "
+            f"{positions} positions",
+        )
+
+
+def _data_problems(settings: Settings) -> Iterator[FileProblem]:
+    """What our own environment reads; others check their arguments themselves."""
+    if settings.environment.env != OUR_ENV:
+        return
+    env_config = settings.environment.env_config
+    if "reward" in env_config:
+        from orch_env.rewards import make_reward
+
+        where = "environment.env_config.reward"
+        try:
+            make_reward(env_config["reward"])
+        except OrchError as problem:
+            yield FileProblem(where, f"{where}: {problem}")
+    if "tasks" not in env_config:
+        where = "environment.env_config.tasks"
+        yield FileProblem(where, f"{where}: a task file or bundled data set is needed")
+    for where, name, file in named_files(settings):
+        if file is None:
             names = sorted(path.name for path in BUNDLED.iterdir() if path.is_dir())
-            yield (
+            text = (
                 f"{where}: file {name!r} does not exist in {str(Path.cwd())!r} "
                 f"and is no bundled data set (bundled: {', '.join(names)})"
             )
+            yield FileProblem(where, text, missing=True)

@@ -2,6 +2,8 @@
 
     RUN/config.yaml  metrics.jsonl  tensorboard/  rollouts.db  checkpoints/step_N/  summary.json
     RUN/trace.json: the newest steps on a time line
+    RUN/config.to_step_N.yaml: what held up to step N, where a resume has changed settings
+    RUN/owner.json: the process that runs in the folder, while it does
 
 Resuming cuts results and rollouts back to the newest checkpoint, so that after any crash the folder
 holds each step exactly once.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
@@ -20,13 +23,15 @@ from typing import TYPE_CHECKING, Any
 from orch_env.types import OrchError
 from orch_train.algorithms.checkpoint import (
     checkpoint_folder,
-    checkpoints,
     drop_checkpoints_after,
+    newest_checkpoint,
     prune_checkpoints,
     read_metadata,
+    refuse_no_run,
     with_stored,
 )
 from orch_train.algorithms.grpo_config import GRPOConfig
+from orch_train.algorithms.resume import resume_changes
 from orch_train.config import ReportingSettings
 from orch_train.metrics.rollouts import Result
 from orch_train.run.metrics_file import (
@@ -39,7 +44,7 @@ from orch_train.run.metrics_file import (
 from orch_train.run.stop_signal import stop_signal
 from orch_train.run.trace import TraceFile
 from orch_train.runners.runner_group import SamplingStopped
-from orch_train.storage.run_folder import make_folder, new_folder, refuse_used, write_text
+from orch_train.storage.run_folder import own, own_new, write_text
 from orch_train.trajectory.store import RolloutStore
 
 if TYPE_CHECKING:
@@ -71,43 +76,78 @@ class TrainingRun:
 
     Args:
         config: the configuration.
-        folder: the run's folder; made if it is missing.
+        folder: the run's folder; it must not hold a run yet, unless this one is to go on.
         display: shows what happens.
         resume: go on from the folder's newest checkpoint (from the start if there is none).
-
-    Raises:
-        OrchError: the folder holds a run already and ``resume`` is off, or cannot be written.
+        numbered: take ``NAME-2``, ``NAME-3``, ... if the folder's name is taken.
     """
 
     def __init__(
-        self, config: GRPOConfig, folder: Path, display: PlainDisplay, *, resume: bool = False
+        self,
+        config: GRPOConfig,
+        folder: Path,
+        display: PlainDisplay,
+        *,
+        resume: bool = False,
+        numbered: bool = False,
     ) -> None:
         self._config, self._folder, self._display = config, folder, display
         self._settings = config.settings
         self._reporting: ReportingSettings = self._settings.reporting
-        self._resume, self._rescued = resume, False
-        if not resume:
-            refuse_used(folder, f"go on with --resume {folder}, or set another reporting.run_name")
-        self._checkpoint = newest_checkpoint(folder) if resume else None
-        self._saved = self._recorded = self._start_iteration()
+        self._resume, self._numbered, self._rescued = resume, numbered, False
+        self._source: Path | None = None
+        self._checkpoint: Path | None = None
+        self._saved = self._recorded = 0
 
     def execute(self) -> RunOutcome:
         """Train; the checkpoint and ``summary.json`` are written however it ends.
 
+        This process owns the folder until then. A start that fails leaves no new folder behind.
+
         Raises:
-            OrchError: the configuration or the data is not usable, or the run cannot go on.
+            OrchError: the configuration or the data is not usable, or the run cannot go on; or the
+                folder is used or cannot be written, which is found before the model is loaded.
         """
+        with self._own_folder() as self._folder:
+            changed = self._find_checkpoint() if self._resume else False
+            return self._execute(changed=changed)
+
+    def _own_folder(self) -> AbstractContextManager[Path]:
+        folder = self._folder
+        if self._resume:
+            refuse_no_run(folder)
+            return own(folder)
+        return own_new(folder, numbered=self._numbered)
+
+    def _find_checkpoint(self) -> bool:
+        """Only now, when no other process can write one; whether settings have changed since."""
+        self._source = self._checkpoint = newest_checkpoint(self._folder)
+        if self._checkpoint is None:
+            self._display.note(f"{self._folder} has no checkpoint: starting from the first step")
+            return False
+        metadata = read_metadata(self._checkpoint)
+        changes = resume_changes(self._config, self._checkpoint, metadata)
+        self._saved = self._recorded = metadata.training_iteration
+        self._display.note(f"resuming {self._folder} after step {self._saved}")
+        for line in changes.lines():
+            self._display.note(line)
+        self._note_schedule(self._checkpoint, self._saved)
+        return bool(changes.learned or changes.harmless)
+
+    def _execute(self, *, changed: bool) -> RunOutcome:
         from orch_train.algorithms.grpo import GRPO
 
         display, iterations = self._display, self._settings.training.iterations
         if self._saved >= iterations:
             display.note(f"all {iterations} steps are done already")
             return self._outcome(interrupted=False)
+        if not self._resume:
+            display.note(f"run folder: {self._folder}")
         algo = GRPO(self._config, checkpoint=self._checkpoint, observer=display)
-        self._prepare_folder()
         # Ray installs a SIGTERM handler of its own when it starts: ours comes after.
         with algo, stop_signal(self._announce_stop) as stopped:
             algo.stop_when(stopped)
+            self._prepare_folder(changed=changed)
             try:
                 with closing(self._open_writer()) as writer, self._open_store() as store, display:
                     self._train(algo, writer, store, stopped)
@@ -116,6 +156,7 @@ class TrainingRun:
                 raise
             self._save(algo)
             interrupted = stopped() and algo.iteration < iterations
+        prune_checkpoints(self._folder, self._reporting.keep_checkpoints)
         outcome = self._outcome(interrupted=interrupted)
         write_text(self._folder / "summary.json", json.dumps(self._summary(outcome), indent=2))
         return outcome
@@ -157,7 +198,8 @@ class TrainingRun:
             except OrchError as problem:
                 raise OrchError(f"{problem}; {self._rescue(algo)}") from problem
             self._saved = algo.iteration
-            prune_checkpoints(self._folder, self._reporting.keep_checkpoints)
+            # A runner that is replaced loads the model that the others were started with.
+            prune_checkpoints(self._folder, self._reporting.keep_checkpoints, self._source)
 
     def _save_in_spite_of_an_error(self, algo: GRPO) -> None:
         """Keep the step that is done; what goes wrong here is a note beside the error."""
@@ -176,17 +218,22 @@ class TrainingRun:
         self._rescued = True
         return algo.rescue_to_path(self._folder / f"rescued-step_{algo.iteration}")
 
-    def _start_iteration(self) -> int:
-        if self._checkpoint is None:
-            return 0
-        return read_metadata(self._checkpoint).training_iteration
-
-    def _prepare_folder(self) -> None:
+    def _prepare_folder(self, *, changed: bool) -> None:
         """Only now, when all that can be wrong with a configuration was found."""
-        make_folder(self._folder)
         if self._resume:
             self._cut_back()
+            self._keep_config(changed=changed)
         write_text(self._folder / "config.yaml", self._config.to_yaml())
+
+    def _keep_config(self, *, changed: bool) -> None:
+        """Keep what held up to the checkpoint beside what holds from now on."""
+        for path in self._folder.glob("config.to_step_*.yaml"):
+            step = re.fullmatch(r"config\.to_step_(\d+)\.yaml", path.name)
+            if step and int(step.group(1)) >= self._saved:
+                path.unlink()  # of steps that were cut off
+        if changed and self._checkpoint is not None:
+            held = (self._checkpoint / "config.yaml").read_text(encoding="utf-8")
+            write_text(self._folder / f"config.to_step_{self._saved}.yaml", held)
 
     def _cut_back(self) -> None:
         """Drop what was written after the checkpoint."""
@@ -197,11 +244,6 @@ class TrainingRun:
         if path.exists():
             with closing(RolloutStore(path)) as store:
                 store.truncate(step)
-        if self._checkpoint is None:
-            self._display.note(f"{self._folder} has no checkpoint: starting from the first step")
-        else:
-            self._display.note(f"resuming {self._folder} after step {step}")
-            self._note_schedule(self._checkpoint, step)
 
     def _note_schedule(self, checkpoint: Path, step: int) -> None:
         from orch_train.learner.optimizer import schedule_change
@@ -259,21 +301,3 @@ class TrainingRun:
             "fault_tolerance": outcome.result.get("fault_tolerance", {}),
         }
         return dict(plain(summary))
-
-
-def new_run_folder(reporting: ReportingSettings, name: str) -> Path:
-    """The folder of a new run: the configured name, or the given one, numbered if taken."""
-    parent = Path(reporting.log_dir)
-    return parent / reporting.run_name if reporting.run_name else new_folder(parent, name)
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a run, ``None`` if there is none yet.
-
-    Raises:
-        OrchError: the folder holds no run.
-    """
-    if not (folder / "config.yaml").is_file():
-        raise OrchError(f"{str(folder)!r} is no run folder: it has no config.yaml")
-    found = checkpoints(folder)
-    return found[-1][1] if found else None

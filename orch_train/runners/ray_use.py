@@ -6,9 +6,12 @@ started (threads and sockets do not survive it); workers start by exec.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -78,12 +81,30 @@ def _start_ray(address: str) -> None:
             "object_store_memory": _object_store_bytes(),
         }
     try:
-        ray.init(address=address, **options)
+        with _hangup_ignored():
+            ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as problem:
         first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise OrchError(
             f"Ray cannot be started or reached at env_runners.ray_address={address!r}: {first}"
         ) from problem
+
+
+@contextlib.contextmanager
+def _hangup_ignored() -> Iterator[None]:
+    """Processes that are started inside the block ignore SIGHUP.
+
+    A terminal that closes sends it to every process of a command, and a driver can save its state
+    only while its runners and learners live.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python changes no signals here
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _object_store_bytes() -> int:

@@ -37,7 +37,7 @@ from orch_train.runners.make_runner_group import make_runner_group
 from orch_train.sft.demonstrations import DemonstrationSet, make_demonstrations
 from orch_train.sft.mistakes import DemonstrationKind
 from orch_train.sft.trainer import SFTStop, SFTTrainer, sft_seed
-from orch_train.storage.run_folder import make_folder, write_text
+from orch_train.storage.run_folder import own_new, write_text
 from orch_train.storage.runs import DEMONSTRATIONS
 
 _SAY_EVERY_S = 5.0
@@ -60,7 +60,7 @@ class WarmStart:
 
 
 def run_warm_start(
-    config: GRPOConfig, settings: Settings, tasks: TaskIds, folder: Path
+    config: GRPOConfig, settings: Settings, tasks: TaskIds, folder: Path, *, numbered: bool = False
 ) -> WarmStart:
     """Train on demonstrations; lines on stderr say how it goes.
 
@@ -68,14 +68,20 @@ def run_warm_start(
         config: the configuration, to be written down.
         settings: its checked form.
         tasks: the environment's tasks.
-        folder: the run's folder; made if it is missing.
+        folder: the run's folder, which must not be used yet.
+        numbered: take ``NAME-2``, ``NAME-3``, ... if the folder's name is taken.
 
     Raises:
-        OrchError: a task without gold, nothing that fits, or a model that is not supported.
+        OrchError: a task without gold, nothing that fits, or a model that is not supported; or the
+            folder is used or cannot be written, which is found first.
     """
+    with own_new(folder, "choose another sft.out", numbered=numbered) as owned:
+        return _run(config, settings, tasks, owned)
+
+
+def _run(config: GRPOConfig, settings: Settings, tasks: TaskIds, folder: Path) -> WarmStart:
     check_small_files(settings.model.path)
     demonstrations = _demonstrate(settings)
-    make_folder(folder)
     write_text(folder / "config.yaml", config.to_yaml())
     made = demonstrations.summary()
     write_text(folder / DEMONSTRATIONS, json.dumps(plain(made), indent=2))

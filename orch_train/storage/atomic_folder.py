@@ -2,14 +2,16 @@
 
 Plain renames cannot replace a folder in one step: the old folder is moved aside first, and put back
 if the swap fails. A reader sees the old folder, the new one, or (between two renames) none, never a
-half-written one.
+half-written one. Of several processes that write one folder the last to end stands.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,10 +28,10 @@ def written_whole(folder: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(folder).absolute()
     if target.exists() and not target.is_dir():
         raise OrchError(f"cannot write folder {str(folder)!r}: a file of that name is in the way")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    # Processes in two containers may have one number, so a number does not do as a name.
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     except OSError as problem:
         raise OrchError(f"cannot write folder {str(folder)!r}: {problem}") from problem
@@ -43,15 +45,19 @@ def written_whole(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _swap_in(partial: Path, target: Path) -> None:
-    if not target.exists():
-        partial.rename(target)
-        return
-    aside = target.with_name(f".{target.name}.{os.getpid()}.replaced")
-    shutil.rmtree(aside, ignore_errors=True)
-    target.rename(aside)
-    try:
-        partial.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
+    aside = partial.with_suffix(".replaced")
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(aside)
+        try:
+            partial.rename(target)
+            break
+        except OSError as problem:
+            if problem.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                # Another process was quicker. Its folder is newer than the one aside.
+                shutil.rmtree(aside, ignore_errors=True)
+                continue
+            if aside.exists():
+                aside.rename(target)
+            raise
     shutil.rmtree(aside, ignore_errors=True)

@@ -20,6 +20,7 @@ from orch_train import GRPO, GRPOConfig
 from orch_train.algorithms.checkpoint import checkpoints, read_metadata
 from orch_train.cli.run_arguments import read_config
 from orch_train.learner.learner import Learner
+from orch_train.run import stop_signal
 from orch_train.run.display import PlainDisplay
 from orch_train.run.metrics_file import read_metrics
 from orch_train.run.training_run import RunOutcome, TrainingRun
@@ -203,6 +204,25 @@ def test_a_run_leaves_the_documented_files(toy_config: GRPOConfig, tmp_path: Pat
     assert GRPOConfig().from_yaml(folder / "config.yaml").settings == config.settings
 
 
+def test_the_checkpoint_that_a_run_goes_on_from_stays_until_it_ends(
+    toy_config: GRPOConfig, tmp_path: Path
+) -> None:
+    """A runner that is replaced loads its model."""
+    config = toy_config.reporting(checkpoint_interval=1, keep_checkpoints=1)
+    folder = tmp_path / "run"
+    _run(config.copy().training(iterations=1), folder)
+    held: list[list[int]] = []
+
+    class Looking(PlainDisplay):
+        def show(self, result: Any) -> None:
+            held.append([step for step, _ in checkpoints(folder)])
+
+    longer = config.copy().training(iterations=4)
+    TrainingRun(longer, folder, Looking(4, io.StringIO()), resume=True).execute()
+    assert held == [[1], [1, 2], [1, 3]]
+    assert [step for step, _ in checkpoints(folder)] == [4]
+
+
 def test_a_crash_doubles_nothing(toy_config: GRPOConfig, tmp_path: Path) -> None:
     """Steps that were written down after the last checkpoint are done again and stand once."""
     config = toy_config.training(iterations=5).reporting(checkpoint_interval=2)
@@ -245,17 +265,19 @@ def test_a_crash_doubles_nothing(toy_config: GRPOConfig, tmp_path: Path) -> None
     assert weights[0] == weights[1]
 
 
-def test_ctrl_c_in_the_middle_of_a_step_leaves_its_tasks_to_be_trained(
-    toy_config: GRPOConfig, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_the_middle_of_a_step_leaves_its_tasks_to_be_trained(
+    toy_config: GRPOConfig, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In step with the learner: what was drawn for an abandoned step is drawn again, once."""
     sampled: list[str] = []
+    monkeypatch.setattr(stop_signal, "_leave_terminal", lambda: None)
 
     class Interrupting(PlainDisplay):
         def sampled(self, group: Group) -> None:
             sampled.append(group.id)
             if len(sampled) == 3:  # the first of two groups of the second step
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
     config = toy_config.training(iterations=3).env_runners(
         num_envs_per_env_runner=4, max_requests_in_flight_per_env_runner=1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from orch_env.cli.main import main
 from orch_train import GRPOConfig
 from orch_train.algorithms.checkpoint import checkpoints
 from orch_train.run.metrics_file import read_metrics
+from orch_train.storage.run_folder import own
 from tests.journeys import next_commands
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +109,15 @@ def test_mistakes_are_one_line_and_exit_2_before_torch_is_imported(
         .model(str(toy_model))
         .to_yaml()
     )
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "a file").write_text("")
+    named = [f"reporting.log_dir={tmp_path}", "reporting.run_name=used"]
     cases: list[tuple[list[str], str]] = [
+        (["train", str(config_file), *named], f"go on with --resume {used}"),
+        (["train", str(config_file), "reporting.log_dir=/proc/x"], "cannot be made or written"),
+        (["sft", str(harbour), f"sft.out={used}"], "used already"),
+        (["sft", str(harbour), f"sft.out={config_file}/x"], "cannot be made or written"),
         (["train"], "configuration file is needed"),
         (["train", "nowhere.yaml"], "does not exist"),
         (["train", str(tmp_path / "broken.yaml")], "not valid YAML"),
@@ -148,6 +159,70 @@ def test_mistakes_are_one_line_and_exit_2_before_torch_is_imported(
     assert not (tmp_path / "runs").exists()
 
 
+def test_several_missing_files_are_a_line_each_below_one_that_is_complete(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "missing.yaml"
+    config = GRPOConfig().environment(env_config={"tasks": "gone.jsonl", "cache": "gone.db"})
+    path.write_text(config.model("./gone").to_yaml())
+    for command in (["train", path], ["train", path, "--dry-run"], ["sft", path]):
+        assert _orch(*command) == 2
+        first, *items = capsys.readouterr().err.splitlines()
+        assert "3 problems: 3 files are missing" in first and str(Path.cwd()) in first
+        settings = ("model.path", "environment.env_config.tasks", "environment.env_config.cache")
+        for setting, item in zip(settings, items, strict=True):
+            assert setting in first and item.startswith(f"  {setting}: ") and "gone" in item
+
+
+def test_a_live_run_is_neither_resumed_nor_taken_by_its_name(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "toy"
+    assert _orch("train", config_file, "training.iterations=1") == 0
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with own(run):
+        for command in (
+            ["train", "--resume", run, "training.iterations=2"],
+            ["train", "--resume", run, "training.iterations=2", "--dry-run"],
+            ["train", config_file, "reporting.run_name=toy"],
+        ):
+            capsys.readouterr()
+            assert _orch(*command) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert f"in use by process {os.getpid()} on {socket.gethostname()}" in line
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_a_dry_run_says_what_a_resume_changes_and_what_it_cannot(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "toy"
+    assert _orch("train", config_file, "training.iterations=1") == 0
+    capsys.readouterr()
+    resume = ("train", "--resume", run, "--dry-run", "training.iterations=2")
+    assert _orch(*resume, "training.lr=0.5", "learners.num_cpus_per_learner=1") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"# run folder: goes on in {run}\n")
+    assert "# changed from step 2 on:\n#   training.lr: 0.003 -> 0.5\n" in out
+    assert _orch(*resume, "training.lr=0.5", "--json") == 0
+    changed = _json(capsys)["resume"]
+    assert changed["step"] == 1 and changed["learned"][0] == "training.lr: 0.003 -> 0.5"
+    assert _orch(*resume, "model.path=tiny") == 2
+    assert "cannot change model.path" in capsys.readouterr().err
+
+
+def test_a_start_that_fails_after_the_checks_leaves_no_folder(
+    config_file: Path, toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(toy_model, broken)
+    whole = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert _orch("train", config_file, f"model.path={broken}") == 2
+    assert "run folder: " in capsys.readouterr().err, "it was there while the model was loaded"
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("command", ["train", "sft"])
 def test_help_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _orch(command, "--help") == 0
@@ -155,9 +230,17 @@ def test_help_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str
     assert "Examples:" in out and f"orch {command} configs/" in out
 
 
-@pytest.mark.parametrize("runners", [0, pytest.param(1, marks=pytest.mark.long)])
-def test_ctrl_c_saves_a_checkpoint_and_exits_130(
-    config_file: Path, tmp_path: Path, runners: int
+@pytest.mark.parametrize(
+    ("name", "runners"),
+    [
+        ("SIGINT", 0),
+        pytest.param("SIGINT", 1, marks=pytest.mark.long),
+        pytest.param("SIGHUP", 0, marks=pytest.mark.long),
+        pytest.param("SIGHUP", 1, marks=pytest.mark.long),
+    ],
+)
+def test_a_signal_saves_a_checkpoint_and_exits_130(
+    config_file: Path, tmp_path: Path, name: str, runners: int
 ) -> None:
     """The signal goes to the whole process group, as a terminal sends it."""
     command = [
@@ -179,7 +262,7 @@ def test_ctrl_c_saves_a_checkpoint_and_exits_130(
         try:
             for line in process.stderr:
                 if line.startswith("step 3/"):
-                    os.killpg(process.pid, signal.SIGINT)
+                    os.killpg(process.pid, signal.Signals[name])
                     break
             out, err = process.communicate(timeout=60)
         finally:
@@ -194,6 +277,62 @@ def test_ctrl_c_saves_a_checkpoint_and_exits_130(
     assert read_metrics(run)[-1]["training_iteration"] == step
     assert json.loads((run / "summary.json").read_text())["interrupted"] is True
     assert (folder / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.long
+def test_a_terminal_that_closes_saves_a_checkpoint(config_file: Path, tmp_path: Path) -> None:
+    """Nothing can be written to it any more, and it may be told twice."""
+    command = [sys.executable, "-m", "orch_env.cli.main", "train", str(config_file)]
+    command += ["training.iterations=100000", "reporting.checkpoint_interval=0"]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execvpe(command[0], command, _ENV)
+    metrics = tmp_path / "runs" / "toy" / "metrics.jsonl"
+    while not metrics.is_file() or metrics.read_text().count("\n") < 3:
+        os.read(terminal, 1 << 16)  # waits until something was said
+    os.close(terminal)
+    os.kill(pid, signal.SIGHUP)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    ((step, _),) = checkpoints(metrics.parent)
+    assert step == read_metrics(metrics.parent)[-1]["training_iteration"] >= 3
+    assert json.loads((metrics.parent / "summary.json").read_text())["interrupted"] is True
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("named", "times"), [(True, 20), (False, 5)])
+def test_runs_that_are_started_together_do_not_mix(
+    config_file: Path, tmp_path: Path, named: bool, times: int
+) -> None:
+    rates = (1e-3, 2e-3)
+    for attempt in range(times):
+        place = tmp_path / str(attempt)
+        common = [f"reporting.log_dir={place}", *(["reporting.run_name=toy"] if named else [])]
+        command = [sys.executable, "-m", "orch_env.cli.main", "train", str(config_file), *common]
+        started = [
+            subprocess.Popen(
+                [*command, f"training.lr={rate}"], env=_ENV, stderr=subprocess.PIPE, text=True
+            )
+            for rate in rates
+        ]
+        errors = [process.communicate()[1] for process in started]
+        codes = [process.returncode for process in started]
+        assert sorted(codes) == ([0, 2] if named else [0, 0]), errors
+        folders = ["toy"] if named else ["toy", "toy-2"]
+        assert sorted(path.name for path in place.iterdir()) == folders
+        for folder in (place / name for name in folders):
+            results = read_metrics(folder)
+            assert [r["training_iteration"] for r in results] == [1, 2]
+            (rate,) = {r["learners"]["default_policy"]["lr"] for r in results}
+            assert GRPOConfig().from_yaml(folder / "config.yaml").settings.training.lr == rate
+            assert not (folder / "owner.json").exists()
+        if named:
+            assert rates[codes.index(0)] == rate
+            line = errors[codes.index(2)].splitlines()[-1]
+            # On a busy machine the winner may have ended before the other one looks.
+            assert "in use by process" in line or "used already" in line
+            assert "Traceback" not in errors[codes.index(2)]
 
 
 # -- warm start ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.config import Settings, TrainingSettings
 from orch_train.config.groups import ENGINES, GROUPS, LOSSES
 from orch_train.config.reading import dump_yaml, parse_yaml
+from orch_train.config.validation import OTHER_NAMES
 from orch_train.learner.objective import losses
 
 
@@ -144,6 +146,42 @@ def test_missing_files_are_named_with_the_folder_that_was_searched(
     assert "3 problems" in message and str(tmp_path) in message
     for piece in ("model.path: folder 'models/tiny'", "env_config.tasks", "env_config.cache"):
         assert piece in message
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"training": {"num_generations": 8}}, "did you mean 'group_size'?"),
+        ({"training": {"learning_rate": 1e-6}}, "did you mean 'lr'?"),
+        ({"training": {"n_samples_per_prompt": 8}}, "did you mean 'group_size'?"),
+        ({"training": {"kl_loss_coef": 0.1}}, "did you mean 'kl_coeff'?"),
+        ({"training": {"num_workers": 2}}, "did you mean 'env_runners.num_env_runners'?"),
+        ({"training": {"max_steps": 8}}, "did you mean 'iterations'?"),
+        ({"rollouts": {"n": 8}}, "did you mean 'training.group_size'?"),
+        ({"training": {"temperature": 1.0}}, "it belongs to 'rollouts'"),
+        ({"training": {"lrr": 1.0}}, "did you mean 'lr'?"),
+    ],
+)
+def test_the_names_of_other_trainers_are_understood(given: dict[str, Any], meant: str) -> None:
+    with pytest.raises(OrchError, match=re.escape(meant)):
+        _ = GRPOConfig().from_dict(given).settings
+
+
+def test_every_other_name_stands_for_a_setting_and_is_none_itself() -> None:
+    for name, setting in OTHER_NAMES.items():
+        group, _, key = setting.partition(".")
+        assert key in GROUPS[group].model_fields
+        assert name not in GROUPS[group].model_fields, name
+
+
+def test_the_model_that_a_warm_start_will_make_is_looked_up_on_no_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = GRPOConfig().environment(env_config={"tasks": "harbour"}).model("warm/model")
+    config.validate()  # could be on a hub
+    with pytest.raises(OrchError, match="`orch sft` with this configuration makes it"):
+        config.sft(out="warm").validate()
 
 
 def test_a_reference_that_is_not_there_is_refused() -> None:

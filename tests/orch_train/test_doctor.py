@@ -92,6 +92,7 @@ def test_a_version_outside_the_range_is_named(
         ("model.path=./gone", "configuration", "does not exist"),
         ("environment.env_config.tasks=[]", "data", "IndexError"),
         ("env_runners.num_env_runners=5000", "placement", "5000 env runners"),
+        ("reporting.log_dir=/proc/x", "run folder", "cannot be made or written"),
     ],
 )
 def test_a_broken_configuration_is_a_failed_check(
@@ -180,6 +181,28 @@ def test_the_checks_after_one_that_fails_go_on(
     code, checks = _doctor(capsys, config_file, "environment.env_config.tasks=[]")
     assert code == 1 and not checks["data"]["ok"]
     assert checks["model"]["ok"] and checks["placement"]["ok"]
+
+
+def test_missing_files_are_listed_and_the_checks_that_need_none_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "missing.yaml"
+    path.write_text(
+        GRPOConfig()
+        .environment(env_config={"tasks": "gone.jsonl", "cache": "gone.db"})
+        .model("./gone")
+        .env_runners(num_env_runners=8, num_gpus_per_env_runner=8)
+        .to_yaml()
+    )
+    code, checks = _doctor(capsys, path)
+    assert code == 1 and "3 files are missing" in checks["configuration"]["detail"]
+    for setting in ("model.path", "environment.env_config.tasks", "environment.env_config.cache"):
+        assert not checks[setting]["ok"] and "gone" in checks[setting]["detail"]
+    assert not checks["placement"]["ok"] and "8 GPU" in checks["placement"]["detail"]
+    assert checks["run folder"]["ok"]
+    assert not {"data", "model", "chat template"} & set(checks), "they could say nothing else"
+    code, checks = _doctor(capsys, path, "model.path=tiny")
+    assert checks["model"]["ok"] and "chat template" not in checks
 
 
 def test_a_package_that_crashes_or_hangs_does_not_take_the_doctor_with_it(

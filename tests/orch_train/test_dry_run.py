@@ -93,6 +93,21 @@ def test_everything_stands_in_one_object(
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_matters_stands_above_the_settings_that_were_chosen(
+    toy_config: GRPOConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(toy_config.reporting(log_dir=str(tmp_path / "runs")).to_yaml())
+    assert main(["train", str(path), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"# run folder: a new one in {tmp_path / 'runs'}"
+    facts = [line.startswith("# ") for line in lines]
+    assert facts == sorted(facts, reverse=True) and len(lines) < 45
+    (tmp_path / "again.yaml").write_text("\n".join(lines))
+    again = GRPOConfig().from_yaml(tmp_path / "again.yaml")
+    assert again.settings == GRPOConfig().from_yaml(path).settings
+
+
 _LOADED = """
 import sys
 from orch_env.cli.main import main

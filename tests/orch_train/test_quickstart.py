@@ -14,6 +14,7 @@ from orch_env import OrchError
 from orch_env.cli.main import exit_code, main
 from orch_train.cli.quickstart import CONFIG, MEASURES, run_quickstart
 from orch_train.cli.quickstart import main as quickstart
+from orch_train.storage.run_folder import own_new
 from orch_train.viewer.server import ViewServer
 from tests.journeys import next_commands
 from tests.test_documentation import commands_of, of
@@ -124,3 +125,10 @@ def test_a_wrong_setting_is_found_before_an_earlier_run_is_touched(tmp_path: Pat
     with pytest.raises(OrchError, match="did you mean 'lr'"):
         run_quickstart(seed=0, out=out, config=ROOT / CONFIG, overrides=("training.lrr=1",))
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_run_that_goes_on_in_the_folder_is_not_set_aside(tmp_path: Path) -> None:
+    out = tmp_path / "quickstart"
+    with own_new(out / "grpo"), pytest.raises(OrchError, match="in use by process"):
+        run_quickstart(seed=0, out=out, config=ROOT / CONFIG, overrides=SMALL)
+    assert not list(tmp_path.iterdir())

@@ -75,6 +75,15 @@ def test_unequal_streams_are_refused_and_leave_nothing(
     assert len(sample) == sample.num_actions == len(sample.turns) == len(sample.versions_N) == 0
 
 
+def test_turns_that_overlap_are_refused_though_their_counts_agree() -> None:
+    sample = built([(False, [1], 0), (True, [2, 3], 0), (True, [4, 5], 0)])
+    sample.check()
+    sample.turns = np.array([[1, 3], [2, 4]], np.int32)
+    assert np.diff(sample.turns).sum() == sample.num_actions
+    with pytest.raises(ValueError, match="not in order"):
+        sample.check()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

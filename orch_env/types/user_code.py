@@ -7,6 +7,7 @@ back with the same input, so it is told once, with file and line.
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import sysconfig
 import traceback
@@ -31,6 +32,12 @@ MISTAKES = (
     ValueError,
 )
 """What Python raises for a mistake; ``OSError``, ``RuntimeError`` and everything else may pass."""
+
+
+def is_mistake(problem: BaseException) -> bool:
+    """Whether the same input would fail again. A service's broken answer may be whole then."""
+    broken_answer = isinstance(problem, json.JSONDecodeError | UnicodeDecodeError)
+    return isinstance(problem, MISTAKES) and not broken_answer
 
 
 def place_of(problem: BaseException) -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orch_env.types import OrchError
-from orch_env.types.user_code import MISTAKES, place_of
+from orch_env.types.user_code import is_mistake, place_of
 from orch_train.chat.renderer import make_chat
 from orch_train.config import Settings
 from orch_train.config.weight_route import weight_sync
@@ -96,9 +96,9 @@ class EnvRunner:
             reply = await run_group(pool, self._engine, self._chat, request, limits=self._limits)
         except OrchError as problem:
             return _mistake(problem, request)
-        except MISTAKES as problem:
-            return _mistake(OrchError(_describe(problem, self._index)), request)
-        except Exception as problem:  # what is left is infrastructure: reported, never raised
+        except Exception as problem:  # a mistake ends the run; what is left is infrastructure
+            if is_mistake(problem):
+                return _mistake(OrchError(_describe(problem, self._index)), request)
             engine_failed = isinstance(problem, EngineError)
             return SampleFailure(_describe(problem, self._index), engine_failed)
         reply.engine = self._reader.since_last()
@@ -160,11 +160,11 @@ class EnvRunnerActor:
             await self._runner.serve(unpack(packed), version)
         except OrchError as problem:
             return StartReply(os.getpid(), user_error=problem)
-        except MISTAKES as problem:
-            described = _describe(problem, self._index)
-            return StartReply(os.getpid(), user_error=OrchError(described))
         except Exception as problem:  # not raised: Ray would wrap it beyond recognition
-            return StartReply(os.getpid(), failure=_describe(problem, self._index))
+            described = _describe(problem, self._index)
+            if is_mistake(problem):
+                return StartReply(os.getpid(), user_error=OrchError(described))
+            return StartReply(os.getpid(), failure=described)
         return StartReply(os.getpid())
 
     async def sample(self, request: SampleRequest) -> SampleReply | SampleFailure:

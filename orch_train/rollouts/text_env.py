@@ -21,7 +21,7 @@ import gymnasium as gym
 
 from orch_env.types import Episode, OrchError, RewardBreakdown, StopReason, ToolSpec, Turn
 from orch_env.types.text import shortened
-from orch_env.types.user_code import MISTAKES, defined_at, told
+from orch_env.types.user_code import MISTAKES, defined_at, is_mistake, told
 
 logger = logging.getLogger(__name__)
 
@@ -269,7 +269,9 @@ class TextEnv:
         """What the environment's code returns; what is a mistake in it becomes an `OrchError`."""
         try:
             return call()
-        except (gym.error.Error, *MISTAKES) as problem:
+        except Exception as problem:  # whatever a user's environment raises
+            if not (isinstance(problem, gym.error.Error) or is_mistake(problem)):
+                raise
             raise self._wrong(f"{what} failed with {told(problem)}", None) from problem
 
     def _wrong(self, problem: str, method: str | None) -> OrchError:

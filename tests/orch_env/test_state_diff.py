@@ -78,7 +78,8 @@ def test_a_path_ends_where_it_would_be_too_long_to_read() -> None:
 
 def test_values_are_compared_like_everywhere_else() -> None:
     gold = {"s": {"t": {"1": {"count": 2, "ids": "a,b", "n": "7"}}}}
-    assert diff_states(gold, {"s": {"t": {"1": {"count": 2.0, "ids": "b,a", "n": 7}}}}) == ()
+    assert diff_states(gold, {"s": {"t": {"1": {"count": 2.0, "ids": "a,b", "n": 7}}}}) == ()
+    assert len(diff_states(gold, {"s": {"t": {"1": {"count": 2, "ids": "b,a", "n": 7}}}})) == 1
 
 
 def test_a_field_that_gold_leaves_out_asks_for_nothing() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orch_env.types.user_code import defined_at, place_of, told
+from orch_env.types.user_code import defined_at, is_mistake, place_of, told
 
 HERE = "tests/orch_env/test_user_code.py"
 
@@ -39,6 +39,13 @@ def raised_again() -> Any:
         exec(
             compile("raise ValueError('again') from cause", "<string>", "exec"), {"cause": problem}
         )
+
+
+def test_a_mistake_comes_back_and_a_services_broken_answer_may_not() -> None:
+    assert is_mistake(caught(own_mistake)) and is_mistake(ValueError("no number"))
+    assert not is_mistake(caught(in_a_library))
+    assert not is_mistake(caught(lambda: b"\xff".decode()))
+    assert not is_mistake(ConnectionError("reset")) and not is_mistake(TimeoutError())
 
 
 def test_the_place_is_the_users_line() -> None:

@@ -111,7 +111,7 @@ def test_the_model_is_not_told_of_sets_and_the_file_keeps_the_word(tmp_path: Pat
         "q": TEXT,
         "x-orch-set": SET,
         "at": {"properties": {"ids": SET}, "anyOf": [SET], "default": {"x-orch-set": ","}},
-        "more": {"type": "array", "items": {"$ref": "#/$defs/set"}},
+        "more": {"type": "array", "items": {"$ref": "#/properties/at/anyOf/0"}},
     }
     recording = Recording(tmp_path, properties, {"q": "x"})
     env = ToolOrchestrationEnv(recording.tasks, recording.cache)
@@ -121,7 +121,7 @@ def test_the_model_is_not_told_of_sets_and_the_file_keeps_the_word(tmp_path: Pat
         "q": TEXT,
         "x-orch-set": TEXT,  # the name of an argument
         "at": {"properties": {"ids": TEXT}, "anyOf": [TEXT], "default": {"x-orch-set": ","}},
-        "more": {"type": "array", "items": {"$ref": "#/$defs/set"}},
+        "more": {"type": "array", "items": {"$ref": "#/properties/at/anyOf/0"}},
     }
     spec = open_cache(recording.cache).catalogue["search"]
     assert spec.parameters["properties"] == properties

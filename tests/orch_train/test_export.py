@@ -129,6 +129,7 @@ def test_a_checkpoint_that_a_live_run_deletes_is_replaced_by_the_newest(
 ) -> None:
     live = tmp_path / "live"
     shutil.copytree(checkpoint_folder(run, 0), checkpoint_folder(live, 0), symlinks=True)
+    (live / "config.yaml").write_text((run / "config.yaml").read_text())
     deleted: list[Path] = []
     real = export.read_small_files
 

@@ -1,4 +1,4 @@
-"""Code of a user's own that fails: whether it is a mistake, and where it stands.
+"""Code of a user's own: what it returned, and, if it fails, whether by mistake, and where.
 
 Bad luck (a lost connection, a time-out, a dead engine) is worth another attempt. A mistake comes
 back with the same input, so it is told once, with file and line.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 import sysconfig
 import traceback
 from collections.abc import Callable
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,10 @@ MISTAKES = (
     NameError,
     NotImplementedError,
     RecursionError,
+    StopAsyncIteration,
+    StopIteration,
     SyntaxError,
+    SystemExit,
     TypeError,
     ValueError,
 )
@@ -38,6 +43,19 @@ def is_mistake(problem: BaseException) -> bool:
     """Whether the same input would fail again. A service's broken answer may be whole then."""
     broken_answer = isinstance(problem, json.JSONDecodeError | UnicodeDecodeError)
     return isinstance(problem, MISTAKES) and not broken_answer
+
+
+def number_in(value: Any) -> float:
+    """The number that a user's code returned; NaN for what is none.
+
+    Scalars of NumPy and torch count, with no dimension; ``True`` and ``False`` are 1 and 0.
+    """
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    try:
+        return float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        return math.inf
 
 
 def place_of(problem: BaseException) -> str | None:

@@ -356,7 +356,8 @@ class TrainingSettings(OptimizerSettings):
         if self.lr_schedule != "constant" and self.lr_warmup_updates >= self.total_updates:
             yield (
                 f"training.lr_warmup_updates ({self.lr_warmup_updates}) must be below the run's "
-                f"{self.total_updates} optimizer steps"
+                f"{self.total_updates} optimizer steps (training.iterations x "
+                "training.updates_per_batch)"
             )
         if self.correction_mask is not None and self.correction == "none":
             yield "training.correction_mask needs training.correction to be switched on"
@@ -366,7 +367,7 @@ class TrainingSettings(OptimizerSettings):
         if self.updates_per_batch > episodes:
             yield (
                 f"training.updates_per_batch ({self.updates_per_batch}) exceeds the batch's "
-                f"{episodes} episodes"
+                f"{episodes} episodes (training.groups_per_batch x training.group_size)"
             )
 
 
@@ -500,7 +501,7 @@ class SFTGroupSettings(OptimizerSettings):
 
     def _conflicts(self) -> Iterator[str]:
         if self.max_steps is None and self.max_epochs is None and self.max_seconds is None:
-            yield "sft: a bound is needed: max_steps, max_epochs or max_seconds"
+            yield "a bound is needed: sft.max_steps, sft.max_epochs or sft.max_seconds"
         if self.target_success is not None:
             low, high = self.target_success
             if low > high:

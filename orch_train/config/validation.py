@@ -1,8 +1,8 @@
 """Every check on a configuration, and one error that lists all that is wrong.
 
 Order: unknown groups and keys, each field by itself, fields of one group against each other, groups
-against each other, then the files that are named. The last three look only at groups whose fields
-are sound.
+against each other, then the files that are named. What the last three say of a setting that is
+itself in question is left out: it would be said of the setting's default.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from orch_env.tasks.files import BUNDLED, bundled
 from orch_env.types import OrchError
 from orch_env.types.text import did_you_mean, shortened
-from orch_train.config.groups import GROUPS, LOSSES, OUR_ENV, Settings
+from orch_train.config.groups import GROUPS, OUR_ENV, Settings, registered_losses
 from orch_train.config.model_folder import is_hub_id, model_folder
 from orch_train.config.weight_route import obstacle
 
@@ -117,27 +117,55 @@ def resolve(given: Mapping[str, Any], *, files: bool) -> Settings:
     """
     problems: list[str] = []
     groups: dict[str, Any] = {}
+    in_question: set[str] = set()
     for name, values in given.items():
         if name not in GROUPS:
-            problems.append(f"unknown group {name!r}{_hint(name, GROUPS)}")
-            continue
-        if not isinstance(values, Mapping):
-            problems.append(f"{name}: must be a mapping of keys, got {_shown(values)}")
+            hint = _hint(name, GROUPS)
+            problems.append(f"unknown group {name!r}{hint}")
+            for meant in _meant(hint, GROUPS):
+                in_question |= {f"{meant}.{key}" for key in GROUPS[meant].model_fields}
             continue
         fields = GROUPS[name].model_fields
+        if not isinstance(values, Mapping):
+            problems.append(f"{name}: must be a mapping of keys, got {_shown(values)}")
+            in_question |= {f"{name}.{key}" for key in fields}
+            continue
         for key in [key for key in values if key not in fields]:
-            problems.append(f"unknown key {name}.{key}{_key_hint(name, key)}")
+            hint = _key_hint(name, key)
+            problems.append(f"unknown key {name}.{key}{hint}")
+            in_question |= {f"{name}.{meant}" for meant in _meant(hint, fields)}
+            in_question |= {f"{home}.{key}" for home in GROUPS}
         known = {key: value for key, value in values.items() if key in fields}
         try:
             groups[name] = GROUPS[name].model_validate(known, context=[])
         except ValidationError as error:
             problems += [_field_problem(name, item) for item in error.errors()]
-    settings = Settings.model_validate(groups, context=problems)
-    problems += _conflicts(settings)
-    named = list(file_problems(settings)) if files else []
+            unsound = {item["loc"][0] for item in error.errors()}
+            in_question |= {f"{name}.{key}" for key in unsound}
+            sound = {key: value for key, value in known.items() if key not in unsound}
+            groups[name] = GROUPS[name].model_validate(sound, context=[])
+    conflicts: list[str] = []
+    settings = Settings.model_validate(groups, context=conflicts)
+    conflicts += _conflicts(settings)
+    problems += [text for text in conflicts if not in_question & settings_in(text)]
+    named = [
+        problem
+        for problem in (file_problems(settings) if files else ())
+        if not in_question & settings_in(problem.text)
+    ]
     if problems or named:
         raise configuration_error(problems, named)
     return settings
+
+
+def settings_in(text: str) -> set[str]:
+    """The settings that a text names, as ``group.key``."""
+    return set(re.findall(r"\b[a-z_]+\.[a-z_]+", text))
+
+
+def _meant(hint: str, names: Iterable[str]) -> list[str]:
+    """Which of these names the hint for an unknown one is about; all, where it only lists them."""
+    return [name for name in names if f"{name!r}" in hint] or [*names]
 
 
 def configuration_error(problems: Iterable[str], named: Iterable[FileProblem]) -> OrchError:
@@ -183,7 +211,7 @@ def _shown(value: Any) -> str:
 def _conflicts(settings: Settings) -> Iterator[str]:
     """What is wrong between groups."""
     training, evaluation, sft = settings.training, settings.evaluation, settings.sft
-    if settings.learners.num_learners and training.loss not in LOSSES:
+    if settings.learners.num_learners and training.loss in registered_losses:
         yield (
             f"training.loss: {training.loss!r} is registered in this process, learner actors do "
             "not know it: set learners.num_learners to 0"

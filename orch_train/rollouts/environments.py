@@ -7,9 +7,10 @@ starts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from orch_env.evaluation.pass_rates import Stratum
 from orch_env.tasks.selection import spread
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from orch_train.chat.renderer import ChatRenderer
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class RolloutEnv(Protocol):
@@ -110,7 +113,7 @@ class EnvFactory:
             env: Any = gym.make(self._env, disable_env_checker=True, **self._config)
         except OrchError:
             raise
-        except Exception as problem:  # a user's module and constructor may fail in any way
+        except (Exception, SystemExit) as problem:  # a user's code may fail in any way
             known = isinstance(problem, gym.error.Error | ImportError)
             # Gymnasium raises what a constructor raised again, with all of its arguments.
             why = str(problem) if known else told(problem.__cause__ or problem)
@@ -119,9 +122,9 @@ class EnvFactory:
             ) from problem
         if isinstance(env.unwrapped, ToolOrchestrationEnv):
             return cast(RolloutEnv, env)
-        return TextEnv(env, self._env, self._seeds)
+        return told_at_the_start(self._env, lambda: TextEnv(env, self._env, self._seeds))
 
-    def _hint(self, problem: Exception) -> str:
+    def _hint(self, problem: BaseException) -> str:
         """What to do about an environment that Gymnasium does not find."""
         if isinstance(problem, ModuleNotFoundError):
             return " (PYTHONPATH=. looks for modules in the current folder)"
@@ -131,6 +134,20 @@ class EnvFactory:
                 f"package.module:{self._env}"
             )
         return ""
+
+
+def told_at_the_start(name: str, call: Callable[[], T]) -> T:
+    """What a call of an environment returns before the run starts, where nothing is tried again.
+
+    Raises:
+        OrchError: the environment failed, by mistake or by bad luck.
+    """
+    try:
+        return call()
+    except OrchError:
+        raise
+    except Exception as problem:  # whatever a user's environment raises
+        raise OrchError(f"environment {name!r} failed with {told(problem)}") from problem
 
 
 def _seeds(settings: Settings, *, held_out: bool) -> range:
@@ -193,7 +210,8 @@ def _open_once(settings: Settings, *, held_out: bool) -> tuple[Any, ...]:
     env = EnvFactory(settings, held_out=held_out)()
     try:
         tasks = env.unwrapped.tasks
-        env.reset(seed=0, options={"task_id": tasks[0].id})
+        name, options = settings.environment.env, {"task_id": tasks[0].id}
+        told_at_the_start(name, lambda: env.reset(seed=0, options=options))
     finally:
         env.close()
     return tuple(tasks)
@@ -211,7 +229,8 @@ def prompt_lengths(settings: Settings, chat: ChatRenderer, *, most: int = 64) ->
     lengths = []
     try:
         for task in env.unwrapped.tasks[:most]:
-            _, info = env.reset(seed=0, options={"task_id": task.id})
+            reset = partial(env.reset, seed=0, options={"task_id": task.id})
+            _, info = told_at_the_start(settings.environment.env, reset)
             tools = info.get("tools") or ()
             lengths.append(len(chat.start(info["messages"], tools)))
             if getattr(task, "followups", ()):

@@ -16,7 +16,7 @@ from orch_env.types import OrchError, StopReason
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.config import Settings
 from orch_train.rollouts.env_pool import EnvCaller, EnvThread, EnvTimeout, HeldEnv
-from orch_train.rollouts.environments import EnvFactory
+from orch_train.rollouts.environments import EnvFactory, told_at_the_start
 
 T = TypeVar("T")
 
@@ -68,23 +68,24 @@ def rehearse(settings: Settings, chat: ChatRenderer) -> Rehearsed:
 
 def _rehearse(settings: Settings, chat: ChatRenderer, *, held_out: bool) -> Rehearsed:
     env: Any = EnvFactory(settings, held_out=held_out)()
-    limit = settings.env_runners.env_step_timeout_s
+    name, limit = settings.environment.env, settings.env_runners.env_step_timeout_s
     held = HeldEnv(env) if limit is None else HeldEnv(env, EnvThread(limit))
 
-    def call(what: Callable[[], T]) -> T:
-        if limit is None:
-            return what()
+    def in_its_thread(what: Callable[[], T]) -> T:
         try:
             return asyncio.run(_answer(held.caller, what))
         except EnvTimeout as problem:
-            raise OrchError(f"environment {settings.environment.env!r}: {problem}") from problem
+            raise OrchError(f"environment {name!r}: {problem}") from problem
+
+    def call(what: Callable[[], T]) -> T:
+        return told_at_the_start(name, what if limit is None else partial(in_its_thread, what))
 
     try:
         task = env.unwrapped.tasks[0].id
         played = _play(env, chat, task, call)
         call(partial(env.reset, seed=0, options={"task_id": task}))
         call(partial(env.unwrapped.stop, StopReason.OUTPUT_TRUNCATED, "I"))
-        call(lambda: env.unwrapped.episode)
+        call(lambda: (env.unwrapped.episode, getattr(env.unwrapped, "tool_seconds", ())))
         return played
     finally:
         held.close()
@@ -95,6 +96,8 @@ async def _answer(caller: EnvCaller, what: Callable[[], T]) -> T:
 
 
 def _play(env: Any, chat: ChatRenderer, task: str, call: Callable[..., Any]) -> Rehearsed:
+    if hasattr(env.unwrapped, "set_training_step"):
+        call(partial(env.unwrapped.set_training_step, 0))
     _, info = call(partial(env.reset, seed=0, options={"task_id": task}))
     tools = info.get("tools") or ()
     chat.start(info["messages"], tools)

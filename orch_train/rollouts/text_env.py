@@ -10,18 +10,18 @@ What is wrong in such an environment is told with the environment, the task, and
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, TypeVar
 
 import gymnasium as gym
 
 from orch_env.types import Episode, OrchError, RewardBreakdown, StopReason, ToolSpec, Turn
 from orch_env.types.text import shortened
-from orch_env.types.user_code import MISTAKES, defined_at, is_mistake, told
+from orch_env.types.user_code import MISTAKES, defined_at, is_mistake, number_in, told
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class TextEnv:
     @property
     def episode(self) -> Episode:
         """The environment's own record, or what went through here."""
-        own = self._call("its property 'episode'", lambda: getattr(self._own, "episode", None))
+        own = self._member("episode")
         if isinstance(own, Episode):
             return own
         answered = self._reason is StopReason.ANSWERED and self._turns
@@ -104,16 +104,23 @@ class TextEnv:
     @property
     def tool_seconds(self) -> list[tuple[str, float]]:
         """The environment's own, if it has them."""
-        return list(getattr(self._own, "tool_seconds", ()))
+        given = self._member("tool_seconds")
+        try:
+            return [(str(tool), float(seconds)) for tool, seconds in given or ()]
+        except MISTAKES as problem:
+            raise self._wrong(
+                f"its 'tool_seconds' must be pairs of a tool and seconds, got {_shown(given)}", None
+            ) from problem
 
     @property
     def running_tool(self) -> str | None:
         """The environment's own, if it has one."""
-        return getattr(self._own, "running_tool", None)
+        tool = self._member("running_tool")
+        return None if tool is None else str(tool)
 
     def set_training_step(self, step: int) -> None:
         """Passed on to an environment that wants to know."""
-        set_step = getattr(self._own, "set_training_step", None)
+        set_step = self._member("set_training_step")
         if set_step is not None:
             self._call("set_training_step()", lambda: set_step(step))
 
@@ -159,7 +166,7 @@ class TextEnv:
         Raises:
             OrchError: the environment failed.
         """
-        own = getattr(self._own, "stop", None)
+        own = self._member("stop")
         if callable(own):
             return self._transition("stop", lambda: own(reason, action), action, reason)
         if action:
@@ -175,11 +182,12 @@ class TextEnv:
             logger.warning("environment %r: close() failed with %s", self._name, told(problem))
 
     def _read_tasks(self, seeds: Sequence[int]) -> tuple[Any, ...]:
-        def read() -> tuple[Any, ...]:
-            given = getattr(self._own, "tasks", None)
-            return () if given is None else tuple(_task(task) for task in given)
-
-        own = self._call("its property 'tasks'", read)
+        given = self._member("tasks")
+        if given is None:
+            given = ()
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise self._wrong(f"its 'tasks' must be a list of tasks, got {_shown(given)}", None)
+        own = self._call("its property 'tasks'", lambda: tuple(map(self._task, given)))
         if own and seeds:
             raise OrchError(
                 f"environment {self._name!r} has tasks of its own: environment.num_tasks is for "
@@ -206,19 +214,21 @@ class TextEnv:
                 method,
             )
         observation, reward, terminated, truncated, info = answer
-        # Real covers NumPy's scalars; True and False are 1 and 0.
-        if not isinstance(reward, Real) or not math.isfinite(reward):
+        number = number_in(reward)
+        if not math.isfinite(number):
             raise self._wrong(
                 f"{method}() returned the reward {_shown(reward)}; it must be a finite number",
                 method,
             )
-        done = bool(terminated or truncated)
+        terminated = self._truth(terminated, "terminated", method)
+        truncated = self._truth(truncated, "truncated", method)
+        done = terminated or truncated
         messages = [] if done else self._messages(observation, info, method, _FURTHER_ROLES)
         if not done and not messages:
             raise self._wrong(
                 f"{method}() neither ended the episode nor gave the model anything to read", method
             )
-        self._reward += float(reward)
+        self._reward += number
         if action or method == "step":
             text = observation if isinstance(observation, str) else ""
             self._turns.append(Turn.of(action=action, observation=text))
@@ -227,9 +237,11 @@ class TextEnv:
             self._reason = reason or (StopReason.ANSWERED if terminated else StopReason.MAX_TURNS)
             passed = info.get("success", info.get("is_success"))
             info["success"] = (
-                bool(terminated) and self._reward > 0 if passed is None else bool(passed)
+                terminated and self._reward > 0
+                if passed is None
+                else self._truth(passed, "info['success']", method)
             )
-        return observation, float(reward), bool(terminated), bool(truncated), info
+        return observation, number, terminated, truncated, info
 
     def _messages(
         self, observation: Any, info: Mapping[str, Any], method: str, roles: Sequence[str]
@@ -257,10 +269,11 @@ class TextEnv:
         return [dict(message) for message in given]
 
     def _tools(self, info: Mapping[str, Any]) -> list[Any]:
-        given = info.get("tools") or ()
+        given = info.get("tools")
         try:
             return [
-                t if isinstance(t, ToolSpec) else ToolSpec.from_dict(t).to_openai() for t in given
+                t if isinstance(t, ToolSpec) else ToolSpec.from_dict(t).to_openai()
+                for t in (() if given is None else given)
             ]
         except (OrchError, *MISTAKES) as problem:
             raise self._wrong(f"reset() gave tools that are none ({problem})", "reset") from problem
@@ -269,10 +282,42 @@ class TextEnv:
         """What the environment's code returns; what is a mistake in it becomes an `OrchError`."""
         try:
             return call()
-        except Exception as problem:  # whatever a user's environment raises
+        except (Exception, SystemExit) as problem:  # whatever a user's environment raises
             if not (isinstance(problem, gym.error.Error) or is_mistake(problem)):
                 raise
             raise self._wrong(f"{what} failed with {told(problem)}", None) from problem
+
+    def _member(self, name: str) -> Any:
+        """A member of the environment or of a wrapper around it; ``None`` where none has it."""
+        layer = self._env
+        while isinstance(layer, gym.Wrapper) and not _has(layer, name):
+            layer = layer.env
+        if not _has(layer, name):
+            return getattr(layer, name, None)  # it may have a __getattr__
+        return self._call(f"its property {name!r}", lambda: getattr(layer, name))
+
+    def _task(self, given: Any) -> Any:
+        """A task with an id that is text."""
+        own = given["id"] if isinstance(given, Mapping) and "id" in given else None
+        own = getattr(given, "id", own)
+        if isinstance(own, str) and not isinstance(given, Mapping):
+            return given
+        if own is None:
+            # The text of any other thing may differ in each runner.
+            if not isinstance(given, str) and not math.isfinite(number_in(given)):
+                raise self._wrong(
+                    f"a task must be a name, a number or a thing with an 'id', got {_shown(given)}",
+                    None,
+                )
+            own = given
+        return NamedTask(str(own), own)
+
+    def _truth(self, value: Any, what: str, method: str) -> bool:
+        if value is not None and number_in(value) not in (0, 1):
+            raise self._wrong(
+                f"{method}() returned {what} = {_shown(value)}; it must be True or False", method
+            )
+        return bool(value)
 
     def _wrong(self, problem: str, method: str | None) -> OrchError:
         task = f", task {self._task_id!r}" if getattr(self, "_task_id", "") else ""
@@ -280,13 +325,9 @@ class TextEnv:
         return OrchError(f"environment {self._name!r}{task}: {problem}{place}; {CONTRACT}")
 
 
-def _task(given: Any) -> Any:
-    """A task with an id that is text."""
-    if isinstance(getattr(given, "id", None), str):
-        return given
-    if isinstance(given, Mapping) and "id" in given:
-        return NamedTask(str(given["id"]), given["id"])
-    return NamedTask(str(getattr(given, "id", given)), getattr(given, "id", given))
+def _has(layer: Any, name: str) -> bool:
+    """Whether it has a member; an error inside a property is not taken for its absence."""
+    return inspect.getattr_static(layer, name, None) is not None
 
 
 def _shown(value: Any) -> str:

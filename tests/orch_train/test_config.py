@@ -61,7 +61,7 @@ def test_all_problems_are_reported_in_one_error() -> None:
     )
     assert "\n" not in message
     for piece in (
-        "6 problems",
+        "7 problems",
         "unknown group 'trainings' (did you mean 'training'?)",
         "unknown key training.groupsize (did you mean 'group_size'?)",
         "training.lr: must be greater than 0 (got -1.0)",

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 from orch_env.rewards.compose.user_function import load_function
 from orch_env.rewards.credit.attribution import attribute_by_prefix
 from orch_env.types import Episode, OrchError, RewardBreakdown, Task
 from orch_env.types.text import shortened
-from orch_env.types.user_code import defined_at, told
+from orch_env.types.user_code import defined_at, number_in, told
 
 LARGEST = 1e12
 """Numbers beyond this, of either sign, are refused: sums of them could overflow."""
@@ -82,7 +81,7 @@ class ExternalReward:
         """The function's result, not split over turns unless it did that itself."""
         try:
             value = self.function(task, episode, **self.options)
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:  # a user's function may fail in any way
             raise OrchError(
                 f"reward {self.path!r} failed on an episode of task {task.id!r} "
                 f"({told(problem)}); it must score whatever a model does"
@@ -111,11 +110,7 @@ class ExternalReward:
         return RewardBreakdown(total, parts, value.calls, value.turns, value.base)
 
     def _number(self, value: Any, what: str, task: Task) -> float:
-        # Real covers NumPy's scalars; True and False are 1 and 0.
-        try:
-            number = float(value) if isinstance(value, Real) else math.nan
-        except OverflowError:
-            number = math.inf
+        number = number_in(value)
         if not abs(number) <= LARGEST:
             raise OrchError(
                 f"reward {self.path!r} returned {shortened(repr(value), 80)}{what} for an episode "

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from numbers import Real
 from typing import Any
 
 from orch_env.rewards.compose.user_function import load_function
@@ -20,7 +19,7 @@ from orch_env.rewards.outcome.answer_text import item_sets, normalised, numbers_
 from orch_env.types import OrchError, Task
 from orch_env.types.json import Json, parse_json
 from orch_env.types.text import shortened
-from orch_env.types.user_code import defined_at, told
+from orch_env.types.user_code import defined_at, number_in, told
 from orch_env.values import values_equal
 
 
@@ -182,17 +181,18 @@ class AnswerRule:
         judge = _load_judge(str(self.judge))
         try:
             value = judge(task, final)
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:  # a user's function may fail in any way
             raise OrchError(
                 f"answer judge {self.judge!r} failed on task {task.id!r} ({told(problem)}); it "
                 "must judge whatever a model says"
             ) from problem
-        if not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
+        number = number_in(value)
+        if not 0.0 <= number <= 1.0:
             raise OrchError(
                 f"answer judge {self.judge!r} returned {shortened(repr(value), 80)} on task "
                 f"{task.id!r}; it must return true, false or a number in 0..1{defined_at(judge)}"
             )
-        return float(value)
+        return number
 
 
 _OPTIONS = {Match.NUMERIC: ("tolerance", "relative"), Match.JUDGE: ("judge",)}

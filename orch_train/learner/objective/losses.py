@@ -23,13 +23,15 @@ update in mid-sequence no single forward pass reproduces it. More losses plug in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from orch_env.types import OrchError
+from orch_env.types.user_code import defined_at, told
 from orch_train.config.groups import registered_losses
 
 MAX_LOG_RATIO = 20.0
@@ -250,6 +252,23 @@ class PolicyLoss:
     sequence_mean: bool = False
     clipped: Callable[[LossInputs, ClipRange], Tensor] = clipped_tokens
 
+    def of_tokens(self, inputs: LossInputs, clip: ClipRange) -> Tensor:
+        """A loss for each token, with gradient, shape (N,).
+
+        Raises:
+            OrchError: `token_losses` returned anything else, such as their mean.
+        """
+        losses_N = self.token_losses(inputs, clip)
+        whole_N = inputs.logprobs_N
+        shape = tuple(losses_N.shape) if isinstance(losses_N, Tensor) else None
+        if shape != tuple(whole_N.shape) or losses_N.requires_grad < whole_N.requires_grad:
+            got = f"a {type(losses_N).__name__}" if shape is None else f"shape {shape}"
+            raise OrchError(
+                f"training.loss must give a tensor with gradient, one number for each of {len(whole_N)} "
+                f"tokens, not {got}{defined_at(self.token_losses)}"
+            )
+        return losses_N
+
     def total(self, losses_N: Tensor, inputs: LossInputs, counts: BatchCounts) -> Tensor:
         """This micro-batch's part of the loss: add these up, and divide by nothing more.
 
@@ -293,12 +312,29 @@ def register_loss(name: str, loss: PolicyLoss) -> None:
     """Make a loss available as ``training.loss``.
 
     Raises:
-        OrchError: the name is taken.
+        OrchError: the name is taken, or this is no `PolicyLoss`.
     """
+    if not isinstance(loss, PolicyLoss):
+        raise OrchError(f"loss {name!r} must be a PolicyLoss, got {type(loss).__name__}")
     if name in LOSSES:
         raise OrchError(f"a loss named {name!r} is registered already")
     LOSSES[name] = loss
     registered_losses.add(name)
+
+
+@contextmanager
+def told_by_name(name: str) -> Iterator[None]:
+    """What a registered loss raises is told with its name, file and line.
+
+    Raises:
+        OrchError: it failed.
+    """
+    try:
+        yield
+    except Exception as problem:  # whatever a user's loss raises
+        if isinstance(problem, OrchError) or name not in registered_losses:
+            raise
+        raise OrchError(f"training.loss: {name!r} failed with {told(problem)}") from problem
 
 
 def loss_named(name: str) -> PolicyLoss:

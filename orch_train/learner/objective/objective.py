@@ -47,6 +47,7 @@ from orch_train.learner.objective.losses import (
     loss_named,
     sequence_mean,
     sequence_sum,
+    told_by_name,
 )
 from orch_train.learner.objective.statistics import Sums, loss_sums
 from orch_train.learner.reference import ReferencePolicy
@@ -165,13 +166,17 @@ class Objective:
         Args:
             index: as in :meth:`prepare`.
             inputs: the micro-batch after the policy's forward pass.
+
+        Raises:
+            OrchError: a registered loss failed.
         """
         settings = self._settings
         if settings.correction != "none":
             proximal_N = self._proximal.setdefault(index, inputs.logprobs_N.detach())
             inputs = replace(inputs, proximal_logprobs_N=proximal_N)
-        losses_N = self.policy_loss.token_losses(inputs, self._clip)
-        sums = loss_sums(inputs, self.policy_loss, self._clip)
+        with told_by_name(settings.loss):
+            losses_N = self.policy_loss.of_tokens(inputs, self._clip)
+            sums = loss_sums(inputs, self.policy_loss, self._clip)
         if settings.correction != "none":
             weights = correction_weights(inputs, settings)
             losses_N = losses_N * weights.weights_N
@@ -181,7 +186,8 @@ class Objective:
             kl_N = kl_estimate(settings.kl_estimator, inputs.logprobs_N, reference_N)
             losses_N = losses_N + settings.kl_coeff * kl_N
             sums["reference_kl"] = kl_N.detach().double().sum()
-        loss = self.policy_loss.total(losses_N, inputs, self._counts)
+        with told_by_name(settings.loss):
+            loss = self.policy_loss.total(losses_N, inputs, self._counts)
         if settings.entropy_coeff > 0:
             tokens = max(self._counts.action_tokens, 1)
             loss = loss - settings.entropy_coeff * inputs.entropy_N.sum() / tokens

@@ -47,9 +47,15 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         settings.load_profile(profile)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a long test that could not explore: `@given` fixes its settings at import."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a long test that could not explore: `@given` fixes its settings at import.
+
+    Where pytest-xdist shares the tests out, a folder stays in one process, in its order: the
+    trainer's tests share one Ray, and their clocks should not meet each other.
+    """
     for item in items:
+        if config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.parent)))
         given = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
         if given and item.get_closest_marker("long") is not None:
             raise pytest.UsageError(

@@ -101,7 +101,7 @@ class MetricsTail:
             result: Any = json.loads(line)
             if isinstance(result, dict) and STEP not in result and "step" in result:
                 result = from_warm_start(result)
-            if not isinstance(result, dict) or not isinstance(result.get(STEP), int):
+            if not isinstance(result, dict) or type(result.get(STEP)) is not int:
                 raise ValueError(f"no object with a {STEP}")
         except (ValueError, RecursionError) as problem:
             if len(self.problems) < 5:

@@ -224,6 +224,10 @@ def judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def silent(task, answer):\n    return None\n"
         "def broken(task, answer):\n    raise KeyError('no key')\n"
         "def nullary():\n    return True\n"
+        "def array(task, answer):\n    import numpy\n    return numpy.array(0.5)\n"
+        "def numpys(task, answer):\n    import numpy\n    return numpy.bool_(True)\n"
+        "def leaves(task, answer):\n    raise SystemExit(1)\n"
+        "def huge(task, answer):\n    return 10**400\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, name, raising=False)
@@ -239,7 +243,8 @@ def test_a_judge_of_the_users_decides(judges: str) -> None:
     assert rule.score(task_with("x"), "yes please") == 1.0
     assert rule.score(task_with("x"), "x") == 0.0
     assert rule.score(task_with("x"), None) == 0.0
-    assert AnswerRule.from_dict(judge(f"{judges}:half")).score(task_with("x"), "") == 0.5
+    for name, score in (("half", 0.5), ("array", 0.5), ("numpys", 1.0)):
+        assert AnswerRule.from_dict(judge(f"{judges}:{name}")).score(task_with("x"), "") == score
 
 
 @pytest.mark.parametrize(
@@ -247,6 +252,8 @@ def test_a_judge_of_the_users_decides(judges: str) -> None:
     [
         ("loud", r"returned 7 on task 't'.*\(defined at .*\.py:\d+\)"),
         ("silent", "returned None"),
+        ("huge", "returned 1000"),
+        ("leaves", r"failed on task 't' \(SystemExit: 1, at "),
         ("broken", r"failed on task 't'.*no key', at .*\.py:\d+"),
     ],
 )

@@ -72,6 +72,12 @@ class FaultyEnv(PlainEnv):
             int(action)
         if self.fault == "reward":
             reward = self.value if self.value != "nan" else float("nan")
+        if self.fault in ("terminated", "truncated", "success"):
+            info = {self.fault: self.value}
+            terminated = info.get("terminated", terminated)
+            truncated = info.get("truncated", truncated)
+        if self.fault == "raise":
+            raise self.value
         if self.fault == "old step":
             return observation, reward, terminated, info
         if self.fault == "silent":

@@ -113,6 +113,48 @@ def test_conflicts_of_one_group_are_reported_beside_unsound_fields_of_another() 
         assert piece in message
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rollouts": {"max_context": 256, "max_tokens_per_turn": 48, "temperature": 0}},
+        {"rollouts": {"max_context": "256", "max_tokens_per_turn": 48}},
+        {"rollouts": {"max_contex": 256, "max_tokens_per_turn": 48}},
+        {"rollouts": {"length": 256}},
+        {"rollouts": [256]},
+        {"rollout": {"max_context": 256}},
+        {"training": {"max_context": 256}, "rollouts": {}},
+        {"environment": {"name": "me/Guess-v0"}},
+        {"environment": {"env_config": "harbour"}},
+        {"model": {"pth": "tiny"}},
+        {"model": {"path": "tiny", "reference": "tiny"}, "training": {"kl_coef": 0.1}},
+        {"model": {"path": "tiny", "lora_alpha": 2.0, "lora_rank": "8"}},
+        {"training": {"loss": "foo"}, "learners": {"num_learners": 1}},
+        {"training": {"group_size": "64", "groups_per_batch": 1, "updates_per_batch": 9}},
+        {"training": {"iterations": "5000", "lr_schedule": "linear", "lr_warmup_updates": 200}},
+        {"evaluation": {"evaluation_interval": 1, "splt": "test"}},
+        {"evaluation": {"pass_at": [4], "samples_per_task": "8"}},
+        {"sft": {"max_epochs": None, "max_steps": "5"}},
+    ],
+)
+def test_one_wrong_key_is_one_problem(wrong: dict[str, Any]) -> None:
+    """What would be said of its default value is not said."""
+    sound = {
+        "environment": {"env_config": {"tasks": "harbour"}},
+        "model": {"path": "tiny"},
+        "rollouts": {"max_context": 256, "max_tokens_per_turn": 48},
+    }
+    GRPOConfig().from_dict(sound).validate()
+    with pytest.raises(OrchError, match=r"^configuration: 1 problem: [^;]*$"):
+        GRPOConfig().from_dict({**sound, **wrong}).validate()
+
+
+def test_sound_keys_beside_a_wrong_one_are_still_checked() -> None:
+    given = {"max_context": 5000, "max_tokens_per_turn": 6000, "temperature": 0}
+    config = GRPOConfig().model("tiny").environment(env_config={"tasks": "harbour"})
+    with pytest.raises(OrchError, match=r"3 problems.*must be below.*exceeds the model's 1024"):
+        config.rollouts(**given).validate()
+
+
 def test_a_group_made_without_a_configuration_is_checked_too() -> None:
     with pytest.raises(ValueError, match=r"needs a training\.max_staleness above 0"):
         TrainingSettings(straggler_steps=1)

@@ -344,6 +344,42 @@ def test_a_gradient_that_is_not_finite_is_skipped_counted_and_in_the_end_an_erro
         learner.update(random_groups(2))
 
 
+FAILING: dict[str, tuple[dict[str, Any], str]] = {
+    "raises": ({"token_losses": lambda given, clip: {}["row"]}, "'raises' failed with KeyError"),
+    "a mean": ({"token_losses": lambda given, clip: given.logprobs_N.mean()}, r"not shape \(\)"),
+    "a number": ({"token_losses": lambda given, clip: 1.0}, "not a float"),
+    "detached": (
+        {"token_losses": lambda given, clip: -given.logprobs_N.detach()},
+        "must give a tensor with gradient",
+    ),
+    "divides by nothing": ({"denominator": lambda counts: 1 / 0}, "failed with ZeroDivisionError"),
+    "clips nothing": ({"clipped": lambda given, clip: None}, "failed with AttributeError"),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_registered_loss_that_fails_is_one_line_with_file_and_line(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, message = FAILING[name]
+    monkeypatch.setattr("orch_train.learner.objective.losses.LOSSES", dict(LOSSES))
+    known: set[str] = set()
+    for module in ("config.groups", "learner.objective.losses"):
+        monkeypatch.setattr(f"orch_train.{module}.registered_losses", known)
+    register_loss(name, replace(LOSSES["dapo"], **changed))
+    learner = Learner(small_llama(), settings(loss=name))
+    with pytest.raises(OrchError, match=rf"^training\.loss.*{message}") as caught:
+        learner.update(random_groups(0))
+    assert name == "clips nothing" or "test_learner.py:" in str(caught.value)
+
+
+def test_an_error_in_a_loss_of_ours_stays_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = replace(LOSSES["dapo"], token_losses=lambda given, clip: {}["row"])
+    monkeypatch.setitem(LOSSES, "dapo", broken)
+    with pytest.raises(KeyError):
+        Learner(small_llama(), settings(loss="dapo")).update(random_groups(0))
+
+
 def test_progress_counts_every_token_of_every_update() -> None:
     seen: list[tuple[int, int]] = []
     learner = Learner(small_llama(), settings(updates_per_batch=2, max_tokens_per_microbatch=50))

@@ -212,3 +212,5 @@ def test_a_registered_loss_can_be_used_and_names_are_unique(
         register_loss("grpo", mine)
     with pytest.raises(OrchError, match="grpo"):
         loss_named("ppo")
+    with pytest.raises(OrchError, match="'short' must be a PolicyLoss, got function"):
+        register_loss("short", lambda given, clip: -given.logprobs_N)  # type: ignore[arg-type]

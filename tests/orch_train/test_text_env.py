@@ -7,13 +7,16 @@ heavy is loaded; only bad luck is tried again.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
+import torch
 
 from orch_env.cli.main import main
 from orch_env.types import Episode, OrchError, StopReason
@@ -23,7 +26,7 @@ from orch_train.engines.protocol import EngineError
 from orch_train.engines.scripted import ScriptedEngine
 from orch_train.models.files import load_tokenizer
 from orch_train.rollouts.env_runner import EnvRunner
-from orch_train.rollouts.environments import EnvFactory, check_data
+from orch_train.rollouts.environments import EnvFactory, check_data, prompt_lengths
 from orch_train.rollouts.rehearsal import ACTIONS, MOST_MESSAGES, rehearse
 from orch_train.rollouts.text_env import TextEnv
 from orch_train.runners.ledger import GroupFailed
@@ -156,6 +159,86 @@ def test_tasks_may_be_names_numbers_or_things_with_an_id(
         env.reset(options={"task_id": "z"})
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.array, torch.tensor, int])
+def test_scalars_of_numpy_and_torch_are_numbers_and_verdicts(kind: Any) -> None:
+    env = TextEnv(made(FAULTY, fault="reward", value=kind(1)), "plain", [0])
+    env.reset(options={"task_id": "seed-0"})
+    reward = env.step("x")[1]
+    assert type(reward) is float and reward == 1.0
+    for fault, place in (("terminated", 2), ("truncated", 3)):
+        env = TextEnv(made(FAULTY, fault=fault, value=kind(True)), "plain", [0])
+        env.reset(options={"task_id": "seed-0"})
+        assert env.step("x")[place] is True
+    env = TextEnv(made(FAULTY, fault="success", value=kind(True)), "plain", [0])
+    env.reset(options={"task_id": "seed-0"})
+    env.step("x")
+    assert env.step("x")[4]["success"] is True
+
+
+def test_members_of_a_wrapper_are_used() -> None:
+    class Tasks(gym.Wrapper[Any, Any, Any, Any]):
+        tasks = ("x", "y")
+
+    env = TextEnv(gym.wrappers.TimeLimit(Tasks(made(ENV_ID)), 5), "wrapped")
+    assert [task.id for task in env.tasks] == ["x", "y"]
+
+
+def test_an_error_inside_a_property_is_not_taken_for_its_absence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PlainEnv, "tasks", property(lambda self: self.rows), raising=False)
+    with pytest.raises(OrchError, match=r"'tasks' failed with AttributeError: .*'rows', at "):
+        TextEnv(made(ENV_ID), "plain", [0])
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ("train.jsonl", "'tasks' must be a list of tasks, got 'train.jsonl'"),
+        (5, "'tasks' must be a list of tasks, got 5"),
+        ([None], "a name, a number or a thing with an 'id', got None"),
+        ([{"question": "2+2"}], "a name, a number or a thing with an 'id', got {'question'"),
+        ([{"id": None}], "a name, a number or a thing with an 'id'"),
+        ([object()], "a name, a number or a thing with an 'id', got <object"),
+    ],
+)
+def test_tasks_that_cannot_be_named_alike_in_every_runner_are_refused(
+    tasks: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PlainEnv, "tasks", tasks, raising=False)
+    with pytest.raises(OrchError, match=message):
+        TextEnv(made(ENV_ID), "plain", [0])
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (None, []),
+        ([("find", np.float64(0.5))], [("find", 0.5)]),
+        (1.5, "pairs of a tool and seconds, got 1.5"),
+        ([1, 2], r"pairs of a tool and seconds, got \[1, 2\]"),
+    ],
+)
+def test_times_of_tools_are_read_or_refused_by_the_rehearsal(
+    given: Any, read: Any, plain: GRPOConfig, chat: ChatRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PlainEnv, "tool_seconds", given, raising=False)
+    if isinstance(read, list):
+        assert TextEnv(made(ENV_ID), "plain", [0]).tool_seconds == read
+        rehearse(plain.settings, chat)
+    else:
+        with pytest.raises(OrchError, match=read):
+            rehearse(plain.settings, chat)
+
+
+def test_the_training_step_is_told_in_the_rehearsal_too(
+    plain: GRPOConfig, chat: ChatRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PlainEnv, "set_training_step", lambda self: None, raising=False)
+    with pytest.raises(OrchError, match=r"set_training_step\(\) failed with TypeError"):
+        rehearse(plain.settings, chat)
+
+
 # -- what is wrong is told before anything heavy is loaded ---------------------------------------
 
 HERE = r"tests/orch_train/plain_env\.py:\d+"
@@ -181,12 +264,22 @@ HERE = r"tests/orch_train/plain_env\.py:\d+"
         ("reward", None, r"returned the reward None"),
         ("reward", "1.0", r"returned the reward '1.0'"),
         ("reward", (1.0, {}), r"returned the reward \(1.0, {}\)"),
+        ("reward", 10**400, r"returned the reward 1000"),
+        ("reward", np.array([1.0]), r"returned the reward array\(\[1\.\]\)"),
+        ("success", "False", r"step\(\) returned info\['success'\] = 'False'; it must be True or"),
+        ("success", np.array([True, False]), r"returned info\['success'\] = array"),
+        ("success", float("nan"), r"returned info\['success'\] = nan"),
+        ("terminated", "no", rf"returned terminated = 'no'; .*{HERE}"),
+        ("truncated", np.array([True, True]), r"returned truncated = array"),
+        ("raise", StopIteration(), rf"step\(\) failed with StopIteration, at {HERE}"),
+        ("raise", SystemExit(3), rf"step\(\) failed with SystemExit: 3, at {HERE}"),
         ("messages", "Say a.", r"gave info\['messages'\] = 'Say a.'; it must be a list"),
         ("messages", [{"role": "user"}], r"it must be a list of \{'role'"),
         ("messages", [{"role": "bot", "content": ""}], r"it must be a list of \{'role'"),
         ("messages", [{"role": "user", "content": ["a"]}], r"it must be a list of \{'role'"),
         ("tools", [{"description": "no name"}], r"reset\(\) gave tools that are none"),
         ("tools", 5, r"reset\(\) gave tools that are none"),
+        ("tools", np.array([1]), r"reset\(\) gave tools that are none"),
     ],
 )
 def test_a_mistake_in_an_environment_is_found_by_its_rehearsal(
@@ -235,6 +328,37 @@ def test_an_environment_that_never_answers_is_told_at_the_start(
             rehearse(settings, chat)
     finally:
         release.set()
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [RuntimeError("no device"), OSError("no file"), json.JSONDecodeError("empty", "", 0)],
+)
+@pytest.mark.parametrize("limit", [None, 60.0])
+def test_at_the_start_bad_luck_is_told_like_a_mistake(
+    problem: Exception, limit: float | None, plain: GRPOConfig, chat: ChatRenderer
+) -> None:
+    settings = faulty(plain, "raise").env_runners(env_step_timeout_s=limit).settings
+    settings.environment.env_config["value"] = problem
+    place = rf"environment '{FAULTY}' failed with {type(problem).__name__}: .*, at {HERE}"
+    with pytest.raises(OrchError, match=place):
+        rehearse(settings, chat)
+
+
+def test_a_reset_that_fails_by_bad_luck_is_told_at_the_start(
+    plain: GRPOConfig, chat: ChatRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reset(self: PlainEnv, **given: Any) -> Any:
+        raise OSError("no such file")
+
+    monkeypatch.setattr(PlainEnv, "reset", reset)
+    with pytest.raises(OrchError, match=r"failed with OSError: no such file, at .*test_text_env"):
+        check_data(plain.settings)
+    with pytest.raises(OrchError, match=r"failed with OSError: no such file, at .*test_text_env"):
+        prompt_lengths(plain.settings, chat)
+    monkeypatch.setattr(PlainEnv, "tasks", property(reset), raising=False)
+    with pytest.raises(OrchError, match=r"failed with OSError: no such file, at .*test_text_env"):
+        check_data(plain.settings)
 
 
 @pytest.mark.parametrize("command", [["train"], ["train", "--dry-run"]])

@@ -242,9 +242,10 @@ def test_lines_that_are_no_results_are_told_with_their_number(tmp_path: Path) ->
     folder = make_run(tmp_path / "lines", 1)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write("[1]\n" + "[" * 100_000 + "\n" + json.dumps({"training_iteration": 2}) + "\n")
+        file.write(json.dumps({"training_iteration": True}) + "\n")
     overview = RunData(folder).overview()
     assert overview["step"] == 2
-    assert [p.split(":")[1] for p in overview["problems"]] == [" line 2", " line 3"]
+    assert [p.split(":")[1] for p in overview["problems"]] == [" line 2", " line 3", " line 5"]
 
 
 def test_a_configuration_that_is_no_yaml_is_told(tmp_path: Path) -> None:

@@ -58,10 +58,7 @@ def load_function(
 def _module(name: str, where: str) -> Any:
     try:
         return importlib.import_module(name)
-    except (
-        Exception,
-        SystemExit,
-    ) as problem:  # a user's module may fail in any way while it is imported
+    except (Exception, SystemExit) as problem:  # it may fail in any way
         missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
         if missing is not None and f"{name}.".startswith(f"{missing}."):
             raise OrchError(

@@ -264,8 +264,8 @@ class PolicyLoss:
         if shape != tuple(whole_N.shape) or losses_N.requires_grad < whole_N.requires_grad:
             got = f"a {type(losses_N).__name__}" if shape is None else f"shape {shape}"
             raise OrchError(
-                f"training.loss must give a tensor with gradient, one number for each of {len(whole_N)} "
-                f"tokens, not {got}{defined_at(self.token_losses)}"
+                f"training.loss must give a tensor with gradient, one number for each of "
+                f"{len(whole_N)} tokens, not {got}{defined_at(self.token_losses)}"
             )
         return losses_N
 

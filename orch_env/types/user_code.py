@@ -46,7 +46,7 @@ def is_mistake(problem: BaseException) -> bool:
 
 
 def number_in(value: Any) -> float:
-    """The number that a user's code returned; NaN for what is none.
+    """The number that a user's code returned; NaN for what is none, or none that a float holds.
 
     Scalars of NumPy and torch count, with no dimension; ``True`` and ``False`` are 1 and 0.
     """
@@ -55,7 +55,7 @@ def number_in(value: Any) -> float:
     try:
         return float(value) if isinstance(value, Real) else math.nan
     except OverflowError:
-        return math.inf
+        return math.nan
 
 
 def place_of(problem: BaseException) -> str | None:

@@ -44,6 +44,10 @@ _TOOL: Mapping[str, Any] = {
 }
 
 
+class UnsetVariable(OrchError):
+    """A template reads a variable that nobody set: it refuses every message, not one role."""
+
+
 class TemplateProbe:
     """One tokenizer's chat template, with what the probes found out about it.
 
@@ -132,6 +136,9 @@ class TemplateProbe:
                 **self._variables,
             )
         except Exception as problem:  # templates raise whatever they like
+            if re.fullmatch(r"'\w+' is undefined", str(problem)):
+                hint = "set it in rollouts.chat_template_kwargs"
+                raise UnsetVariable(str(self.error(f"{problem}; {hint}"))) from problem
             roles = ", ".join(str(m.get("role")) for m in messages)
             raise self.error(f"it refuses messages of roles {roles}: {problem}") from problem
         return str(text)
@@ -187,6 +194,8 @@ class TemplateProbe:
         chat = [{"role": "system", "content": _MARK}, _QUESTION]
         try:
             return _MARK in self.render(chat, generation_prompt=True)
+        except UnsetVariable:
+            raise
         except OrchError:
             return False
 
@@ -306,6 +315,8 @@ class TemplateProbe:
         """Whether ``tools=`` changes the rendering and shows the tool's name."""
         try:
             text = self.render([_QUESTION], generation_prompt=True)
+        except UnsetVariable:
+            raise
         except OrchError:
             return False
         return str(_TOOL["function"]["name"]) in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,21 @@ def test_template_variables_reach_the_template() -> None:
         assert tokenizer.decode(chat.start([{"role": "user", "content": "x"}])).startswith("Hello")
     finally:
         tokenizer.chat_template = CHATML
+
+
+@pytest.mark.parametrize("before", ["'<|im_start|>system\n'", "'\n' + (tool | tojson)"])
+@pytest.mark.parametrize("system_tools", ["auto", "never"])
+def test_a_variable_that_nobody_set_is_told_and_not_taken_for_an_unknown_role(
+    before: str, system_tools: Any
+) -> None:
+    tokenizer = copy.deepcopy(tokenizer_for(QWEN))
+    assert before in QWEN
+    tokenizer.chat_template = QWEN.replace(before, f"{before} + today")
+    with pytest.raises(OrchError, match=r"'today' is undefined; set it in rollouts\.chat_template_"):
+        ChatRenderer(tokenizer, HERMES, system_tools=system_tools)
+    given = {"today": "1 June"}
+    chat = ChatRenderer(tokenizer, HERMES, system_tools=system_tools, template_kwargs=given)
+    assert not chat.tools_in_system
 
 
 def test_a_variable_that_the_template_never_reads_is_a_warning(

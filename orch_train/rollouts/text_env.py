@@ -292,9 +292,8 @@ class TextEnv:
         layer = self._env
         while isinstance(layer, gym.Wrapper) and not _has(layer, name):
             layer = layer.env
-        if not _has(layer, name):
-            return getattr(layer, name, None)  # it may have a __getattr__
-        return self._call(f"its property {name!r}", lambda: getattr(layer, name))
+        missing = () if _has(layer, name) else (None,)  # it may have a __getattr__
+        return self._call(f"its property {name!r}", lambda: getattr(layer, name, *missing))
 
     def _task(self, given: Any) -> Any:
         """A task with an id that is text."""

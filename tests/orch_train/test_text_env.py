@@ -177,10 +177,21 @@ def test_scalars_of_numpy_and_torch_are_numbers_and_verdicts(kind: Any) -> None:
 
 def test_members_of_a_wrapper_are_used() -> None:
     class Tasks(gym.Wrapper[Any, Any, Any, Any]):
-        tasks = ("x", "y")
+        tasks = np.array(["x", "y"])
 
     env = TextEnv(gym.wrappers.TimeLimit(Tasks(made(ENV_ID)), 5), "wrapped")
     assert [task.id for task in env.tasks] == ["x", "y"]
+
+
+def test_members_by_getattr_are_used_and_their_errors_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    members: dict[str, Any] = {"tasks": [{"id": "x"}, {"id": 3}], "stop": None}
+    monkeypatch.setattr(PlainEnv, "__getattr__", lambda self, name: members[name], raising=False)
+    env = TextEnv(made(ENV_ID), "asked")
+    assert [task.id for task in env.tasks] == ["x", "3"]
+    with pytest.raises(OrchError, match=r"'running_tool' failed with KeyError: 'running_tool'"):
+        _ = env.running_tool
 
 
 def test_an_error_inside_a_property_is_not_taken_for_its_absence(

@@ -555,6 +555,16 @@ def test_rounding_reads_as_none_and_limits_are_drawn(browser: Browser, told: str
     assert _drawn(browser, "Mismatch KL", "warn") == 0  # far below
 
 
+def test_a_long_name_does_not_widen_the_page(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "long.html"
+    export_page([RunData(make_run(tmp_path / ("n" * 240), 1))], page)
+    browser.open(page.as_uri())
+    for width in (1400, 420):
+        browser.resize(width, 900)
+        browser.wait("document.documentElement.scrollWidth <= innerWidth", seconds=2)
+    browser.resize(1400, 900)
+
+
 def test_counts_and_shares_have_their_own_charts(browser: Browser, told: str) -> None:
     browser.open(told)
     _wait_for_charts(browser)

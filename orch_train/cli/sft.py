@@ -30,7 +30,7 @@ imitated. The model is written to OUT/model, beside metrics.jsonl and summary.js
 @json_option
 def sft(config: str, overrides: tuple[str, ...], only_check: bool, as_json: bool) -> int:
     """Warm-start a model on demonstrations, as the group `sft` of a YAML file says."""
-    from orch_train.rollouts.environments import check_data
+    from orch_train.rollouts.environments import EnvFactory, check_data, demonstrated_tasks
 
     built = read_config(config, overrides, None)
     chosen = built.settings
@@ -39,6 +39,8 @@ def sft(config: str, overrides: tuple[str, ...], only_check: bool, as_json: bool
     settings = built.validate()
     name = f"{config_name(config)}-sft"
     place = sft_folder(settings, name)
+    with contextlib.closing(EnvFactory(settings, tasks=settings.sft.tasks)()) as env:
+        demonstrated_tasks(settings, env)
     if only_check:
         dry_run(built, settings, place, as_json=as_json)
         next_command("sft", config, *overrides, why="start it")

@@ -217,6 +217,21 @@ def _open_once(settings: Settings, *, held_out: bool) -> tuple[Any, ...]:
     return tuple(tasks)
 
 
+def demonstrated_tasks(settings: Settings, env: RolloutEnv) -> tuple[Task, ...]:
+    """The tasks whose gold plans a warm start imitates.
+
+    Raises:
+        OrchError: an environment of the user's own has no gold plans.
+    """
+    tasks = tuple(env.unwrapped.tasks)
+    if not all(isinstance(task, Task) for task in tasks):
+        raise OrchError(
+            f"environment {settings.environment.env!r} has no gold plans that a warm start could "
+            "imitate: start with `orch train`"
+        )
+    return tasks
+
+
 def prompt_lengths(settings: Settings, chat: ChatRenderer, *, most: int = 64) -> list[int]:
     """Tokens of the opening prompts of the first training tasks; warns of what looks wrong.
 

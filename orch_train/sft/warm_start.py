@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from orch_env.cli.output import say
 from orch_env.cli.progress import progress_bar
 from orch_env.tasks.selection import spread
-from orch_env.types import OrchError, Task
+from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.chat.renderer import make_chat
 from orch_train.config import Settings
@@ -29,7 +29,7 @@ from orch_train.evaluation.policy import evaluate_policy, open_benchmark
 from orch_train.learner.training_mode import snapshot
 from orch_train.models.load import load_model
 from orch_train.models.small_files import check_small_files, read_small_files
-from orch_train.rollouts.environments import EnvFactory, TaskIds
+from orch_train.rollouts.environments import EnvFactory, TaskIds, demonstrated_tasks
 from orch_train.run.display import duration
 from orch_train.run.metrics_file import flatten, plain
 from orch_train.run.stop_signal import stop_signal
@@ -144,7 +144,7 @@ def _demonstrate(settings: Settings) -> DemonstrationSet:
     chat.warn_of_unread_kwargs()
     env = EnvFactory(settings, held_out=False, tasks=sft.tasks)()
     try:
-        known: tuple[Task, ...] = env.unwrapped.tasks
+        known = demonstrated_tasks(settings, env)
         with progress_bar() as report:
             return make_demonstrations(
                 env,

@@ -256,7 +256,9 @@ def test_a_variable_that_nobody_set_is_told_and_not_taken_for_an_unknown_role(
     tokenizer = copy.deepcopy(tokenizer_for(QWEN))
     assert before in QWEN
     tokenizer.chat_template = QWEN.replace(before, f"{before} + today")
-    with pytest.raises(OrchError, match=r"'today' is undefined; set it in rollouts\.chat_template_"):
+    with pytest.raises(
+        OrchError, match=r"'today' is undefined; set it in rollouts\.chat_template_"
+    ):
         ChatRenderer(tokenizer, HERMES, system_tools=system_tools)
     given = {"today": "1 June"}
     chat = ChatRenderer(tokenizer, HERMES, system_tools=system_tools, template_kwargs=given)

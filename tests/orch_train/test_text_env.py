@@ -165,6 +165,12 @@ def test_scalars_of_numpy_and_torch_are_numbers_and_verdicts(kind: Any) -> None:
     env.reset(options={"task_id": "seed-0"})
     reward = env.step("x")[1]
     assert type(reward) is float and reward == 1.0
+    env.step("x")
+    assert env.episode.reward is not None and env.episode.reward.total == 2.0
+    assert env.running_tool is None
+    env = TextEnv(made(FAULTY, fault="truncated", value=None), "plain", [0])
+    env.reset(options={"task_id": "seed-0"})
+    assert env.step("x")[3] is False
     for fault, place in (("terminated", 2), ("truncated", 3)):
         env = TextEnv(made(FAULTY, fault=fault, value=kind(True)), "plain", [0])
         env.reset(options={"task_id": "seed-0"})
@@ -386,6 +392,18 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     said = capsys.readouterr().err.splitlines()
     assert re.search(rf"^orch: environment .* KeyError: 'row', at {HERE}", said[-1])
     assert not any("Traceback" in line for line in said)
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_warm_start_without_gold_plans_is_one_line(
+    options: list[str], plain: GRPOConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(plain.reporting(log_dir=str(tmp_path / "runs")).to_yaml())
+    assert main(["sft", str(path), *options]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"orch: environment '{ENV_ID}' has no gold plans")
+    assert not (tmp_path / "runs").exists()
 
 
 def _cannot_be_made(env: str, **env_config: Any) -> str:

@@ -307,7 +307,7 @@ def test_a_mistake_in_an_environment_is_found_by_its_rehearsal(
     settings.environment.env_config["value"] = value  # some values are no JSON
     with pytest.raises(OrchError, match=message) as caught:
         rehearse(settings, chat)
-    assert f"environment '{FAULTY}', task 'seed-0'" in str(caught.value)
+    assert str(caught.value).startswith(f"environment '{FAULTY}', task 'seed-0'")
     assert "docs/environment.md" in str(caught.value)
 
 
@@ -423,7 +423,9 @@ def test_an_environment_that_cannot_be_made_says_why(
     (tmp_path / "broken_module.py").write_text("import gymnasium\n\nrows = {}['rows']\n")
     (tmp_path / "unfinished_module.py").write_text("import gymnasium\n\ndef (\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name, kind in (("broken", "KeyError: 'rows'"), ("unfinished", "SyntaxError")):
+    (tmp_path / "leaving_module.py").write_text("import sys\n\nsys.exit(4)\n")
+    kinds = {"broken": "KeyError: 'rows'", "unfinished": "SyntaxError", "leaving": "SystemExit: 4"}
+    for name, kind in kinds.items():
         said = _cannot_be_made(f"{name}_module:me/Guess-v0")
         assert kind in said and re.search(rf"{name}_module\.py:3", said)
 

@@ -121,7 +121,7 @@ def test_conflicts_of_one_group_are_reported_beside_unsound_fields_of_another() 
         {"rollouts": {"max_contex": 256, "max_tokens_per_turn": 48}},
         {"rollouts": {"length": 256}},
         {"rollouts": [256]},
-        {"rollout": {"max_context": 256}},
+        {"rollout": {"max_context": 256}, "rollouts": {}},
         {"training": {"max_context": 256}, "rollouts": {}},
         {"environment": {"name": "me/Guess-v0"}},
         {"environment": {"env_config": "harbour"}},

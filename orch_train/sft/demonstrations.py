@@ -167,7 +167,9 @@ def _demonstrate(
     """Play one plan to its end."""
     observation, info = env.reset(seed=rng.getrandbits(31), options={"task_id": task.id})
     tools = info["tools"]
-    kind, planned = mistakes.corrupt(task, tools, rng)
+    # The tools that a model sees lack what it need not know, such as which strings are sets.
+    offered = [spec.to_dict() for spec in env.unwrapped.backend.resolve(task).tools]
+    kind, planned = mistakes.corrupt(task, offered, rng)
     policy.start(planned)
     sample = TrainingSample()
     sample.append_context(chat.start(info["messages"], tools))

@@ -18,7 +18,7 @@ from typing import Any
 
 from orch_env.types import GoldCall, Task
 from orch_env.types.json import Json
-from orch_env.values import values_equal
+from orch_env.values import SchemaRules, values_equal
 
 Step = tuple[GoldCall, ...]
 
@@ -67,7 +67,8 @@ class Mistakes:
 
         Args:
             task: the task.
-            tools: the tools on offer, OpenAI shape.
+            tools: the tools on offer, in a plain form or OpenAI's. What their schemas call equal
+                to gold's value is no wrong one.
             rng: all chance comes from here.
 
         Returns:
@@ -98,17 +99,20 @@ class Mistakes:
         if kind is DemonstrationKind.WRONG_TOOL:
             name = other_tool(call, tools, rng)
             return None if name is None else replaced(task, number, replace(call, name=name))
-        arguments = self._wrong_arguments(task, number, rng)
+        arguments = self._wrong_arguments(task, number, tools, rng)
         if arguments is None:
             return None
         return replaced(task, number, replace(call, arguments=arguments))
 
-    def _wrong_arguments(self, task: Task, number: int, rng: Random) -> dict[str, Any] | None:
+    def _wrong_arguments(
+        self, task: Task, number: int, tools: Sequence[Mapping[str, Any]], rng: Random
+    ) -> dict[str, Any] | None:
         call = task.gold_calls[number]
+        rules = _rules(call.name, tools)
         for name in rng.sample(sorted(call.arguments), len(call.arguments)):
-            right = call.arguments[name]
-            seen = _others(right, _values_in_sight(task, number))
-            values = seen or _others(right, self._pool[call.name, name])
+            right, at = call.arguments[name], rules.member(name) if rules is not None else None
+            seen = _others(right, _values_in_sight(task, number), at)
+            values = seen or _others(right, self._pool[call.name, name], at)
             if values:
                 return {**call.arguments, name: rng.choice(values)}
         return None
@@ -158,6 +162,13 @@ def other_tool(call: GoldCall, tools: Sequence[Mapping[str, Any]], rng: Random) 
     return rng.choice(fitting or others) if others else None
 
 
+def _rules(name: str, tools: Sequence[Mapping[str, Any]]) -> SchemaRules | None:
+    """The rules of a tool's arguments, ``None`` if it is not on offer."""
+    bodies = (tool.get("function", tool) for tool in tools)
+    known = (b for b in bodies if name == b["name"] or name in b.get("aliases", ()))
+    return next((SchemaRules.of(body.get("parameters")) for body in known), None)
+
+
 def _numbered(task: Task) -> list[dict[int, GoldCall]]:
     """The calls of each step by their numbers in the plan."""
     numbers = count()
@@ -177,11 +188,11 @@ def _values_in_sight(task: Task, number: int) -> list[Json]:
     return values
 
 
-def _others(right: Json, values: Iterable[Json]) -> list[Json]:
+def _others(right: Json, values: Iterable[Json], rules: SchemaRules | None) -> list[Json]:
     """Values of the same type as the right one that differ from it, without repetitions."""
     found = {
         json.dumps(v, sort_keys=True): v
         for v in values
-        if type(v) is type(right) and not values_equal(v, right)
+        if type(v) is type(right) and not values_equal(v, right, rules)
     }
     return [found[key] for key in sorted(found)]

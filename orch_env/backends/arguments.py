@@ -21,7 +21,9 @@ from orch_env.types import ErrorType, ToolResult, ToolSpec
 from orch_env.types.json import Json, JsonObject, escape
 from orch_env.types.text import nearest
 from orch_env.values.argument_names import ArgumentNames
+from orch_env.values.canonical import normal, with_normal_names
 from orch_env.values.patterns import matches
+from orch_env.values.schema_places import every_schema
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -59,6 +61,8 @@ class ArgumentChecker:
         self._spec = spec
         self._schema = usable_schema(spec)
         self._names = ArgumentNames(self._schema)
+        listed = (s["properties"] for s in every_schema(self._schema) if "properties" in s)
+        self._spelt = {normal(name): name for names in listed for name in names}
 
     @cached_property
     def _validator(self) -> Validator:
@@ -67,7 +71,7 @@ class ArgumentChecker:
     def problem(self, arguments: JsonObject) -> ToolResult | None:
         """An ``invalid_arguments`` observation, ``None`` if the arguments are valid."""
         try:
-            details = self._details(arguments)
+            details = self._details(self._with_names(arguments))
         except RecursionError:
             details = {"other": ["the arguments are nested too deeply"]}
         except Exception as problem:  # a foreign validator, on whatever a model wrote
@@ -81,6 +85,16 @@ class ArgumentChecker:
             f"Its arguments are: {wanted}. Correct the call and try again."
         )
         return ToolResult.failure(ErrorType.INVALID_ARGUMENTS, message, **details)
+
+    def _with_names(self, value: Json) -> Json:
+        """The value with its members' names as the schema spells them (Unicode's normal forms)."""
+        if isinstance(value, list):
+            return [self._with_names(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        inside = {name: self._with_names(item) for name, item in value.items()}
+        named = {self._spelt.get(name, name): i for name, i in with_normal_names(inside).items()}
+        return named if len(named) == len(inside) else inside
 
     def _details(self, arguments: JsonObject) -> JsonObject:
         known = dict.fromkeys(self._names.known)

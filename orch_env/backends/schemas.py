@@ -15,13 +15,12 @@ from orch_env.backends.dialects import standard_schema
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.json import Json, JsonObject, escape
 from orch_env.values.patterns import compiled
-from orch_env.values.schema_places import SAME_VALUE, every_schema, subschemas
+from orch_env.values.schema_places import REFERENCES, SAME_VALUE, every_schema, subschemas
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker
     from referencing._core import Resolver
 
-_REFERENCES = ("$ref", "$dynamicRef")
 _SHOWN_CHANGES = 3
 
 
@@ -101,7 +100,7 @@ class _Places:
                 self._waiting.append((place + pointer, inside, resolver))
                 if keyword in SAME_VALUE:
                     edges.append((place + pointer, id(inside)))
-            for keyword in _REFERENCES:
+            for keyword in REFERENCES:
                 if keyword in schema:
                     where = f"{place}/{keyword}"
                     found, there = self._lookup(where, schema[keyword], resolver)

@@ -165,8 +165,8 @@ def _texts(value: Json, rules: SchemaRules | None) -> Iterator[tuple[str, Schema
     if isinstance(value, str):
         yield value, rules
     elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item, rules.items() if rules is not None else None)
+        for number, item in enumerate(value):
+            yield from _texts(item, rules.items(number) if rules is not None else None)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _texts(item, rules.member(key) if rules is not None else None)

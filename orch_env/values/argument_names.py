@@ -9,15 +9,15 @@ many words, by ``additionalProperties``, ``unevaluatedProperties`` or a matching
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from orch_env.types.json import Json
+from orch_env.values.canonical import normal
 from orch_env.values.patterns import matches
-from orch_env.values.schema_places import SAME_VALUE, subschemas, target
+from orch_env.values.schema_places import MAX_PARTS, REFERENCES, parts, target
 
-_MOST = 256
 _MORE = ("additionalProperties", "unevaluatedProperties")
 
 
@@ -36,18 +36,19 @@ class ArgumentNames:
 
     def __init__(self, schema: Json, root: Json = None) -> None:
         self.root = schema if root is None else root
-        self.parts = list(_parts(schema, self.root))
+        self.parts = list(parts((schema,), self.root))
         self._schema = schema
         self.known: tuple[str, ...] = tuple(
             dict.fromkeys(name for part in self.parts for name in _object(part, "properties"))
         )
-        self._known = frozenset(self.known)
+        self._known = frozenset(map(normal, self.known))
         self._patterns = [p for part in self.parts for p in _object(part, "patternProperties")]
         self._others = [part[word] for part in self.parts for word in _MORE if word in part]
         self._any = any(said is True or isinstance(said, Mapping) for said in self._others)
 
     def allows(self, name: str) -> bool:
         """Whether a name is known, or the schema allows it in so many words."""
+        name = normal(name)
         return name in self._known or self._any or any(matches(p, name) for p in self._patterns)
 
     @cached_property
@@ -57,10 +58,12 @@ class ArgumentNames:
 
     def schemas(self, name: str) -> list[Json]:
         """What the schema says of an argument's value; the value may follow any of them."""
+        name = normal(name)
         said = [
-            _object(part, "properties")[name]
+            inside
             for part in self.parts
-            if name in _object(part, "properties")
+            for listed, inside in _object(part, "properties").items()
+            if normal(listed) == name
         ]
         said += [
             inside
@@ -76,31 +79,20 @@ def _object(part: Mapping[str, Any], keyword: str) -> Mapping[str, Json]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _parts(schema: Json, root: Json) -> Iterator[Mapping[str, Any]]:
-    """The schema and all that speak of the same object, each once."""
-    waiting, seen = [schema], set[int]()
-    for part in waiting:  # grows while it is walked
-        if not isinstance(part, Mapping) or id(part) in seen or len(seen) >= _MOST:
-            continue
-        seen.add(id(part))
-        yield part
-        waiting += [target(part[word], root) for word in ("$ref", "$dynamicRef") if word in part]
-        waiting += [i for word, _, i in subschemas(part) if word in SAME_VALUE and word != "not"]
-
-
 def _required(part: Json, root: Json, above: frozenset[int]) -> dict[str, None]:
-    if not isinstance(part, Mapping) or id(part) in above or len(above) >= _MOST:
+    if not isinstance(part, Mapping) or id(part) in above or len(above) >= MAX_PARTS:
         return {}
     above |= {id(part)}
     own = part.get("required")
     names = dict.fromkeys(str(n) for n in own) if isinstance(own, list | tuple) else {}
-    if "$ref" in part:
-        names |= _required(target(part["$ref"], root), root, above)
+    for keyword in REFERENCES:
+        if keyword in part:
+            names |= _required(target(part[keyword], root), root, above)
     for keyword in ("allOf", "anyOf", "oneOf"):
         branches = part.get(keyword)
         if not isinstance(branches, list) or not branches:
             continue
-        each = [_required(branch, root, above) for branch in branches[:_MOST]]
+        each = [_required(branch, root, above) for branch in branches[:MAX_PARTS]]
         if keyword == "allOf":
             names |= {name: None for inside in each for name in inside}
         else:

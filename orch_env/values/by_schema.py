@@ -21,8 +21,9 @@ uniqueItems: true,   the items in any order; the count of       the schema calls
 no prefixItems       equal items matters                        position, items are no set
 array, no            nothing: order matters                     a route is not a set
 uniqueItems
-items, properties,   the rules, inside                          keys without a schema have the
-additionalProperties                                            plain rules
+items, properties    the rules, inside; so for prefixItems,     keys without a schema have the
+                     patternProperties, additionalProperties,   plain rules
+                     unevaluatedItems, unevaluatedProperties
 x-orch-set: ","      the pieces of a string in any order, with   the tool says that it is a set;
                      or without blanks around them; the count   without the word ``"48,2"`` is a
                      of equal pieces matters                    place and ``"OSL,LHR"`` a route
@@ -32,7 +33,9 @@ properties, without  a member that is left out, that is null    a server fills i
 string, no enum or   nothing: letter case and blanks matter     in free text they may matter, and
 format                                                          full reward needs certainty
 anyOf, oneOf, allOf, what any branch says                       see
-type lists, $ref                                                :mod:`~orch_env.values.schema_rules`
+then, else, $ref,                                               :mod:`~orch_env.values.schema_rules`
+dependentSchemas,
+type lists
 any other keyword    nothing                                    they do not concern spelling
 ===================  =========================================  =================================
 
@@ -101,8 +104,7 @@ def refine(form: Json, rules: SchemaRules | None, levels: int = DEFAULT_LEVELS) 
     if isinstance(form, str):
         return _refine_string(form, rules) if rules.respells else form
     if isinstance(form, list):
-        inside = rules.items()
-        items = form if inside is None else [refine(item, inside, levels) for item in form]
+        items = [refine(item, rules.items(n), levels) for n, item in enumerate(form)]
         return sorted(items, key=text_of) if rules.unordered else items
     if isinstance(form, dict):
         refined: dict[str, Json] = {}
@@ -132,8 +134,8 @@ def _stated(value: Json, rules: SchemaRules | None, depth: int) -> Json:
     if not isinstance(value, dict | list) or not depth:
         return value
     if isinstance(value, list):
-        inside = rules.items() if rules is not None else None
-        return [_stated(item, inside, depth - 1) for item in value]
+        each = ((item, rules and rules.items(n)) for n, item in enumerate(value))
+        return [_stated(item, inside, depth - 1) for item, inside in each]
     kept: dict[str, Json] = {}
     for key, item in with_normal_names(value).items():
         inside = rules.member(key) if rules is not None else None

@@ -91,7 +91,7 @@ def _phrase(left: Json, right: Json, rules: SchemaRules | None) -> str:
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
         if rules is not None and rules.unordered:
             return _set_phrase(left, right, rules.items())
-        return _list_phrase(left, right, rules.items() if rules is not None else None)
+        return _list_phrase(left, right, rules)
     return f"{shown(left)} is not {_expected(right, rules)}" + _remark(left, right, rules)
 
 
@@ -111,8 +111,9 @@ def _object_phrase(left: Json, right: Json, rules: SchemaRules | None) -> str:
     return f"key {shown(next((k for k in made if k not in gold), ''))} not expected"
 
 
-def _list_phrase(left: Json, right: Json, inside: SchemaRules | None) -> str:
+def _list_phrase(left: Json, right: Json, rules: SchemaRules | None) -> str:
     for index, value in enumerate(right):
+        inside = rules.items(index) if rules is not None else None
         if index >= len(left):
             return f"item {index} missing: {shown(value)}"
         if not values_equal(left[index], value, inside):

@@ -5,7 +5,7 @@ The keywords are those of draft 2020-12 with the older ones that hold schemas.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -37,8 +37,44 @@ NAMED = (
     "properties",
 )
 """Keywords whose value has schemas by name; ``dependencies`` also has lists of names."""
+REFERENCES = ("$ref", "$dynamicRef")
+"""Keywords whose value names a schema that judges the value itself."""
 SAME_VALUE = ("allOf", "anyOf", "dependentSchemas", "else", "if", "not", "oneOf", "then")
 """Keywords whose schemas judge the value itself and not something inside it."""
+
+MAX_PARTS = 256
+"""Schemas that are read of one value; further ones are ignored."""
+_PARTS = frozenset({*REFERENCES, *SAME_VALUE, "dependencies"})
+
+
+def parts(
+    schemas: Iterable[Json], root: Json, leave_out: Collection[str] = ("not",)
+) -> Iterator[Mapping[str, Any]]:
+    """Schemas and all that they refer to or consist of: what speaks of the same value, each once.
+
+    Args:
+        schemas: what is no mapping is ignored.
+        root: the whole document, into which references point.
+        leave_out: keywords that are not followed.
+    """
+    waiting, seen = list(schemas), set[int]()
+    for schema in waiting:  # grows while it is walked
+        if len(seen) >= MAX_PARTS:
+            return
+        if not isinstance(schema, Mapping) or id(schema) in seen:
+            continue
+        seen.add(id(schema))
+        yield schema
+        for word in schema:
+            if word not in _PARTS or word in leave_out:
+                continue
+            said = schema[word]
+            if word in REFERENCES:
+                waiting.append(target(said, root))
+            elif word in NAMED:
+                waiting.extend(said.values() if isinstance(said, Mapping) else ())
+            else:
+                waiting.extend(said[:MAX_PARTS] if isinstance(said, list) else [said])
 
 
 def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, Json]]:

@@ -1,8 +1,9 @@
 """Which spellings a JSON Schema allows for a value: the keywords that equality uses.
 
-A schema with several branches (``anyOf``, ``oneOf``, ``allOf``, a list of types, ``$ref``) is read
-as the *union* of what its branches say. Two values that are equal in any branch are then equal, and
-equality stays transitive, which a comparison branch by branch would not be.
+A schema with several branches (``anyOf``, ``oneOf``, ``allOf``, ``then``, ``else``,
+``dependentSchemas``, a list of types, a reference) is read as the *union* of what its branches say.
+Two values that are equal in any branch are then equal, and equality stays transitive, which a
+comparison branch by branch would not be.
 
 Schemas come from data files: what is not understood is ignored, nothing raises, and the work is
 limited by the value that is compared, not by the schema.
@@ -13,16 +14,15 @@ requires it, and its default only if all branches that give one agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orch_env.types.json import unescape
 from orch_env.types.tools import SET_KEYWORD
+from orch_env.values.canonical import normal, with_normal_names
 from orch_env.values.dates import FORMATS
-from orch_env.values.schema_places import target
-
-MAX_BRANCHES = 256
-"""Branches of one schema that are read; further ones are ignored."""
+from orch_env.values.patterns import matches
+from orch_env.values.schema_places import MAX_PARTS, REFERENCES, parts, target
 
 _MAX_NULL = 100
 """Schemas that are read to say whether null is allowed; they may nest, and the stack has an end."""
@@ -60,6 +60,9 @@ class SchemaRules:
         "_members",
         "_nullable",
         "_optional",
+        "_patterns",
+        "_prefixed",
+        "_properties",
         "_root",
         "_schemas",
         "as_written",
@@ -84,8 +87,12 @@ class SchemaRules:
         """
         self._root = root
         self._schemas = schemas
-        self._branches = list(_branches(schemas, root))
-        self._below: dict[tuple[str, str], SchemaRules | None] = {}
+        # A condition (``if``) says when a branch counts, not how a value may be spelt.
+        self._branches = list(parts(schemas, root, leave_out=("not", "if")))
+        self._properties = [with_normal_names(_named(b, "properties")) for b in self._branches]
+        self._patterns = tuple(p for b in self._branches for p in _named(b, "patternProperties"))
+        self._prefixed = 0
+        self._below: dict[Hashable, SchemaRules | None] = {}
         self._members: dict[str, SchemaRules | None] = {}
         self._optional: frozenset[str] | None = None
         self.as_written = as_written
@@ -105,12 +112,15 @@ class SchemaRules:
             form = branch.get("format")
             if isinstance(form, str) and form in FORMATS:
                 formats.add(form)
-            if isinstance(branch.get("enum"), list):
-                self.enums.append(branch["enum"])
-            if "const" in branch:
-                self.enums.append([branch["const"]])
+            listed = [branch["const"]] if "const" in branch else []
+            for members in (branch.get("enum"), listed):
+                if isinstance(members, list) and members:
+                    self.enums.append(members)
+                    # Without a type, what is listed says it.
+                    self.numeric |= all(type(m) in (int, float) for m in members)
             # Items with schemas by position are no set.
             self.unordered |= branch.get("uniqueItems") is True and "prefixItems" not in branch
+            self._prefixed = max(self._prefixed, len(_prefix(branch)))
             if "default" in branch:
                 self.defaults.append(branch["default"])
             joined = branch.get(SET_KEYWORD)
@@ -139,19 +149,37 @@ class SchemaRules:
             return None
         return cls((schema,), schema, as_written=as_written)
 
-    def items(self) -> SchemaRules | None:
-        """The rules of a list's items, ``None`` if there are none."""
-        return self._inside("items")
+    def items(self, index: int | None = None) -> SchemaRules | None:
+        """The rules of a list's item, ``None`` if there are none.
+
+        Args:
+            index: its position; ``None`` for items that have no schema by position.
+        """
+        at = index if index is not None and index < self._prefixed else None
+        if at not in self._below:
+            said: list[Any] = []
+            for branch in self._branches:
+                prefix = _prefix(branch)
+                if at is not None and at < len(prefix):
+                    said.append(prefix[at])
+                elif "items" in branch:
+                    said.append(branch["items"])
+            self._below[at] = self._rules_of(said, "unevaluatedItems")
+        return self._below[at]
 
     def member(self, key: str) -> SchemaRules | None:
         """The rules of an object's value at ``key``, ``None`` if there are none."""
         if key in self._members:
             return self._members[key]
-        if self.lists(key):
-            self._members[key] = self._inside("properties", key)
-            return self._members[key]
-        # One entry for all other keys: a model may invent any number of them.
-        return self._inside("additionalProperties")
+        name = normal(key)
+        patterns = tuple(p for p in self._patterns if matches(p, name))
+        if self.lists(name):
+            found = self._members[key] = self._rules_of_member(name, patterns)
+            return found
+        # One entry for all keys alike: a model may invent any number of them.
+        if patterns not in self._below:
+            self._below[patterns] = self._rules_of_member(name, patterns)
+        return self._below[patterns]
 
     def at(self, pointer: str) -> SchemaRules | None:
         """The rules of the value at a JSON Pointer, ``None`` if there are none.
@@ -164,27 +192,21 @@ class SchemaRules:
             if rules is None:
                 return None
             index = token.isdecimal() and not rules.lists(token)
-            rules = (rules.items() if index else None) or rules.member(token)
+            # No list is as long as a number of ten digits.
+            rules = (rules.items(int(token[:9])) if index else None) or rules.member(token)
         return rules
 
     def lists(self, key: str) -> bool:
         """Whether ``key`` is among the ``properties`` of any branch."""
-        for branch in self._branches:
-            properties = branch.get("properties")
-            if isinstance(properties, Mapping) and key in properties:
-                return True
-        return False
+        name = normal(key)
+        return any(name in properties for properties in self._properties)
 
     @property
     def optional(self) -> frozenset[str]:
         """Names of the ``properties`` that no branch requires, also under a condition."""
         if self._optional is None:
-            listed: set[str] = set()
-            required: set[str] = set()
-            for branch in self._branches:
-                if isinstance(branch.get("properties"), Mapping):
-                    listed.update(branch["properties"])
-                required.update(_required(branch))
+            listed = {name for properties in self._properties for name in properties}
+            required = {normal(name) for branch in self._branches for name in _required(branch)}
             self._optional = frozenset(listed - required)
         return self._optional
 
@@ -196,51 +218,40 @@ class SchemaRules:
             self._nullable = all(_allows_null(s, self._root, seen) for s in self._schemas)
         return self._nullable
 
-    def _inside(self, keyword: str, key: str = "") -> SchemaRules | None:
-        place = (keyword, key)
-        if place not in self._below:
-            said = [_schema_in(branch, keyword, key) for branch in self._branches]
-            said = [schema for schema in said if isinstance(schema, Mapping)]
-            self._below[place] = (
-                SchemaRules(said, self._root, as_written=self.as_written) if said else None
-            )
-        return self._below[place]
+    def _rules_of_member(self, name: str, patterns: Collection[str]) -> SchemaRules | None:
+        """The rules of a member that matches these of the ``patternProperties``."""
+        said: list[Any] = []
+        for branch, properties in zip(self._branches, self._properties, strict=True):
+            named = _named(branch, "patternProperties")
+            own = [properties[name]] if name in properties else []
+            own += [named[pattern] for pattern in named if pattern in patterns]
+            if not own and "additionalProperties" in branch:
+                own = [branch["additionalProperties"]]
+            said += own
+        return self._rules_of(said, "unevaluatedProperties")
+
+    def _rules_of(self, said: list[Any], rest: str) -> SchemaRules | None:
+        """The rules of what branches say of one place; if none does, of what ``rest`` says."""
+        said = said or [branch.get(rest) for branch in self._branches]
+        said = [schema for schema in said if isinstance(schema, Mapping)]
+        return SchemaRules(said, self._root, as_written=self.as_written) if said else None
 
 
-def _schema_in(branch: Mapping[str, Any], keyword: str, key: str) -> Any:
-    if keyword == "properties":
-        properties = branch.get("properties")
-        if isinstance(properties, Mapping) and key in properties:
-            return properties[key]
-        return branch.get("additionalProperties")
-    return branch.get(keyword)
+def _named(branch: Mapping[str, Any], keyword: str) -> dict[str, Any]:
+    found = branch.get(keyword)
+    return found if isinstance(found, dict) else {}
 
 
-def _branches(schemas: Sequence[Any], root: Any) -> Iterator[Mapping[str, Any]]:
-    """The schemas and all that they refer to or consist of, each once."""
-    waiting = list(schemas)
-    seen: set[int] = set()
-    for schema in waiting:  # grows while it is walked
-        if len(seen) >= MAX_BRANCHES:
-            return
-        if not isinstance(schema, Mapping) or id(schema) in seen:
-            continue
-        seen.add(id(schema))
-        yield schema
-        if "$ref" in schema:
-            waiting.append(target(schema["$ref"], root))
-        for keyword in _COMBINED:
-            if isinstance(schema.get(keyword), list):
-                waiting.extend(schema[keyword][:MAX_BRANCHES])
+def _prefix(branch: Mapping[str, Any]) -> list[Any]:
+    found = branch.get("prefixItems")
+    return found if isinstance(found, list) else []
 
 
 def _required(branch: Mapping[str, Any]) -> Iterator[str]:
     """The names that a schema requires, always or under a condition."""
-    conditional = branch.get("dependentRequired")
-    parts = [branch.get(word) for word in ("then", "else")]
     lists = [branch.get("required")]
-    lists += [part.get("required") for part in parts if isinstance(part, Mapping)]
-    lists += conditional.values() if isinstance(conditional, Mapping) else ()
+    for keyword in ("dependentRequired", "dependencies"):
+        lists += _named(branch, keyword).values()
     for names in lists:
         if isinstance(names, list):
             yield from (name for name in names if isinstance(name, str))
@@ -262,11 +273,12 @@ def _allows_null(schema: Any, root: Any, seen: dict[int, bool]) -> bool:
     kinds, listed = schema.get("type", "null"), schema.get("enum")
     allowed = "null" in (kinds if isinstance(kinds, list) else (kinds,))
     allowed &= schema.get("const") is None and (not isinstance(listed, list) or None in listed)
-    if "$ref" in schema:
-        allowed &= _allows_null(target(schema["$ref"], root), root, seen)
+    for word in REFERENCES:
+        if word in schema:
+            allowed &= _allows_null(target(schema[word], root), root, seen)
     for keyword, holds in _COMBINED.items():
         if isinstance(schema.get(keyword), list):
-            branches = schema[keyword][:MAX_BRANCHES]
+            branches = schema[keyword][:MAX_PARTS]
             allowed &= holds(_allows_null(branch, root, seen) for branch in branches)
     seen[id(schema)] = allowed = allowed or schema.get("nullable") is True
     return allowed

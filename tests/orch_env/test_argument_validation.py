@@ -169,7 +169,9 @@ def test_what_the_standard_accepts_is_accepted() -> None:
 
 def test_whatever_a_validator_raises_is_an_answer() -> None:
     names = tool({"patternProperties": {"^a": {}}, "type": "object"})
-    assert "cannot be checked against the schema (TypeError" in (told(names, v={1: 2}) or "")
+    assert "cannot be checked against the schema (TypeError" in (
+        told(names, v={"1": 2, 1: 2}) or ""
+    )
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]

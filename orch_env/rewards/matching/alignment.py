@@ -59,8 +59,9 @@ def holds_sets(gold: Json, rules: SchemaRules | None, depth: int = MAX_DEPTH) ->
             for key, value in gold.items()
             if isinstance(value, dict | list)
         )
-    inside = rules.items()
-    return rules.unordered or any(holds_sets(item, inside, depth - 1) for item in gold)
+    return rules.unordered or any(
+        holds_sets(item, rules.items(number), depth - 1) for number, item in enumerate(gold)
+    )
 
 
 def _aligned(
@@ -74,12 +75,13 @@ def _aligned(
                 yield from _aligned(below, value, there, inside, depth - 1, levels)
             return
         if isinstance(made, list) and isinstance(gold, list):
-            inside, places = rules.items(), list(range(len(made)))
+            places = list(range(len(made)))
             if rules.unordered:
-                places = _places(made, gold, inside, depth - 1, levels)
+                places = _places(made, gold, rules.items(), depth - 1, levels)
                 levels -= 1
             for place, item in zip(places, made, strict=True):
                 there = gold[place] if place < len(gold) else _ABSENT
+                inside = rules.items(place)
                 yield from _aligned(f"{at}/{place}", item, there, inside, depth - 1, levels)
             return
     yield from leaves(made, at)

@@ -22,6 +22,7 @@ from orch_env.types import ErrorType, Task, ToolSpec
 from orch_env.types.json import Json, JsonObject
 from orch_env.values import SchemaRules, canonical_text_by_schema, json_type
 from orch_env.values.argument_names import ArgumentNames
+from orch_env.values.canonical import normal
 from orch_env.values.schema_places import target
 
 _HOPS = 16
@@ -152,8 +153,9 @@ def schema_faults(parameters: JsonObject | ArgumentNames, arguments: JsonObject)
         arguments: what the call brings.
     """
     names = parameters if isinstance(parameters, ArgumentNames) else ArgumentNames(parameters)
+    given = set(map(normal, arguments))
     return CallFaults(
-        missing=tuple(name for name in names.required if name not in arguments),
+        missing=tuple(name for name in names.required if normal(name) not in given),
         unknown=tuple(name for name in arguments if not names.allows(name)),
         mistyped=tuple(name for name in arguments if not _fits(names, name, arguments[name])),
     )

@@ -16,8 +16,9 @@ from orch_env import ToolOrchestrationEnv, make_reward
 from orch_env.cache import open_cache
 from orch_env.importers.complexfuncbench import with_sets
 from orch_env.provenance import Trace, TraceCall, find_provenance
+from orch_env.rewards.presets.schema_check import schema_faults
 from orch_env.tasks.files import load_tasks, save_tasks
-from orch_env.types import GoldCall, Provenance, Task, ToolCall, ToolSpec
+from orch_env.types import ErrorType, GoldCall, Provenance, Task, ToolCall, ToolSpec
 from tests.orch_env.reward_world import make_world, output_of
 
 TEXT, SET = {"type": "string"}, {"type": "string", "x-orch-set": ","}
@@ -27,9 +28,11 @@ LIMIT = {"type": "integer", "default": 10}
 class Recording:
     """One task with one recorded gold call of a tool `search`, in files."""
 
-    def __init__(self, folder: Path, properties: dict[str, Any], gold: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, properties: dict[str, Any], gold: dict[str, Any], more: Any = None
+    ) -> None:
         self.tasks, self.cache = str(folder / "t.jsonl"), str(folder / "c.db")
-        parameters = {"type": "object", "properties": properties, "required": ["q"]}
+        parameters = {"type": "object", "properties": properties, "required": ["q"]} | (more or {})
         with open_cache(self.cache, write=True) as cache:
             cache.put_tool(ToolSpec("search", "Search.", parameters))
             digest = cache.put("search", gold, '{"data": [{"id": 7}]}')
@@ -178,3 +181,72 @@ def test_a_value_that_may_be_left_out_carries_no_data() -> None:
     assert total({"id": "K-1", "o": {"Z\u00fc": [5, 6]}, "rank": 1}) < 1.0
     blind = [[ToolCall("use", {"id": "K-1", "o": {"Z\u00fc": [5, 6]}})], [ToolCall("get", {})]]
     assert reward(world.task, world.play(blind)).total == 0.75  # nothing was carried
+
+
+NUMBER, NFD = {"type": "integer"}, "gru\u0308n"
+PLACES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    ({"patternProperties": {"^n": NUMBER}}, {"n1": 3}, {"n1": "03"}),
+    ({"patternProperties": {"^i": SET}}, {"ids": "a,b"}, {"ids": "b,a"}),
+    ({"unevaluatedProperties": NUMBER}, {"n1": 3}, {"n1": "03"}),
+    ({"$dynamicRef": "#m", "$defs": {"m": {"$dynamicAnchor": "m"}}}, {}, {"limit": 10}),
+    ({"if": {"required": ["q"]}, "then": {"properties": {"ids": SET}}},
+     {"ids": "a,b"}, {"ids": "b,a"}),
+    ({"if": {"required": ["z"]}, "else": {"properties": {"n": LIMIT}}}, {}, {"n": 10}),
+    ({"dependentSchemas": {"q": {"properties": {"n": LIMIT}}}}, {}, {"n": "10"}),
+    ({"dependencies": {"q": {"properties": {"n": LIMIT}}}}, {"n": 10}, {}),
+    ({"properties": {"day": {"prefixItems": [{"format": "date"}]}}},
+     {"day": ["2024-10-13"]}, {"day": ["13 Oct 2024"]}),
+    ({"properties": {"n": {"prefixItems": [TEXT], "unevaluatedItems": NUMBER}}},
+     {"n": ["a", 3]}, {"n": ["a", "03"]}),
+    ({"properties": {"n": {"enum": [10**18 + 1, 10**18 + 2]}}},
+     {"n": 10**18 + 1}, {"n": str(10**18 + 1)}),
+    ({"properties": {NFD: {**TEXT, "default": "a"}}}, {}, {"gr\u00fcn": "a"}),
+]  # fmt: skip
+PLACES[3][0]["$defs"]["m"]["properties"] = {"q": TEXT, "limit": LIMIT}
+
+
+@pytest.mark.parametrize(("schema", "gold", "made"), PLACES)
+def test_every_place_of_a_schema_that_validation_knows_says_what_is_equal(
+    tmp_path: Path, schema: dict[str, Any], gold: dict[str, Any], made: dict[str, Any]
+) -> None:
+    recording = Recording(tmp_path, {}, {"q": "x", **gold}, schema)
+    assert recording.play({"q": "x", **made}) == (1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("schema", "gold", "made"),
+    [
+        # The call lacks what its other argument demands, so the default does not stand for it.
+        ({"dependentSchemas": {"q": {"required": ["n"]}}}, {"n": 10}, {}),
+        ({"dependencies": {"q": ["n"]}}, {"n": 10}, {}),
+        # At its position stands a text, whatever the items after it are.
+        ({"properties": {"v": {"prefixItems": [TEXT], "items": NUMBER}}},
+         {"v": ["3"]}, {"v": ["03"]}),
+        ({"properties": {"q": TEXT}, "unevaluatedProperties": NUMBER}, {"q": "3"}, {"q": "03"}),
+        ({"properties": {"v": True}, "unevaluatedProperties": NUMBER}, {"v": "3"}, {"v": "03"}),
+        ({"if": {"properties": {"v": {"const": "A"}}}}, {"v": "A"}, {"v": "a"}),
+        ({"properties": {"v": {"enum": [3, "1.10"]}}}, {"v": "1.10"}, {"v": "1.1"}),
+    ],
+)  # fmt: skip
+def test_no_place_of_a_schema_says_more_than_it_should(
+    tmp_path: Path, schema: dict[str, Any], gold: dict[str, Any], made: dict[str, Any]
+) -> None:
+    schema = {**schema, "properties": {"q": TEXT, "n": LIMIT, **schema.get("properties", {})}}
+    recording = Recording(tmp_path, {}, {"q": "x", **gold}, schema)
+    assert not recording.play({"q": "x", **made})[1]
+
+
+@pytest.mark.parametrize("listed", [NFD, "gr\u00fcn"])
+@pytest.mark.parametrize("written", [NFD, "gr\u00fcn"])
+def test_a_name_in_another_normal_form_is_known(tmp_path: Path, listed: str, written: str) -> None:
+    inside = {"properties": {listed: TEXT}, "required": [listed], "additionalProperties": False}
+    schema = {**inside, "properties": {listed: TEXT, "at": {"type": "array", "items": inside}}}
+    recording = Recording(tmp_path, {}, {listed: "a"}, schema)
+    env = ToolOrchestrationEnv(recording.tasks, recording.cache, reward="prove")
+    env.reset(seed=0)
+    call = {"name": "search", "arguments": {written: "b", "at": [{written: "c"}]}}
+    env.step(f"<tool_call>\n{json.dumps(call)}\n</tool_call>")
+    (made,) = env.episode.calls
+    assert made.error is ErrorType.NOT_RECORDED
+    (spec,) = env.backend.resolve(env.task).tools
+    assert not schema_faults(spec.parameters, made.arguments).parameters

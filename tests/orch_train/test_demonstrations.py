@@ -9,14 +9,17 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orch_env import load_tasks
+from orch_env.cache import open_cache
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
-from orch_env.types import GoldCall, OrchError, Provenance, Task, ValueRef
+from orch_env.tasks.files import save_tasks
+from orch_env.types import GoldCall, OrchError, Provenance, Task, ToolSpec, ValueRef
 from orch_train import GRPOConfig
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.sft.demonstrations import (
@@ -303,3 +306,40 @@ def test_a_wrong_argument_is_a_value_that_its_writer_could_have_mixed_up() -> No
     assert drawn["ship"] == {"pilot name"}
     assert drawn["pilot"] == {"ship name", "S-1"}
     assert drawn["cargo"] == {"ship name", "pilot name"}
+
+
+def test_what_the_tool_calls_equal_to_gold_is_no_mistake() -> None:
+    """The environment knows the schema; of the tools that a model sees, sets are removed."""
+    texts = {"ids": {"type": "string", "x-orch-set": ","}, "city": {"enum": ["Bergen", "Oslo"]}}
+
+    def task(name: str, ids: str, city: str) -> Task:
+        gold = GoldCall("find", {"ids": ids, "city": city})
+        spec = ToolSpec("find", "", {"type": "object", "properties": texts}, ("seek",))
+        return Task(name, ({"role": "user", "content": "q"},), (spec,), ((gold,),))
+
+    tasks = [task("a", "1,2", "Oslo"), task("b", "2, 1", "oslo"), task("c", "2,1", "OSLO")]
+    mistakes = Mistakes(tasks, 1.0, (DemonstrationKind.WRONG_ARGUMENT,))
+    offered = [spec.to_dict() for spec in tasks[0].tools if isinstance(spec, ToolSpec)]
+    kinds = {mistakes.corrupt(tasks[0], offered, random.Random(i))[0] for i in range(10)}
+    assert kinds == {DemonstrationKind.GOLD}
+    mistakes = Mistakes([*tasks, task("d", "1,3", "Bergen")], 1.0, mistakes._kinds)
+    for seed in range(10):
+        kind, wrong = mistakes.corrupt(tasks[0], offered, random.Random(seed))
+        assert kind is DemonstrationKind.WRONG_ARGUMENT
+        assert {"1,3", "Bergen"} & set(wrong.gold_calls[0].arguments.values())
+
+
+def test_demonstrated_mistakes_ask_the_schema_that_the_cache_holds(
+    tmp_path: Path, chat: ChatRenderer
+) -> None:
+    ids = {"type": "string", "x-orch-set": ","}
+    spec, made = ToolSpec("find", "", {"type": "object", "properties": {"ids": ids}}), []
+    with open_cache(tmp_path / "c.db", write=True) as cache:
+        cache.put_tool(spec)
+        for name, text in (("a", "1,2"), ("b", "2,1")):
+            call = GoldCall("find", {"ids": text}, response=cache.put("find", {"ids": text}, "{}"))
+            made.append(Task(name, ({"role": "user", "content": "q"},), ("find",), ((call,),)))
+    save_tasks(made, tmp_path / "t.jsonl")
+    with ToolOrchestrationEnv(tmp_path / "t.jsonl", tmp_path / "c.db", reward="binary") as env:
+        drawn = corrupted(env, chat, list(env.tasks), DemonstrationKind.WRONG_ARGUMENT)
+    assert [d.kind for d in drawn.demonstrations] == [DemonstrationKind.GOLD] * 2

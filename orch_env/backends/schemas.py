@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orch_env.backends.dialects import standard_schema
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.json import Json, JsonObject, escape
+from orch_env.types.tools import SET_KEYWORD
 from orch_env.values.patterns import compiled
 from orch_env.values.schema_places import REFERENCES, SAME_VALUE, every_schema, subschemas
 
@@ -38,6 +39,12 @@ def usable_schema(spec: ToolSpec) -> JsonObject:
         except SchemaError as problem:
             raise OrchError(_no_schema(spec.parameters, problem)) from problem
         schema = standard_schema(copy.deepcopy(spec.parameters))
+        kinds = schema.get("type", "object")
+        if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+            raise OrchError(
+                f"its 'parameters' have the type {kinds!r}: a call's arguments are an object, so "
+                "describe one, with the value below 'properties'"
+            )
         places = _Places(schema)
         places.check()
         places.adapt()
@@ -106,6 +113,12 @@ class _Places:
                     found, there = self._lookup(where, schema[keyword], resolver)
                     self._waiting.append((where, found, there))
                     edges.append((where, id(found)))
+            joined = schema.get(SET_KEYWORD, ",")
+            if not isinstance(joined, str) or not joined:
+                raise OrchError(
+                    f"{SET_KEYWORD!r} at {place or '/'} must be the text that joins the pieces, "
+                    f"such as ',', got {joined!r:.60}"
+                )
             for where, pattern in _patterns(schema):
                 try:
                     compiled(pattern)

@@ -127,7 +127,7 @@ class _Keywords:
         if not isinstance(value, _VALUES) or not isinstance(schema, Mapping) or not schema:
             return value
         if schema.keys() <= _ONLY_TYPE:
-            kinds = schema.get("type", ())
+            kinds = schema.get("type", [])
             kinds = kinds if isinstance(kinds, list) else (kinds,)
             if not kinds or any(validator.is_type(value, kind) for kind in kinds):
                 return value

@@ -167,6 +167,12 @@ def test_what_the_standard_accepts_is_accepted() -> None:
     assert accepted > 80
 
 
+def test_a_schema_that_only_describes_accepts_everything() -> None:
+    for words in ({"description": "Free."}, {"default": 3}, {"title": "T", "examples": ["a"]}):
+        for value in ("zz", 3, 5.5, True, None, [1], {"a": 1}):
+            assert told(tool(words), v=value) is None
+
+
 def test_whatever_a_validator_raises_is_an_answer() -> None:
     names = tool({"patternProperties": {"^a": {}}, "type": "object"})
     assert "cannot be checked against the schema (TypeError" in (
@@ -301,6 +307,10 @@ UNUSABLE: list[tuple[Any, dict[str, Any], str]] = [
     ({"minimum": 1, "exclusiveMinimum": True}, {}, "write 'exclusiveMinimum' as a number"),
     ({"type": "string", "required": True}, {}, "list required names in 'required' of the object"),
     ({"type": 5}, {}, "at /properties/v/type: 5 is not valid"),
+    ({}, {"type": "array"}, "have the type 'array': a call's arguments are an object"),
+    ({}, {"type": ["string", "null"]}, "have the type .*: a call's arguments are an object"),
+    ({"x-orch-set": True}, {}, "'x-orch-set' at /properties/v must be the text that joins .* True"),
+    ({"items": {"x-orch-set": ""}}, {}, "'x-orch-set' at /properties/v/items must be the text"),
 ]
 
 
@@ -317,7 +327,7 @@ def test_what_only_looks_like_a_keyword_is_no_reason_to_refuse() -> None:
     looks = {"pattern": "(", "$ref": "#/nope", "type": "dict"}
     for place in (
         {"default": looks, "examples": [looks], "const": looks},
-        {"properties": {"pattern": {"type": "string"}, "$ref": {}}},
+        {"properties": {"pattern": {"type": "string"}, "$ref": {}, "x-orch-set": {}}},
         {"$ref": "#/$defs/Tree"},
         {"$ref": "#/x/Deep"},
         {"$id": "https://x/y", "$ref": "#/$defs/A", "$defs": {"A": {}}},

@@ -38,7 +38,7 @@ _NUMERIC = frozenset({"number", "integer"})
 class SchemaRules:
     """What one place of a schema says about the spellings of the value there.
 
-    Making one costs about a microsecond; the schemas inside are read when they are needed.
+    Making one costs some microseconds; the schemas inside are read when they are needed.
 
     Attributes:
         numeric: a number is allowed here.

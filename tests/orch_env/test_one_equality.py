@@ -250,3 +250,9 @@ def test_a_name_in_another_normal_form_is_known(tmp_path: Path, listed: str, wri
     assert made.error is ErrorType.NOT_RECORDED
     (spec,) = env.backend.resolve(env.task).tools
     assert not schema_faults(spec.parameters, made.arguments).parameters
+    assert schema_faults(spec.parameters, {written: 5}).mistyped == (written,)
+
+
+def test_a_reference_by_a_dynamic_anchor_says_what_is_required() -> None:
+    anchored = {"$dynamicAnchor": "m", "properties": {"q": TEXT}, "required": ["q"]}
+    assert schema_faults({"$dynamicRef": "#m", "$defs": {"m": anchored}}, {}).missing == ("q",)

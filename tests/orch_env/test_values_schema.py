@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orch_env.rewards.matching.arguments import compare_calls
 from orch_env.values import (
     SchemaRules,
     call_key,
     canonical_by_schema,
     canonical_text,
     canonical_text_by_schema,
+    difference,
     stated,
     types_compatible,
     values_equal,
@@ -27,6 +29,8 @@ BOOLEAN = {"type": "boolean"}
 STRING = {"type": "string"}
 CABIN = {"type": "string", "enum": ["Economy", "Premium Economy", "Business"]}
 DATE = {"type": "string", "format": "date"}
+NFD = "gru\u0308n"
+ANCHORED = {"$dynamicAnchor": "m", "type": "integer"}
 TAGS = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 LIST = {"type": "array", "items": INTEGER}
 FILTERS = {"type": "string", "x-orch-set": ","}
@@ -169,6 +173,13 @@ DIFFERENT: list[tuple[Any, Any, Any]] = [
     ),
     ({}, {"o": {"n": 11}}, NESTED_DEFAULTS),
     (None, 10, LIMIT),
+    ("AA", "aa", {"not": {"enum": ["AA"]}}),
+    ("01", 1, {"enum": [True]}),
+    ({"q": "03"}, {"q": "3"}, {"patternProperties": {"^n": INTEGER}}),
+    ({"q": "03"}, {"q": "3"}, {"patternProperties": {"^n": INTEGER, "^q": STRING}}),
+    ({"q": "03"}, {"q": "3"}, {"properties": {"q": STRING}, "additionalProperties": INTEGER}),
+    ({}, {NFD: 10}, {"properties": {NFD: LIMIT}, "required": [NFD]}),
+    ({}, {"n": None}, {"properties": {"n": {"$dynamicRef": "#m"}}, "$defs": {"m": ANCHORED}}),
 ]
 
 
@@ -327,6 +338,32 @@ def test_no_schema_makes_equality_raise(one: Any, other: Any, schema: Any) -> No
     assert values_equal(one, other, schema) is values_equal(other, one, schema)
     if values_equal(one, other):
         assert values_equal(one, other, schema)
+
+
+def test_branches_may_differ_in_how_many_items_they_know_by_position() -> None:
+    for branches in ([[STRING, INTEGER], [STRING]], [[STRING], [STRING, INTEGER]]):
+        schema = {"allOf": [{"prefixItems": prefix} for prefix in branches]}
+        assert values_equal(["a", "03"], ["a", 3], schema)
+        assert not values_equal(["03", "03"], ["3", "03"], schema)
+
+
+def test_rules_of_a_member_know_its_name_in_any_normal_form() -> None:
+    for schema in ({"properties": {NFD: INTEGER}}, {"patternProperties": {"^gr\u00fcn$": INTEGER}}):
+        for name in (NFD, "gr\u00fcn"):
+            rules = SchemaRules.of(schema)
+            assert rules is not None
+            inside = rules.member(name)
+            assert inside is not None and inside.numeric
+            assert rules.lists(name) is ("properties" in schema)
+
+
+def test_items_by_position_are_stated_compared_and_told_by_their_own_schemas() -> None:
+    first = {"properties": {"n": LIMIT, "tags": TAGS}}
+    schema = {"properties": {"v": {"prefixItems": [first]}}}
+    gold, made = {"v": [{"tags": ["a", "b"]}, "x"]}, {"v": [{"tags": ["b", "a"], "n": 10}, "x"]}
+    assert stated(made, schema) == {"v": [{"tags": ["b", "a"]}, "x"]}
+    assert compare_calls(made, gold, schema).values == 1.0
+    assert "item 1" in (difference({"v": [*made["v"][:1], "y"]}, gold, schema) or "")
 
 
 def test_references_in_a_circle_end() -> None:

@@ -313,7 +313,7 @@ def test_what_the_tool_calls_equal_to_gold_is_no_mistake() -> None:
     texts = {"ids": {"type": "string", "x-orch-set": ","}, "city": {"enum": ["Bergen", "Oslo"]}}
 
     def task(name: str, ids: str, city: str) -> Task:
-        gold = GoldCall("find", {"ids": ids, "city": city})
+        gold = GoldCall("seek", {"ids": ids, "city": city})  # by its alias
         spec = ToolSpec("find", "", {"type": "object", "properties": texts}, ("seek",))
         return Task(name, ({"role": "user", "content": "q"},), (spec,), ((gold,),))
 

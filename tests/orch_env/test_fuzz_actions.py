@@ -230,6 +230,7 @@ def call_tools(world: schema_fuzz.World, calls: int) -> Counter[str]:
     return seen
 
 
+@pytest.mark.filterwarnings("error")  # of an exception in a server's own code
 @pytest.mark.parametrize("name", schema_fuzz.worlds())
 def test_calls_that_know_the_schemas_are_answered(name: str, tmp_path: Path) -> None:
     seen = call_tools(schema_fuzz.open_world(name, tmp_path), 600)
@@ -238,10 +239,11 @@ def test_calls_that_know_the_schemas_are_answered(name: str, tmp_path: Path) -> 
 
 @pytest.mark.long
 @pytest.mark.timeout(1_200)
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", schema_fuzz.worlds())
 def test_twenty_thousand_calls_that_know_the_schemas_are_answered(
     name: str, tmp_path: Path
 ) -> None:
     seen = call_tools(schema_fuzz.open_world(name, tmp_path), 20_000)
-    assert min(seen["None"], seen["invalid_arguments"]) > 1_000, seen
+    assert min(seen["None"], seen["invalid_arguments"]) > 300, seen
     print(f"{name}: {dict(seen)}")

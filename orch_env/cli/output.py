@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import click
 
+from orch_env.tasks.files import exists
+from orch_env.types.errors import OrchError
 from orch_env.types.text import readable_json
 
 json_option = click.option(
@@ -70,6 +73,31 @@ def next_command(*words: object, why: str) -> None:
     if context is not None and context.params.get("as_json"):
         return
     say(f"next: {shlex.join([*_program(), *map(str, words)])}  # {why}", err=True)
+
+
+def check_out(out: str | os.PathLike[str] | None, *sources: str | None) -> None:
+    """Refuse a place for ``--out`` before any work is done.
+
+    Args:
+        out: where a file shall be written; ``None`` if the user wants none.
+        sources: what the command reads, or writes besides.
+
+    Raises:
+        OrchError: it is a folder, in no folder that can be written, or one of ``sources``.
+    """
+    if out is None or (exists(out) and not os.path.isfile(out) and not os.path.isdir(out)):
+        return
+    place = os.path.realpath(out)
+    if os.path.isdir(place):
+        raise OrchError(f"--out {os.fspath(out)!r} is a folder: name a file")
+    if not os.path.isdir(folder := os.path.dirname(place)):
+        raise OrchError(f"folder of --out {os.fspath(out)!r} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise OrchError(f"folder of --out {os.fspath(out)!r} cannot be written")
+    if any(source is not None and os.path.realpath(source) == place for source in sources):
+        raise OrchError(
+            f"--out {os.fspath(out)!r} would replace a file of this command: name another"
+        )
 
 
 def option(name: str, value: object) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orch_env.importers import complexfuncbench, reference_cache, reference_pkl
 from orch_env.importers.recording import Recordings
-from orch_env.tasks.files import read_content, read_json
+from orch_env.tasks.files import read_content, read_json, refuse_pipe
 from orch_env.types import OrchError
 
 FORMATS = (complexfuncbench.FORMAT, reference_cache.FORMAT, reference_pkl.FORMAT)
@@ -26,8 +26,9 @@ def read_source(
         progress: called with (done, total) where the format allows it.
 
     Raises:
-        OrchError: the file is missing, damaged, or of no known format.
+        OrchError: the file is missing, damaged, a pipe, or of no known format.
     """
+    refuse_pipe(path)
     kind = detect(path) if format == "auto" else format
     if kind == complexfuncbench.FORMAT:
         return complexfuncbench.read(path, progress)

@@ -78,6 +78,6 @@ def of_kind(value: Json, kind: type[T], what: str) -> T:
     return value  # type: ignore[no-any-return]
 
 
-def got(value: Json) -> str:
-    """A value as an error message shows it."""
-    return shortened(repr(value), 60)
+def got(value: Json, limit: int = 60) -> str:
+    """A value as an error message shows it, in at most ``limit`` characters."""
+    return shortened(repr(value), limit)

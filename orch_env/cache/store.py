@@ -86,10 +86,12 @@ class ResponseCache:
     def _begin(self) -> None:
         from orch_env.cache.writer import CacheWriter
 
-        # A symbolic link stays one: the file that it leads to is written.
-        path = None if self._url is not None else Path(os.path.realpath(self._file))
-        if path is not None and exists(path):
-            check_file(path)
+        path = None
+        if self._url is None:
+            if exists(self._file):
+                check_file(self._file)
+            # A symbolic link stays one: the file that it leads to is written.
+            path = Path(os.path.realpath(self._file))
         self._writer = CacheWriter(path, self._url)
         self._reader = self._writer.reader
 

@@ -168,6 +168,8 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
     from orch_env.tasks.files import load_tasks
 
     stored = read_episodes(episodes, check=False)
+    if not stored:
+        raise OrchError(f"{episodes!r} holds no episodes")
     named = None if tasks is None else {task.id: task for task in load_tasks(tasks)}
     if cache is not None:
         from orch_env.backends.replay import ReplayBackend

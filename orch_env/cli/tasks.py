@@ -122,6 +122,8 @@ def validate(
     from orch_env.tasks.files import load_tasks
 
     loaded = load_tasks(file)
+    if not loaded:
+        raise OrchError(f"{file!r} holds no tasks")
     backend = make_backend(file, cache, loaded)
     with progress_bar() as report:
         result = validate_tasks(loaded, backend, max_observation_chars=limit, progress=report)

@@ -204,6 +204,8 @@ class FilePolicy:
             if task_id in self._actions:
                 raise OrchError(f"{where}: task {task_id!r} has actions on an earlier line")
             self._actions[task_id] = actions
+        if not self._actions:
+            raise OrchError(f"file {os.fspath(path)!r} holds no actions")
 
     def start(self, task: Task) -> None:
         """Find the task's actions."""

@@ -172,7 +172,7 @@ def read_content(path: Path) -> bytes:
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except FileNotFoundError as problem:
         raise OrchError(f"file {str(path)!r} does not exist") from problem
-    except (OSError, EOFError, zlib.error) as problem:
+    except (OSError, ValueError, EOFError, zlib.error) as problem:
         raise OrchError(f"file {shown(path)} cannot be read: {_reason(problem)}") from problem
 
 
@@ -212,7 +212,7 @@ def write_whole(data: bytes, path: Path) -> None:
             with suppress(OSError):
                 partial.unlink()
             raise
-    except OSError as problem:
+    except (OSError, ValueError) as problem:
         raise OrchError(f"cannot write {shown(path)}: {_reason(problem)}") from problem
 
 

@@ -55,7 +55,7 @@ class TaskSet:
             if not isinstance(wanted, str) or wanted not in self._index_of:
                 near = nearest(str(wanted), self._index_of, most=3)
                 hint = f"; did you mean {' or '.join(near)}?" if near else ""
-                raise OrchError(f"there is no task {wanted!r} among {len(self)}{hint}")
+                raise OrchError(f"there is no task {got(wanted)} among {len(self)}{hint}")
             return self.tasks[self._index_of[wanted]]
         if option != "task_index":
             raise OrchError(
@@ -131,8 +131,8 @@ def _load(name: str) -> tuple[Task, ...]:
     refuse_pipe(name)
     path = Path(name)
     try:
-        status = path.stat()
-    except OSError:
+        status = os.stat(name)
+    except (OSError, ValueError):
         return tuple(load_tasks(name))
     return _load_file(str(path.resolve()), status.st_mtime_ns, status.st_size)
 

@@ -63,6 +63,8 @@ def name_of(data: Mapping[str, Any], field_name: str, what: str) -> str:
             f"{what}: {field_name!r} {value!r} holds half a character (a lone surrogate), which no "
             "file can store"
         )
+    if "\0" in value:
+        raise OrchError(f"{what}: {field_name!r} {value!r} holds a NUL, which no cache can store")
     return value
 
 

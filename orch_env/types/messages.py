@@ -90,7 +90,7 @@ def read_conversation(messages: Iterable[Mapping[str, Any]]) -> list[AssistantMe
             role, kind = _role_and_type(message)
             if role == "assistant":
                 text, calls = text_of(message), calls_of(message)
-                _refuse_unread_calls(text, calls)
+                refuse_unread_calls(text, calls)
                 said.append(AssistantMessage(text, calls))
                 goes_on = True
             elif kind == "function_call" and role is None:
@@ -160,6 +160,35 @@ def calls_of(message: Mapping[str, Any]) -> list[Json]:
     if not calls and isinstance(extra, Mapping) and any(extra.get(form) for form in forms):
         raise OrchError("it carries calls in 'additional_kwargs', which is not read")
     return calls
+
+
+def refuse_unread_calls(text: str, calls: Sequence[Json]) -> None:
+    """Refuse an assistant's message whose calls are not read.
+
+    Args:
+        text: from :func:`text_of`.
+        calls: from :func:`calls_of`.
+
+    Raises:
+        OrchError: a call is a text or has its name under another key, or there is none and the
+            text is one.
+    """
+    for number, call in enumerate(calls):
+        body = call_body(call)
+        if not isinstance(body, Mapping):
+            raise OrchError(f"its call {number} is {got(body)}: an object with a 'name' is read")
+        other = next((k for k in (*call, *call.get("function", ())) if _NAMING.fullmatch(k)), None)
+        if "name" not in body and other is not None:
+            raise OrchError(f"its call {number} is named by {other!r}, which is not read")
+    if calls:
+        return
+    said = _THOUGHT.sub("", text)
+    found = _MARKUP.search(said)
+    if found is not None or _is_call_as_json(said):
+        form = "JSON" if found is None else shortened(" ".join(found.group().split()), 40)
+        raise OrchError(
+            f"it writes calls as text ({form}), which is not read here: give them as 'tool_calls'"
+        )
 
 
 def call_body(item: Json) -> Json:
@@ -263,26 +292,6 @@ def _parts(message: Mapping[str, Any]) -> list[Json]:
     if isinstance(content, Mapping) and "type" in content:
         return [content]
     return content if isinstance(content, list) else []
-
-
-def _refuse_unread_calls(text: str, calls: Sequence[Json]) -> None:
-    """Refuse an assistant's message whose calls are texts, or lack the name that is read."""
-    for number, call in enumerate(calls):
-        body = call_body(call)
-        if not isinstance(body, Mapping):
-            raise OrchError(f"its call {number} is {got(body)}: an object with a 'name' is read")
-        other = next((k for k in (*call, *call.get("function", ())) if _NAMING.fullmatch(k)), None)
-        if "name" not in body and other is not None:
-            raise OrchError(f"its call {number} is named by {other!r}, which is not read")
-    if calls:
-        return
-    said = _THOUGHT.sub("", text)
-    found = _MARKUP.search(said)
-    if found is not None or _is_call_as_json(said):
-        form = "JSON" if found is None else shortened(" ".join(found.group().split()), 40)
-        raise OrchError(
-            f"it writes calls as text ({form}), which is not read here: give them as 'tool_calls'"
-        )
 
 
 def _is_call_as_json(text: str) -> bool:

@@ -298,12 +298,14 @@ def _is_call_as_json(text: str) -> bool:
     """Whether a text is nothing but one or several calls as JSON objects."""
     value = parse_json(text) if text.lstrip().startswith(("{", "[")) else None
     items = value if isinstance(value, list) else [value]
-    return bool(items) and all(
-        isinstance(item, Mapping)
-        and "name" in item
-        and any(isinstance(item.get(key), Mapping) for key in (*_ARGUMENT_KEYS, "function"))
-        for item in items
-    )
+    return bool(items) and all(map(_is_call, items))
+
+
+def _is_call(item: Json) -> bool:
+    body = call_body(item)
+    if not isinstance(body, Mapping) or "name" not in body:
+        return False
+    return "function" in item or isinstance(body.get("arguments"), Mapping)
 
 
 def _names(calls: Sequence[Json]) -> list[Json]:

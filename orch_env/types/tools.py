@@ -191,6 +191,7 @@ SCHEMA_KEYS = (
 )
 """Where tools of different origin have the JSON Schema of their arguments."""
 
+_OF_OBJECTS = _NAMED | {"additionalProperties", "propertyNames", "not", "if", "then", "else"}
 _LIKE_SCHEMA = re.compile(r"schema|param|input|argument|\bargs|propert", re.IGNORECASE)
 _OF_RESULT = re.compile(r"output|response|return|result", re.IGNORECASE)
 
@@ -219,7 +220,7 @@ def _parameters(data: Mapping[str, Any]) -> JsonObject:
         schema = value_of(schema, "json", dict, {})
     value_of(schema, "properties", dict, {})
     named = [k for k, v in schema.items() if isinstance(v, Mapping) and "type" in v]
-    if named and len(named) == len(schema):
+    if named and len(named) == len(schema) and _OF_OBJECTS.isdisjoint(named):
         raise OrchError(
             f"{given[0]!r} is no JSON Schema but the properties of one: write "
             '{"type": "object", "properties": {...}}'

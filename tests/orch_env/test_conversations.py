@@ -282,6 +282,7 @@ UNREAD: dict[str, tuple[Any, str]] = {
     "ReAct": (said("Thought: a\nAction: find\nAction Input: {}"), "Action: find"),
     "pythonic": (said('[find(q="x")]'), "[find("),
     "Llama's JSON": (said('{"name": "find", "parameters": {"q": "x"}}'), "JSON"),
+    "OpenAI's calls as a text": (said(json.dumps([call("x")])), "JSON"),
     "blocks as a text": (said(json.dumps([{"name": "find", "input": {}}])), "JSON"),
     "a text": ("hello", "must be an object"),
     "no role": ({"content": "hello"}, "no role"),
@@ -309,6 +310,8 @@ def test_calls_in_a_form_that_is_not_read_are_refused_by_number_and_form(form: s
         {"type": "text", "text": "It is 5."},
         [],
         '{"name": "Oslo", "rooms": [{"name": "A", "args": 1}]}',
+        '{"args": {"a": 1}}',
+        "[]",
         "[Oslo](a link) and [one more]",
     ],
 )
@@ -328,6 +331,7 @@ def test_an_answer_that_only_speaks_of_calls_is_an_answer(content: Any) -> None:
         "It is 4.</think>It is 5.",
         "It is 4.</think>It is <think>not</think>5.</think>",
         "It is 5.<think>Or",
+        "It <think>b</think>is 5.",
         "<think>a<think>b</think>It is 5.</think>",
         "<THINK>a</THINK>",
         "</think>",
@@ -339,6 +343,15 @@ def test_the_final_text_is_what_the_environment_takes_for_it(content: str) -> No
 
 def test_a_refusal_is_what_was_said() -> None:
     assert read(said(None, refusal="I cannot.")).final == "I cannot."
+
+
+def test_an_empty_content_is_an_empty_answer() -> None:
+    assert read(said([])).final == ""
+
+
+def test_a_call_that_is_repeated_as_text_or_named_twice_is_one_call() -> None:
+    named = {**call("x"), "tool_name": "find"}
+    assert pairs(assistant(named, content=MARKUP), tool("X")) == [("x", "X")]
 
 
 def test_one_block_that_stands_in_no_list_is_a_call() -> None:

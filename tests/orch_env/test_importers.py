@@ -406,6 +406,27 @@ def test_the_tools_of_services_are_read(tmp_path: Path, wrap: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ('{"result": {"description": "d"}}', "result", []),
+        ('{"toolSpec": {"name": "a", "inputSchema": {"json": {}}}}', "a", []),
+        (
+            '{"name": "a", "parameters": {"properties": {"type": {"type": "number"}}}}',
+            "a",
+            ["type"],
+        ),
+        ('{"name": "a", "parameters": {"additionalProperties": {"type": "number"}}}', "a", []),
+    ],
+)
+def test_a_tools_file_of_one_tool_is_read(
+    tmp_path: Path, text: str, name: str, arguments: list[str]
+) -> None:
+    (tmp_path / "tools.json").write_text(text)
+    (spec,) = read_tools(tmp_path / "tools.json")
+    assert (spec.name, list(spec.parameters["properties"])) == (name, arguments)
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ('[{"name": "a"}, {"name": "a", "description": "other"}]', "entry 2: there is a tool 'a'"),
@@ -413,6 +434,7 @@ def test_the_tools_of_services_are_read(tmp_path: Path, wrap: str) -> None:
         ('{"a": "text"}', "entry 1: a tool must be a JSON object"),
         ('{"mcpServers": {"x": {"command": "npx"}}}', "'mcpServers' is no tool"),
         ('{"name": "a", "parameters": {"q": {"type": "string"}}}', "but the properties of one"),
+        ('{"type": "namespace", "name": "n", "tools": [{"name": "a"}]}', "type 'namespace'"),
         ('{"tools": []}', "holds no tools"),
         ('{"tools": "abc"}', "entry 1: a tool must be a JSON object"),
         ("3", "entry 1: a tool must be a JSON object"),

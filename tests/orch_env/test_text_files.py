@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from orch_env.backends.open import make_backend
 from orch_env.cache import open_cache
 from orch_env.cli.main import main
+from orch_env.cli.output import check_out
 from orch_env.episodes import read_episodes, write_episodes
 from orch_env.evaluation.complexfuncbench.decisions import ExactValues
 from orch_env.importers import detect, import_tasks, read_source, read_tools
@@ -150,8 +151,37 @@ def test_a_name_that_no_file_can_have_is_one_line(name: str, tmp_path: Path) -> 
     ):
         with pytest.raises(OrchError) as caught:
             use(path)
-        assert "does not exist" not in str(caught.value) and "\n" not in str(caught.value)
+        assert not any(w in str(caught.value) for w in ("does not exist", "\n", ".partial"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_told_as_the_system_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for name in ("", f"{tmp_path}/file/x"):
+        for load in (load_tasks, load_split):
+            with pytest.raises(OrchError, match="does not exist"):
+                load(name)
+    with pytest.raises(OrchError, match="[Dd]irectory"):
+        load_split(tmp_path)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.replace", refused)
+    with pytest.raises(OrchError, match="Operation not permitted"):
+        save_tasks([Task.from_dict(TASK)], tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(OrchError, match="cannot be written"):
+        check_out(tmp_path / "new")
+    check_out("/dev/null")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +189,7 @@ def test_a_name_that_no_file_can_have_is_one_line(name: str, tmp_path: Path) -> 
     [
         (lines(conversation("ü")).replace("\\u00fc", "ü").encode("latin-1"), "utf-8"),
         (b"{bad\n" + lines(conversation("a")).encode(), "first line is no JSON: Expecting"),
+        (b'{"a": 1}\n{bad', r"--format\)$"),
         (b'{"find": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", "nested too deeply"),
     ],
 )
@@ -174,12 +205,13 @@ def test_an_import_refuses_what_no_cache_can_name_and_calls_in_the_closing_answe
     tmp_path: Path,
 ) -> None:
     written = conversation("b")
-    written["conversations"][-1]["content"] = "<tool_call>{}</tool_call>"
+    written["conversations"].append({"role": "assistant", "content": "<tool_call>{}</tool_call>"})
     (tmp_path / "s").write_text(lines(conversation("a\0"), written, conversation("c")))
     with open_cache(tmp_path / "c.db", write=True) as cache:
         result = import_tasks(read_source(tmp_path / "s"), cache)
     assert [task.id for task in result.tasks] == ["c"]
     assert [refusal.id for refusal in result.refused] == ["a\0", "b"]
+    assert "writes calls as text" in result.refused[1].reason
 
 
 @pytest.mark.parametrize("kind", [*READERS, "a pickle", "which format"])

@@ -52,7 +52,7 @@ def _items(path: Path) -> list[Json]:
     found = _unwrapped(whole)
     if found != [whole] or not isinstance(whole, Mapping):
         return found
-    if isinstance(whole.get("name", whole.get("function", whole.get("toolSpec"))), str | Mapping):
+    if isinstance(whole.get("name", whole.get("function")), str | Mapping):
         return found
     for name, spec in whole.items():
         if isinstance(spec, Mapping) and not any(key in spec for key in _OF_SPEC):

@@ -415,6 +415,7 @@ def test_the_tools_of_services_are_read(tmp_path: Path, wrap: str) -> None:
             "a",
             ["type"],
         ),
+        ('{"name": "a", "parameters": {"type": "object", "x-a": {"type": "b"}}}', "a", []),
         ('{"name": "a", "parameters": {"additionalProperties": {"type": "number"}}}', "a", []),
     ],
 )

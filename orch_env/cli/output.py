@@ -76,7 +76,7 @@ def next_command(*words: object, why: str) -> None:
 
 
 def check_out(out: str | os.PathLike[str] | None, *sources: str | None) -> None:
-    """Refuse a place for ``--out`` before any work is done.
+    """Refuse a place for a command's output before any work is done.
 
     Args:
         out: where a file shall be written; ``None`` if the user wants none.
@@ -88,16 +88,18 @@ def check_out(out: str | os.PathLike[str] | None, *sources: str | None) -> None:
     if out is None or (exists(out) and not os.path.isfile(out) and not os.path.isdir(out)):
         return
     place = os.path.realpath(out)
+    folder = os.path.dirname(place)
     if os.path.isdir(place):
-        raise OrchError(f"--out {os.fspath(out)!r} is a folder: name a file")
-    if not os.path.isdir(folder := os.path.dirname(place)):
-        raise OrchError(f"folder of --out {os.fspath(out)!r} does not exist")
-    if not os.access(folder, os.W_OK):
-        raise OrchError(f"folder of --out {os.fspath(out)!r} cannot be written")
-    if any(source is not None and os.path.realpath(source) == place for source in sources):
-        raise OrchError(
-            f"--out {os.fspath(out)!r} would replace a file of this command: name another"
-        )
+        problem = "it is a folder"
+    elif not os.path.isdir(folder):
+        problem = "its folder does not exist"
+    elif not os.access(folder, os.W_OK):
+        problem = "its folder is read-only"
+    elif any(source is not None and os.path.realpath(source) == place for source in sources):
+        problem = "this command needs that file itself"
+    else:
+        return
+    raise OrchError(f"cannot write {os.fspath(out)!r}: {problem}")
 
 
 def option(name: str, value: object) -> tuple[object, ...]:

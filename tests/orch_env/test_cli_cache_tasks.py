@@ -241,7 +241,7 @@ def test_wrong_input_is_one_line_and_exit_code_two(
     assert "does not exist" in bad_line(
         capsys, "tasks", "import", imported / "none", *outs(imported)
     )
-    assert "folder of --out" in bad_line(
+    assert "its folder does not exist" in bad_line(
         capsys, "tasks", "import", text, "--cache", db, "--out", imported / "no" / "t.jsonl"
     )
     (imported / "r.json").write_text('{"f": [{"arguments": {}, "response": 1}]}')
@@ -269,12 +269,12 @@ def test_no_command_replaces_one_of_its_own_files(
         ("eval", *data, "--policy", "gold", "--out", tasks),
         ("reward", "attack", *data, "--reward", "binary", "--out", tasks),
     ):
-        assert "would replace a file of this command" in bad_line(capsys, *argv)
+        assert "this command needs that file itself" in bad_line(capsys, *argv)
     for argv in (
         ("tasks", "import", source, "--cache", imported / "new.db", "--out", imported),
         ("tasks", "split", tasks, "--out", ""),
     ):
-        assert "is a folder" in bad_line(capsys, *argv)
+        assert "it is a folder" in bad_line(capsys, *argv)
     assert {path: path.read_bytes() for path in before} == before
     assert not list(imported.glob("new*"))
 

@@ -78,6 +78,7 @@ def attack(
     from orch_env.tasks.files import exists, write_lines
 
     check_out(out, tasks, cache)
+    check_out(figure, tasks, cache)
     if figure is not None:
         figures.require_matplotlib()
     report = run_attack(tasks, cache, named_rewards(words), split=split, limit=limit)

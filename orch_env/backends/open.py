@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from orch_env.backends.protocol import ToolBackend
-from orch_env.tasks.files import bundled
+from orch_env.tasks.files import bundled, exists
 from orch_env.types import OrchError, Task
 
 
@@ -34,7 +33,7 @@ def make_backend(
     """
     name = os.fspath(tasks)
     source = cache
-    if source is None and not Path(name).exists():
+    if source is None and not exists(name):
         source = bundled(name, "cache")
     if source is not None:
         from orch_env.backends.replay import MEMORY_MB, ReplayBackend

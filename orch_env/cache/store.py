@@ -24,7 +24,7 @@ from orch_env.cache.catalogue import Catalogue
 from orch_env.cache.header import KEY_VERSIONS, check_file, too_new
 from orch_env.cache.payload import CachedResponse, decode
 from orch_env.cache.reader import FileReader, Reader, key_version_of
-from orch_env.tasks.files import bundled
+from orch_env.tasks.files import bundled, exists
 from orch_env.types import GoldCall, OrchError, Task, ToolSpec
 from orch_env.types.json import JsonObject
 from orch_env.types.text import is_encodable
@@ -86,9 +86,12 @@ class ResponseCache:
     def _begin(self) -> None:
         from orch_env.cache.writer import CacheWriter
 
-        path = None if self._url is not None else self._file
-        if path is not None and path.exists():
-            check_file(path)
+        path = None
+        if self._url is None:
+            if exists(self._file):
+                check_file(self._file)
+            # A symbolic link stays one: the file that it leads to is written.
+            path = Path(os.path.realpath(self._file))
         self._writer = CacheWriter(path, self._url)
         self._reader = self._writer.reader
 
@@ -387,7 +390,7 @@ def open_cache(path: str | os.PathLike[str], *, write: bool = False) -> Response
     text = os.fspath(path)
     if "://" in text:
         text = _file_of(text)
-    if not write and "://" not in text and not Path(text).exists():
+    if not write and "://" not in text and not exists(text):
         found = bundled(text, "cache")
         if found is not None:
             return ResponseCache(found)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from orch_env.cli.output import emit, json_option, next_command
+from orch_env.cli.output import emit, json_option, next_command, say
 
 
 @click.group()
@@ -62,7 +62,7 @@ def import_(
                 store(recordings, target, specs, report)
     for recordings in loaded:
         for refusal in recordings.refused:
-            click.echo(f"left out {refusal.id}: {refusal.reason}", err=True)
+            say(f"left out {refusal.id}: {refusal.reason}", err=True)
     emit(open_cache(out).stats(), as_json=as_json, title=f"cache {out}")
     next_command("cache", "verify", out, why="hash everything again")
 
@@ -112,16 +112,16 @@ def rekey(src: str, out: str, files: tuple[str, ...], as_json: bool) -> None:
     """
     from orch_env.cache import open_cache
     from orch_env.cache.rekey import rekey as copy_with_new_keys
-    from orch_env.tasks.files import load_tasks
+    from orch_env.tasks.files import exists, load_tasks
     from orch_env.types import OrchError
 
-    if "://" not in out and Path(out).exists():
+    if "://" not in out and exists(out):
         raise OrchError(f"--out {out!r} exists already: name a new file")
     tasks = [task for file in files for task in load_tasks(file)]
     with open_cache(out, write=True) as target:
         done = copy_with_new_keys(open_cache(src), target, tasks)
     if done.order_unknown:
-        click.echo(
+        say(
             f"{done.order_unknown} calls hold comma-joined strings whose order {src} does not "
             "keep: they are stored sorted, and a task that made one in another order will not find "
             "it (give all task files of this cache as --tasks)",
@@ -143,8 +143,8 @@ def verify(ctx: click.Context, db: str, as_json: bool) -> None:
         emit(found, as_json=True)
     else:
         for problem in found["problems"]:
-            click.echo(problem)
-        click.echo(f"cache {db}: {'ok' if found['ok'] else 'damaged'}")
+            say(problem)
+        say(f"cache {db}: {'ok' if found['ok'] else 'damaged'}")
     if not found["ok"]:
         ctx.exit(1)
 
@@ -173,11 +173,13 @@ def get(
     if found is None:
         known = opened.resolve(tool) is not None
         what = "no response recorded for these arguments" if known else "no such tool in the cache"
-        click.echo(f"orch cache get: {tool}: {what}", err=True)
+        say(f"orch cache get: {tool}: {what}", err=True)
+        if as_json:
+            emit(dict.fromkeys(("text", "is_error", "digest", "metadata")), as_json=True)
         ctx.exit(1)
         return
     if task is not None and not opened.is_pinned(tool, value, task):
-        click.echo(f"task {task!r} pins no variant of this call: the first one answers", err=True)
+        say(f"task {task!r} pins no variant of this call: the first one answers", err=True)
     if as_json:
         fields = {"text": found.text, "is_error": found.is_error, "digest": found.digest}
         emit({**fields, "metadata": found.metadata}, as_json=True)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orch_env.cli.extras import load
-from orch_env.cli.output import emit, json_option, next_command, say, table
+from orch_env.cli.output import check_out, emit, json_option, next_command, say, table
 from orch_env.types import Episode, OrchError, Task
-from orch_env.types.json import parse_json
 
 if TYPE_CHECKING:
     from orch_env.env import ToolOrchestrationEnv
@@ -34,10 +33,9 @@ Report = Callable[[str, int, int], None]
 def _json_object(
     context: click.Context, option: click.Parameter, value: str | None
 ) -> dict[str, Any] | None:
-    found = None if value is None else parse_json(value)
-    if value is not None and not isinstance(found, dict):
-        raise OrchError(f"--chat-template-kwargs must be a JSON object, got {value!r}")
-    return found
+    from orch_env.cli.reward.options import json_object
+
+    return None if value is None else json_object(value, "--chat-template-kwargs")
 
 
 @click.command(epilog=_EPILOG)
@@ -125,7 +123,13 @@ def _json_object(
     type=click.Choice(["auto", "always", "never"]),
     help="Who offers the tools, as rollouts.system_tools; by default as a checkpoint was trained.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of sampling and of the policy.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of sampling and of the policy.",
+)
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write each task's score here."
 )
@@ -154,6 +158,7 @@ def evaluate(
     if (model is None) == (policy is None):
         raise OrchError("orch eval needs --model PATH or --policy NAME, one of them")
     _check_samples(samples, pass_at, None if model is None else temperature)
+    check_out(out, tasks, cache, policy, exact_match_values)
     from orch_env.cli.progress import progress_bar
     from orch_env.evaluation import complexfuncbench, summarise
 

@@ -95,6 +95,8 @@ def exit_code(command: click.Command, name: str, argv: list[str] | None = None) 
         # The reader is gone (`orch ... | head`): the interpreter must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as problem:  # a full disk behind stdout, a folder that may not be read
+        return _fail(f"{name}: {problem}")
 
 
 def _fail(message: str, code: int = 2, items: Sequence[str] = ()) -> int:

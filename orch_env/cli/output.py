@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import click
 
+from orch_env.tasks.files import exists
+from orch_env.types.errors import OrchError
 from orch_env.types.text import readable_json
 
 json_option = click.option(
@@ -70,6 +73,33 @@ def next_command(*words: object, why: str) -> None:
     if context is not None and context.params.get("as_json"):
         return
     say(f"next: {shlex.join([*_program(), *map(str, words)])}  # {why}", err=True)
+
+
+def check_out(out: str | os.PathLike[str] | None, *sources: str | None) -> None:
+    """Refuse a place for a command's output before any work is done.
+
+    Args:
+        out: where a file shall be written; ``None`` if the user wants none.
+        sources: what the command reads, or writes besides.
+
+    Raises:
+        OrchError: it is a folder, in no folder that can be written, or one of ``sources``.
+    """
+    if out is None or (exists(out) and not os.path.isfile(out) and not os.path.isdir(out)):
+        return
+    place = os.path.realpath(out)
+    folder = os.path.dirname(place)
+    if os.path.isdir(place):
+        problem = "it is a folder"
+    elif not os.path.isdir(folder):
+        problem = "its folder does not exist"
+    elif not os.access(folder, os.W_OK):
+        problem = "its folder is read-only"
+    elif any(source is not None and os.path.realpath(source) == place for source in sources):
+        problem = "this command needs that file itself"
+    else:
+        return
+    raise OrchError(f"cannot write {os.fspath(out)!r}: {problem}")
 
 
 def option(name: str, value: object) -> tuple[object, ...]:

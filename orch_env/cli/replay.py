@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from orch_env.cli.output import emit, json_option, next_command, option
+from orch_env.cli.output import check_out, emit, json_option, next_command, option, say
 from orch_env.cli.progress import progress_bar
 from orch_env.types import OrchError, Task
 
@@ -42,7 +42,13 @@ Stored episodes carry their task and settings, so --verify needs nothing but the
     help="A name of `orch reward list`, module:function, or a JSON object {name, options}.",
 )
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the episodes here.")
-@click.option("--seed", default=0, show_default=True, help="Seed of every episode and the policy.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of every episode and the policy.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N tasks.")
 @click.option(
     "--max-turns",
@@ -112,6 +118,7 @@ def _play(
     from orch_env.replay.policies import make_policy
     from orch_env.tasks.selection import load_split
 
+    check_out(out, tasks, cache, policy)
     chosen: Sequence[Task] = load_split(tasks, split)[:limit]
     if not chosen:
         raise OrchError(f"{tasks!r} holds no tasks")
@@ -149,9 +156,9 @@ def _play(
         return 0
     failed = [one.stored.episode.task_id for one in played if not one.success]
     for task_id in failed[:_LISTED]:
-        click.echo(f"gold did not replay to success: {task_id}", err=True)
+        say(f"gold did not replay to success: {task_id}", err=True)
     if len(failed) > _LISTED:
-        click.echo(f"... and {len(failed) - _LISTED} more", err=True)
+        say(f"... and {len(failed) - _LISTED} more", err=True)
     return 1 if failed else 0
 
 
@@ -161,6 +168,8 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
     from orch_env.tasks.files import load_tasks
 
     stored = read_episodes(episodes, check=False)
+    if not stored:
+        raise OrchError(f"{episodes!r} holds no episodes")
     named = None if tasks is None else {task.id: task for task in load_tasks(tasks)}
     if cache is not None:
         from orch_env.backends.replay import ReplayBackend

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orch_env.cli.output import emit, json_option, next_command, option, say
+from orch_env.cli.output import check_out, emit, json_option, next_command, option, say
 from orch_env.types import OrchError, Task
 from orch_env.types.text import nearest, readable_json, shortened
 
@@ -59,8 +60,7 @@ def import_(
     from orch_env.importers import TASK_FORMATS, import_tasks, read_source, read_tools
     from orch_env.tasks.files import save_tasks
 
-    if not Path(out).resolve().parent.is_dir():
-        raise OrchError(f"folder of --out {out!r} does not exist")
+    check_out(out, source, cache, tools)
     with progress_bar() as report:
         specs = read_tools(Path(tools)) if tools else []
         recordings = read_source(
@@ -75,19 +75,19 @@ def import_(
         save_tasks(result.tasks, out)
     summary = result.summary()
     if result.unpinned:
-        click.echo(
+        say(
             f"{result.unpinned} gold calls have no response in {source}: the cache answers them",
             err=True,
         )
     if result.unknown_tools:
-        click.echo(
+        say(
             f"tools without a schema are left out of the tasks (give --tools): "
             f"{', '.join(sorted(result.unknown_tools))}",
             err=True,
         )
     emit(summary, as_json=as_json, title=f"{out}  (responses in {cache})")
     if not result.tasks:
-        click.echo(f"no task of {source} could be imported", err=True)
+        say(f"no task of {source} could be imported", err=True)
         ctx.exit(1)
     next_command("tasks", "validate", out, "--cache", cache, why="replay gold, check every value")
 
@@ -122,6 +122,8 @@ def validate(
     from orch_env.tasks.files import load_tasks
 
     loaded = load_tasks(file)
+    if not loaded:
+        raise OrchError(f"{file!r} holds no tasks")
     backend = make_backend(file, cache, loaded)
     with progress_bar() as report:
         result = validate_tasks(loaded, backend, max_observation_chars=limit, progress=report)
@@ -130,9 +132,9 @@ def validate(
     else:
         for failure in result["failures"]:
             say(f"{failure['id']}: {failure['reason']}")
-        click.echo(f"{result['ok']} of {result['tasks']} tasks are valid")
+        say(f"{result['ok']} of {result['tasks']} tasks are valid")
         for entry in result.get("hidden", ()):
-            click.echo(f"hidden: {entry['id']} call {entry['call']} {entry['pointer']}")
+            say(f"hidden: {entry['id']} call {entry['call']} {entry['pointer']}")
     if result["failures"]:
         next_command("tasks", "show", result["failures"][0]["id"], file, why="a task that fails")
         ctx.exit(1)
@@ -162,6 +164,7 @@ def split(
     from orch_env.tasks.files import load_tasks, save_tasks
     from orch_env.tasks.splits import linked_groups, split_tasks
 
+    check_out(out)
     loaded = load_tasks(file)
     there = sorted({str(task.metadata.get("domain")) for task in loaded})
     unknown = [name for name in domains if name not in there]
@@ -228,7 +231,7 @@ def _id_and_file(first: str, second: str | None, file: str | None) -> tuple[str,
     from orch_env.tasks.files import bundled
 
     def is_file(text: str) -> bool:
-        return Path(text).is_file() or bundled(text, "tasks") is not None
+        return os.path.isfile(text) or bundled(text, "tasks") is not None
 
     return (second, first) if is_file(first) and not is_file(second) else (first, second)
 

@@ -27,7 +27,7 @@ from orch_env.tasks.files import read_lines
 from orch_env.types import OrchError, ToolSpec
 from orch_env.types.fields import got
 from orch_env.types.json import Json, JsonObject, parse_json, parse_whole
-from orch_env.types.messages import call_body, calls_of
+from orch_env.types.messages import call_body, calls_of, refuse_unread_calls, text_of
 from orch_env.types.tools import SET_KEYWORD
 
 FORMAT = "complexfuncbench"
@@ -183,7 +183,7 @@ def _conversation(
             raise OrchError(f"{where}: calls and observations must alternate")
         if role in ("user", "system"):
             if not isinstance(content, str) or not content.strip():
-                raise OrchError(f"{where} has no text")
+                raise OrchError(f"{where} has no text: its 'content' is {got(content)}")
             if steps and role == "user":
                 followups.append(content)
             else:
@@ -191,6 +191,7 @@ def _conversation(
         elif role == "assistant":
             try:
                 calls = calls_of(message)
+                refuse_unread_calls(text_of(message), calls)
             except OrchError as problem:
                 raise OrchError(f"{where}: {problem}") from problem
             if calls:

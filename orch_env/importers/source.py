@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from orch_env.importers import complexfuncbench, reference_cache, reference_pkl
 from orch_env.importers.recording import Recordings
-from orch_env.tasks.files import read_content, read_json
+from orch_env.tasks.files import read_content, read_json, read_text, refuse_pipe
 from orch_env.types import OrchError
+from orch_env.types.json import parse_whole
 
 FORMATS = (complexfuncbench.FORMAT, reference_cache.FORMAT, reference_pkl.FORMAT)
 TASK_FORMATS = (complexfuncbench.FORMAT, reference_pkl.FORMAT)
@@ -26,8 +26,9 @@ def read_source(
         progress: called with (done, total) where the format allows it.
 
     Raises:
-        OrchError: the file is missing, damaged, or of no known format.
+        OrchError: the file is missing, damaged, a pipe, or of no known format.
     """
+    refuse_pipe(path)
     kind = detect(path) if format == "auto" else format
     if kind == complexfuncbench.FORMAT:
         return complexfuncbench.read(path, progress)
@@ -54,12 +55,15 @@ def detect(path: Path) -> str:
         raise OrchError(f"{str(path)!r} is empty")
     if reference_pkl.looks_like(data):
         return reference_pkl.FORMAT
-    first = data.lstrip().split(b"\n", 1)[0]
-    for text in (first, data):
+    whole = read_text(path)
+    problem: ValueError | None = None
+    for text in (whole, whole.lstrip().split("\n", 1)[0]):
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+            value = parse_whole(text)
+        except ValueError as found:
+            problem = found
             continue
+        problem = None
         if complexfuncbench.looks_like(value):
             return complexfuncbench.FORMAT
         if reference_cache.looks_like(value):
@@ -67,5 +71,5 @@ def detect(path: Path) -> str:
     raise OrchError(
         f"{str(path)!r} is of no known format: expected ComplexFuncBench JSON Lines, a response "
         "cache {function: [{arguments, response}]}, or a reference task .pkl (or name one with "
-        "--format)"
+        "--format)" + (f"; its first line is no JSON: {problem}" if problem else "")
     )

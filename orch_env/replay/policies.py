@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from orch_env.formats import CallFormat, get_format
-from orch_env.tasks.files import read_records
+from orch_env.tasks.files import exists, read_records
 from orch_env.types import OrchError, Task, ToolCall
 from orch_env.types.json import Json
 
@@ -204,6 +204,8 @@ class FilePolicy:
             if task_id in self._actions:
                 raise OrchError(f"{where}: task {task_id!r} has actions on an earlier line")
             self._actions[task_id] = actions
+        if not self._actions:
+            raise OrchError(f"file {os.fspath(path)!r} holds no actions")
 
     def start(self, task: Task) -> None:
         """Find the task's actions."""
@@ -235,7 +237,7 @@ def make_policy(
         return NoopPolicy()
     if name == "random":
         return RandomPolicy(written, seed)
-    if not Path(name).exists():
+    if not exists(name):
         raise OrchError(
             f"policy {name!r} is none of {', '.join(NAMES)} and no such file of actions exists"
         )

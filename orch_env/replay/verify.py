@@ -131,7 +131,8 @@ class Verifier:
         end = {"final": episode.final, "stop_reason": episode.stop_reason}
         now = {"final": running.final, "stop_reason": running.stop_reason}
         if end != now:
-            return Divergence(task.id, len(episode.turns) - 1, end, now)
+            last_turn = len(episode.turns) - 1 if episode.turns else None
+            return Divergence(task.id, last_turn, end, now)
         if episode.state is not None and _plain(episode.state) != _plain(state):
             return Divergence(task.id, None, *windows(_plain(episode.state), _plain(state)))
         return None

@@ -9,10 +9,12 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from orch_env.types import OrchError, Task
+from orch_env.types.fields import got
 from orch_env.types.json import Json, JsonObject, parse_whole
 from orch_env.types.text import readable_json
 
@@ -38,6 +40,33 @@ def bundled(name: str, kind: str) -> Path | None:
     return None
 
 
+def exists(name: str | os.PathLike[str]) -> bool:
+    """Whether there is something at a path.
+
+    Raises:
+        OrchError: the system cannot say, because the name is too long or a folder may not be read.
+    """
+    try:
+        os.stat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as problem:
+        raise OrchError(f"file {shown(name)} cannot be read: {_reason(problem)}") from problem
+    return True
+
+
+def refuse_pipe(path: str | os.PathLike[str]) -> None:
+    """Refuse what gives its content only once, where it is read more than once.
+
+    Raises:
+        OrchError: it is a pipe or another device.
+    """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise OrchError(
+            f"{shown(path)} is a pipe or a device, which can be read only once: save it as a file"
+        )
+
+
 def located(name: str | os.PathLike[str]) -> str:
     """The absolute path of what exists; another name (a bundled data set, a URL) as it is.
 
@@ -54,12 +83,12 @@ def load_tasks(path: str | os.PathLike[str]) -> list[Task]:
             two tasks share an id.
     """
     source = Path(path)
-    if not source.exists():
+    if not exists(path):
         found = bundled(os.fspath(path), "tasks")
         if found is None:
             names = sorted(folder.name for folder in BUNDLED.glob("*/"))
             raise OrchError(
-                f"tasks file {os.fspath(path)!r} does not exist and is no bundled data set "
+                f"tasks file {shown(path)} does not exist and is no bundled data set "
                 f"(bundled: {', '.join(names) or 'none'})"
             )
         source = found
@@ -143,8 +172,8 @@ def read_content(path: Path) -> bytes:
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except FileNotFoundError as problem:
         raise OrchError(f"file {str(path)!r} does not exist") from problem
-    except (OSError, EOFError, zlib.error) as problem:
-        raise OrchError(f"file {str(path)!r} cannot be read: {problem}") from problem
+    except (OSError, ValueError, EOFError, zlib.error) as problem:
+        raise OrchError(f"file {shown(path)} cannot be read: {_reason(problem)}") from problem
 
 
 def save_tasks(tasks: Iterable[Task], path: str | os.PathLike[str]) -> None:
@@ -154,7 +183,7 @@ def save_tasks(tasks: Iterable[Task], path: str | os.PathLike[str]) -> None:
 
 
 def write_lines(lines: Iterable[str], path: Path) -> None:
-    """Write text lines to ``path`` through a temporary file and a rename."""
+    """Write text lines to ``path``, see :func:`write_whole`."""
     data = "".join(line + "\n" for line in lines).encode()
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
@@ -164,13 +193,33 @@ def write_lines(lines: Iterable[str], path: Path) -> None:
 def write_whole(data: bytes, path: Path) -> None:
     """Write a file through a temporary one and a rename: all of it or nothing.
 
+    A symbolic link stays one: the file that it leads to is written. A pipe or a device takes the
+    data as it is.
+
     Raises:
         OrchError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as problem:
-        partial.unlink(missing_ok=True)
-        raise OrchError(f"cannot write {str(path)!r}: {problem}") from problem
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        place = Path(os.path.realpath(path))
+        partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, place)
+        except OSError:
+            with suppress(OSError):
+                partial.unlink()
+            raise
+    except (OSError, ValueError) as problem:
+        raise OrchError(f"cannot write {shown(path)}: {_reason(problem)}") from problem
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as an error message shows it."""
+    return got(os.fspath(path), 200)
+
+
+def _reason(problem: Exception) -> str:
+    return problem.strerror or str(problem) if isinstance(problem, OSError) else str(problem)

@@ -10,7 +10,7 @@ from operator import index
 from pathlib import Path
 from typing import Any, SupportsIndex, TypeVar
 
-from orch_env.tasks.files import bundled, load_tasks
+from orch_env.tasks.files import bundled, exists, load_tasks, refuse_pipe
 from orch_env.types import OrchError, Task
 from orch_env.types.fields import got
 from orch_env.types.text import nearest
@@ -55,7 +55,7 @@ class TaskSet:
             if not isinstance(wanted, str) or wanted not in self._index_of:
                 near = nearest(str(wanted), self._index_of, most=3)
                 hint = f"; did you mean {' or '.join(near)}?" if near else ""
-                raise OrchError(f"there is no task {wanted!r} among {len(self)}{hint}")
+                raise OrchError(f"there is no task {got(wanted)} among {len(self)}{hint}")
             return self.tasks[self._index_of[wanted]]
         if option != "task_index":
             raise OrchError(
@@ -79,7 +79,7 @@ def load_split(tasks: str | os.PathLike[str], split: str | None = None) -> tuple
         OrchError: the file is missing or damaged, or it has no such split (the message lists them).
     """
     name = os.fspath(tasks)
-    if split is not None and not Path(name).exists():
+    if split is not None and not exists(name):
         own_file = bundled(f"{name}/{split}", "tasks")
         if own_file is not None:
             return _load(str(own_file))
@@ -128,10 +128,11 @@ def _domain(task: Any) -> str:
 
 
 def _load(name: str) -> tuple[Task, ...]:
+    refuse_pipe(name)
     path = Path(name)
     try:
-        status = path.stat()
-    except OSError:
+        status = os.stat(name)
+    except (OSError, ValueError):
         return tuple(load_tasks(name))
     return _load_file(str(path.resolve()), status.st_mtime_ns, status.st_size)
 

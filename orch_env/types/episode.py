@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from orch_env.types.errors import ErrorType, OrchError
 from orch_env.types.fields import list_of, of_kind, value_of
 from orch_env.types.json import Json, JsonObject, parse_json
-from orch_env.types.messages import AssistantMessage, call_body, read_conversation
+from orch_env.types.messages import AssistantMessage, call_body, read_conversation, without_thoughts
 from orch_env.types.tools import ToolCall, ToolResult
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ class Episode:
         return cls(
             task_id=task.id,
             turns=turns,
-            final=turns[-1].action if answered else None,
+            final=without_thoughts(turns[-1].action) if answered else None,
             stop_reason=StopReason.ANSWERED if answered else None,
         )
 

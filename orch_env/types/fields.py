@@ -63,6 +63,8 @@ def name_of(data: Mapping[str, Any], field_name: str, what: str) -> str:
             f"{what}: {field_name!r} {value!r} holds half a character (a lone surrogate), which no "
             "file can store"
         )
+    if "\0" in value:
+        raise OrchError(f"{what}: {field_name!r} {value!r} holds a NUL, which no cache can store")
     return value
 
 
@@ -78,6 +80,6 @@ def of_kind(value: Json, kind: type[T], what: str) -> T:
     return value  # type: ignore[no-any-return]
 
 
-def got(value: Json) -> str:
-    """A value as an error message shows it."""
-    return shortened(repr(value), 60)
+def got(value: Json, limit: int = 60) -> str:
+    """A value as an error message shows it, in at most ``limit`` characters."""
+    return shortened(repr(value), limit)

@@ -17,18 +17,23 @@ from typing import Any
 
 from orch_env.types.errors import OrchError
 from orch_env.types.fields import got
-from orch_env.types.json import Json
-from orch_env.types.text import message_text
+from orch_env.types.json import Json, parse_json
+from orch_env.types.text import message_text, shortened
 
 _ARGUMENT_KEYS = ("arguments", "args", "input", "parameters")
 _NO_TEXT = ("tool_use", "thinking", "redacted_thinking", "reasoning")
 _OF_CALLS = re.compile(r"tool[-_]?(call|use|result)|function[-_]?(call|response)", re.IGNORECASE)
 # How model families write calls as text.
 _MARKUP = re.compile(
-    r"<tool_call>|<\|tool_call\|>|\[TOOL_CALLS\]|<\|python_tag\|>|<function=|"
-    r"<\N{FULLWIDTH VERTICAL LINE}tool\N{LOWER ONE EIGHTH BLOCK}call|to=functions\."
+    r"<\|?tool_calls?(?:_\w+)?\|?>|<\|(?:python_tag|plugin|START_ACTION)\|>|\[TOOL_CALLS\]|"
+    r"<(?:minimax:tool_call|function_calls|start_function_call|function=|invoke name=)|"
+    r"```tool_code|"
+    r"<\N{FULLWIDTH VERTICAL LINE}tool\N{LOWER ONE EIGHTH BLOCK}call|to=functions\.|"
+    r"^Action:.*\nAction Input:|\A\s*\[[A-Za-z_][\w.]*\((?s:.*)\)\]\s*\Z",
+    re.MULTILINE,
 )
-_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_NAMING = re.compile(r"(?:tool|function)_?name|custom", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +90,7 @@ def read_conversation(messages: Iterable[Mapping[str, Any]]) -> list[AssistantMe
             role, kind = _role_and_type(message)
             if role == "assistant":
                 text, calls = text_of(message), calls_of(message)
-                if not calls and (found := _MARKUP.search(_THOUGHT.sub("", text))):
-                    raise OrchError(
-                        f"it writes calls as text ({found.group()}), which is not read here: give "
-                        "them as 'tool_calls'"
-                    )
+                refuse_unread_calls(text, calls)
                 said.append(AssistantMessage(text, calls))
                 goes_on = True
             elif kind == "function_call" and role is None:
@@ -107,16 +108,27 @@ def read_conversation(messages: Iterable[Mapping[str, Any]]) -> list[AssistantMe
                     answers.append((len(said) - 1, answer))
         except OrchError as problem:
             raise OrchError(f"message {number}: {problem}") from problem
+        except (TypeError, RecursionError) as problem:
+            raise OrchError(f"message {number}: it is no JSON ({problem})") from problem
     _hand_out(said, answers)
     return said
 
 
 def text_of(message: Mapping[str, Any]) -> str:
     """The text of an assistant's message, without calls and thoughts that are blocks of it."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    others = [part for part in parts if _type_of(part) not in _NO_TEXT]
-    return message_text(content if len(others) == len(parts) else others or None)
+    content, parts = message.get("content"), _parts(message)
+    if parts or content == []:
+        content = [part for part in parts if _type_of(part) not in _NO_TEXT] or None
+    text = message_text(content)
+    refusal = message.get("refusal")
+    return text or (refusal if isinstance(refusal, str) else "")
+
+
+def without_thoughts(text: str) -> str:
+    """What a message without calls says: its text without ``<think>`` parts."""
+    before, closed, after = text.partition("</think>")
+    opened_by_prompt = closed and "<think>" not in before
+    return _THOUGHT.sub("", after if opened_by_prompt else text).strip()
 
 
 def calls_of(message: Mapping[str, Any]) -> list[Json]:
@@ -125,8 +137,7 @@ def calls_of(message: Mapping[str, Any]) -> list[Json]:
     Raises:
         OrchError: it carries calls in a form that is not read; the message names the form.
     """
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
+    parts = _parts(message)
     blocks = [part for part in parts if _type_of(part) == "tool_use"]
     _refuse_unread([part for part in parts if _type_of(part) not in _NO_TEXT])
     forms = {
@@ -137,15 +148,47 @@ def calls_of(message: Mapping[str, Any]) -> list[Json]:
     given = {form: calls for form, calls in forms.items() if calls}
     calls = next(iter(given.values()), [])
     # Frameworks repeat the calls of an API in a second form.
-    if any(len(again) != len(calls) for again in given.values()):
-        raise OrchError(f"its calls differ in number between {' and '.join(given)}")
+    if any(_names(again) != _names(calls) for again in given.values()):
+        raise OrchError(f"its calls differ in number or names between {' and '.join(given)}")
     for key, value in message.items():
         if value and key not in ("tool_calls", "function_call") and _names_calls(key):
             raise OrchError(f"it carries calls as {key!r}, which is not read")
+    addressee = message.get("recipient")
+    if isinstance(addressee, str) and addressee.startswith("functions."):
+        raise OrchError(f"it is a call to {addressee!r} by 'recipient', which is not read")
     extra = message.get("additional_kwargs")
     if not calls and isinstance(extra, Mapping) and any(extra.get(form) for form in forms):
         raise OrchError("it carries calls in 'additional_kwargs', which is not read")
     return calls
+
+
+def refuse_unread_calls(text: str, calls: Sequence[Json]) -> None:
+    """Refuse an assistant's message whose calls are not read.
+
+    Args:
+        text: from :func:`text_of`.
+        calls: from :func:`calls_of`.
+
+    Raises:
+        OrchError: a call is a text or has its name under another key, or there is none and the
+            text is one.
+    """
+    for number, call in enumerate(calls):
+        body = call_body(call)
+        if not isinstance(body, Mapping):
+            raise OrchError(f"its call {number} is {got(body)}: an object with a 'name' is read")
+        other = next((k for k in (*call, *call.get("function", ())) if _NAMING.fullmatch(k)), None)
+        if "name" not in body and other is not None:
+            raise OrchError(f"its call {number} is named by {other!r}, which is not read")
+    if calls:
+        return
+    said = _THOUGHT.sub("", text)
+    found = _MARKUP.search(said)
+    if found is not None or _is_call_as_json(said):
+        form = "JSON" if found is None else shortened(" ".join(found.group().split()), 40)
+        raise OrchError(
+            f"it writes calls as text ({form}), which is not read here: give them as 'tool_calls'"
+        )
 
 
 def call_body(item: Json) -> Json:
@@ -185,8 +228,7 @@ def _role_and_type(message: Mapping[str, Any]) -> tuple[str | None, Json]:
 
 def _answers(message: Mapping[str, Any], number: int) -> list[Answer]:
     """The answers in a message that is not the assistant's."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
+    parts = _parts(message)
     if message.get("role") == "user":
         blocks = [part for part in parts if _type_of(part) == "tool_result"]
         _refuse_unread([part for part in parts if _type_of(part) != "tool_result"])
@@ -194,13 +236,13 @@ def _answers(message: Mapping[str, Any], number: int) -> list[Answer]:
         _refuse_unread(parts)
         blocks = [message]
     elif message.get("type") == "function_call_output":
-        content, blocks = None, [{**message, "content": message.get("output")}]
+        blocks = [{**message, "content": message.get("output")}]
     else:
         blocks = []
     return [
         Answer(
             message_text(block.get("content")),
-            block.get("is_error") is True or block.get("status") == "error",
+            True in (block.get("is_error"), block.get("isError")) or block.get("status") == "error",
             call_id({k: v for k, v in block.items() if k != "id"}),
             number,
         )
@@ -236,6 +278,39 @@ def _hand_out(said: Sequence[AssistantMessage], answers: Sequence[tuple[int, Ans
                 f"message {answer.number}: it answers a call{which} that no message before it makes"
             )
         given[queue.popleft()] = answer
+
+
+def _parts(message: Mapping[str, Any]) -> list[Json]:
+    """The parts of a message's content; none if it is a text.
+
+    Raises:
+        OrchError: they stand under Gemini's key, so that the content would be lost.
+    """
+    if message.get("parts"):
+        raise OrchError("its content stands in 'parts', which is not read: put it into 'content'")
+    content = message.get("content")
+    if isinstance(content, Mapping) and "type" in content:
+        return [content]
+    return content if isinstance(content, list) else []
+
+
+def _is_call_as_json(text: str) -> bool:
+    """Whether a text is nothing but one or several calls as JSON objects."""
+    value = parse_json(text) if text.lstrip().startswith(("{", "[")) else None
+    items = value if isinstance(value, list) else [value]
+    return bool(items) and all(map(_is_call, items))
+
+
+def _is_call(item: Json) -> bool:
+    body = call_body(item)
+    if not isinstance(body, Mapping) or "name" not in body:
+        return False
+    return "function" in item or isinstance(body.get("arguments"), Mapping)
+
+
+def _names(calls: Sequence[Json]) -> list[Json]:
+    bodies = map(call_body, calls)
+    return [body.get("name") if isinstance(body, Mapping) else None for body in bodies]
 
 
 def _as_list(calls: Json) -> list[Json]:

@@ -42,8 +42,9 @@ class ToolSpec:
         """Read a tool in any of the usual forms.
 
         Those are ``{name, description, parameters}`` (the Responses API too), OpenAI's ``{type,
-        function: {...}}``, MCP's with ``inputSchema`` and Anthropic's with ``input_schema``. A
-        tool without any of these keys takes no arguments.
+        function: {...}}``, MCP's with ``inputSchema``, Anthropic's with ``input_schema``, Gemini's
+        with ``parametersJsonSchema`` and Bedrock's ``{toolSpec: {...}}``. A tool without any of
+        these keys takes no arguments.
 
         Raises:
             OrchError: it has no name, a field has a wrong type, or its arguments stand under a key
@@ -51,9 +52,10 @@ class ToolSpec:
         """
         if not isinstance(data, Mapping):
             raise OrchError(f"a tool must be a JSON object, got {got(data)}")
-        inner = data.get("function")
-        if isinstance(inner, Mapping):
-            data = {**{k: v for k, v in data.items() if k != "function"}, **inner}
+        for wrapper in ("function", "toolSpec"):
+            inner = data.get(wrapper)
+            if isinstance(inner, Mapping):
+                data = {**{k: v for k, v in data.items() if k != wrapper}, **inner}
         name = name_of(data, "name", "a tool")
         try:
             return cls(
@@ -180,7 +182,16 @@ class ToolResult:
         return ToolResult, (self.text, self.error)
 
 
-_SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")
+SCHEMA_KEYS = (
+    "parameters",
+    "inputSchema",
+    "input_schema",
+    "parametersJsonSchema",
+    "parameters_json_schema",
+)
+"""Where tools of different origin have the JSON Schema of their arguments."""
+
+_OF_OBJECTS = _NAMED | {"additionalProperties", "propertyNames", "not", "if", "then", "else"}
 _LIKE_SCHEMA = re.compile(r"schema|param|input|argument|\bargs|propert", re.IGNORECASE)
 _OF_RESULT = re.compile(r"output|response|return|result", re.IGNORECASE)
 
@@ -191,7 +202,7 @@ def _parameters(data: Mapping[str, Any]) -> JsonObject:
     Raises:
         OrchError: there are two, it is no schema, or it stands under a key that is not read.
     """
-    given = [key for key in _SCHEMA_KEYS if data.get(key) is not None]
+    given = [key for key in SCHEMA_KEYS if data.get(key) is not None]
     if len(given) > 1 and any(data[key] != data[given[0]] for key in given):
         raise OrchError(f"its arguments are given twice, in {' and '.join(map(repr, given))}")
     if not given:
@@ -208,6 +219,12 @@ def _parameters(data: Mapping[str, Any]) -> JsonObject:
     if set(schema) == {"json"}:  # Bedrock wraps it
         schema = value_of(schema, "json", dict, {})
     value_of(schema, "properties", dict, {})
+    named = [k for k, v in schema.items() if isinstance(v, Mapping) and "type" in v]
+    if named and len(named) == len(schema) and _OF_OBJECTS.isdisjoint(named):
+        raise OrchError(
+            f"{given[0]!r} is no JSON Schema but the properties of one: write "
+            '{"type": "object", "properties": {...}}'
+        )
     if not isinstance(schema.get("required"), bool):  # some dialects mark properties by a bool
         list_of(schema, "required", str)
     return dict(schema) or {"type": "object", "properties": {}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -240,7 +241,7 @@ def test_wrong_input_is_one_line_and_exit_code_two(
     assert "does not exist" in bad_line(
         capsys, "tasks", "import", imported / "none", *outs(imported)
     )
-    assert "folder of --out" in bad_line(
+    assert "its folder does not exist" in bad_line(
         capsys, "tasks", "import", text, "--cache", db, "--out", imported / "no" / "t.jsonl"
     )
     (imported / "r.json").write_text('{"f": [{"arguments": {}, "response": 1}]}')
@@ -250,6 +251,62 @@ def test_wrong_input_is_one_line_and_exit_code_two(
     )
     assert "No such option" in bad_line(capsys, "cache", "info", db, "--jsn")
     assert open_cache(db).verify()["ok"]
+
+
+def test_no_command_replaces_one_of_its_own_files(
+    imported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db, tasks, source = (imported / n for n in ("cache.db", "tasks.jsonl", "source.jsonl"))
+    before = {path: path.read_bytes() for path in (db, tasks, source)}
+    (imported / "link").symlink_to(tasks)
+    data = ("--tasks", tasks, "--cache", db)
+    for argv in (
+        ("tasks", "import", source, "--cache", imported / "new.db", "--out", source),
+        ("tasks", "import", source, "--cache", imported / "new", "--out", imported / "new"),
+        ("replay", *data, "--out", db),
+        ("replay", *data, "--out", imported / "link"),
+        ("replay", *data, "--policy", source, "--out", source),
+        ("eval", *data, "--policy", "gold", "--out", tasks),
+        ("reward", "attack", *data, "--reward", "binary", "--out", tasks),
+    ):
+        assert "this command needs that file itself" in bad_line(capsys, *argv)
+    for argv in (
+        ("tasks", "import", source, "--cache", imported / "new.db", "--out", imported),
+        ("tasks", "split", tasks, "--out", ""),
+    ):
+        assert "it is a folder" in bad_line(capsys, *argv)
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list(imported.glob("new*"))
+
+
+def test_a_miss_is_one_object_too_and_names_are_shown_with_escapes(
+    imported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, result, err = orch_json(
+        capsys, "cache", "get", imported / "cache.db", "no\udcff", '{"a": 1}'
+    )
+    assert code == 1 and set(result.values()) == {None} and "no\\udcff: no such tool" in err
+    twice = ("cache", "get", imported / "cache.db", "f", '{"a": 1, "a": 2}')
+    assert "'a' is given twice" in bad_line(capsys, *twice)
+
+
+def test_an_empty_file_and_a_full_disk_are_one_line(
+    imported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, empty = imported / "cache.db", imported / "empty"
+    empty.write_text("\n")
+    data = ("--tasks", imported / "tasks.jsonl", "--cache", db)
+    assert "holds no tasks" in bad_line(capsys, "tasks", "validate", empty, "--cache", db)
+    assert "holds no episodes" in bad_line(capsys, "replay", "--verify", empty, "--cache", db)
+    assert "holds no actions" in bad_line(capsys, "replay", *data, "--policy", empty)
+    assert "'--seed'" in bad_line(capsys, "replay", *data, "--seed", "-1")
+    assert "'--seed'" in bad_line(capsys, "eval", *data, "--policy", "noop", "--seed", "-1")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("orch_env.cli.cache.emit", full)
+    assert "No space left" in bad_line(capsys, "cache", "info", db)
 
 
 def test_a_source_without_an_importable_task_exits_with_one(

@@ -192,6 +192,7 @@ def second_turn(text: str) -> str:
         (("turns",), lambda t: t[:-1], 1),
         (("turns",), lambda t: [*t, t[-1]], 3),
         (("stop_reason",), lambda _: "max_turns", 2),
+        (("turns",), lambda _: [], None),
     ],
 )
 def test_any_change_is_found_at_its_turn(
@@ -201,7 +202,7 @@ def test_any_change_is_found_at_its_turn(
     tmp_path: Path,
     where: tuple[Any, ...],
     change: Callable[[Any], Any],
-    turn: int,
+    turn: int | None,
     with_digest: bool,
 ) -> None:
     lines = [json.loads(line) for line in stored.read_text().splitlines()]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orch_env import Episode, Task, make_reward
+from orch_env.formats.hermes import HermesFormat
 from orch_env.types import ErrorType, OrchError
 
 TASK = Task.from_dict({"id": "t", "messages": [{"role": "user", "content": "Find x, then y."}]})
@@ -228,6 +229,7 @@ def test_parallel_calls_of_the_responses_api_are_one_turn() -> None:
     "answer",
     [
         tool("it broke", "a", status="error"),
+        tool("it broke", "a", isError=True),
         {
             "role": "user",
             "content": [{"type": "tool_result", "tool_use_id": "a", "is_error": True}],
@@ -258,6 +260,30 @@ UNREAD: dict[str, tuple[Any, str]] = {
     "a hosted tool's item": ({"type": "web_search_call", "id": "w"}, "'web_search_call'"),
     "other answers": ({"role": "observation", "content": [{}]}, "role 'observation'"),
     "two forms": (assistant(call("x"), call("y"), function_call={"name": "find"}), "in number"),
+    "two names": (assistant(call("x"), function_call={"name": "other"}), "or names"),
+    "Gemini's parts": (said(None, parts=[{"functionCall": {"name": "find"}}]), "'parts'"),
+    "Gemini's answers": ({"role": "user", "parts": [{"functionResponse": {}}]}, "'parts'"),
+    "one block, no list": (said({"type": "server_tool_use", "name": "web"}), "server_tool_use"),
+    "Harmony's channel": (said("{}", recipient="functions.find"), "'recipient'"),
+    "OpenAI's custom tools": (
+        assistant({"type": "custom", "custom": {"name": "find"}}),
+        "'custom'",
+    ),
+    "Llama Stack": (assistant({"tool_name": "find", "arguments": {}}), "'tool_name'"),
+    "a name for a function": (assistant({"function": "find", "arguments": {}}), "'find'"),
+    "calls as a text": (said("", tool_calls='[{"name": "find"}]'), "an object with a 'name'"),
+    "no JSON": (said(b"bytes"), "no JSON"),
+    "Kimi": (said("<|tool_calls_section_begin|>"), "<|tool_calls_section_begin|>"),
+    "MiniMax": (said("<minimax:tool_call>"), "minimax"),
+    "Claude's XML": (said('<invoke name="find">'), "<invoke"),
+    "InternLM": (said("<|action_start|><|plugin|>{}"), "plugin"),
+    "Command R": (said("<|START_ACTION|>[{}]"), "START_ACTION"),
+    "Gemma": (said("```tool_code\nfind()\n```"), "tool_code"),
+    "ReAct": (said("Thought: a\nAction: find\nAction Input: {}"), "Action: find"),
+    "pythonic": (said('[find(q="x")]'), "[find("),
+    "Llama's JSON": (said('{"name": "find", "parameters": {"q": "x"}}'), "JSON"),
+    "OpenAI's calls as a text": (said(json.dumps([call("x")])), "JSON"),
+    "blocks as a text": (said(json.dumps([{"name": "find", "input": {}}])), "JSON"),
     "a text": ("hello", "must be an object"),
     "no role": ({"content": "hello"}, "no role"),
 }
@@ -281,13 +307,56 @@ def test_calls_in_a_form_that_is_not_read_are_refused_by_number_and_form(form: s
             {"type": "image_url", "image_url": {"url": "data:"}},
             {"type": "text", "text": "It is 5."},
         ],
+        {"type": "text", "text": "It is 5."},
+        [],
+        '{"name": "Oslo", "rooms": [{"name": "A", "args": 1}]}',
+        '{"args": {"a": 1}}',
+        "[]",
+        "[Oslo](a link) and [one more]",
     ],
 )
 def test_an_answer_that_only_speaks_of_calls_is_an_answer(content: Any) -> None:
     episode = read(
         {"role": "assistant", "content": content, "tool_calls": [], "function_call": None}
     )
-    assert episode.final == episode.turns[0].action and episode.calls == ()
+    said = episode.turns[0].action.removeprefix(f"<think>I could write {MARKUP} here.</think> ")
+    assert episode.final == said and episode.calls == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "It is 5. ",
+        "<think>It is 4.</think>\nIt is 5.",
+        "It is 4.</think>It is 5.",
+        "It is 4.</think>It is <think>not</think>5.</think>",
+        "It is 5.<think>Or",
+        "It <think>b</think>is 5.",
+        "<think>a<think>b</think>It is 5.</think>",
+        "<THINK>a</THINK>",
+        "</think>",
+    ],
+)
+def test_the_final_text_is_what_the_environment_takes_for_it(content: str) -> None:
+    assert read(said(content)).final == HermesFormat().parse(content).content
+
+
+def test_a_refusal_is_what_was_said() -> None:
+    assert read(said(None, refusal="I cannot.")).final == "I cannot."
+
+
+def test_an_empty_content_is_an_empty_answer() -> None:
+    assert read(said([])).final == ""
+
+
+def test_a_call_that_is_repeated_as_text_or_named_twice_is_one_call() -> None:
+    named = {**call("x"), "tool_name": "find"}
+    assert pairs(assistant(named, content=MARKUP), tool("X")) == [("x", "X")]
+
+
+def test_one_block_that_stands_in_no_list_is_a_call() -> None:
+    block = {"type": "tool_use", "id": "1", "name": "find", "input": {"q": "x"}}
+    assert pairs(said(block), tool("X", "1")) == [("x", "X")]
 
 
 def test_a_call_without_readable_arguments_is_malformed_and_not_empty() -> None:

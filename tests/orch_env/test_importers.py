@@ -379,8 +379,11 @@ def test_tool_files_are_read_in_their_dialects(tmp_path: Path, layout: str) -> N
     assert properties["price"] == {"type": "number"} and properties["free"] == {}
 
 
-@pytest.mark.parametrize("wrap", ["tools/list", "an answer of JSON-RPC", "a list", "lines"])
-def test_the_tools_of_an_mcp_server_are_read(tmp_path: Path, wrap: str) -> None:
+WRAPS = ["tools/list", "an answer of JSON-RPC", "answers by line", "a list", "lines"]
+
+
+@pytest.mark.parametrize("wrap", [*WRAPS, "Gemini", "Gemini's tools", "Bedrock"])
+def test_the_tools_of_services_are_read(tmp_path: Path, wrap: str) -> None:
     schema = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
     tools = [{"name": "a", "inputSchema": schema}, {"name": "b", "inputSchema": schema}]
     text = {
@@ -388,12 +391,40 @@ def test_the_tools_of_an_mcp_server_are_read(tmp_path: Path, wrap: str) -> None:
         "an answer of JSON-RPC": json.dumps(
             {"jsonrpc": "2.0", "id": 1, "result": {"tools": tools}}
         ),
+        "answers by line": lines(*({"result": {"tools": [tool]}} for tool in tools)),
         "a list": json.dumps(tools),
         "lines": lines(*tools),
+        "Gemini": json.dumps({"function_declarations": tools}),
+        "Gemini's tools": json.dumps(
+            [{"functionDeclarations": [{"name": n, "parametersJsonSchema": schema}]} for n in "ab"]
+        ),
+        "Bedrock": json.dumps({"toolConfig": {"tools": [{"toolSpec": tool} for tool in tools]}}),
     }[wrap]
     (tmp_path / "tools.json").write_text(text)
     specs = read_tools(tmp_path / "tools.json")
     assert [(s.name, s.parameters) for s in specs] == [("a", schema), ("b", schema)]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ('{"result": {"description": "d"}}', "result", []),
+        ('{"toolSpec": {"name": "a", "inputSchema": {"json": {}}}}', "a", []),
+        (
+            '{"name": "a", "parameters": {"properties": {"type": {"type": "number"}}}}',
+            "a",
+            ["type"],
+        ),
+        ('{"name": "a", "parameters": {"type": "object", "x-a": {"type": "b"}}}', "a", []),
+        ('{"name": "a", "parameters": {"additionalProperties": {"type": "number"}}}', "a", []),
+    ],
+)
+def test_a_tools_file_of_one_tool_is_read(
+    tmp_path: Path, text: str, name: str, arguments: list[str]
+) -> None:
+    (tmp_path / "tools.json").write_text(text)
+    (spec,) = read_tools(tmp_path / "tools.json")
+    assert (spec.name, list(spec.parameters["properties"])) == (name, arguments)
 
 
 @pytest.mark.parametrize(
@@ -402,9 +433,12 @@ def test_the_tools_of_an_mcp_server_are_read(tmp_path: Path, wrap: str) -> None:
         ('[{"name": "a"}, {"name": "a", "description": "other"}]', "entry 2: there is a tool 'a'"),
         ('[{"name": "a b"}, {"name": "a.b"}]', "entry 2: there is a tool 'a_b'"),
         ('{"a": "text"}', "entry 1: a tool must be a JSON object"),
+        ('{"mcpServers": {"x": {"command": "npx"}}}', "'mcpServers' is no tool"),
+        ('{"name": "a", "parameters": {"q": {"type": "string"}}}', "but the properties of one"),
+        ('{"type": "namespace", "name": "n", "tools": [{"name": "a"}]}', "type 'namespace'"),
         ('{"tools": []}', "holds no tools"),
         ('{"tools": "abc"}', "entry 1: a tool must be a JSON object"),
-        ("3", "holds no tools"),
+        ("3", "entry 1: a tool must be a JSON object"),
         ("", "is not JSON"),
         ('{"name": "a"}\n{"name": ', "line 2: not JSON"),
         ('[\n{"name": "a",}]', "is not JSON"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
 import zlib
 from collections.abc import Callable
@@ -14,13 +15,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from orch_env.backends.open import make_backend
 from orch_env.cache import open_cache
 from orch_env.cli.main import main
+from orch_env.cli.output import check_out
 from orch_env.episodes import read_episodes, write_episodes
 from orch_env.evaluation.complexfuncbench.decisions import ExactValues
 from orch_env.importers import detect, import_tasks, read_source, read_tools
-from orch_env.replay.policies import FilePolicy
+from orch_env.replay.policies import FilePolicy, make_policy
 from orch_env.tasks.files import load_tasks, read_records, save_tasks
+from orch_env.tasks.selection import load_split
 from orch_env.types import Episode, OrchError, StopReason, Task, ToolCall, Turn
 from orch_env.types.text import readable_json
 from tests.orch_env.importer_samples import conversation, lines, reference_task
@@ -94,6 +98,120 @@ def test_an_import_with_a_byte_order_mark_keeps_the_first_task(tmp_path: Path) -
 
 
 # -- damaged gzip ------------------------------------------------------------------------------
+
+
+def test_a_pipe_is_read_once_or_refused(tmp_path: Path) -> None:
+    def pipe(text: str) -> Path:
+        reader, writer = os.pipe()
+        with os.fdopen(writer, "w") as file:
+            file.write(text)
+        return Path(f"/dev/fd/{reader}")
+
+    assert [t.id for t in load_tasks(pipe(lines(TASK)))] == ["t"]
+    for read in (read_source, load_split):
+        with pytest.raises(OrchError, match="a pipe or a device"):
+            read(pipe(lines(TASK)))
+
+
+def test_a_link_and_a_device_stay_what_they_are(tmp_path: Path) -> None:
+    target, link, fifo = tmp_path / "sub" / "t.jsonl", tmp_path / "link", tmp_path / "fifo"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    save_tasks([Task.from_dict(TASK)], link)
+    assert link.is_symlink() and load_tasks(target)[0].id == "t"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    save_tasks([Task.from_dict(TASK)], fifo)
+    assert fifo.is_fifo() and b"schema" in os.read(reader, 1000)
+    os.close(reader)
+    with open_cache(tmp_path / "sub" / "c.db", write=True) as cache:
+        cache.put("find", {}, "a")
+    (tmp_path / "c.db").symlink_to(tmp_path / "sub" / "c.db")
+    with open_cache(tmp_path / "c.db", write=True) as cache:
+        cache.put("find", {}, "b")
+    assert (tmp_path / "c.db").is_symlink()
+    assert len(open_cache(tmp_path / "sub" / "c.db").variants("find", {})) == 2
+    assert sorted(p.name for p in tmp_path.rglob("*")) == sorted(
+        ["c.db", "c.db", "fifo", "link", "sub", "t.jsonl"]
+    )
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have_is_one_line(name: str, tmp_path: Path) -> None:
+    path = str(tmp_path / name)
+    for use in (
+        load_tasks,
+        load_split,
+        read_episodes,
+        open_cache,
+        make_policy,
+        partial(open_cache, write=True),
+        partial(save_tasks, [Task.from_dict(TASK)]),
+        partial(make_backend, cache=None, loaded=[]),
+    ):
+        with pytest.raises(OrchError) as caught:
+            use(path)
+        assert not any(w in str(caught.value) for w in ("does not exist", "\n", "[Errno"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_told_as_the_system_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for name in ("", f"{tmp_path}/file/x"):
+        for load in (load_tasks, load_split):
+            with pytest.raises(OrchError, match="does not exist"):
+                load(name)
+    with pytest.raises(OrchError, match=r"[Dd]irectory"):
+        load_split(tmp_path)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.replace", refused)
+    with pytest.raises(OrchError, match="Operation not permitted"):
+        save_tasks([Task.from_dict(TASK)], tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(OrchError, match="read-only"):
+        check_out(tmp_path / "new")
+    check_out("/dev/null")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (lines(conversation("ü")).replace("\\u00fc", "ü").encode("latin-1"), "utf-8"),
+        (b"{bad\n" + lines(conversation("a")).encode(), "first line is no JSON: Expecting"),
+        (b'{"a": 1}\n{bad', r"--format\)$"),
+        (b'{"find": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", "nested too deeply"),
+    ],
+)
+def test_a_source_that_no_format_fits_is_told_why(
+    source: bytes, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "s").write_bytes(source)
+    with pytest.raises(OrchError, match=reason):
+        detect(tmp_path / "s")
+
+
+def test_an_import_refuses_what_no_cache_can_name_and_calls_in_the_closing_answer(
+    tmp_path: Path,
+) -> None:
+    written = conversation("b")
+    written["conversations"].append({"role": "assistant", "content": "<tool_call>{}</tool_call>"})
+    (tmp_path / "s").write_text(lines(conversation("a\0"), written, conversation("c")))
+    with open_cache(tmp_path / "c.db", write=True) as cache:
+        result = import_tasks(read_source(tmp_path / "s"), cache)
+    assert [task.id for task in result.tasks] == ["c"]
+    assert [refusal.id for refusal in result.refused] == ["a\0", "b"]
+    assert "writes calls as text" in result.refused[1].reason
 
 
 @pytest.mark.parametrize("kind", [*READERS, "a pickle", "which format"])

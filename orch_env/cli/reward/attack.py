@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orch_env.cli.output import emit, json_option, next_command, say, table
+from orch_env.cli.output import check_out, emit, json_option, next_command, say, table
 from orch_env.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -75,15 +75,17 @@ def attack(
     from orch_env.audit import figures
     from orch_env.cli.reward.options import named_rewards
     from orch_env.rewards import PRESETS
-    from orch_env.tasks.files import write_lines
+    from orch_env.tasks.files import exists, write_lines
 
+    check_out(out, tasks, cache)
+    check_out(figure, tasks, cache)
     if figure is not None:
         figures.require_matplotlib()
     report = run_attack(tasks, cache, named_rewards(words), split=split, limit=limit)
     if out is not None:
         write_lines([json.dumps(report.to_dict(), indent=1, allow_nan=False)], out)
     if figure is not None:
-        figures.draw_attack(report, figure, Path(tasks).name if Path(tasks).exists() else tasks)
+        figures.draw_attack(report, figure, Path(tasks).name if exists(tasks) else tasks)
     if as_json:
         emit(report.to_dict(), as_json=True)
     else:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orch_env.cli.output import emit, json_option, next_command, number, option, say, table
+from orch_env.cli.output import (
+    check_out,
+    emit,
+    json_option,
+    next_command,
+    number,
+    option,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from orch_env.audit.compare import CompareReport, PairCounts
@@ -56,6 +65,7 @@ def compare(
     from orch_env.audit.compare import compare as run_compare
     from orch_env.cli.reward.options import TaskFinder, named_rewards, read_played
 
+    check_out(figure, str(file))
     if figure is not None:
         figures.require_matplotlib()
     rewards = named_rewards(words)

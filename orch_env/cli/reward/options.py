@@ -7,12 +7,12 @@ line holds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orch_env.types import OrchError, Task
+from orch_env.types.json import parse_whole
 
 if TYPE_CHECKING:
     from orch_env.backends.protocol import ToolBackend
@@ -48,8 +48,8 @@ def json_object(text: str, option: str) -> dict[str, Any]:
         OrchError: the text is no JSON object.
     """
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as problem:
+        value = parse_whole(text)
+    except ValueError as problem:
         raise OrchError(f"{option} is not JSON ({problem}): {text!r:.200}") from problem
     if not isinstance(value, dict):
         raise OrchError(f"{option} must be a JSON object, got {text!r:.200}")
@@ -141,10 +141,10 @@ class TaskFinder:
 
 
 def _catalogue(tasks: str | None, cache: str | None) -> ToolBackend | None:
-    from orch_env.tasks.files import bundled
+    from orch_env.tasks.files import bundled, exists
 
     source: str | Path | None = cache
-    if source is None and tasks is not None and not Path(tasks).exists():
+    if source is None and tasks is not None and not exists(tasks):
         source = bundled(tasks, "cache")
     if source is None:
         return None

@@ -71,7 +71,12 @@ def located(name: str | os.PathLike[str]) -> str:
     """The absolute path of what exists; another name (a bundled data set, a URL) as it is.
 
     A process may change its working folder between two uses of a path.
+
+    Raises:
+        OrchError: it is no text.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise OrchError(f"a file or a data set is named by text, got {name!r:.60}")
     return str(Path(name).absolute()) if os.path.exists(name) else os.fspath(name)
 
 

@@ -115,7 +115,7 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
         raise OrchError(f"{str(folder)!r} is no checkpoint: it has no metadata.json") from problem
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise OrchError(f"{path} cannot be read: {problem}") from problem
     if not isinstance(data, dict) or data.get("schema") not in (1, CHECKPOINT_SCHEMA):
         raise OrchError(f"{path} is not of schema 1 or {CHECKPOINT_SCHEMA}, the ones that are read")
@@ -123,7 +123,7 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
         return CheckpointMetadata(
             training_iteration=int(data["training_iteration"]),
             weights_seq_no=int(data["weights_seq_no"]),
-            lifetime=dict(data["lifetime"]),
+            lifetime={name: float(count) for name, count in dict(data["lifetime"]).items()},
             task_order=dict(data["task_order"]),
             origin=Origin.from_dict(data["origin"]) if data.get("origin") else None,
             schema=data["schema"],
@@ -156,6 +156,8 @@ def stored_values(checkpoint: Path) -> dict[str, dict[str, Any]]:
     stored = with_stored(RunConfig(), checkpoint, checkpoint)
     values: dict[str, dict[str, Any]] = Settings().model_dump(mode="json")
     for group, keys in stored.given.items():
+        if not isinstance(keys, Mapping):
+            raise OrchError(f"{checkpoint / 'config.yaml'}: {group}: must be a mapping of keys")
         values[group] = {**values.get(group, {}), **keys}
     return values
 
@@ -233,9 +235,23 @@ def refuse_no_run(folder: Path) -> None:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a run, ``None`` if there is none yet."""
+    """The newest checkpoint of a run, ``None`` if there is none yet.
+
+    Raises:
+        OrchError: it is damaged, or was given the name of another step: a resume deletes
+            checkpoints by their names.
+    """
     found = checkpoints(folder)
-    return found[-1][1] if found else None
+    if not found:
+        return None
+    step, newest = found[-1]
+    true = read_metadata(newest).training_iteration
+    if step != true:
+        raise OrchError(
+            f"checkpoint {str(newest)!r} is of step {true}: name it step_{true}, or move it "
+            f"out of {str(newest.parent)!r}"
+        )
+    return newest
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

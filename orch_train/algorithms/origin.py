@@ -6,7 +6,7 @@ so that changed task files are noticed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class ModelSource:
         folder = model_folder(name)
         if folder is None:
             return cls(name, None, None)
-        return cls(name, str(folder.absolute()), model_digest(folder))
+        return cls(name, str(folder.absolute()), _readable(model_digest, folder))
 
     def find(self) -> str:
         """Its folder, found again though the run or the model moved, or its hub id.
@@ -50,7 +50,7 @@ class ModelSource:
         names = [name for name in (self.folder, self.name) if name is not None]
         found = [folder for name in names if (folder := model_folder(name)) is not None]
         for folder in found:
-            if self.digest is None or model_digest(folder) == self.digest:
+            if self.digest is None or _readable(model_digest, folder) == self.digest:
                 return str(folder)
         what = f"{str(found[0])!r} is another model" if found else f"{names[0]!r} is gone"
         raise OrchError(
@@ -63,7 +63,7 @@ class ModelSource:
         folder = model_folder(name)
         if folder is None or self.digest is None:
             return name == self.name
-        return model_digest(folder) == self.digest
+        return _readable(model_digest, folder) == self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,12 @@ class Origin:
             OrchError: a file cannot be read.
         """
         path, reference = settings.model.path, settings.model.reference
-        try:
-            return cls(
-                directory=str(Path.cwd()),
-                model=ModelSource.of(path),
-                reference=None if reference is None else ModelSource.of(reference),
-                files=_digests(settings),
-            )
-        except OSError as problem:
-            raise OrchError(f"{problem.filename} cannot be read: {problem.strerror}") from problem
+        return cls(
+            directory=str(Path.cwd()),
+            model=ModelSource.of(path),
+            reference=None if reference is None else ModelSource.of(reference),
+            files=_digests(settings),
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Origin:
@@ -111,13 +108,14 @@ class Origin:
             files=dict(data["files"]),
         )
 
-    def changed_files(self, settings: Settings) -> list[str]:
-        """Settings whose file has another content than at the start of the run."""
-        return [
-            where
-            for where, digest in _digests(settings).items()
-            if self.files.get(where, digest) != digest
-        ]
+    def same_files(self, settings: Settings) -> dict[str, bool]:
+        """Settings that named a file at the start and name one now: whether of one content.
+
+        Raises:
+            OrchError: a file cannot be read.
+        """
+        now = _digests(settings).items()
+        return {where: self.files[where] == new for where, new in now if where in self.files}
 
 
 def kl_reference(settings: Settings, origin: Origin) -> str | None:
@@ -138,9 +136,16 @@ def kl_reference(settings: Settings, origin: Origin) -> str | None:
     return origin.model.find()
 
 
+def _readable(digest: Callable[[Path], str], path: Path) -> str:
+    try:
+        return digest(path)
+    except OSError as problem:
+        raise OrchError(f"{problem.filename} cannot be read: {problem.strerror}") from problem
+
+
 def _digests(settings: Settings) -> dict[str, str]:
     return {
-        where: file_digest(file)
+        where: _readable(file_digest, file)
         for where, _, file in named_files(settings)
         if file is not None and where != "sft.tasks"
     }

@@ -24,6 +24,7 @@ REFUSED: Mapping[str, str] = {
     "model.lora_alpha": "the checkpoint's adapters have that scale",
     "model.lora_targets": "the checkpoint's adapters belong to those layers",
     "environment.env": "the checkpoint says which of its tasks were trained",
+    "environment.num_tasks": "the checkpoint says which of them were trained",
     "environment.env_config.tasks": "the checkpoint says which of them were trained",
     "environment.env_config.cache": "the tasks were recorded with it",
     "environment.env_config.split": "the checkpoint says which of its tasks were trained",
@@ -111,8 +112,8 @@ def resume_changes(
     if metadata.origin is not None:
         changes.learned.extend(
             f"{where}: the content of {after[where]!r} has changed since the run began"
-            for where in metadata.origin.changed_files(settings)
-            if before.get(where) == after.get(where)
+            for where, same in metadata.origin.same_files(settings).items()
+            if not same and before.get(where) == after.get(where)
         )
     if refused:
         raise OrchError(
@@ -129,7 +130,7 @@ def _is_same(where: str, settings: Settings, origin: Origin | None) -> bool:
     if where == "model.path":
         moved = model_folder(settings.model.path) is not None
         return moved and origin.model.is_same(settings.model.path)
-    return where in origin.files and where not in origin.changed_files(settings)
+    return origin.same_files(settings).get(where, False)
 
 
 def _consequence(where: str, schedule_before: str, schedule: str) -> str:

@@ -26,7 +26,7 @@ def say_what_is_next(folder: Path, *, interrupted: bool = False) -> None:
     if interrupted or not checkpoints(run):
         return
     say_how_to_score(folder, run)
-    out = folder.with_name(f"{folder.name}-model")
+    out = _beside(folder)
     if not out.exists():
         next_command("export", folder, "--out", out, why="its model for other tools")
     more = f"training.iterations={2 * _settings(run).training.iterations}"
@@ -57,3 +57,9 @@ def say_how_to_score(model: Path, run: Path) -> None:
 
 def _settings(run: Path) -> Settings:
     return GRPOConfig().from_yaml(run / "config.yaml").settings
+
+
+def _beside(folder: Path) -> Path:
+    """A place for the model beside a run's folder, which may be given as ``.`` or ``..``."""
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(f"{named.name}-model")

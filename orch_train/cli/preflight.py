@@ -108,9 +108,15 @@ def configuration_checks(config: str, overrides: Sequence[str], *, usable: bool)
     """
     remedy = "correct the configuration, or the files that it names"
     try:
-        settings = read_config(config, overrides, None).settings
+        built = read_config(config, overrides, None)
+        try:
+            settings = built.settings
+        except OrchError:
+            built.validate()  # tells of missing files as well
+            raise
     except OrchError as problem:
-        return [Check("configuration", False, True, str(problem), remedy)]
+        detail = "; ".join([problem.message, *problem.items])
+        return [Check("configuration", False, True, detail, remedy)]
     wrong = list(file_problems(settings))
     missing = [problem for problem in wrong if problem.missing]
     if wrong:

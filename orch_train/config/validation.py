@@ -47,6 +47,17 @@ OTHER_NAMES = {
     "save_steps": "reporting.checkpoint_interval",
     "save_total_limit": "reporting.keep_checkpoints",
     "eval_steps": "evaluation.evaluation_interval",
+    "num_train_epochs": "training.iterations",
+    "bf16": "model.dtype",
+    "report_to": "reporting.wandb_project",
+    # PEFT
+    "r": "model.lora_rank",
+    "lora_r": "model.lora_rank",
+    "target_modules": "model.lora_targets",
+    # vLLM, and arguments of chat templates
+    "gpu_memory_utilization": "rollouts.engine_config",
+    "vllm_gpu_memory_utilization": "rollouts.engine_config",
+    "enable_thinking": "rollouts.chat_template_kwargs",
     # verl
     "n": "training.group_size",
     "train_batch_size": "training.groups_per_batch",
@@ -56,6 +67,7 @@ OTHER_NAMES = {
     "clip_ratio_low": "training.clip_low",
     "clip_ratio_high": "training.clip_high",
     "kl_loss_coef": "training.kl_coeff",
+    "use_kl_loss": "training.kl_coeff",
     "loss_agg_mode": "training.loss",
     "adv_estimator": "training.advantage",
     "norm_adv_by_std_in_grpo": "training.advantage",
@@ -83,6 +95,7 @@ OTHER_NAMES = {
     "clip_param": "training.clip_low",
     "kl_coef": "training.kl_coeff",
     "num_epochs": "training.updates_per_batch",
+    "train_batch_size_per_learner": "training.groups_per_batch",
     "num_workers": "env_runners.num_env_runners",
     "num_rollout_workers": "env_runners.num_env_runners",
     "num_gpus": "learners.num_gpus_per_learner",
@@ -120,7 +133,7 @@ def resolve(given: Mapping[str, Any], *, files: bool) -> Settings:
     in_question: set[str] = set()
     for name, values in given.items():
         if name not in GROUPS:
-            hint = _hint(name, GROUPS)
+            hint = _group_hint(name)
             problems.append(f"unknown group {name!r}{hint}")
             for meant in _meant(hint, GROUPS):
                 in_question |= {f"{meant}.{key}" for key in GROUPS[meant].model_fields}
@@ -183,15 +196,29 @@ def configuration_error(problems: Iterable[str], named: Iterable[FileProblem]) -
     return OrchError(said, [problem.text for problem in listed])
 
 
+def _group_hint(name: str) -> str:
+    """For an unknown group, which may be a key that was given without its group."""
+    homes = [f"{group}.{name}" for group in GROUPS if name in GROUPS[group].model_fields]
+    meant = OTHER_NAMES.get(_spelt(name)) or " or ".join(homes)
+    return f" (did you mean {meant!r}?)" if meant else _hint(name, GROUPS)
+
+
 def _key_hint(group: str, key: str) -> str:
     fields = GROUPS[group].model_fields
-    if key in OTHER_NAMES:
-        here = OTHER_NAMES[key].removeprefix(f"{group}.")
-        return f" (did you mean {here!r}?)"
+    if (other := OTHER_NAMES.get(_spelt(key))) is not None:
+        here = other.rpartition(".")[2]
+        return f" (did you mean {here if here in fields else other!r}?)"
+    if group == "environment":
+        return " (its own arguments go into environment.env_config)"
     homes = [other for other in GROUPS if key in GROUPS[other].model_fields]
     if homes:
-        return f" (it belongs to {homes[0]!r})"
+        return f" (it belongs to {' or '.join(map(repr, homes))})"
     return _hint(key, fields)
+
+
+def _spelt(name: object) -> str:
+    """A name as Python spells it; command lines have hyphens."""
+    return str(name).lower().replace("-", "_")
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
@@ -282,7 +309,7 @@ def _context_problems(folder: Path, settings: Settings) -> Iterator[FileProblem]
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         positions = config.get("text_config", config).get("max_position_embeddings")
-    except (OSError, ValueError, AttributeError) as problem:
+    except (OSError, ValueError, AttributeError, RecursionError) as problem:
         text = f"model.path: {folder / 'config.json'} cannot be read ({problem})"
         yield FileProblem("model.path", text)
         return
@@ -307,9 +334,15 @@ def _data_problems(settings: Settings) -> Iterator[FileProblem]:
             make_reward(env_config["reward"])
         except OrchError as problem:
             yield FileProblem(where, f"{where}: {problem}")
+    where = "environment.env_config.tasks"
     if "tasks" not in env_config:
-        where = "environment.env_config.tasks"
         yield FileProblem(where, f"{where}: a task file or bundled data set is needed")
+    elif not isinstance(env_config["tasks"], str):
+        got = _shown(env_config["tasks"])
+        yield FileProblem(where, f"{where}: must name a task file or bundled data set, got {got}")
+    where, cache = "environment.env_config.cache", env_config.get("cache")
+    if not isinstance(cache, str | None):
+        yield FileProblem(where, f"{where}: must name a cache, or be null, got {_shown(cache)}")
     for where, name, file in named_files(settings):
         if file is None:
             names = sorted(path.name for path in BUNDLED.iterdir() if path.is_dir())

@@ -28,6 +28,9 @@ from torch import Tensor
 from orch_env.types import OrchError
 
 LEARNER_SCHEMA = 1
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, RecursionError, SafetensorError)
+COUNTERS = ("num_updates", "num_bad_gradients", "bad_in_a_row")
+"""Of the optimizer; states of any age have them."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,17 @@ def read_state(folder: str | os.PathLike[str]) -> SavedState:
         optimizer = load_file(source / "optimizer.safetensors")
         rng = load_file(source / "rng.safetensors")
         adapters = load_file(adapter) if adapter.is_file() else {}
-    except (OSError, ValueError, SafetensorError) as problem:
-        raise OrchError(f"saved learner {str(folder)!r} is damaged: {problem}") from problem
-    if not isinstance(record, dict) or record.get("schema") != LEARNER_SCHEMA:
-        raise OrchError(f"saved learner {str(folder)!r} has an unknown schema")
-    return SavedState(record["counters"], record["settings"], optimizer, rng, adapters)
+        if not isinstance(record, dict) or record.get("schema") != LEARNER_SCHEMA:
+            raise OrchError(f"saved learner {str(folder)!r} has an unknown schema")
+        counters = {name: int(value) for name, value in dict(record["counters"]).items()}
+        settings = dict(record["settings"])
+        lacking = {*COUNTERS} - {*counters} or {"cpu"} - {*rng}
+    except _DAMAGE as problem:
+        why = f"{type(problem).__name__}: {problem}"
+        raise OrchError(f"saved learner {str(folder)!r} is damaged: {why}") from problem
+    if lacking:
+        raise OrchError(f"saved learner {str(folder)!r} is damaged: it has no {min(lacking)!r}")
+    return SavedState(counters, settings, optimizer, rng, adapters)
 
 
 def random_state() -> dict[str, Tensor]:

@@ -15,8 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from safetensors import SafetensorError
-
 from orch_env.types import OrchError
 from orch_train.config.model_folder import BUNDLED_MODELS, is_hub_id, model_folder
 
@@ -135,9 +133,13 @@ def or_clear_error(load: Callable[[], _Loaded], what: str) -> _Loaded:
     try:
         with no_progress_bars():
             return load()
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as problem:
+    except OrchError:
+        raise
+    except Exception as problem:  # transformers, tokenizers, safetensors: each as it likes
         lines = str(problem).strip().splitlines() or [type(problem).__name__]
-        raise OrchError(f"{what} cannot be loaded: {lines[0]}") from problem
+        # A first line that ends so says nothing by itself.
+        said = " ".join(lines[: 4 if lines[0].rstrip().endswith(":") else 1])
+        raise OrchError(f"{what} cannot be loaded: {said}") from problem
 
 
 @contextmanager

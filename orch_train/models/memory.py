@@ -203,7 +203,7 @@ def read_shape(folder: Path) -> ModelShape:
             kv_values=2 * layers * kv_heads * head_size,
             matrices=tuple(matrix for file in files for matrix in _matrices(file)),
         )
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as problem:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as problem:
         raise OrchError(
             f"model folder {str(folder)!r} cannot be read: {type(problem).__name__}: {problem}"
         ) from problem
@@ -229,7 +229,11 @@ def _header(file: Path) -> dict[str, list[int]]:
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))
-    return {name: list(t["shape"]) for name, t in header.items() if name != "__metadata__"}
+    header.pop("__metadata__", None)
+    size = 8 + length + max((t["data_offsets"][1] for t in header.values()), default=0)
+    if size != file.stat().st_size:
+        raise ValueError(f"{file.name} is cut off or damaged: copy or download it again")
+    return {name: list(t["shape"]) for name, t in header.items()}
 
 
 def _gib(count: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orch_env.tasks.files import read_text
 from orch_env.types import OrchError
 from orch_env.types.text import readable_json
 from orch_train.storage.run_folder import write_text
@@ -111,12 +112,18 @@ class MetricsWriter:
         folder: the run's folder.
         tensorboard: also write ``tensorboard/``.
         wandb: also log there; closed with the files.
+
+    Raises:
+        OrchError: the file cannot be written.
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool, wandb: WandbLog | None = None) -> None:
         self._wandb = wandb
         self._folder = folder
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        try:
+            self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        except OSError as problem:
+            raise OrchError(f"{problem.filename} cannot be written: {problem.strerror}") from None
         self._board: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -155,22 +162,25 @@ def read_metrics(folder: Path) -> list[Result]:
     """All results of a run; a last line that was cut off by a crash is left out.
 
     Raises:
-        OrchError: a line in the middle is no JSON.
+        OrchError: the file cannot be read, or a line in the middle is no result.
     """
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_text(path).split("\n")
     results: list[Result] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            results.append(json.loads(line))
-        except ValueError as problem:
+            result = json.loads(line)
+        except (ValueError, RecursionError) as problem:
             if number >= len(lines) - 1:
                 break
             raise OrchError(f"{path}: line {number} is not JSON ({problem})") from problem
+        if not isinstance(result, dict) or not isinstance(result.get("training_iteration"), int):
+            raise OrchError(f"{path}: line {number} is no result: it has no training_iteration")
+        results.append(result)
     return results
 
 

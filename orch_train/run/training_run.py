@@ -11,8 +11,10 @@ holds each step exactly once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -109,6 +111,7 @@ class TrainingRun:
                 folder is used or cannot be written, which is found before the model is loaded.
         """
         with self._own_folder() as self._folder:
+            self._identity = self._folder.stat()
             changed = self._find_checkpoint() if self._resume else False
             return self._execute(changed=changed)
 
@@ -176,6 +179,7 @@ class TrainingRun:
                 writer.write({**before, "evaluation": algo.evaluate()})
             while algo.iteration < self._settings.training.iterations and not stopped():
                 result = algo.train()
+                self._refuse_moved()
                 if store is not None:
                     store.add(algo.iteration, algo.last_batch)
                 writer.write(result)
@@ -189,11 +193,22 @@ class TrainingRun:
         except SamplingStopped:
             logger.debug("the step was abandoned")
 
+    def _refuse_moved(self) -> None:
+        """A checkpoint under the folder's old name would lack the rest of the run."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self._identity, self._folder.stat()):
+                return
+        raise OrchError(
+            f"run folder {str(self._folder)!r} was moved, replaced or deleted while the run went "
+            f"on, seen from {str(Path.cwd())!r}: go on with --resume where it is now"
+        )
+
     def _save(self, algo: GRPO) -> None:
         """Write the checkpoint of the current step, unless it is there and says the same."""
         if algo.iteration > self._saved or algo.has_sampled_ahead:
             folder = checkpoint_folder(self._folder, algo.iteration)
             try:
+                self._refuse_moved()
                 self._checkpoint = algo.save_to_path(folder)
             except OrchError as problem:
                 raise OrchError(f"{problem}; {self._rescue(algo)}") from problem

@@ -103,11 +103,18 @@ class TaskOrder:
         return {"seed": self._seed, "epoch": self._epoch, "consumed": sorted(self._consumed)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a stored frontier; its seed replaces this one's."""
-        self._seed = int(state["seed"])
-        self._epoch = int(state["epoch"])
-        # Tasks that are no longer in the file must not keep an epoch from ending.
-        self._consumed = set(state["consumed"]) & set(self._task_ids)
+        """Go back to a stored frontier; its seed replaces this one's.
+
+        Raises:
+            OrchError: it is damaged.
+        """
+        try:
+            self._seed, self._epoch = int(state["seed"]), int(state["epoch"])
+            # Tasks that are no longer in the file must not keep an epoch from ending.
+            self._consumed = set(state["consumed"]) & set(self._task_ids)
+        except (LookupError, TypeError, ValueError) as problem:
+            why = f"{type(problem).__name__}: {problem}"
+            raise OrchError(f"the checkpoint's task_order is damaged ({why})") from problem
         if len(self._consumed) == len(self._task_ids):
             self._epoch, self._consumed = self._epoch + 1, set()
 

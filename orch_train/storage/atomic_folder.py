@@ -55,9 +55,16 @@ def _swap_in(partial: Path, target: Path) -> None:
         except OSError as problem:
             if problem.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 # Another process was quicker. Its folder is newer than the one aside.
-                shutil.rmtree(aside, ignore_errors=True)
+                _remove(aside)
                 continue
             if aside.exists():
                 aside.rename(target)
             raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or a link to one."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -56,11 +56,14 @@ def first_line(problem: BaseException) -> str:
 
 
 def _new(place: Path) -> Path:
-    """A folder that was not there before: another rescue's must not be mixed with this one."""
+    """A folder that was not there before: another rescue's must not be mixed with this one.
+
+    The folder above it is not made: a run's folder that is gone was moved, and stays so.
+    """
     number, folder = 1, place
     while True:
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
         except FileExistsError:
             number += 1
             folder = place.with_name(f"{place.name}-{number}")

@@ -101,8 +101,8 @@ def refuse_unwritable(folder: Path) -> None:
     while not os.path.lexists(existing):
         existing = existing.parent
     try:
-        with tempfile.TemporaryDirectory(dir=existing, prefix=".orch-"):
-            pass
+        with tempfile.TemporaryDirectory(dir=existing, prefix=".orch-") as tried:
+            Path(tried, folder.name).mkdir(exist_ok=True)  # not every name can be given
     except OSError as problem:
         raise _unwritable(folder, problem) from problem
 

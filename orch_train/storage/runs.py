@@ -33,7 +33,11 @@ def is_run(folder: Path) -> bool:
 
 def kind_of(run: Path) -> RunKind:
     """What made a run, also before its first result."""
-    if (run / DEMONSTRATIONS).is_file() or (run / "model").is_dir():
+    if (run / DEMONSTRATIONS).is_file():
+        return RunKind.WARM_START
+    if (run / "checkpoints").is_dir():
+        return RunKind.GRPO  # a model beside them was exported to there
+    if (run / "model").is_dir():
         return RunKind.WARM_START
     return RunKind.WARM_START if "loss" in _first_result(run) else RunKind.GRPO
 

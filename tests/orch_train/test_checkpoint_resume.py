@@ -150,6 +150,12 @@ def test_a_checkpoint_moves_with_its_folder_and_outlives_the_first_model(
         ("metadata.json", '{"schema": 1}', "incomplete"),
         ("learner/learner.json", None, "learner.json is missing"),
         ("learner/optimizer.safetensors", "x", "damaged"),
+        ("metadata.json", "[" * 100_000, "cannot be read"),
+        ("learner/learner.json", '{"schema": 1, "settings": {}}', "damaged: KeyError: 'counters'"),
+        ("learner/learner.json", '{"schema": 1, "settings": {}, "counters": null}', "damaged"),
+        ("learner/learner.json", '{"schema": 1, "settings": {}, "counters": {}}', "no 'bad_in_a_"),
+        ("learner/learner.json", '{"schema": 1, "settings": 3, "counters": {}}', "damaged"),
+        ("config.yaml", "training:\n", "training: must be a mapping"),
     ],
 )
 def test_a_damaged_checkpoint_is_one_clear_error(
@@ -161,6 +167,28 @@ def test_a_damaged_checkpoint_is_one_clear_error(
         (folder / name).unlink()
     else:
         (folder / name).write_text(content)
+    with pytest.raises(OrchError, match=piece):
+        GRPO.from_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "piece"),
+    [
+        ("task_order", {}, "task_order is damaged"),
+        ("task_order", {"seed": 0, "epoch": 0, "consumed": None}, "task_order is damaged"),
+        ("task_order", {"seed": 0, "epoch": 0, "consumed": [{}]}, "task_order is damaged"),
+        ("task_order", {"seed": "x", "epoch": 0, "consumed": []}, "task_order is damaged"),
+        ("lifetime", {"num_episodes_lifetime": "a"}, "incomplete"),
+        ("lifetime", {"num_episodes_lifetime": None}, "incomplete"),
+    ],
+)
+def test_damaged_metadata_is_told_before_anything_is_sampled(
+    toy_config: GRPOConfig, tmp_path: Path, key: str, value: Any, piece: str
+) -> None:
+    with toy_config.build_algo() as algo:
+        folder = algo.save_to_path(tmp_path / "step_0")
+    path = folder / "metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(OrchError, match=piece):
         GRPO.from_checkpoint(folder)
 

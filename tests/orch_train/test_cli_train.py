@@ -73,6 +73,29 @@ def test_runs_are_numbered_and_never_overwritten(
     assert "--resume" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_run_goes_on_from_within_its_folder(
+    config_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _orch("train", config_file, "training.iterations=1") == 0
+    monkeypatch.chdir(tmp_path / "runs" / "toy")
+    for run in (".", "checkpoints/.."):
+        assert _orch("train", "--resume", run, "training.iterations=1") == 0
+        assert str(tmp_path / "runs" / "toy-model") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("setting", ["reporting.log_dir", "reporting.run_name", "model.path"])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_name_that_no_file_system_takes_is_one_clear_line(
+    config_file: Path, capsys: pytest.CaptureFixture[str], setting: str, more: list[str]
+) -> None:
+    assert _orch("train", config_file, f"{setting}={'x' * 300}", *more) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("orch: ") and "File name too long" in line
+
+
 def test_a_run_goes_on_where_it_stopped(
     config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,8 +239,8 @@ def test_a_start_that_fails_after_the_checks_leaves_no_folder(
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(toy_model, broken)
-    whole = (broken / "model.safetensors").read_bytes()
-    (broken / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "model_type": "of a later version"}))
     assert _orch("train", config_file, f"model.path={broken}") == 2
     assert "run folder: " in capsys.readouterr().err, "it was there while the model was loaded"
     assert not (tmp_path / "runs").exists()

@@ -202,6 +202,16 @@ def test_missing_files_are_named_with_the_folder_that_was_searched(
         ({"rollouts": {"n": 8}}, "did you mean 'training.group_size'?"),
         ({"training": {"temperature": 1.0}}, "it belongs to 'rollouts'"),
         ({"training": {"lrr": 1.0}}, "did you mean 'lr'?"),
+        ({"training": {"num-generations": 8}}, "did you mean 'group_size'?"),
+        ({"training": {"Learning_Rate": 8}}, "did you mean 'lr'?"),
+        ({"training": {"seed": 8}}, "it belongs to 'evaluation' or 'debugging' or 'sft'"),
+        ({"sft": {"learning_rate": 1.0}}, "did you mean 'lr'?"),
+        ({"environment": {"max_turns": 8}}, "own arguments go into environment.env_config"),
+        ({"environment": {"tasks": "x"}}, "own arguments go into environment.env_config"),
+        ({"learning_rate": 1e-6}, "did you mean 'training.lr'?"),
+        ({"iterations": 8}, "did you mean 'training.iterations'?"),
+        ({"weight_decay": 0.1}, "did you mean 'training.weight_decay or sft.weight_decay'?"),
+        ({"trainer": {}}, "did you mean 'training'?"),
     ],
 )
 def test_the_names_of_other_trainers_are_understood(given: dict[str, Any], meant: str) -> None:
@@ -229,6 +239,16 @@ def test_the_model_that_a_warm_start_will_make_is_looked_up_on_no_hub(
 def test_a_reference_that_is_not_there_is_refused() -> None:
     with pytest.raises(OrchError, match=r"model\.reference: 'nowhere' is no folder"):
         GRPOConfig().model("tiny", reference="nowhere").training(kl_coeff=0.1).validate()
+
+
+@pytest.mark.parametrize("value", [None, 3, ["harbour"], {}])
+def test_what_is_no_name_of_a_file_is_refused_before_it_is_opened(value: Any) -> None:
+    config = GRPOConfig().model("tiny").environment(env_config={"tasks": value, "cache": [value]})
+    with pytest.raises(OrchError) as caught:
+        config.validate()
+    message = str(caught.value)
+    assert "env_config.tasks: must name a task file or bundled data set, got" in message
+    assert "env_config.cache: must name a cache, or be null, got" in message
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -205,6 +205,16 @@ def test_missing_files_are_listed_and_the_checks_that_need_none_go_on(
     assert checks["model"]["ok"] and "chat template" not in checks
 
 
+def test_missing_files_are_told_beside_settings_that_do_not_fit(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ("training.lr=-1", "model.path=./gone", "model.reference=./gone")
+    _, checks = _doctor(capsys, config_file, *wrong)
+    detail = checks["configuration"]["detail"]
+    assert "training.lr" in detail and "folder './gone' does not exist" in detail
+    assert "model.reference: './gone' is no folder" in detail
+
+
 def test_a_package_that_crashes_or_hangs_does_not_take_the_doctor_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,33 @@ def test_damage_in_the_middle_is_an_error(tmp_path: Path) -> None:
         read_metrics(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "piece"),
+    [
+        (b'3\n{"training_iteration": 1}\n', "line 1 is no result"),
+        (b'{"training_iteration": "1"}\n', "line 1 is no result"),
+        (b'\n{}\n{"training_iteration": 1}\n', "line 2 is no result"),
+        (b"\xff\xfe\n\n\n", "cannot be read"),
+        (b"[" * 100_000 + b"\n\n\n", "line 1 is not JSON"),
+    ],
+)
+def test_what_is_no_result_is_told_with_its_line(
+    tmp_path: Path, content: bytes, piece: str
+) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(OrchError, match=piece):
+        truncate_metrics(tmp_path, 1)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == content
+
+
+def test_results_that_cannot_be_written_or_read_are_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(OrchError, match=r"metrics\.jsonl cannot be written: Is a directory"):
+        MetricsWriter(tmp_path, tensorboard=False)
+    with pytest.raises(OrchError, match=r"metrics\.jsonl' cannot be read"):
+        read_metrics(tmp_path)
+
+
 # -- rollout store ---------------------------------------------------------------------------
 
 

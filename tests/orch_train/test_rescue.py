@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from orch_env.cli.main import main
 from orch_env.types import OrchError
-from orch_train import GRPOConfig
+from orch_train import GRPO, GRPOConfig
 from orch_train.algorithms.checkpoint import checkpoints
 from orch_train.learner import learner as learner_module
 from orch_train.learner.group.learner_rank import LearnerRank
@@ -112,6 +113,40 @@ def test_an_evaluation_that_fails_at_the_end_costs_no_weights(
     assert told.startswith("the held-out tasks are gone\n")
     assert "step 1 is not recorded; the model was saved in" in told
     load_model(tmp_path / "run" / "rescued-step_1" / "model")
+
+
+@pytest.mark.parametrize("becomes", ["moved", "replaced", "deleted"])
+@pytest.mark.parametrize("when", ["in a step", "before the last checkpoint"])
+def test_a_folder_that_is_moved_during_a_run_gets_no_second_one_under_its_name(
+    toy_config: GRPOConfig,
+    tmp_path: Path,
+    temporary_files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    becomes: str,
+    when: str,
+) -> None:
+    run, method = tmp_path / "run", "train" if when == "in a step" else "save_to_path"
+    inner = getattr(GRPO, method)
+
+    def moving(algo: GRPO, *args: Any) -> Any:
+        result = inner(algo, *args)
+        if run.exists():
+            run.rename(tmp_path / "moved")
+            if becomes == "replaced":
+                run.mkdir()
+            if becomes == "deleted":
+                shutil.rmtree(tmp_path / "moved")
+        return result
+
+    monkeypatch.setattr(GRPO, method, moving)
+    told = _run(toy_config.training(iterations=2).reporting(checkpoint_interval=1), run)
+    assert told.startswith(f"run folder {str(run)!r} was moved, replaced or deleted while the run")
+    assert "the model was saved in" in told
+    assert run.exists() == (becomes == "replaced")
+    assert not list(run.glob("checkpoints")) and not list(run.glob("*.json*"))
+    place = run if becomes == "replaced" else temporary_files
+    (rescued,) = place.glob("*rescued-step_*")
+    load_model(rescued / "model")
 
 
 def test_a_place_that_is_taken_is_never_written_into(tmp_path: Path) -> None:

@@ -214,6 +214,39 @@ def test_a_model_or_a_file_of_another_name_and_the_same_content_is_no_change(pla
     assert all("the same content" in line for line in changes.harmless)
 
 
+@pytest.mark.parametrize("value", ["null", "3", "[cache.db]", "'sqlite:///cache.db'"])
+def test_what_names_no_file_has_not_the_content_of_one(place: Path, value: str) -> None:
+    (place / "cache.db").write_text("responses\n")
+    checkpoint = _checkpoint(_config(cache="cache.db"))
+    assert "env_config.cache: cache.db ->" in _refused(
+        checkpoint, f"environment.env_config.cache={value}"
+    )
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = _checkpoint(_config())
+
+    def fail(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("orch_train.algorithms.origin.file_digest", fail)
+    assert _refused(checkpoint) == "tasks.jsonl cannot be read: Permission denied"
+    monkeypatch.setattr("orch_train.algorithms.origin.model_digest", fail)
+    (place / "again").mkdir()
+    shutil.copy("first/config.json", "again")
+    assert _refused(checkpoint, "model.path=again") == "again cannot be read: Permission denied"
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_not_gone_on_from(place: Path) -> None:
+    """A resume deletes what lies beyond its step: it would delete what it reads from."""
+    checkpoint = _checkpoint(_config())
+    shutil.copytree(checkpoint, checkpoint.with_name("step_9"), symlinks=True)
+    with pytest.raises(OrchError, match=r"step_9' is of step 1: name it step_1, or move it out"):
+        read_config(None, [], Path("run"))
+
+
 def test_tasks_that_were_changed_under_their_name_are_told(place: Path) -> None:
     checkpoint = _checkpoint(_config().evaluation(tasks="tasks.jsonl", evaluation_interval=1))
     (place / "tasks.jsonl").write_text("two\n")

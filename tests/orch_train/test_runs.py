@@ -50,6 +50,14 @@ def test_a_warm_start_is_known_before_its_first_result(tmp_path: Path) -> None:
         newest_model(tmp_path / "grpo")
 
 
+def test_a_model_that_was_exported_into_its_run_makes_it_no_warm_start(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "model").mkdir()
+    assert kind_of(tmp_path) is RunKind.WARM_START
+    (tmp_path / "checkpoints").mkdir()
+    assert kind_of(tmp_path) is RunKind.GRPO
+
+
 def test_several_runs_are_named_and_none_is_guessed(tmp_path: Path) -> None:
     first, second = make_run(tmp_path / "a b", 1), make_run(tmp_path / "c", 0)
     with pytest.raises(OrchError) as problem:

@@ -18,6 +18,7 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 from orch_env.types import OrchError
 from orch_train.models.files import load_stop_ids, load_tokenizer
 from orch_train.models.load import load_model, save_model
+from orch_train.models.memory import read_shape
 from orch_train.models.small_files import check_small_files, read_small_files, with_dtype
 from tests.orch_train.small_models import byte_tokenizer, small_llama
 
@@ -188,6 +189,50 @@ def test_a_model_with_an_adapter_beside_it_is_refused_before_it_is_frozen(source
     for load in (load_model, load_tokenizer, check_small_files):
         with pytest.raises(OrchError, match=r"adapter_config\.json.*merge"):
             load(source)
+
+
+@pytest.mark.parametrize("stop", [[[1]], [None], {"a": 1}, "abc"])
+def test_stop_tokens_that_are_none_are_one_clear_line(source: Path, stop: Any) -> None:
+    _json("generation_config.json", eos_token_id=stop)(source)
+    with pytest.raises(OrchError, match=r"generation_config\.json of .* cannot be loaded: "):
+        check_small_files(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("added_tokens.json", "[]"), ("tokenizer.json", '{"model": []}')]
+)
+def test_whatever_a_tokenizers_files_make_a_library_raise_is_one_clear_line(
+    source: Path, name: str, content: str
+) -> None:
+    (source / name).write_text(content)
+    with pytest.raises(OrchError, match=r"tokenizer of .* cannot be loaded: ") as caught:
+        load_tokenizer(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_tokenizer_is_told_with_its_reason(source: Path) -> None:
+    (source / "tokenizer.json").unlink()
+    with pytest.raises(OrchError, match="cannot be loaded: ") as caught:
+        load_tokenizer(source)
+    assert not str(caught.value).endswith(":")
+
+
+def test_a_configuration_of_the_wrong_types_is_one_clear_line(source: Path) -> None:
+    _json("config.json", max_position_embeddings="1024")(source)
+    with pytest.raises(OrchError, match=r"model .* cannot be loaded: .*max_position_embeddings"):
+        load_model(source)
+
+
+@pytest.mark.parametrize("size", [-1, 1, -5000])
+def test_weights_that_were_cut_off_in_a_download_are_found_without_loading_them(
+    source: Path, size: int
+) -> None:
+    file = source / "model.safetensors"
+    read_shape(source)
+    content = file.read_bytes()
+    file.write_bytes(content + b"x" if size > 0 else content[:size])
+    with pytest.raises(OrchError, match=r"model\.safetensors is cut off or damaged"):
+        read_shape(source)
 
 
 def test_a_tokenizer_that_needs_more_than_its_small_files_is_found_before_training(

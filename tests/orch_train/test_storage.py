@@ -63,6 +63,18 @@ def test_of_two_that_write_one_folder_the_last_stands_and_both_are_whole(tmp_pat
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("points_to", ["nowhere", "elsewhere"])
+def test_a_link_in_the_way_is_replaced_and_what_it_points_to_stays(
+    tmp_path: Path, points_to: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    folder = tmp_path / "step_1"
+    folder.symlink_to(points_to)
+    _written(folder, "new")
+    assert not folder.is_symlink() and (folder / "file").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "step_1"]
+
+
 def test_a_folder_that_appears_during_the_swap_is_replaced_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

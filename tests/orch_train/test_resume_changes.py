@@ -247,6 +247,11 @@ def test_a_checkpoint_under_the_name_of_another_step_is_not_gone_on_from(place: 
         read_config(None, [], Path("run"))
 
 
+def test_another_number_of_tasks_is_refused_as_other_tasks_are(place: Path) -> None:
+    checkpoint = _checkpoint(_config().environment("mine/Env-v0", num_tasks=8))
+    assert "environment.num_tasks: 8 -> 9" in _refused(checkpoint, "environment.num_tasks=9")
+
+
 def test_tasks_that_were_changed_under_their_name_are_told(place: Path) -> None:
     checkpoint = _checkpoint(_config().evaluation(tasks="tasks.jsonl", evaluation_interval=1))
     (place / "tasks.jsonl").write_text("two\n")

@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY) ## warm-start and train a tiny model, then print before and after (minutes)
 	@$(BIN)/python -m orch_train.cli.quickstart --seed $(SEED)
 
-test: $(READY) ## the test suite (about 7 minutes on 2 cores)
+test: $(READY) ## the test suite (about 6 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long and not vllm"
 
 test-all: $(READY) ## the test suite with its long tier

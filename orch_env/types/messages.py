@@ -137,6 +137,8 @@ def calls_of(message: Mapping[str, Any]) -> list[Json]:
     Raises:
         OrchError: it carries calls in a form that is not read; the message names the form.
     """
+    if isinstance(message.get("tool_calls"), str) and message["tool_calls"].strip():
+        raise OrchError("its 'tool_calls' are a text: a list of objects with a 'name' is read")
     parts = _parts(message)
     blocks = [part for part in parts if _type_of(part) == "tool_use"]
     _refuse_unread([part for part in parts if _type_of(part) not in _NO_TEXT])
@@ -170,13 +172,16 @@ def refuse_unread_calls(text: str, calls: Sequence[Json]) -> None:
         calls: from :func:`calls_of`.
 
     Raises:
-        OrchError: a call is a text or has its name under another key, or there is none and the
-            text is one.
+        OrchError: a call has its name under another key, or there is none and the text is one.
     """
     for number, call in enumerate(calls):
         body = call_body(call)
         if not isinstance(body, Mapping):
-            raise OrchError(f"its call {number} is {got(body)}: an object with a 'name' is read")
+            if isinstance(body, str) and isinstance(call, Mapping) and "arguments" in call:
+                raise OrchError(
+                    f"its call {number} is named by 'function': {got(body)}, which is not read"
+                )
+            continue  # what a model wrote instead of a call: a malformed one
         other = next((k for k in (*call, *call.get("function", ())) if _NAMING.fullmatch(k)), None)
         if "name" not in body and other is not None:
             raise OrchError(f"its call {number} is named by {other!r}, which is not read")

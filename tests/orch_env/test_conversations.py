@@ -271,7 +271,7 @@ UNREAD: dict[str, tuple[Any, str]] = {
     ),
     "Llama Stack": (assistant({"tool_name": "find", "arguments": {}}), "'tool_name'"),
     "a name for a function": (assistant({"function": "find", "arguments": {}}), "'find'"),
-    "calls as a text": (said("", tool_calls='[{"name": "find"}]'), "an object with a 'name'"),
+    "calls as a text": (said("", tool_calls='[{"name": "find"}]'), "objects with a 'name'"),
     "no JSON": (said(b"bytes"), "no JSON"),
     "Kimi": (said("<|tool_calls_section_begin|>"), "<|tool_calls_section_begin|>"),
     "MiniMax": (said("<minimax:tool_call>"), "minimax"),

@@ -12,8 +12,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -171,6 +174,31 @@ def test_threads_that_ended_leave_no_handle_behind(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+class Meeting(sqlite3.Connection):
+    """Waits in each look-up until another thread is in one too."""
+
+    both = threading.Barrier(2)
+    used: ClassVar[list[int]] = []
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if sql.startswith("SELECT p.digest"):
+            self.both.wait(timeout=20)
+            self.used.append(id(self))
+        return super().execute(sql, *arguments)
+
+
+def test_look_ups_side_by_side_have_a_connection_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_cache(tmp_path / "c.db")
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Meeting))
+    cache = open_cache(tmp_path / "c.db")
+    assert cache.resolve("find") == "find"  # one connection is free
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(text_of, [cache] * 2)) == ["first"] * 2
+    assert len(set(Meeting.used)) == 2
+
+
 @contextmanager
 def limited(kind: int, value: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(kind)
@@ -200,6 +228,15 @@ def test_a_file_that_is_gone_is_not_called_damaged(tmp_path: Path) -> None:
     (tmp_path / "c.db").unlink()
     with pytest.raises(OrchError, match="cannot be read: No such file"):
         text_of(cache)
+
+
+def test_broken_pages_are_called_damage(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    small_cache(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    with pytest.raises(OrchError, match=r"is damaged \(.*orch cache verify"):
+        text_of(open_cache(path))
 
 
 # -- full disks ----------------------------------------------------------------------------
@@ -291,7 +328,12 @@ def test_another_error_of_the_lock_is_told_as_it_is(
         open_cache(tmp_path / "c.db", write=True)
 
 
-def test_a_lock_is_taken_once_and_can_be_taken_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", [None, errno.ENOSYS])
+def test_a_lock_is_taken_once_and_can_be_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int | None
+) -> None:
+    if missing is not None:
+        failing_flock(monkeypatch, missing)
     one, other = FileLock(tmp_path / "l"), FileLock(tmp_path / "l")
     assert one.take() and not other.take()
     one.release()

@@ -30,12 +30,20 @@ class OfferedTool:
         rules: of its arguments.
     """
 
-    __slots__ = ("__weakref__", "_openai", "rules", "spec")
+    __slots__ = ("__weakref__", "_openai", "_respelt", "rules", "spec")
 
     def __init__(self, spec: ToolSpec) -> None:
         self.spec = spec
         self.rules: SchemaRules | None = SchemaRules.of(spec.parameters)
+        self._respelt: SchemaRules | None = None
         self._openai = packed(spec.to_openai())
+
+    @property
+    def respelt(self) -> SchemaRules | None:
+        """``rules`` under which dates and times in any text may be spelt in other ways."""
+        if self._respelt is None:
+            self._respelt = SchemaRules.of(self.spec.parameters, respelt=True)
+        return self._respelt
 
     def to_openai(self) -> JsonObject:
         """The OpenAI form, each time a new object of the caller's own."""

@@ -207,7 +207,7 @@ def reference_total(task: Task, episode: Episode) -> tuple[float, int]:
 
 @pytest.mark.parametrize("examples", [100, pytest.param(2000, marks=pytest.mark.long)])
 def test_the_total_is_the_slow_reference_s_to_the_bit(examples: int) -> None:
-    reward = make_reward("graduated")
+    reward = make_reward({"name": "graduated", "edition": 1})
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(any_world(most_calls=4), st.randoms(use_true_random=True))

@@ -87,13 +87,15 @@ class CallIdentities:
     """
 
     def __init__(self, task: Task) -> None:
-        if isinstance(task, ResolvedTask):
-            self._rules = {tool.spec.name: tool.rules for tool in task.offered}
-        else:
-            specs = [tool for tool in task.tools if isinstance(tool, ToolSpec)]
-            self._rules = {spec.name: SchemaRules.of(spec.parameters) for spec in specs}
+        self._rules = self._read_rules(task)
         self._known: dict[str, str] = {}
         self.gold = tuple(self.of(call.name, call.arguments) for call in task.gold_calls)
+
+    def _read_rules(self, task: Task) -> Mapping[str, SchemaRules | None]:
+        if isinstance(task, ResolvedTask):
+            return {tool.spec.name: tool.rules for tool in task.offered}
+        specs = [tool for tool in task.tools if isinstance(tool, ToolSpec)]
+        return {spec.name: SchemaRules.of(spec.parameters) for spec in specs}
 
     def rules(self, name: str) -> SchemaRules | None:
         """The rules of a tool's arguments, ``None`` without a schema."""
@@ -108,6 +110,23 @@ class CallIdentities:
     def of_calls(self, episode: Episode) -> list[str | None]:
         """The identity of each call of an episode, ``None`` for one that is not readable."""
         return [self.of(c.name, c.arguments) if readable(c) else None for c in episode.calls]
+
+
+class RespeltIdentities(CallIdentities):
+    """The same where a date or a time in another spelling is the same value, in any text."""
+
+    def _read_rules(self, task: Task) -> Mapping[str, SchemaRules | None]:
+        if isinstance(task, ResolvedTask):
+            return {tool.spec.name: tool.respelt for tool in task.offered}
+        specs = [tool for tool in task.tools if isinstance(tool, ToolSpec)]
+        return {spec.name: SchemaRules.of(spec.parameters, respelt=True) for spec in specs}
+
+    def rules(self, name: str) -> SchemaRules | None:
+        """The rules of a tool's arguments."""
+        return self._rules.get(name, _NO_SCHEMA)
+
+
+_NO_SCHEMA = SchemaRules.of(None, respelt=True)
 
 
 def remembered(kept: dict[str, T], name: str, arguments: JsonObject, make: Callable[[], T]) -> T:

@@ -7,7 +7,9 @@ for a model that copies, their canonical forms. Answers do not depend on earlier
 
 from __future__ import annotations
 
-from orch_env.types.json import Json, parse_json
+import json
+
+from orch_env.types.json import Json, JsonObject, parse_json
 from orch_env.values import SchemaRules, canonical, canonical_by_schema
 from orch_env.values.canonical import normal
 
@@ -124,6 +126,25 @@ class TextIndex:
                 return True
             start = text.find(word, start + 1)
         return False
+
+
+def sent(arguments: JsonObject, scalar: Json) -> bool:
+    """Whether a call with these arguments sent a scalar, so that its result does not show it.
+
+    It did if the scalar is one of the leaves of its arguments, or a whole word in one.
+    """
+    if not arguments:
+        return False
+    kind = scalar.__class__
+    if any(value.__class__ is kind and value == scalar for value in arguments.values()):
+        return True
+    try:
+        text = json.dumps(arguments, ensure_ascii=False)
+        if str(scalar).casefold() not in text.casefold() and str(scalar).isalnum():
+            return False  # most values: a code or a number that is not even a part of the text
+    except (ValueError, RecursionError):  # more digits than Python prints, or nested too deeply
+        return False
+    return TextIndex(text).shows(scalar)
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:

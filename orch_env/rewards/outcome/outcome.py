@@ -28,7 +28,7 @@ class Outcome:
     changes: tuple[StateChange, ...] = ()
 
 
-def read_outcome(task: Task, episode: Episode, rule: AnswerRule) -> Outcome:
+def read_outcome(task: Task, episode: Episode, rule: AnswerRule, *, infer: bool = False) -> Outcome:
     """Compare an episode's state and answer with the task's.
 
     ``task.metadata["created"]`` names the records of the final state whose ids the server made
@@ -50,3 +50,8 @@ def read_outcome(task: Task, episode: Episode, rule: AnswerRule) -> Outcome:
     if records_of(task.final_state):
         state = float(all(change.kind == COLLATERAL for change in changes))
     return Outcome(state, answer, collateral, changes)
+
+
+def is_read(task: Task, name: str) -> bool:
+    """Whether a call of a tool changes nothing, as far as the task says."""
+    return not task.servers

@@ -98,6 +98,7 @@ def _graduated(options: Mapping[str, Any]) -> Reward:
         answer=at_least_0(options.get("answer_weight", 1.0), "option 'answer_weight'"),
         state=at_least_0(options.get("state_weight", 1.0), "option 'state_weight'"),
         answers=AnswerRule.from_dict(options.get("answer", "auto")),
+        edition=options.get("edition", 2),
     )
 
 
@@ -127,6 +128,7 @@ PRESETS: dict[str, Preset] = {
             "answer_weight": Option(1.0, "of the closing answer beside one gold call"),
             "state_weight": Option(1.0, "of the final state beside one gold call"),
             "answer": Option("auto", ANSWER),
+            "edition": Option(2, "of the formula; 1 is the one before, to the last bit"),
         },
     ),
     "paper": Preset(

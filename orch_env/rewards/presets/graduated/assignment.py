@@ -5,7 +5,8 @@ Calls of different tools are never paired, so each tool is solved by itself.
 Of identical model calls at most as many may be assigned as gold has (at least one), so repeating a
 call is never a second chance at a similar gold call. Identical calls differ only in whether they
 ran and in what had been seen before them. This orders them from better to worse for *every* gold
-call, so the best few can be picked before the assignment.
+call, so the best few can be picked before the assignment. In the second edition near copies of a
+call (another letter case, a blank, one argument more) are one group too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def assign(
     scores: Sequence[Mapping[int, float]],
     copies: Mapping[str, int],
     optional_only: AbstractSet[str] = frozenset(),
+    groups: Sequence[str | None] | None = None,
 ) -> dict[int, int]:
     """Maximise the sum of scores over one-to-one pairs.
 
@@ -38,23 +40,30 @@ def assign(
         made: the model's calls, M of them.
         scores: per call, number of each required gold call of its tool -> score >= 0; the same
             numbers for every call of one tool.
-        copies: canonical identity -> how many gold calls have it.
+        copies: group -> how many gold calls are in it.
         optional_only: identities that only optional gold calls have.
+        groups: for each call, which calls count as one: at most as many of a group are assigned as
+            gold has, at least one. By default those of one identity.
 
     Returns:
         position of a model call -> number of its gold call; only pairs with a score above 0.
     """
+    if groups is None:
+        groups = [call.key for call in made]
     first = [call for call in made if call.key not in optional_only]
-    assigned = _assign(first, scores, copies)
+    assigned = _assign(first, scores, copies, groups)
     if len(first) < len(made):
         taken = set(assigned.values())
         left = [{n: s for n, s in row.items() if n not in taken} for row in scores]
-        assigned.update(_assign([c for c in made if c.key in optional_only], left, copies))
+        assigned.update(_assign([c for c in made if c.key in optional_only], left, copies, groups))
     return dict(sorted(assigned.items()))
 
 
 def _assign(
-    made: Sequence[MadeCall], scores: Sequence[Mapping[int, float]], copies: Mapping[str, int]
+    made: Sequence[MadeCall],
+    scores: Sequence[Mapping[int, float]],
+    copies: Mapping[str, int],
+    groups: Sequence[str | None],
 ) -> dict[int, int]:
     by_tool: dict[str, list[MadeCall]] = defaultdict(list)
     for call in made:
@@ -62,7 +71,7 @@ def _assign(
             by_tool[call.name].append(call)
     assigned: dict[int, int] = {}
     for calls in by_tool.values():
-        rows = _eligible(calls, scores, copies)
+        rows = _eligible(calls, scores, copies, groups)
         numbers = sorted(scores[rows[0]])
         table = [[scores[row][number] for number in numbers] for row in rows]
         for i, k in _best_pairs(table):
@@ -72,18 +81,23 @@ def _assign(
 
 
 def _eligible(
-    calls: Sequence[MadeCall], scores: Sequence[Mapping[int, float]], copies: Mapping[str, int]
+    calls: Sequence[MadeCall],
+    scores: Sequence[Mapping[int, float]],
+    copies: Mapping[str, int],
+    groups: Sequence[str | None],
 ) -> list[int]:
-    """Positions of the calls that may be assigned: the best few of each set of identical ones."""
-    groups: dict[str, list[int]] = defaultdict(list)
+    """Positions of the calls that may be assigned: the best few of each group."""
+    members: dict[str, list[int]] = defaultdict(list)
     for call in calls:
-        groups[call.key or ""].append(call.position)
-    if len(groups) == len(calls):
+        members[groups[call.position] or ""].append(call.position)
+    if len(members) == len(calls):
         return [call.position for call in calls]
     rows: list[int] = []
-    for key, positions in groups.items():
-        best_first = sorted(positions, key=lambda p: (-sum(scores[p].values()), p))
-        rows.extend(best_first[: max(1, copies.get(key, 0))])
+    for group, positions in members.items():
+        best_first = sorted(
+            positions, key=lambda p: (-max(scores[p].values()), -sum(scores[p].values()), p)
+        )
+        rows.extend(best_first[: max(1, copies.get(group, 0))])
     return sorted(rows)
 
 

@@ -10,18 +10,21 @@ query or in the result of an earlier turn, whichever call produced it, in gold's
 model's; calls of one message cannot see each other's results. Results count untruncated. Error
 texts of the environment itself do not count: they echo what the model wrote, and would make a guess
 look like knowledge.
+
+In the second edition a result does not show what its own call sent either, what the user says later
+is visible from then on, and a step that waits for the user is one dependency more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from orch_env.rewards.matching.arguments import EQUAL, Comparison
 from orch_env.rewards.matching.calls import MadeCall
-from orch_env.rewards.matching.text_index import TextIndex
-from orch_env.types import Episode, GoldCall
+from orch_env.rewards.matching.text_index import TextIndex, sent
+from orch_env.types import Episode, GoldCall, ValueRef
 from orch_env.types.json import Json, JsonObject, leaves, resolve
 from orch_env.values.canonical import normal
 
@@ -32,21 +35,33 @@ class Visibility:
     """When each value was visible in one episode. Not shared between episodes.
 
     Args:
-        query: what the user says.
+        query: what the user says; at first, where ``followups`` are given.
         episode: a finished or running episode.
+        followups: what the user says later; ``None`` for the first edition, where the query has it
+            all and a result shows what its own call sent.
     """
 
-    __slots__ = ("_indexes", "_turns", "_verbatim", "_whole")
+    __slots__ = ("_indexes", "_senders", "_turns", "_verbatim", "_whole")
 
-    def __init__(self, query: TextIndex, episode: Episode) -> None:
+    def __init__(
+        self, query: TextIndex, episode: Episode, followups: Sequence[TextIndex] | None = None
+    ) -> None:
         self._indexes = [query]
         self._turns = [-1]
+        self._senders: list[JsonObject | None] = [None]
+        heard = 0
         for number, turn in enumerate(episode.turns):
             for exchange in turn.exchanges:
                 result = exchange.result
                 if result.error is None or not result.error.echoes:
                     self._indexes.append(result.derived(TextIndex))
                     self._turns.append(number)
+                    self._senders.append(None if followups is None else exchange.call.arguments)
+            if followups and not turn.exchanges:
+                self._indexes += followups[heard : heard + 1]
+                self._turns += [number] * (len(self._indexes) - len(self._turns))
+                self._senders += [None] * (len(self._indexes) - len(self._senders))
+                heard += 1
         self._verbatim: dict[tuple[type, Json], int | None] = {}
         self._whole: dict[tuple[type, Json], int | None] = {}
 
@@ -60,9 +75,8 @@ class Visibility:
             if value:
                 return all(self.known_to(call, leaf) for _, leaf in leaves(value))
             return any(
-                index.shows(value)
+                turn < call.turn and index.shows(value)
                 for turn, index in zip(self._turns, self._indexes, strict=True)
-                if turn < call.turn
             )
         # A plain copy is found without reading the texts before it.
         for known, shows in (
@@ -89,8 +103,10 @@ class Visibility:
             known[key] = next(
                 (
                     turn
-                    for turn, index in zip(self._turns, self._indexes, strict=True)
-                    if shows(index, scalar)
+                    for turn, index, sender in zip(
+                        self._turns, self._indexes, self._senders, strict=True
+                    )
+                    if shows(index, scalar) and (sender is None or not sent(sender, scalar))
                 ),
                 None,
             )
@@ -104,13 +120,17 @@ class GoldEdges:
     Attributes:
         data: pointer of each leaf that takes its value from an earlier output -> the value.
         state: numbers of gold calls that must have run before, without a value carried.
+        sources: pointer of each leaf in ``data`` -> where its value comes from.
+        heard: how many follow-ups the user must have said before.
     """
 
     data: Mapping[str, Json]
     state: tuple[int, ...]
+    sources: Mapping[str, ValueRef]
+    heard: int = 0
 
     def __len__(self) -> int:
-        return len(self.data) + len(self.state)
+        return len(self.data) + len(self.state) + (self.heard > 0)
 
 
 def edges_of(call: GoldCall, given: JsonObject) -> GoldEdges:
@@ -120,11 +140,37 @@ def edges_of(call: GoldCall, given: JsonObject) -> GoldEdges:
         call: the gold call.
         given: what its arguments state. A value that may be left out carries nothing.
     """
-    carried = [normal(pointer) for pointer, ref in call.provenance.items() if ref.producers()]
+    carried = {normal(pointer): ref for pointer, ref in call.provenance.items() if ref.producers()}
     values = {pointer: _value_at(given, pointer) for pointer in carried}
-    return GoldEdges(
-        data={pointer: value for pointer, value in values.items() if value is not _ABSENT},
-        state=call.state_dependencies(),
+    data = {pointer: value for pointer, value in values.items() if value is not _ABSENT}
+    return GoldEdges(data, call.state_dependencies(), {p: carried[p] for p in data})
+
+
+def without_echoes(edges: GoldEdges, calls: Sequence[GoldCall]) -> GoldEdges:
+    """Dependencies in which no value comes from a call that itself sent it.
+
+    Whoever made that call knew the value. What is left of the dependency is the order.
+
+    Args:
+        edges: of one gold call.
+        calls: all gold calls, by number.
+    """
+    known = {
+        pointer: ref.producers()
+        for pointer, ref in edges.sources.items()
+        if any(
+            sent(calls[producer].arguments, leaf)
+            for producer in ref.producers()
+            for _, leaf in leaves(edges.data[pointer])
+        )
+    }
+    if not known:
+        return edges
+    return replace(
+        edges,
+        data={p: value for p, value in edges.data.items() if p not in known},
+        sources={p: ref for p, ref in edges.sources.items() if p not in known},
+        state=tuple(sorted({*edges.state}.union(*known.values()))),
     )
 
 
@@ -147,6 +193,7 @@ def check_edges(
     keys: Sequence[str],
     ran: Mapping[str, int],
     visibility: Visibility,
+    heard: Sequence[int] = (),
 ) -> EdgeCheck:
     """Check a model call against the dependencies of a gold call.
 
@@ -157,6 +204,7 @@ def check_edges(
         keys: canonical identities of all gold calls, by number.
         ran: identity of each call that ran without an error -> position of the first such call.
         visibility: what the model had seen when.
+        heard: for each turn, how many follow-ups the user had said; needed for edges that ask.
     """
     count = len(edges)
     if not count:
@@ -170,6 +218,8 @@ def check_edges(
     for producer in edges.state:
         if ran.get(keys[producer], call.position) >= call.position:
             broken.append(f"gold call {producer} must have run before")
+    if edges.heard and heard[call.turn] < edges.heard:
+        broken.append(f"it had to wait for the user's follow-up {edges.heard}")
     if not broken:
         return _NOTHING_BROKEN
     return EdgeCheck(tuple(broken), 1.0 - len(broken) / count)

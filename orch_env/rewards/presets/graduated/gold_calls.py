@@ -1,5 +1,8 @@
 """A task's gold calls as ``graduated`` reads them, and model calls compared with them.
 
+:class:`GoldCalls` is the first edition's reading, :class:`SecondEdition` adds what the second looks
+at.
+
 What depends only on the task and a call's text (its identity, how its arguments compare with each
 gold call's) is computed once and kept with the task: the members of a group, and one task over the
 epochs, make the same calls again and again. What depends on the episode (did the call run, what had
@@ -9,16 +12,28 @@ been seen) is not kept.
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
 
 from orch_env.rewards.matching.alignment import holds_sets
 from orch_env.rewards.matching.arguments import Comparison, argument_leaves, compare_arguments
-from orch_env.rewards.matching.calls import CallIdentities, remembered
+from orch_env.rewards.matching.calls import CallIdentities, RespeltIdentities, remembered
 from orch_env.rewards.matching.text_index import TextIndex
-from orch_env.rewards.presets.graduated.data_flow import edges_of
+from orch_env.rewards.outcome import is_read
+from orch_env.rewards.presets.graduated.consequences import taken_values
+from orch_env.rewards.presets.graduated.data_flow import GoldEdges, edges_of, without_echoes
+from orch_env.rewards.presets.graduated.telling import (
+    Likeness,
+    compare_telling,
+    distinguishing,
+    projection,
+    telling_leaves,
+)
 from orch_env.tasks.resolved import derived
 from orch_env.types import Task, ToolCall
-from orch_env.values import stated
+from orch_env.types.json import Json
+from orch_env.values import SchemaRules, stated
 
 
 class ComparedCall(NamedTuple):
@@ -27,10 +42,15 @@ class ComparedCall(NamedTuple):
     Attributes:
         key: its canonical identity.
         comparisons: number of each gold call of its tool -> the arguments of both compared.
+        group: of the calls of one group at most as many are paid as gold has, at least one.
+        likeness: second edition: number of each gold call whose values it does not all have -> how
+            near it comes.
     """
 
     key: str
     comparisons: dict[int, Comparison]
+    group: str
+    likeness: dict[int, Likeness]
 
 
 class GoldCalls:
@@ -44,26 +64,34 @@ class GoldCalls:
         query: everything the user says.
         calls: the gold calls, by number.
         required: numbers of those that may not be left out.
+        required_of: tool -> how many of its gold calls are required.
+        counted: n, how many gold calls weigh in the total and in the budget: all of them, in the
+            second edition the required ones.
         keys: canonical identity of each.
-        copies: identity -> how many gold calls have it.
+        copies: group (see :class:`ComparedCall`) -> how many gold calls are in it.
         optional: identity -> numbers of the optional gold calls that have it.
         optional_only: identities that only optional gold calls have.
         edges: the dependencies of each.
         by_name: tool -> numbers of its gold calls.
     """
 
+    edition: ClassVar[int] = 1
+    identities: ClassVar[type[CallIdentities]] = CallIdentities
+
     def __init__(self, task: Task) -> None:
         self.task = task
         self.query = TextIndex(task.query)
         self.calls = task.gold_calls
-        self._identities = derived(task, CallIdentities)
+        self._identities = derived(task, self.identities)
         given = [stated(c.arguments, self._identities.rules(c.name)) for c in self.calls]
         self.required = tuple(i for i, call in enumerate(self.calls) if not call.optional)
-        self.edges = tuple(map(edges_of, self.calls, given))
+        self.edges: tuple[GoldEdges, ...] = tuple(map(edges_of, self.calls, given))
         self.by_name: dict[str, list[int]] = {}
         for number, call in enumerate(self.calls):
             self.by_name.setdefault(call.name, []).append(number)
         self.keys = self._identities.gold
+        self.required_of = Counter(self.calls[n].name for n in self.required)
+        self.counted = len(self.calls)
         self.copies = Counter(self.keys)
         self.optional: dict[str, tuple[int, ...]] = {}
         for number, call in enumerate(self.calls):
@@ -97,4 +125,77 @@ class GoldCalls:
             if number in self._sets:
                 made = argument_leaves(given, rules, self._given[number])
             comparisons[number] = compare_arguments(made, self._leaves[number], rules)
-        return ComparedCall(self._identities.of(call.name, call.arguments), comparisons)
+        key = self._identities.of(call.name, call.arguments)
+        return self._finished(ComparedCall(key, comparisons, key, {}), call.name, plain, rules)
+
+    def _finished(
+        self,
+        compared: ComparedCall,
+        name: str,
+        leaves: dict[str, Json],
+        rules: SchemaRules | None,
+    ) -> ComparedCall:
+        return compared
+
+
+class SecondEdition(GoldCalls):
+    """A task's gold calls as the second edition reads them.
+
+    Attributes:
+        query: what the user says at first.
+        followups: what the user says later.
+        telling: for each gold call, the pointers of its telling leaves.
+        taken: for each gold call, the values that later gold calls take from its result.
+        reads: for each gold call, whether it changes nothing: a recorded call, or one of a tool
+            that only reads.
+    """
+
+    edition = 2
+    identities = RespeltIdentities
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.counted = len(self.required)
+        self.query = TextIndex(task.opening_query)
+        self.followups = tuple(map(TextIndex, task.followups))
+        self.edges = tuple(
+            replace(without_echoes(edges, self.calls), heard=task.followups_before(number))
+            for number, edges in enumerate(self.edges)
+        )
+        self._differing = {
+            name: distinguishing(
+                [self._leaves[n] for n in self._distinct(numbers)], self._identities.rules(name)
+            )
+            for name, numbers in self.by_name.items()
+        }
+        self.telling = tuple(
+            telling_leaves(
+                leaves,
+                call.provenance,
+                self._identities.rules(call.name),
+                self._differing[call.name],
+            )
+            for call, leaves in zip(self.calls, self._leaves, strict=True)
+        )
+        self.taken = taken_values(self.edges)
+        self.reads = tuple(is_read(task, call.name) for call in self.calls)
+        self.copies = Counter(self.compare(ToolCall(c.name, c.arguments)).group for c in self.calls)
+
+    def _distinct(self, numbers: Sequence[int]) -> list[int]:
+        """One number of each identity."""
+        return list({self.keys[n]: n for n in reversed(numbers)}.values())
+
+    def _finished(
+        self,
+        compared: ComparedCall,
+        name: str,
+        leaves: dict[str, Json],
+        rules: SchemaRules | None,
+    ) -> ComparedCall:
+        likeness = {
+            number: compare_telling(comparison, self.telling[number])
+            for number, comparison in compared.comparisons.items()
+            if comparison.values < 1.0
+        }
+        group = projection(name, leaves, self._differing.get(name, frozenset()), rules)
+        return compared._replace(group=group or compared.key, likeness=likeness)

@@ -34,7 +34,7 @@ from orch_env.rewards.matching.calls import MadeCall, made_calls, readable
 from orch_env.rewards.options import Weights
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
 from orch_env.rewards.presets.graduated.assignment import assign
-from orch_env.rewards.presets.graduated.gold_calls import GoldCalls
+from orch_env.rewards.presets.graduated.gold_calls import GoldCalls, SecondEdition
 from orch_env.rewards.presets.graduated.scoring import (
     Achievement,
     Pair,
@@ -79,17 +79,21 @@ class GraduatedReward:
         answer: weight of the closing answer beside one gold call, where the task has an answer.
         state: weight of the final state likewise.
         answers: how a closing answer is compared with gold's.
+        edition: 1 or 2.
 
     Raises:
-        OrchError: the weights sum to more than 1.
+        OrchError: the weights sum to more than 1, or there is no such edition.
     """
 
     weights: Weights = field(default_factory=Weights)
     answer: float = 1.0
     state: float = 1.0
     answers: AnswerRule = field(default_factory=AnswerRule)
+    edition: int = 2
 
     def __post_init__(self) -> None:
+        if isinstance(self.edition, bool) or self.edition not in (1, 2):
+            raise OrchError(f"option 'edition' must be 1 or 2, got {self.edition!r}")
         weight = self.weights.atomic + self.weights.orchestration
         if weight > 1 + 1e-9:
             raise OrchError(
@@ -103,7 +107,7 @@ class GraduatedReward:
 
     def __call__(self, task: Task, episode: Episode) -> RewardBreakdown:
         """Score a finished or running episode of ``task``; the total lies in 0..1."""
-        gold = derived(task, GoldCalls)
+        gold: GoldCalls = derived(task, GoldCalls if self.edition == 1 else SecondEdition)
         compared = [gold.compare(call) if readable(call) else None for call in episode.calls]
         made = made_calls(episode, [None if c is None else c.key for c in compared])
         pairs = pair_calls(gold, episode, made, compared, self.weights)
@@ -111,25 +115,27 @@ class GraduatedReward:
             {g: pair.score for g, pair in row.items() if not gold.calls[g].optional}
             for row in pairs
         ]
-        assigned = assign(made, scores, gold.copies, gold.optional_only)
+        groups = [None if c is None else c.group for c in compared]
+        assigned = assign(made, scores, gold.copies, gold.optional_only, groups)
         optional = free_optional_calls(gold, made, pairs, assigned)
         matched = [pairs[position][number] for position, number in assigned.items()]
-        outcome = read_outcome(task, episode, self.answers)
+        outcome = read_outcome(task, episode, self.answers, infer=self.edition > 1)
         achievement = achieved(
             [pair.score for pair in matched],
             required=len(gold.required),
-            gold_calls=len(gold.calls),
+            gold_calls=gold.counted,
             outcome=outcome,
             state_weight=self.state,
             answer_weight=self.answer,
+            edition=self.edition,
         )
-        extra = len(made) - len(assigned) - len(optional)
-        cost = verbosity_cost(extra, len(gold.calls))
+        needless = find_needless(gold, made, assigned, optional)
+        cost = verbosity_cost(len(needless), gold.counted, sum(needless.values()))
         total = on_grid(max(0.0, achievement.value * (1.0 - cost)))
-        credits, closing = _credits(gold, made, pairs, assigned, optional, achievement)
+        credits, closing = _credits(gold, made, pairs, assigned, needless, achievement)
         return attributed(
             total,
-            _components(len(gold.required), made, matched, outcome, extra, cost),
+            _components(len(gold.required), made, matched, outcome, len(needless), cost),
             _accounts(gold, made, pairs, {**assigned, **optional}),
             credits,
             turns=len(episode.turns),
@@ -165,6 +171,40 @@ def free_optional_calls(
     return taken
 
 
+def find_needless(
+    gold: GoldCalls,
+    made: Sequence[MadeCall],
+    assigned: Mapping[int, int],
+    optional: Mapping[int, int],
+) -> dict[int, bool]:
+    """The model calls that stand for nothing: position -> whether it is a second guess.
+
+    A second guess (second edition) is a call of a tool whose required gold calls are all stood for
+    already, with other arguments than every call before it and every call that stands for one.
+    """
+    if len(assigned) + len(optional) == len(made):
+        return {}
+    stood: dict[str, int] = {}
+    for number in assigned.values():
+        name = gold.calls[number].name
+        stood[name] = stood.get(name, 0) + 1
+    seen = {made[position].key for position in assigned}
+    needless: dict[int, bool] = {}
+    for call in made:
+        if call.position in assigned or call.position in optional:
+            continue
+        required = gold.required_of.get(call.name, 0)
+        needless[call.position] = (
+            gold.edition > 1
+            and call.key is not None
+            and call.key not in seen
+            and required > 0
+            and stood.get(call.name, 0) == required
+        )
+        seen.add(call.key)
+    return needless
+
+
 def _components(
     required: int,
     made: Sequence[MadeCall],
@@ -193,12 +233,11 @@ def _credits(
     made: Sequence[MadeCall],
     pairs: Sequence[Mapping[int, Pair]],
     assigned: Mapping[int, int],
-    optional: Mapping[int, int],
+    needless: Mapping[int, bool],
     achievement: Achievement,
 ) -> tuple[list[float], float]:
     """What each call adds to the total, and what the last turn adds beside its calls."""
-    needless = len(made) - len(assigned) - len(optional)
-    costs = iter(marginal_costs(needless, len(gold.calls)))
+    costs = iter(marginal_costs(list(needless.values()), gold.counted))
     ran = sum(made[position].ok for position in assigned)
     state = achievement.factor * achievement.state
     credits: list[float] = []
@@ -207,10 +246,10 @@ def _credits(
         if number is not None:
             credit = achievement.factor * achievement.per_score * pairs[call.position][number].score
             credits.append(credit + state / ran if call.ok else credit)
-        elif call.position in optional:
-            credits.append(0.0)
-        else:
+        elif call.position in needless:
             credits.append(-achievement.value * next(costs))
+        else:
+            credits.append(0.0)
     # A collateral change takes from what doing nothing earns, too.
     closing = (
         achievement.factor * achievement.answer + (achievement.factor - 1.0) * achievement.idle

@@ -5,26 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from orch_env.rewards.matching.arguments import Comparison
 from orch_env.rewards.matching.calls import MadeCall
 from orch_env.rewards.options import Weights
 from orch_env.rewards.outcome import Outcome
+from orch_env.rewards.presets.graduated.consequences import brought
 from orch_env.rewards.presets.graduated.data_flow import Visibility, check_edges
-from orch_env.rewards.presets.graduated.gold_calls import ComparedCall, GoldCalls
+from orch_env.rewards.presets.graduated.gold_calls import ComparedCall, GoldCalls, SecondEdition
 from orch_env.types import Episode
 
 NAME, TYPES, VALUES, SUCCESS = 0.1, 0.2, 0.5, 0.2
 """Parts of ``atomic``; they sum to 1."""
-COLLATERAL = 0.8
-"""Factor for a change of state that gold does not make."""
+COLLATERAL, COLLATERAL_MORE = 0.8, 0.9
+"""Factor for a record that gold leaves alone and the episode changed; second edition: for each
+further one."""
 BUDGET = 0.5
 """Extra calls within ``ceil(BUDGET * n)`` are nearly free: exploring is no fault. PROVE (arXiv
 2606.03892) reports 29.0 with an adaptive budget, 25.0 without a penalty, 22.4 with a flat one."""
 WITHIN, STEP, BEYOND = 0.02, 0.03, 0.5
 """Cost of a full budget; of crossing it; and of ``n + budget`` further calls."""
+SECOND_GUESS = 0.25
+"""Second edition: what a second guess costs, in gold calls. A model that is right 7 times in 10
+gains at most 0.21 of a gold call by guessing twice."""
 ABSTENTION = 0.5
 """Factor per call on a task that needs none."""
 
@@ -38,6 +43,8 @@ class Pair(NamedTuple):
         atomic: 0..1, how right the call is by itself.
         orchestration: 0..1, how right its place in the data flow is.
         score: s, both by their weights.
+        consequence: second edition: how surely the call brought what gold's calls take from it,
+            where its values are not all gold's; else 0.
     """
 
     comparison: Comparison
@@ -45,6 +52,7 @@ class Pair(NamedTuple):
     atomic: float
     orchestration: float
     score: float
+    consequence: float = 0.0
 
 
 def pair_calls(
@@ -63,11 +71,10 @@ def pair_calls(
         compared: each call beside gold, same length; ``None`` for a malformed one.
         weights: of the two halves of a score.
     """
+    if isinstance(gold, SecondEdition):
+        return _pair_second(gold, episode, made, compared, weights)
     visibility = Visibility(gold.query, episode)
-    ran: dict[str, int] = {}
-    for call in made:
-        if call.key is not None and call.error is None:
-            ran.setdefault(call.key, call.position)
+    ran = _first_runs(made)
     pairs: list[dict[int, Pair]] = []
     for call, against in zip(made, compared, strict=True):
         row: dict[int, Pair] = {}
@@ -86,13 +93,66 @@ def pair_calls(
     return pairs
 
 
+def _pair_second(
+    gold: SecondEdition,
+    episode: Episode,
+    made: Sequence[MadeCall],
+    compared: Sequence[ComparedCall | None],
+    weights: Weights,
+) -> list[dict[int, Pair]]:
+    """The same by the second edition, in which telling leaves and consequences count."""
+    visibility = Visibility(gold.query, episode, gold.followups)
+    heard = episode.followups_heard if gold.followups else ()
+    ran = _first_runs(made)
+    results = [exchange.result for turn in episode.turns for exchange in turn.exchanges]
+    pairs: list[dict[int, Pair]] = []
+    for call, against, result in zip(made, compared, results, strict=True):
+        row: dict[int, Pair] = {}
+        if against is not None:
+            ok = call.error is None
+            for number, comparison in against.comparisons.items():
+                types, values, telling, sure = comparison.types, comparison.values, 1.0, 0.0
+                if values < 1.0:
+                    likeness = against.likeness[number]
+                    telling = likeness.telling
+                    if ok and gold.reads[number]:
+                        taken = gold.taken[number]
+                        if not taken:
+                            values, telling = likeness.respelt, likeness.respelt_telling
+                        else:
+                            sure = brought(taken, call.arguments, result)
+                    if sure:
+                        types, values, telling = 1.0, sure + (1.0 - sure) * likeness.alike, 1.0
+                        key = gold.keys[number]
+                        ran[key] = min(ran.get(key, call.position), call.position)
+                broken, share = check_edges(
+                    call, gold.edges[number], comparison, gold.keys, ran, visibility, heard
+                )
+                known = (1.0 + telling) / 2
+                atomic = NAME + known * (TYPES * types + VALUES * values + SUCCESS * ok)
+                orchestration = share * values * telling * ok
+                score = weights.atomic * atomic + weights.orchestration * orchestration
+                row[number] = Pair(comparison, broken, atomic, orchestration, score, sure)
+        pairs.append(row)
+    return pairs
+
+
+def _first_runs(made: Sequence[MadeCall]) -> dict[str, int]:
+    """Identity of each call that ran -> position of the first such call."""
+    ran: dict[str, int] = {}
+    for call in made:
+        if call.key is not None and call.error is None:
+            ran.setdefault(call.key, call.position)
+    return ran
+
+
 @dataclass(frozen=True, slots=True)
 class Achievement:
     """``S'`` and its parts: ``score == idle + per_score * sum(s) + state + answer``.
 
     Attributes:
         score: S', 0..1.
-        factor: 1, or ``COLLATERAL``.
+        factor: 1 without a collateral change.
         per_score: what a call's ``s`` counts in S'.
         idle: what an episode without calls has of it: all calls' part where none is required.
         state: the final state's part.
@@ -120,8 +180,12 @@ def achieved(
     outcome: Outcome,
     state_weight: float,
     answer_weight: float,
+    edition: int,
 ) -> Achievement:
     """Sum up an episode: ``S' = (n S + w_s state + w_t answer) / (n + w_s + w_t)``.
+
+    In the second edition the answer counts ``(1 + S) / 2`` times: an answer without the work is a
+    guess.
 
     State and answer weigh like gold calls, and only where the task has them, so that a read-only
     task pays nothing for a state that was not touched.
@@ -129,29 +193,39 @@ def achieved(
     Args:
         scores: ``s`` of each required gold call that has a call.
         required: number of required gold calls.
-        gold_calls: n, number of all gold calls.
+        gold_calls: n, number of gold calls that count.
         outcome: the final state and the answer.
         state_weight: w_s, weight of the state beside one gold call.
         answer_weight: w_t, weight of the answer likewise.
+        edition: of the reward.
     """
     score = sum(scores) / required if required else 1.0
+    answer = outcome.answer
+    if answer is not None and edition > 1:
+        answer *= (1.0 + score) / 2
     weight = float(gold_calls)
     if outcome.state is not None:
         score = _mix(score, weight, outcome.state, state_weight)
         weight += state_weight
-    if outcome.answer is not None:
-        score = _mix(score, weight, outcome.answer, answer_weight)
+    if answer is not None:
+        score = _mix(score, weight, answer, answer_weight)
         weight += answer_weight
     # Without any weight the task asks for nothing, and every episode fulfils it.
     calls = gold_calls / weight if weight else 1.0
     return Achievement(
         score=score,
-        factor=COLLATERAL if outcome.collateral else 1.0,
+        factor=_collateral_factor(outcome.collateral, edition),
         per_score=calls / required if required else 0.0,
         idle=0.0 if required else calls,
         state=state_weight * (outcome.state or 0.0) / weight if weight else 0.0,
-        answer=answer_weight * (outcome.answer or 0.0) / weight if weight else 0.0,
+        answer=answer_weight * (answer or 0.0) / weight if weight else 0.0,
     )
+
+
+def _collateral_factor(records: int, edition: int) -> float:
+    if not records:
+        return 1.0
+    return COLLATERAL if edition == 1 else COLLATERAL * COLLATERAL_MORE ** (records - 1)
 
 
 def _mix(score: float, weight: float, part: float, part_weight: float) -> float:
@@ -160,15 +234,16 @@ def _mix(score: float, weight: float, part: float, part_weight: float) -> float:
     return (weight * score + part_weight * part) / both if both else score
 
 
-def verbosity_cost(extra: int, gold_calls: int) -> float:
+def verbosity_cost(extra: int, gold_calls: int, second_guesses: int = 0) -> float:
     """The share of the score that ``extra`` needless calls cost.
 
-    ``0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b))`` with ``b = ceil(n / 2)``; without
-    gold calls ``1 - 0.5^x``. Not bounded by 1: a total below 0 counts as 0.
+    ``0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b)) + 0.25 g/n`` with ``b = ceil(n / 2)``;
+    without gold calls ``1 - 0.5^x``. Not bounded by 1: a total below 0 counts as 0.
 
     Args:
         extra: x, number of needless calls, at least 0.
-        gold_calls: n, number of gold calls, optional ones included.
+        gold_calls: n, number of gold calls that count.
+        second_guesses: g, how many of the needless calls are second guesses.
     """
     if not gold_calls:
         return 1.0 - ABSTENTION**extra
@@ -176,10 +251,18 @@ def verbosity_cost(extra: int, gold_calls: int) -> float:
     cost = WITHIN * min(extra, budget) / budget
     if extra > budget:
         cost += STEP + BEYOND * (extra - budget) / (gold_calls + budget)
+    if second_guesses:
+        cost += SECOND_GUESS * second_guesses / gold_calls
     return cost
 
 
-def marginal_costs(extra: int, gold_calls: int) -> list[float]:
-    """What each of ``extra`` needless calls adds to the cost, up to a total cost of 1."""
-    costs = [min(1.0, verbosity_cost(x, gold_calls)) for x in range(extra + 1)]
+def marginal_costs(needless: Sequence[bool], gold_calls: int) -> list[float]:
+    """What each needless call adds to the cost, up to a total cost of 1.
+
+    Args:
+        needless: for each, in order, whether it is a second guess.
+        gold_calls: n, number of gold calls that count.
+    """
+    guesses = list(accumulate(needless, initial=0))
+    costs = [min(1.0, verbosity_cost(x, gold_calls, g)) for x, g in enumerate(guesses)]
     return [after - before for before, after in pairwise(costs)]

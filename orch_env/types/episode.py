@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from orch_env.types.errors import ErrorType, OrchError
@@ -270,6 +271,17 @@ class Episode:
     def calls(self) -> tuple[ToolCall, ...]:
         """All calls in order, over all turns."""
         return tuple(e.call for turn in self.turns for e in turn.exchanges)
+
+    @property
+    def followups_heard(self) -> tuple[int, ...]:
+        """For each turn, how many follow-ups the user had said before the model wrote it.
+
+        A turn without an exchange ends a user turn. A message whose calls cannot be read has
+        exchanges and does not. A follow-up that a limit of messages per user turn brought early
+        is not recorded and not counted.
+        """
+        ended = (not turn.exchanges for turn in self.turns[:-1])
+        return tuple(accumulate(ended, initial=0)) if self.turns else ()
 
     @property
     def digest(self) -> str:

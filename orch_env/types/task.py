@@ -151,6 +151,8 @@ class Task:
         gold: steps in order; the calls of one step may run in parallel.
         today: the task's fixed date, ISO 8601, or ``None``.
         followups: later user turns; a message without a call moves on to the next one.
+        after_followup: for each gold step, how many follow-ups the user has said before the step
+            may be made; empty means none for every step. Stored only where it is not empty.
         servers: names of the stateful servers that the task runs on (empty: the cache).
         seed: seed of the servers' world, ``None`` for the episode's own.
         answer: gold answer, where there is one.
@@ -165,6 +167,7 @@ class Task:
     gold: tuple[tuple[GoldCall, ...], ...] = ()
     today: str | None = None
     followups: tuple[str, ...] = ()
+    after_followup: tuple[int, ...] = ()
     servers: tuple[str, ...] = ()
     seed: int | None = None
     answer: Json = None
@@ -176,11 +179,28 @@ class Task:
         """The gold calls flattened in order; a call's number is its index here."""
         return tuple(call for step in self.gold for call in step)
 
+    def followups_before(self, number: int) -> int:
+        """How many follow-ups the user has said before gold call ``number`` may be made.
+
+        Raises:
+            IndexError: gold has no such call.
+        """
+        step_of = [step for step, calls in enumerate(self.gold) for _ in calls]
+        step = step_of[number]
+        return self.after_followup[step] if self.after_followup else 0
+
+    @property
+    def opening_query(self) -> str:
+        """What the user says before the first follow-up, joined by newlines."""
+        return "\n".join(self._opening_texts())
+
     @property
     def query(self) -> str:
         """Everything the user says: the user messages and follow-ups, joined by newlines."""
-        texts = [message_text(m.get("content")) for m in self.messages if m.get("role") == "user"]
-        return "\n".join([*texts, *self.followups])
+        return "\n".join([*self._opening_texts(), *self.followups])
+
+    def _opening_texts(self) -> list[str]:
+        return [message_text(m.get("content")) for m in self.messages if m.get("role") == "user"]
 
     @property
     def tool_names(self) -> tuple[str, ...]:
@@ -226,6 +246,7 @@ class Task:
                 ),
                 today=value_of(data, "today", str, None),
                 followups=tuple(map(_followup, value_of(data, "followups", list, ()))),
+                after_followup=list_of(data, "after_followup", int),
                 servers=list_of(data, "servers", str),
                 seed=value_of(data, "seed", int, None),
                 answer=data.get("answer"),
@@ -237,10 +258,29 @@ class Task:
             repeated = [n for n, count in Counter(task.tool_names).items() if count > 1]
             if repeated:
                 raise OrchError(f"tool {repeated[0]!r} is offered twice")
+            task._check_after_followup()
         except OrchError as problem:
             raise OrchError(f"task {task_id!r}: {problem}") from problem
         task._check_references()
         return task
+
+    def _check_after_followup(self) -> None:
+        after = self.after_followup
+        if not after:
+            return
+        if len(after) != len(self.gold):
+            raise OrchError(
+                f"'after_followup' needs one number per gold step, got {len(after)} for "
+                f"{len(self.gold)} steps"
+            )
+        for step, count in enumerate(after):
+            earlier = max(after[:step], default=0)
+            if not earlier <= count <= len(self.followups):
+                raise OrchError(
+                    f"'after_followup' entry {step} is {count}: it must be at least {earlier}, as "
+                    f"the numbers may not fall, and at most {len(self.followups)}, the number of "
+                    "follow-ups"
+                )
 
     def _check_references(self) -> None:
         """Every dependency names an earlier call: the gold order is a topological one."""
@@ -255,12 +295,14 @@ class Task:
 
     def to_dict(self) -> JsonObject:
         """The JSON form; ``Task.from_dict(task.to_dict()) == task``."""
+        after = {"after_followup": list(self.after_followup)} if self.after_followup else {}
         return {
             "schema": TASK_SCHEMA,
             "id": self.id,
             "today": self.today,
             "messages": [dict(m) for m in self.messages],
             "followups": list(self.followups),
+            **after,
             "tools": [t if isinstance(t, str) else t.to_dict() for t in self.tools],
             "gold": [[c.to_dict() for c in step] for step in self.gold],
             "servers": list(self.servers),

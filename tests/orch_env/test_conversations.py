@@ -54,6 +54,15 @@ def test_answers_to_calls_of_one_id_or_none_are_handed_out_once_in_order(ids: An
     assert pairs(*messages) == [("x", "X"), ("y", "Y")]
 
 
+def test_a_message_without_a_call_ends_a_user_turn_and_one_with_a_broken_call_does_not() -> None:
+    first = assistant(call("x", "1")), tool("X", "1"), said("Book it?"), USER
+    broken = assistant({"id": "2", "function": {"name": "find", "arguments": "{"}}), tool("?", "2")
+    last = assistant(call("y", "3")), tool("Y", "3"), said("Done.")
+    assert read().followups_heard == ()
+    assert read(*first, *broken, *last).followups_heard == (0, 0, 1, 1, 1)
+    assert read(*first, said("Sure?"), USER, *last).followups_heard == (0, 0, 1, 2, 2)
+
+
 def test_a_repeated_id_does_not_change_the_reward() -> None:
     gold = [{"name": "find", "arguments": {"q": q}} for q in "xy"]
     task = Task.from_dict({**TASK.to_dict(), "tools": ["find"], "gold": [gold]})

@@ -19,6 +19,7 @@ TASK: dict[str, Any] = {
     "today": "2024-10-13",
     "messages": [{"role": "user", "content": [{"type": "text", "text": "Find."}]}],
     "followups": ["And then?", {"role": "user", "content": "Bye."}],
+    "after_followup": [0, 1],
     "tools": [
         "search",
         {
@@ -167,6 +168,41 @@ def test_a_text_is_no_list_and_pairs_are_no_object(field: str, value: Any) -> No
     with pytest.raises(OrchError, match=r"^task 't': ") as caught:
         Task.from_dict({**TASK, "gold": [], field: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        ([0], "needs one number per gold step, got 1 for 2 steps"),
+        ([0, 0, 1], "needs one number per gold step, got 3 for 2 steps"),
+        ([-1, 0], "entry 0 is -1: it must be at least 0"),
+        ([1, 0], "entry 1 is 0: it must be at least 1, as the numbers may not fall"),
+        ([0, 3], "entry 1 is 3: .* at most 2, the number of follow-ups"),
+        ([0, 1.0], "entry 1 must be a whole number, got 1.0"),
+        ([0, True], "entry 1 must be a whole number, got True"),
+        (1, "must be a list, got 1"),
+    ],
+)
+def test_times_of_gold_steps_that_cannot_be_are_refused(after: Any, why: str) -> None:
+    with pytest.raises(OrchError, match=f"^task 't': 'after_followup' {why}") as caught:
+        Task.from_dict({**TASK, "after_followup": after})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_without_times_keeps_its_bytes() -> None:
+    timed = Task.from_dict(TASK)
+    assert timed.to_dict()["after_followup"] == [0, 1] and Task.from_dict(timed.to_dict()) == timed
+    untimed = Task.from_dict({**TASK, "after_followup": []})
+    assert "after_followup" not in untimed.to_dict()
+    assert [untimed.followups_before(n) for n in (0, 1)] == [0, 0]
+
+
+def test_every_call_of_a_step_waits_for_the_step_s_follow_up() -> None:
+    find = TASK["gold"][1][0]
+    gold = [TASK["gold"][0], [], [find, find], [find]]
+    task = Task.from_dict({**TASK, "gold": gold, "after_followup": [0, 1, 1, 2]})
+    assert [task.followups_before(n) for n in range(4)] == [0, 1, 1, 2]
+    assert task.opening_query == "Find." and task.query == "Find.\nAnd then?\nBye."
 
 
 def test_a_tool_that_is_offered_twice_is_refused() -> None:

@@ -26,6 +26,7 @@ from orch_env.formats import get_format
 from orch_env.importers.goal_checks import check_final_state, check_goals
 from orch_env.importers.recording import parse_response
 from orch_env.provenance.evidence import pieces_of
+from orch_env.provenance.information import folded, occurs_in
 from orch_env.replay.play import replay, turns_of_gold
 from orch_env.replay.policies import GoldPolicy
 from orch_env.rewards.matching.text_index import TextIndex
@@ -173,10 +174,11 @@ def _check_times(task: Task, texts: Sequence[str]) -> None:
                     continue
                 for piece in pieces_of(value) or [value]:
                     said = seen.first_said(piece)
-                    if said and not seen.shows(piece, before=number):
+                    heard = task.followups_before(number)
+                    if said > heard and not seen.shows(piece, before=number):
                         raise OrchError(
                             f"{where}: the user says {piece!r:.60} in follow-up {said}, but the "
-                            f"step waits for {task.followups_before(number)} follow-ups; its "
+                            f"step waits for {heard} follow-ups; its "
                             f"entry in 'after_followup' must be at least {said}"
                         )
 
@@ -259,7 +261,8 @@ class _Seen:
     """
 
     def __init__(self, task: Task, results: Mapping[int, str]) -> None:
-        self._said = list(map(TextIndex, (task.opening_query, *task.followups)))
+        self._texts = (task.opening_query, *task.followups)
+        self._said = list(map(TextIndex, self._texts))
         self._heard = [task.followups_before(n) for n in range(len(task.gold_calls))]
         self._results = {number: TextIndex(text) for number, text in results.items()}
         self._step_of = _steps(task)
@@ -275,9 +278,12 @@ class _Seen:
             if self._step_of[number] < self._step_of[before]
         )
 
-    def first_said(self, value: Json) -> int | None:
-        """Number of the first follow-up that shows a value, 0 for the opening query."""
-        return next((n for n, index in enumerate(self._said) if index.shows(value)), None)
+    def first_said(self, value: Json) -> int:
+        """Number of the first follow-up that says a value, 0 for the opening query or nothing."""
+        for number, (text, index) in enumerate(zip(self._texts, self._said, strict=True)):
+            if index.shows(value) or occurs_in(value, folded(text)):
+                return number
+        return 0
 
 
 def _steps(task: Task) -> list[int]:

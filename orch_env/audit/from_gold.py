@@ -12,8 +12,9 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from orch_env.replay.policies import CLOSING, Plan
+from orch_env.replay.policies import CLOSING, Plan, in_time
 from orch_env.types import GoldCall, Task, ToolCall
 from orch_env.types.json import Json, JsonObject, leaves, unescape
 
@@ -74,13 +75,13 @@ def repeats_dropped(task: Task) -> Plan | None:
 def backwards(task: Task) -> Plan | None:
     """Makes the gold calls from the last to the first."""
     calls = [_copy(call) for call in task.gold_calls]
-    return _play(task, [[call] for call in reversed(calls)]) if len(calls) > 1 else None
+    return _play(_untimed(task), [[call] for call in reversed(calls)]) if len(calls) > 1 else None
 
 
 def one_message(task: Task) -> Plan | None:
     """Makes all gold calls in one parallel message, before any result is seen."""
     calls = [_copy(call) for call in task.gold_calls]
-    return _play(task, [calls]) if len(task.gold) > 1 else None
+    return _play(_untimed(task), [calls]) if len(task.gold) > 1 else None
 
 
 def invented_values(task: Task) -> Plan | None:
@@ -146,10 +147,8 @@ def _padded(task: Task, extra: Sequence[ToolCall]) -> Plan | None:
 
 
 def _play(task: Task, steps: Sequence[Sequence[ToolCall]]) -> Plan:
-    """A plan of these messages, then gold's answer."""
-    for step in steps:
-        if step:
-            yield step
+    """A plan of these steps, each at its time, then gold's answer."""
+    yield from in_time(task, steps)
     if task.answer is None:
         return CLOSING
     return task.answer if isinstance(task.answer, str) else json.dumps(task.answer)
@@ -157,12 +156,14 @@ def _play(task: Task, steps: Sequence[Sequence[ToolCall]]) -> Plan:
 
 def _partial(task: Task, count: int) -> Plan:
     """A plan of the first ``count`` gold calls in their steps, then the closing sentence."""
-    left = count
-    for step in _steps(task):
-        if left and step:
-            yield step[:left]
-            left -= len(step[:left])
+    numbers = itertools.count()
+    yield from in_time(task, [[c for c in step if next(numbers) < count] for step in _steps(task)])
     return CLOSING
+
+
+def _untimed(task: Task) -> Task:
+    """The task for a plan that waits for no follow-up."""
+    return replace(task, after_followup=())
 
 
 def _with_invented(arguments: JsonObject, pointers: Sequence[str]) -> JsonObject:

@@ -113,8 +113,9 @@ def validate(
     """Check that every task of FILE can be solved as its gold says; exit code 1 if one cannot.
 
     Checked: structure, tools, a recorded answer for every gold call, provenance paths that lead
-    to equal values, optional calls that nothing needs and that may be left out, the form of answers
-    and final states, and gold replayed to that state, to success and to reward 1.
+    to equal values, values that the user says before the call's step, optional calls that nothing
+    needs and that may be left out, the form of answers and final states, and gold replayed to that
+    state, to success and to reward 1.
     """
     from orch_env.backends.open import make_backend
     from orch_env.cli.progress import progress_bar
@@ -270,12 +271,13 @@ def _show(task: Task) -> None:
     say(task.id, bold=True)
     for message in task.messages:
         say(f"{message['role']}: {message.get('content')}")
-    for text in task.followups:
-        say(f"user (later): {text}")
+    for count, text in enumerate(task.followups, start=1):
+        say(f"follow-up {count}: {text}")
     say(f"tools: {', '.join(task.tool_names)}")
     number = 0
     for index, step in enumerate(task.gold):
-        say(f"step {index}", bold=True)
+        due = task.after_followup[index] if task.after_followup else 0
+        say(f"step {index}" + (f"  (after follow-up {due})" if due else ""), bold=True)
         for call in step:
             optional = "  (optional)" if call.optional else ""
             say(f"  [{number}] {call.name}{optional}")

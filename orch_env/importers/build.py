@@ -154,6 +154,7 @@ def import_tasks(
             gold=gold,
             today=recorded.today,
             followups=recorded.followups,
+            after_followup=recorded.after_followup,
             metadata={**recorded.metadata, "template": None, "split": None, **graph_size(gold)},
         )
         cache.pin(task)
@@ -203,7 +204,8 @@ def _with_responses(
     for name in recorded.tools:
         if name not in specs and cache.resolve(name) is not None:
             specs[name] = cache.catalogue[name]
-    return Trace("\n".join([*said, *recorded.followups]), tuple(steps), specs), digests
+    trace = Trace("\n".join(said), tuple(steps), specs, recorded.followups, recorded.after_followup)
+    return trace, digests
 
 
 def _offered(

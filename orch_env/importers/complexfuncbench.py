@@ -138,7 +138,7 @@ def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:
     for number, spec in enumerate(specs):
         if any(spec.name == other.name and spec != other for other in specs[:number]):
             raise OrchError(f"'functions' has two tools {spec.name!r}")
-    messages, followups, steps, closing = _conversation(conversation)
+    messages, followups, steps, after_followup, closing = _conversation(conversation)
     if not steps:
         raise OrchError("the conversation holds no call")
     metadata: JsonObject = {"domain": domain_of(task_id)}
@@ -152,6 +152,7 @@ def _trace(task_id: str, record: Mapping[str, Json]) -> RecordedTrace:
         tools=tuple(dict.fromkeys(spec.name for spec in specs)),
         specs=specs,
         followups=followups,
+        after_followup=after_followup,
         today=stated_today(said),
         metadata=metadata,
     )
@@ -169,11 +170,16 @@ def _id(record: Mapping[str, Json], otherwise: str) -> str:
 def _conversation(
     conversation: list[Mapping[str, Json]],
 ) -> tuple[
-    tuple[JsonObject, ...], tuple[str, ...], tuple[tuple[RecordedResponse, ...], ...], str | None
+    tuple[JsonObject, ...],
+    tuple[str, ...],
+    tuple[tuple[RecordedResponse, ...], ...],
+    tuple[int, ...],
+    str | None,
 ]:
     messages: list[JsonObject] = []
     followups: list[str] = []
     steps: list[tuple[RecordedResponse, ...]] = []
+    after: list[int] = []
     closing: str | None = None
     pending: list[Json] | None = None
     for number, message in enumerate(conversation):
@@ -203,6 +209,7 @@ def _conversation(
         elif role == "observation":
             assert pending is not None
             steps.append(_step(where, pending, content))
+            after.append(len(followups))
             pending = None
         else:
             raise OrchError(f"{where}: unknown role")
@@ -210,7 +217,8 @@ def _conversation(
         raise OrchError("the last calls have no observation")
     if not any(m["role"] == "user" for m in messages):
         raise OrchError("there is no user message before the first call")
-    return tuple(messages), tuple(followups), tuple(steps), closing
+    timed = tuple(after) if any(after) else ()
+    return tuple(messages), tuple(followups), tuple(steps), timed, closing
 
 
 def _step(where: str, calls: list[Json], content: Json) -> tuple[RecordedResponse, ...]:

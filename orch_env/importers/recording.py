@@ -28,6 +28,7 @@ class RecordedTrace:
         id: unique within the source.
         messages: the opening user (and system) messages.
         followups: later user turns.
+        after_followup: for each step, how many of them came before it; empty means none.
         today: ISO date that the query states, or ``None``.
         steps: recorded calls by step.
         tools: names of the offered tools, in order.
@@ -41,6 +42,7 @@ class RecordedTrace:
     tools: tuple[str, ...]
     specs: tuple[ToolSpec, ...] = ()
     followups: tuple[str, ...] = ()
+    after_followup: tuple[int, ...] = ()
     today: str | None = None
     metadata: JsonObject = field(default_factory=dict)
 

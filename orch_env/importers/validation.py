@@ -6,8 +6,9 @@ Order of the checks; the first failure is the task's reason:
 2. the tools are known;
 3. every gold call is offered and is answered without an error, in the pinned variant;
 4. every source of an argument leads to an equal value in an earlier step;
-5. nothing depends on an optional call alone;
-6. gold, played through the environment with its optional calls and without them, leads to the
+5. no argument takes its value from a follow-up that the user says only after the call's step;
+6. nothing depends on an optional call alone;
+7. gold, played through the environment with its optional calls and without them, leads to the
    final state, to success and to a reward of exactly 1.
 """
 
@@ -25,6 +26,7 @@ from orch_env.formats import get_format
 from orch_env.importers.goal_checks import check_final_state, check_goals
 from orch_env.importers.recording import parse_response
 from orch_env.provenance.evidence import pieces_of
+from orch_env.provenance.information import folded, occurs_in
 from orch_env.replay.play import replay, turns_of_gold
 from orch_env.replay.policies import GoldPolicy
 from orch_env.rewards.matching.text_index import TextIndex
@@ -62,6 +64,7 @@ def validate_tasks(
             check_goals(task)
             texts = _run_gold(task, backend)
             _check_sources(task, texts)
+            _check_times(task, texts)
             _check_optional(task, texts)
             _check_replay(task, task, backend, "gold")
             _check_without_optional(task, backend)
@@ -158,6 +161,28 @@ def _check_output(value: Json, ref: ValueRef, where: str, outputs: Sequence[Json
         )
 
 
+def _check_times(task: Task, texts: Sequence[str]) -> None:
+    """Check that what a call takes from the user's words was said before its step."""
+    if not task.followups:
+        return
+    seen = _Seen(task, dict(enumerate(texts)))
+    for number, call in enumerate(task.gold_calls):
+        for pointer, ref in call.provenance.items():
+            where = f"gold call {number} ({call.name}), argument {pointer}"
+            for value, part in _parts(_at(call.arguments, pointer), ref, where):
+                if part.kind is not Provenance.QUERY:
+                    continue
+                for piece in pieces_of(value) or [value]:
+                    said = seen.first_said(piece)
+                    heard = task.followups_before(number)
+                    if said > heard and not seen.shows(piece, before=number):
+                        raise OrchError(
+                            f"{where}: the user says {piece!r:.60} in follow-up {said}, but the "
+                            f"step waits for {heard} follow-ups; its "
+                            f"entry in 'after_followup' must be at least {said}"
+                        )
+
+
 def _check_optional(task: Task, texts: Sequence[str]) -> None:
     """Check that what other calls take from an optional call is visible without it."""
     calls = task.gold_calls
@@ -201,9 +226,9 @@ def _check_without_optional(task: Task, backend: ToolBackend) -> None:
     if not optional:
         return
     what = f"gold without its optional calls ({', '.join(map(str, optional))})"
-    kept = [tuple(call for call in step if not call.optional) for step in task.gold]
+    kept = tuple(tuple(call for call in step if not call.optional) for step in task.gold)
     try:
-        _check_replay(task, replace(task, gold=tuple(filter(None, kept))), backend, what)
+        _check_replay(task, replace(task, gold=kept), backend, what)
     except OrchError as problem:
         raise OrchError(
             str(problem) if what in str(problem) else f"{what}, replayed: {problem}"
@@ -236,17 +261,29 @@ class _Seen:
     """
 
     def __init__(self, task: Task, results: Mapping[int, str]) -> None:
-        self._query = TextIndex(task.query)
+        self._texts = (task.opening_query, *task.followups)
+        self._said = list(map(TextIndex, self._texts))
+        self._heard = [task.followups_before(n) for n in range(len(task.gold_calls))]
         self._results = {number: TextIndex(text) for number, text in results.items()}
         self._step_of = _steps(task)
 
     def shows(self, value: Json, *, before: int) -> bool:
-        """Whether the query or a result of a step before that of call ``before`` shows a value."""
-        return self._query.shows(value) or any(
+        """Whether what came before the step of call ``before`` shows a value.
+
+        That is the user's words, as far as they are said by then, and results of earlier steps.
+        """
+        return any(index.shows(value) for index in self._said[: self._heard[before] + 1]) or any(
             index.shows(value)
             for number, index in self._results.items()
             if self._step_of[number] < self._step_of[before]
         )
+
+    def first_said(self, value: Json) -> int:
+        """Number of the first follow-up that says a value, 0 for the opening query or nothing."""
+        for number, (text, index) in enumerate(zip(self._texts, self._said, strict=True)):
+            if index.shows(value) or occurs_in(value, folded(text)):
+                return number
+        return 0
 
 
 def _steps(task: Task) -> list[int]:

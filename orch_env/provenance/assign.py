@@ -5,7 +5,7 @@ The first of these rules that fits a leaf decides:
 1. the value is void, or its argument is as good as left out: ``constant``;
 2. it is informative and an earlier call used it: the source that it had there, because a response
    cannot be the origin of what was sent before it;
-3. it occurs in the query: ``query``;
+3. it occurs in what the user had said by then: ``query``;
 4. an earlier output holds it and the equality is no chance: ``output``;
 5. it is a comma-joined text whose pieces have such sources: ``composite``;
 6. it is a default or a code: ``constant``;
@@ -101,7 +101,7 @@ class _Assignment:
         self._evidence = evidence
         self._seen = seen
         self._hints_of = hints
-        self._query = folded(trace.query)
+        self._said = [folded(trace.said_before(step)) for step in range(len(trace.steps))]
         self._first_uses: dict[Key, _FirstUse] = {}
 
     def run(self) -> list[dict[str, ValueRef]]:
@@ -144,7 +144,7 @@ class _Assignment:
         if earlier is not None and earlier.step < step and bits(value) >= _MEMORABLE_BITS:
             return earlier.ref
         best = self._best_output(slot, step, value, hints)
-        literal = occurs_in(value, self._query)
+        literal = occurs_in(value, self._said[step])
         if literal and not (best is not None and self._documented(slot, best, hints)):
             return QUERY
         return None if best is None else ValueRef(Provenance.OUTPUT, best.call, best.path)

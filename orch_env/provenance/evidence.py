@@ -147,7 +147,7 @@ def _count_links(
     responses: Counter[str],
 ) -> None:
     """Count one trace's equalities, without values of the query and of earlier arguments."""
-    query = folded(trace.query)
+    said = [folded(trace.said_before(step)) for step in range(len(trace.steps))]
     numbered = trace.numbered()
     known: dict[Key, int] = {}
     for step, call in numbered:
@@ -156,7 +156,7 @@ def _count_links(
             key = key_of(value)
             fresh = key not in known or known[key] == step
             known.setdefault(key, step)
-            if is_void(value) or not fresh or occurs_in(value, query):
+            if is_void(value) or not fresh or occurs_in(value, said[step]):
                 continue
             slot = call.name, with_wildcards(pointer)
             evidence.uses.update((slot, tool) for tool in earlier)

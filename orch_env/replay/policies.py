@@ -11,7 +11,8 @@ import json
 import os
 import random
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -45,8 +46,28 @@ class Policy(Protocol):
         ...
 
 
+def in_time(
+    task: Task, steps: Iterable[Sequence[ToolCall]]
+) -> Generator[Message, Sequence[str], None]:
+    """The messages that make these calls, each step not before its follow-ups.
+
+    Where a step has to wait, closing messages bring the follow-ups. Empty steps are left out.
+
+    Args:
+        task: says when its gold steps may be made.
+        steps: calls in place of those of the gold steps; steps beyond gold's do not wait.
+    """
+    said = 0
+    for step, due in zip(steps, chain(task.after_followup, repeat(0)), strict=False):
+        if step:
+            for _ in range(said, due):
+                yield CLOSING
+            said = max(said, due)
+            yield step
+
+
 class GoldPolicy:
-    """Makes the gold calls, one message per step, then answers each user turn."""
+    """Makes the gold calls, one message per step at its time, and answers each user turn."""
 
     def __init__(self, call_format: CallFormat) -> None:
         self._format = call_format
@@ -54,13 +75,13 @@ class GoldPolicy:
 
     def start(self, task: Task) -> None:
         """Write down the messages of this task, the last one first."""
-        steps = [
-            self._format.render_calls([ToolCall(c.name, c.arguments) for c in step])
-            for step in task.gold
-            if step
+        steps = [[ToolCall(c.name, c.arguments) for c in step] for step in task.gold]
+        messages = [
+            said if isinstance(said, str) else self._format.render_calls(said)
+            for said in in_time(task, steps)
         ]
-        answers = [CLOSING] * len(task.followups) + [_answer_text(task.answer)]
-        self._actions = [*steps, *answers][::-1]
+        left = len(task.followups) - messages.count(CLOSING)
+        self._actions = [*messages, *[CLOSING] * left, _answer_text(task.answer)][::-1]
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
         """The next gold message."""

@@ -20,8 +20,6 @@ from orch_env.types import GoldCall, Task
 from orch_env.types.json import Json
 from orch_env.values import SchemaRules, values_equal
 
-Step = tuple[GoldCall, ...]
-
 
 class DemonstrationKind(StrEnum):
     """What a demonstration shows."""
@@ -78,9 +76,9 @@ class Mistakes:
         if rng.random() >= self._rate or not task.gold_calls:
             return DemonstrationKind.GOLD, task
         for kind in rng.sample(self._kinds, len(self._kinds)):
-            steps = self._made(kind, task, tools, rng)
-            if steps is not None:
-                return kind, replace(task, gold=steps)
+            planned = self._made(kind, task, tools, rng)
+            if planned is not None:
+                return kind, planned
         return DemonstrationKind.GOLD, task
 
     def _made(
@@ -89,7 +87,7 @@ class Mistakes:
         task: Task,
         tools: Sequence[Mapping[str, Any]],
         rng: Random,
-    ) -> tuple[Step, ...] | None:
+    ) -> Task | None:
         number = rng.randrange(len(task.gold_calls))
         call = task.gold_calls[number]
         if kind is DemonstrationKind.STOPPED_EARLY:
@@ -118,34 +116,36 @@ class Mistakes:
         return None
 
 
-def stopped_early(task: Task, rng: Random) -> tuple[Step, ...]:
+def stopped_early(task: Task, rng: Random) -> Task:
     """The first steps only: at least one where there are two, none where there is one."""
-    steps = [step for step in task.gold if step]
-    return tuple(steps[: rng.randrange(1, len(steps))] if len(steps) > 1 else ())
+    filled = [n for n, step in enumerate(task.gold) if step]
+    end = filled[rng.randrange(1, len(filled))] if len(filled) > 1 else 0
+    return replace(task, gold=task.gold[:end], after_followup=task.after_followup[:end])
 
 
-def repeated(task: Task, number: int) -> tuple[Step, ...]:
+def repeated(task: Task, number: int) -> Task:
     """The plan with one call made again right after the step it stands in."""
-    steps: list[Step] = []
-    for calls in _numbered(task):
-        steps.append(tuple(calls.values()))
-        if number in calls:
-            steps.append((calls[number],))
-    return tuple(steps)
+    step = next(n for n, calls in enumerate(_numbered(task)) if number in calls)
+    gold, after = task.gold, task.after_followup
+    return replace(
+        task,
+        gold=(*gold[: step + 1], (task.gold_calls[number],), *gold[step + 1 :]),
+        after_followup=(*after[: step + 1], *after[step:]),
+    )
 
 
-def replaced(task: Task, number: int, wrong: GoldCall) -> tuple[Step, ...]:
+def replaced(task: Task, number: int, wrong: GoldCall) -> Task:
     """The plan with one call replaced, without the calls that depend on it."""
     lost = {number}
     for later, call in enumerate(task.gold_calls):
         needed = set(call.depends_on).union(*(r.producers() for r in call.provenance.values()))
         if needed & lost:
             lost.add(later)
-    steps = (
+    steps = tuple(
         tuple(wrong if n == number else c for n, c in calls.items() if n == number or n not in lost)
         for calls in _numbered(task)
     )
-    return tuple(step for step in steps if step)
+    return replace(task, gold=steps)
 
 
 def other_tool(call: GoldCall, tools: Sequence[Mapping[str, Any]], rng: Random) -> str | None:
@@ -179,8 +179,11 @@ def _values_in_sight(task: Task, number: int) -> list[Json]:
     """Argument values whose sources lie before this call: what its writer could mix up."""
     earlier = takewhile(lambda calls: number not in calls, _numbered(task))
     before = {n for calls in earlier for n in calls}
+    heard = task.followups_before(number)
     values: list[Json] = []
-    for call in task.gold_calls:
+    for other, call in enumerate(task.gold_calls):
+        if task.followups_before(other) > heard:
+            continue
         for name, value in call.arguments.items():
             sources = call.provenance.get(f"/{name}")
             if sources is not None and sources.producers() <= before:

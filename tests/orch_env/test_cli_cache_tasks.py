@@ -230,6 +230,17 @@ def test_show_takes_id_and_file_in_either_order(
     assert "nearest: Trips-" in bad_line(capsys, "tasks", "show", "Trip-1", file)
 
 
+def test_show_says_which_step_waits_for_which_follow_up(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = replace(
+        load_tasks(imported / "tasks.jsonl")[0], followups=("Go on.",), after_followup=(0, 1)
+    )
+    save_tasks([task], tmp_path / "talk.jsonl")
+    lines = orch(capsys, "tasks", "show", task.id, tmp_path / "talk.jsonl")[1].splitlines()
+    assert {"follow-up 1: Go on.", "step 0", "step 1  (after follow-up 1)"} <= set(lines)
+
+
 def test_wrong_input_is_one_line_and_exit_code_two(
     imported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from orch_env.backends.replay import ReplayBackend
 from orch_env.cache import open_cache
 from orch_env.importers import ImportResult, detect, import_tasks, read_source, read_tools, store
 from orch_env.importers.complexfuncbench import stated_today
 from orch_env.importers.schemas import tool_name, tool_spec
+from orch_env.importers.validation import validate_tasks
 from orch_env.tasks.files import load_tasks, read_lines, save_tasks
 from orch_env.types import OrchError, Task, ToolSpec
 from orch_env.types.json import resolve
@@ -56,6 +58,22 @@ def test_a_conversation_becomes_a_task_with_pinned_responses(tmp_path: Path) -> 
     found = cache.get("Get_Reviews(Tips)", reviews.arguments, task=task)
     assert found is not None and found.text == '{"data": ["schön", 1.0]}'
     assert found.digest == reviews.response
+
+
+def test_a_step_recorded_after_a_later_user_message_waits_for_it(tmp_path: Path) -> None:
+    talk, thanks = conversation("Talk-0", guests=230), conversation("Thanks-0", guests=230)
+    said = [{"role": "assistant", "content": "Done."}, {"role": "user", "content": "230 guests."}]
+    talk["conversations"][3:3] = said
+    thanks["conversations"] += said
+    result, db = import_text(tmp_path, lines(talk, thanks))
+    timed, untimed = result.tasks
+    assert timed.followups == untimed.followups == ("230 guests.",)
+    assert timed.after_followup == (0, 1) and timed.opening_query.endswith("please.")
+    assert untimed.after_followup == () and "after_followup" not in untimed.to_dict()
+    # What was said after a call is not where its value comes from.
+    sources = [str(t.gold_calls[1].provenance["/guests"].kind) for t in result.tasks]
+    assert sources == ["query", "reasoned"]
+    assert validate_tasks(result.tasks, ReplayBackend(open_cache(db)))["failures"] == []
 
 
 def test_tools_are_normalised_and_keep_their_original_name_as_an_alias(tmp_path: Path) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from orch_env import load_tasks
+from orch_env.backends.local import LocalBackend
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.episodes import digest_of
+from orch_env.importers.validation import validate_tasks
 from orch_env.replay.play import replay, turns_of_gold
 from orch_env.replay.policies import CLOSING, Policy, make_policy
-from orch_env.types import Episode, OrchError
+from orch_env.types import Episode, OrchError, Task, ToolCall
 from tests.orch_env.recorded_world import WEATHER_7, ZURICH, build
 
 
@@ -42,6 +46,36 @@ def test_gold_of_the_bundled_world_earns_one() -> None:
     results = list(replay(harbour, make_policy("gold"), harbour.tasks[::7]))
     assert all(r.success for r in results)
     assert {t for r in results for t in totals([r.stored.episode])} == {1.0}
+
+
+def test_gold_writes_only_after_the_user_has_agreed() -> None:
+    live = ToolOrchestrationEnv.from_backend([agreed_in_a_follow_up()], LocalBackend())
+    (episode,) = played(live, make_policy("gold"))
+    made = [[call.name for call in turn.calls] for turn in episode.turns]
+    assert made == [["find_ship", "find_pilot"], [], ["book_pilot"], []]
+    assert episode.followups_heard == (0, 0, 1, 1)
+    assert episode.turns[1].observation == "Yes, book that pilot."
+    assert episode.reward is not None and episode.reward.total == 1.0
+    assert len(episode.turns) == turns_of_gold(live.tasks[0])
+    assert validate_tasks(live.tasks, LocalBackend())["failures"] == []
+
+
+def agreed_in_a_follow_up() -> Task:
+    """Two look-ups, and a booking to which the user agrees after them, on the live harbour."""
+    (task,) = (t for t in load_tasks("harbour") if t.id == "pilotage-train-000")
+    (ship, pilot), _ = task.gold
+    told = f"Find {ship.arguments['name']} and {pilot.arguments['name']}, then ask me."
+    live = replace(task, servers=("harbour",), seed=0)
+    session = LocalBackend().open(live, seed=0)
+    results = [session.answer([ToolCall(c.name, c.arguments)])[0] for c in live.gold_calls]
+    assert all(result.error is None for result in results)
+    return replace(
+        live,
+        messages=({"role": "user", "content": told},),
+        followups=("Yes, book that pilot.",),
+        after_followup=(0, 1),
+        final_state=session.final_state(),
+    )
 
 
 def test_noop_answers_at_once_and_earns_only_what_asks_for_nothing(

@@ -118,6 +118,47 @@ def test_an_optional_call_that_makes_a_part_of_the_final_state_is_refused() -> N
     )
 
 
+# -- follow-ups ------------------------------------------------------------------------------
+
+TOLD = ValueRef(Provenance.QUERY)
+
+
+@pytest.mark.parametrize(
+    ("hotels", "source"),
+    [
+        ("h77", TOLD),
+        ("h12,h77", TOLD),
+        ("h12,h77", ValueRef(Provenance.COMPOSITE, parts=(output_of(0, "/hotels/0"), TOLD))),
+    ],
+)
+def test_a_value_that_the_user_says_later_is_taken_only_after_that(
+    tmp_path: Path, hotels: str, source: ValueRef
+) -> None:
+    book = GoldCall("book", {"hotels": hotels}, (), (0,), {"/hotels": source})
+    backend = cached(tmp_path, [*ANSWERS, ("book", {"hotels": "h77"}, {"ok": True})])
+    list_it = replace(LIST, provenance={"/near": TOLD})
+    talk = task_of([[list_it], [book]], "h12 or so, in Oslo", followups=("Yes.", "h77, please."))
+    too_early = replace(talk, after_followup=(0, 1))
+    assert reasons(backend, talk, too_early) == [
+        "gold call 1 (book), argument /hotels: the user says 'h77' in follow-up 2, but the step "
+        f"waits for {count} follow-ups; its entry in 'after_followup' must be at least 2"
+        for count in (0, 1)
+    ]
+    assert reasons(backend, replace(talk, after_followup=(0, 2))) == []
+    in_capitals = ({"role": "user", "content": "H12 or H77, in Oslo"},)
+    assert reasons(backend, replace(talk, messages=in_capitals)) == []
+    shown = replace(LIST, arguments={"near": "Bergen"})  # its result shows h77 as well
+    assert reasons(backend, replace(talk, gold=((list_it, shown), (book,)))) == []
+
+
+def test_an_optional_call_is_needed_until_the_user_says_its_value(tmp_path: Path) -> None:
+    backend = cached(tmp_path, ANSWERS)
+    talk = task_of([[FIND], [LIST], [BOOK]], followups=("Book h77.",))
+    (reason,) = reasons(backend, talk)
+    assert "call 2 (book) takes /hotel from it, which stands nowhere else" in reason
+    assert reasons(backend, replace(talk, after_followup=(0, 0, 1))) == []
+
+
 # -- goals -----------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from orch_env import load_tasks
 from orch_env.cache import open_cache
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
+from orch_env.replay.play import turns_of_gold
+from orch_env.replay.policies import GoldPolicy
 from orch_env.tasks.files import save_tasks
 from orch_env.types import GoldCall, OrchError, Provenance, Task, ToolSpec, ValueRef
 from orch_train import GRPOConfig
@@ -31,8 +34,11 @@ from orch_train.sft.mistakes import (
     MISTAKES,
     DemonstrationKind,
     Mistakes,
+    _values_in_sight,
     other_tool,
+    repeated,
     replaced,
+    stopped_early,
 )
 from orch_train.trajectory.sample import TrainingSample
 from orch_train.trajectory.store import pack_tokens
@@ -244,13 +250,37 @@ def test_a_wrong_call_takes_its_dependents_with_it_and_spares_the_rest() -> None
         gold=((call("a"), call("b")), (call("c", 0), call("d", 1)), (call("e", 2),)),
     )
     wrong = call("z")
-    names = [[c.name for c in step] for step in replaced(task, 0, wrong)]
-    assert names == [["z", "b"], ["d"]]
-    assert [[c.name for c in s] for s in replaced(task, 4, wrong)] == [
+    names = [[c.name for c in step] for step in replaced(task, 0, wrong).gold]
+    assert names == [["z", "b"], ["d"], []]
+    assert [[c.name for c in s] for s in replaced(task, 4, wrong).gold] == [
         ["a", "b"],
         ["c", "d"],
         ["z"],
     ]
+
+
+def test_a_plan_with_a_mistake_waits_for_the_same_follow_ups() -> None:
+    a, c, d = (GoldCall(name, {"x": name}) for name in "acd")
+    from_a = GoldCall("b", {"x": "b"}, depends_on=(0,))
+    task = Task(
+        "t",
+        ({"role": "user", "content": "q"},),
+        gold=((a,), (from_a,), (c, d)),
+        followups=("Go on.", "And now?"),
+        after_followup=(0, 1, 2),
+    )
+
+    def played(planned: Task) -> str:
+        policy = GoldPolicy(HERMES)
+        policy.start(planned)
+        calls = [HERMES.parse(policy.act("", {})).calls for _ in range(turns_of_gold(planned))]
+        return " ".join("".join(call.name for call in made) or "-" for made in calls)
+
+    assert played(task) == "a - b - cd -"
+    assert played(repeated(task, 1)) == "a - b b - cd -"
+    assert played(replaced(task, 0, GoldCall("z"))) == "z - - cd -"
+    early = {played(stopped_early(task, random.Random(seed))) for seed in range(20)}
+    assert early == {"a - - -", "a - b - -"}
 
 
 def test_a_wrong_tool_takes_the_same_parameters_where_one_does() -> None:
@@ -306,6 +336,9 @@ def test_a_wrong_argument_is_a_value_that_its_writer_could_have_mixed_up() -> No
     assert drawn["ship"] == {"pilot name"}
     assert drawn["pilot"] == {"ship name", "S-1"}
     assert drawn["cargo"] == {"ship name", "pilot name"}
+    told_later = replace(task, followups=("The pilot.",), after_followup=(0, 1, 1))
+    others = _values_in_sight(task, 0), _values_in_sight(told_later, 0)
+    assert others == (["ship name", "pilot name"], ["ship name"])
 
 
 def test_what_the_tool_calls_equal_to_gold_is_no_mistake() -> None:

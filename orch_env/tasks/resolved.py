@@ -56,7 +56,7 @@ _tools: WeakValueDictionary[str, OfferedTool] = WeakValueDictionary()
 
 def offered_tool(spec: ToolSpec) -> OfferedTool:
     """The tool of a spec; equal specs share one while any task holds it."""
-    shape = json.dumps([spec.name, spec.description, spec.parameters, spec.aliases])
+    shape = json.dumps([spec.name, spec.description, spec.parameters, spec.aliases, spec.read_only])
     found = _tools.get(shape)
     if found is None:
         found = _tools[shape] = OfferedTool(spec)

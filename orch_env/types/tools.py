@@ -30,12 +30,15 @@ class ToolSpec:
         description: one or more sentences for the model.
         parameters: JSON Schema (draft 2020-12) of type ``object``.
         aliases: other names under which recordings know this tool.
+        read_only: whether a call changes nothing, ``None`` where it is not known. The model does
+            not see it, and it makes no difference between two specs.
     """
 
     name: str
     description: str = ""
     parameters: JsonObject = field(default_factory=lambda: {"type": "object", "properties": {}})
     aliases: tuple[str, ...] = ()
+    read_only: bool | None = field(default=None, compare=False)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolSpec:
@@ -63,15 +66,18 @@ class ToolSpec:
                 description=value_of(data, "description", str, ""),
                 parameters=_parameters(data),
                 aliases=list_of(data, "aliases", str),
+                read_only=_read_only(data),
             )
         except OrchError as problem:
             raise OrchError(f"tool {name!r}: {problem}") from problem
 
     def to_dict(self) -> JsonObject:
-        """The plain form; ``aliases`` appears only where there are any."""
+        """The plain form; ``aliases`` and MCP's ``annotations`` appear only where there are any."""
         out: JsonObject = self._function(self.parameters)
         if self.aliases:
             out["aliases"] = list(self.aliases)
+        if self.read_only is not None:
+            out["annotations"] = {"readOnlyHint": self.read_only}
         return out
 
     def to_openai(self) -> JsonObject:
@@ -83,6 +89,13 @@ class ToolSpec:
 
     def _function(self, parameters: JsonObject) -> JsonObject:
         return {"name": self.name, "description": self.description, "parameters": parameters}
+
+
+def _read_only(data: Mapping[str, Any]) -> bool | None:
+    """MCP's hint; what is no hint says nothing."""
+    hints = data.get("annotations")
+    hint = hints.get("readOnlyHint") if isinstance(hints, Mapping) else None
+    return hint if isinstance(hint, bool) else None
 
 
 def _for_model(schema: Json) -> Json:

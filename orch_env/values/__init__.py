@@ -19,6 +19,7 @@ from orch_env.values.canonical import MAX_DEPTH, canonical, canonical_text
 from orch_env.values.canonical_v1 import call_key_v1, canonical_text_v1
 from orch_env.values.difference import difference, shortfall
 from orch_env.values.equality import calls_equal, json_type, types_compatible, values_equal
+from orch_env.values.likeness import likeness
 from orch_env.values.schema_rules import SchemaRules
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "canonical_text_v1",
     "difference",
     "json_type",
+    "likeness",
     "shortfall",
     "stated",
     "types_compatible",

@@ -16,11 +16,16 @@ from datetime import date, datetime, timedelta
 FORMATS = frozenset({"date", "time", "date-time"})
 """The values of JSON Schema's ``format`` that have spellings here."""
 
+ANY_TEXT = "any text"
+"""The kind of a text that may be a date, a time or a date-time, or something else: then a text that
+begins with a year and a dot is none, for it may be a version."""
+
 _NAMES = "january february march april may june july august september october november december"
 _MONTHS = {name: number for number, name in enumerate(_NAMES.split(), 1)} | {"sept": 9}
 _MONTHS |= {name[:3]: number for name, number in _MONTHS.items()}
 
 _YEAR_FIRST = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})")
+_VERSION = re.compile(r"[0-9]{4}\.")
 _YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})")
 _DAY_NAME = re.compile(r"([0-9]{1,2})(?:st|nd|rd|th)?[ -]([a-z]{3,9})\.?,?[ -]([0-9]{4})")
 _NAME_DAY = re.compile(r"([a-z]{3,9})\.? ([0-9]{1,2})(?:st|nd|rd|th)?,? ([0-9]{4})")
@@ -36,7 +41,7 @@ def read(text: str, kind: str) -> str | None:
     Args:
         text: in lower case, with single blanks inside and none around; at most a few hundred
             characters.
-        kind: one of ``FORMATS``. A ``date-time`` may also be only a date.
+        kind: one of ``FORMATS``, or ``ANY_TEXT``. A ``date-time`` may also be only a date.
 
     Returns:
         The ISO 8601 spelling (``2024-10-13``, ``14:00:00``, ``2024-10-13T14:00:00Z``), ``None`` if
@@ -46,6 +51,10 @@ def read(text: str, kind: str) -> str | None:
         return _read_date(text)
     if kind == "time":
         return _read_time(text)
+    if kind == ANY_TEXT:
+        if not text[:1].isalnum() or _VERSION.match(text):
+            return None
+        return _read_date(text) or _read_time(text) or _read_date_time(text)
     return _read_date(text) or _read_date_time(text)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from orch_env.types.json import unescape
 from orch_env.types.tools import SET_KEYWORD
 from orch_env.values.canonical import normal, with_normal_names
-from orch_env.values.dates import FORMATS
+from orch_env.values.dates import ANY_TEXT, FORMATS
 from orch_env.values.patterns import matches
 from orch_env.values.schema_places import MAX_PARTS, REFERENCES, parts, target
 
@@ -52,6 +52,7 @@ class SchemaRules:
         defaults: the values that branches give as ``default``.
         default_texts: what :mod:`~orch_env.values.by_schema` made of them.
         as_written: a member that is left out differs from one with its default, here and below.
+        respelt: a text without a format or list is read for dates and times too, here and below.
     """
 
     __slots__ = (
@@ -73,17 +74,26 @@ class SchemaRules:
         "formats",
         "numeric",
         "respells",
+        "respelt",
         "separator",
         "unordered",
     )
 
-    def __init__(self, schemas: Sequence[Any], root: Any, *, as_written: bool = False) -> None:
+    def __init__(
+        self,
+        schemas: Sequence[Any],
+        root: Any,
+        *,
+        as_written: bool = False,
+        respelt: bool = False,
+    ) -> None:
         """Read the schemas of one place.
 
         Args:
             schemas: the schemas for this place; what is no mapping is ignored.
             root: the whole document, into which ``$ref`` points.
             as_written: tell a member that is left out from one with its default.
+            respelt: read any text for dates and times.
         """
         self._root = root
         self._schemas = schemas
@@ -96,6 +106,7 @@ class SchemaRules:
         self._members: dict[str, SchemaRules | None] = {}
         self._optional: frozenset[str] | None = None
         self.as_written = as_written
+        self.respelt = respelt
         self._nullable: bool | None = None
         self.default_texts: dict[int, str | None] = {}
         self.defaults: list[Any] = []
@@ -127,6 +138,8 @@ class SchemaRules:
             if isinstance(joined, str) and joined:
                 separators.add(joined)
         self.separator = separators.pop() if len(separators) == 1 else None
+        if respelt and not formats and not self.enums:
+            formats.add(ANY_TEXT)
         self.formats = tuple(sorted(formats))
         self.respells = bool(
             self.enums or self.numeric or self.boolean or self.formats or self.separator
@@ -134,20 +147,28 @@ class SchemaRules:
 
     @classmethod
     def of(
-        cls, schema: Mapping[str, Any] | SchemaRules | None, *, as_written: bool = False
+        cls,
+        schema: Mapping[str, Any] | SchemaRules | None,
+        *,
+        as_written: bool = False,
+        respelt: bool = False,
     ) -> SchemaRules | None:
         """The rules of a whole schema; ``None`` for ``None`` and for what is no mapping.
+
+        With ``respelt`` there are rules without a schema too: those of any text.
 
         Args:
             schema: a schema; rules are returned as they are.
             as_written: tell a member that is left out from one with its default, as published
                 comparisons do.
+            respelt: read a text that the schema gives no format or list for as a date or a time
+                where it is one, at any depth.
         """
         if isinstance(schema, cls):
             return schema
         if not isinstance(schema, Mapping):
-            return None
-        return cls((schema,), schema, as_written=as_written)
+            return cls((), {}, as_written=as_written, respelt=True) if respelt else None
+        return cls((schema,), schema, as_written=as_written, respelt=respelt)
 
     def items(self, index: int | None = None) -> SchemaRules | None:
         """The rules of a list's item, ``None`` if there are none.
@@ -234,7 +255,14 @@ class SchemaRules:
         """The rules of what branches say of one place; if none does, of what ``rest`` says."""
         said = said or [branch.get(rest) for branch in self._branches]
         said = [schema for schema in said if isinstance(schema, Mapping)]
-        return SchemaRules(said, self._root, as_written=self.as_written) if said else None
+        if said:
+            return SchemaRules(said, self._root, as_written=self.as_written, respelt=self.respelt)
+        if not self.respelt:
+            return None
+        # No schema below: the same rules all the way down.
+        return (
+            SchemaRules((), {}, as_written=self.as_written, respelt=True) if self._schemas else self
+        )
 
 
 def _named(branch: Mapping[str, Any], keyword: str) -> dict[str, Any]:

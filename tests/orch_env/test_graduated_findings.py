@@ -101,7 +101,7 @@ def test_1_a_date_in_another_format_is_the_same_date_and_a_wrong_date_is_not() -
         for day in ("9 March 2025", "2025-03-10")
     )
     assert same[0] == wrong[0] < 1.0
-    assert (same[1], wrong[1]) == (1.0, pytest.approx(0.6875 - 0.0625 / 2, abs=0.1))
+    assert (same[1], wrong[1]) == (1.0, pytest.approx(0.41875))
 
 
 def test_1_only_a_call_that_changes_nothing_is_judged_by_what_it_brought() -> None:
@@ -256,7 +256,9 @@ def test_6_mending_a_call_that_failed_still_pays() -> None:
     assert mended >= given_up + 0.5
 
 
-@pytest.mark.parametrize(("records", "before", "after"), [(1, 0.8, 0.8), (2, 0.8, 0.72), (498, 0.8, 0.0)])
+@pytest.mark.parametrize(
+    ("records", "before", "after"), [(1, 0.8, 0.8), (2, 0.8, 0.72), (498, 0.8, 0.0)]
+)
 def test_7_every_foreign_record_costs(records: int, before: float, after: float) -> None:
     world = make_world([[GoldCall("book", {"key": "a"})]], ["{}"])
     mine = {"s": {"orders": {"1": {"ok": True}}}}
@@ -350,9 +352,7 @@ def test_11_tools_without_arguments_pay_whoever_calls_them() -> None:
 
 @pytest.mark.parametrize(("gold", "made"), [("3.10", "3.1"), ("007", "7"), ("1e3", "1000")])
 def test_12_versions_and_zeros_are_text_where_the_schema_says_so(gold: str, made: str) -> None:
-    spec = ToolSpec(
-        "find", parameters={"type": "object", "properties": {"v": {"type": "string"}}}
-    )
+    spec = ToolSpec("find", parameters={"type": "object", "properties": {"v": {"type": "string"}}})
     world = make_world([[GoldCall("find", {"v": gold})]], ["{}"])
     world = replace(world, task=replace(world.task, tools=(spec,)))
     assert SECOND(world.task, world.play([[ToolCall("find", {"v": made})]], "done")).total < 0.5

@@ -102,7 +102,8 @@ def test_5_a_value_in_the_query_counts_from_the_start(tasks: Worlds, examples: i
         knowing = replace(world, task=replace(world.task, messages=messages))
         assert total(knowing, [[consumer], *rest]) == 1.0
         later = replace(world, task=replace(world.task, followups=(told,)))
-        assert total(later, [[consumer], *rest]) == 1.0  # all that the user says is the query
+        assert total(later, [[consumer], *rest, []]) < 1.0  # the user says it only afterwards
+        assert total(later, [[], [consumer], *rest]) == 1.0
 
     hold(examples, body, tasks, st.data())
 
@@ -214,8 +215,8 @@ def test_6_two_like_gold_calls_need_two_calls(half: int) -> None:
 
     gold = [[GoldCall("find", {"q": "a", "n": 1}), GoldCall("find", {"q": "b", "n": 1})]]
     world = make_world(gold, ["{}", "{}"])
-    # U = {q, n}, T = 1; V = 1/2 where n is 1, 0 where it is 0.
+    # U = {q, n}, T = 1; V = 1/2 where n is 1, 0 where it is 0; K = 0, for only q tells.
     v = 0.5 * half
-    s = 0.5 * (0.1 + 0.2 + 0.5 * v + 0.2) + 0.5 * v
+    s = 0.5 * (0.1 + 0.5 * (0.2 + 0.5 * v + 0.2))
     made = [[ToolCall("find", {"q": "c", "n": half})]]
     assert total(world, made) == pytest.approx(s / 2, abs=2**-40)

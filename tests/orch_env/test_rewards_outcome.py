@@ -172,21 +172,22 @@ def test_graduated_with_state_and_answer_and_weights() -> None:
     assert total("graduated", task, [FIND, RENEW], "2026") == 1.0
     # (2 * 1 + 1 + 0) / 4
     assert total("graduated", task, [FIND, RENEW], "2025") == near(3 / 4)
-    # (2 * 1/2 + 0 + 1) / 4
-    assert total("graduated", task, [FIND], "2026") == near(1 / 2)
+    # (2 * 1/2 + 0 + (1 + 1/2) / 2) / 4: an answer without all of the work counts less.
+    assert total("graduated", task, [FIND], "2026") == near(1.75 / 4)
     heavy = {"name": "graduated", "state_weight": 3, "answer_weight": 0.5}
-    # (2 * 1/2 + 3 * 0 + 0.5 * 1) / (2 + 3 + 0.5)
-    assert total(heavy, task, [FIND], "2026") == near(1.5 / 5.5)
+    # (2 * 1/2 + 3 * 0 + 0.5 * 0.75) / (2 + 3 + 0.5)
+    assert total(heavy, task, [FIND], "2026") == near(1.375 / 5.5)
     # (2 * 1 + 3 * 1 + 0.5 * 0) / 5.5
     assert total(heavy, task, [FIND, RENEW], "2025") == near(5 / 5.5)
 
 
 def test_graduated_takes_a_fifth_for_a_collateral_change() -> None:
     task = with_state(FIND, RENEW)
-    # (2 * 1 + 1) / 3 = 1, one extra call within b = 1: cost 0.02; collateral: 0.8 * 0.98.
-    assert total("graduated", task, [FIND, RENEW, RENEW_OTHER]) == near(0.8 * 0.98)
-    # The same extra call where nothing says what may change costs its 0.02 alone.
-    assert total("graduated", task_of(FIND, RENEW), [FIND, RENEW, RENEW_OTHER]) == near(0.98)
+    # (2 * 1 + 1) / 3 = 1, one extra call within b = 1 that is a second guess: cost 0.02 + 0.25 / 2;
+    # collateral: a fifth.
+    assert total("graduated", task, [FIND, RENEW, RENEW_OTHER]) == near(0.8 * 0.855)
+    # The same extra call where nothing says what may change costs nothing more.
+    assert total("graduated", task_of(FIND, RENEW), [FIND, RENEW, RENEW_OTHER]) == near(0.855)
 
 
 def test_graduated_pays_nothing_for_leaving_a_read_only_task_alone() -> None:
@@ -216,9 +217,9 @@ def test_a_reward_paid_densely_follows_the_state_step_by_step() -> None:
     twin = env.fork()
     assert env.step(render([RENEW]))[1] == near(2 / 3)
     # The fork goes another way: the wrong permit, n = 2, b = 1. It is no gold call, but of gold's
-    # name: atomic 0.1 + 0.2 + 0 + 0.2 = 0.5, orchestration 0, s = 0.25; S = 1.25 / 2, state 0,
-    # collateral: 0.8 * (2 * 0.625 + 0) / 3, no extra call (it is assigned).
-    assert twin.step(render([RENEW_OTHER]))[1] == near(0.8 * 1.25 / 3 - 1 / 3)
+    # name, K = 0: atomic 0.1 + (0.2 + 0 + 0.2) / 2 = 0.3, orchestration 0, s = 0.15; S = 1.15 / 2,
+    # state 0, collateral: 0.8 * (2 * 0.575 + 0) / 3, no extra call (it is assigned).
+    assert twin.step(render([RENEW_OTHER]))[1] == near(0.8 * 1.15 / 3 - 1 / 3)
     assert twin.step("done")[1] == 0.0
     assert json.dumps(twin.episode.to_dict(), allow_nan=False)
 

@@ -18,13 +18,14 @@ class Outcome:
             where the task gives no final state, gold changes nothing (an unchanged state earns
             nothing), or the tools hold no state.
         answer: 0..1, how right the closing answer is; ``None`` where the task gives none.
-        collateral: something that gold leaves alone was changed; also where gold changes nothing.
+        collateral: number of records that gold leaves alone and the episode changed; also where
+            gold changes nothing.
         changes: how the state differs from gold's; none where it does not, or is not known.
     """
 
     state: float | None = None
     answer: float | None = None
-    collateral: bool = False
+    collateral: int = 0
     changes: tuple[StateChange, ...] = ()
 
 
@@ -34,24 +35,37 @@ def read_outcome(task: Task, episode: Episode, rule: AnswerRule, *, infer: bool 
     ``task.metadata["created"]`` names the records of the final state whose ids the server made
     up; see :func:`~orch_env.rewards.outcome.state_diff.diff_states`.
 
+    Args:
+        task: the task.
+        episode: a finished or running episode of it.
+        rule: how the answer is compared.
+        infer: take it that gold changes nothing where the task gives no final state and all tools
+            that gold uses only read.
+
     Raises:
         OrchError: the answer cannot be judged by the rule, see :meth:`AnswerRule.score`; never
             for what a model wrote.
     """
     answer = None if task.answer is None else rule.score(task, episode.final)
-    if task.final_state is None or episode.state is None:
+    wanted = task.final_state
+    if wanted is None and infer and task.servers:
+        wanted = {} if all(is_read(task, call.name) for call in task.gold_calls) else None
+    if wanted is None or episode.state is None:
         return Outcome(None, answer)
     created = task.metadata.get("created")
     changes = diff_states(
-        task.final_state, episode.state, created if isinstance(created, list | tuple) else ()
+        wanted, episode.state, created if isinstance(created, list | tuple) else ()
     )
-    collateral = any(change.kind == COLLATERAL for change in changes)
+    collateral = sum(change.kind == COLLATERAL for change in changes)
     state = None
-    if records_of(task.final_state):
-        state = float(all(change.kind == COLLATERAL for change in changes))
+    if records_of(wanted):
+        state = float(collateral == len(changes))
     return Outcome(state, answer, collateral, changes)
 
 
 def is_read(task: Task, name: str) -> bool:
-    """Whether a call of a tool changes nothing, as far as the task says."""
-    return not task.servers
+    """Whether a call is known to change nothing: it is recorded, or its tool only reads."""
+    if not task.servers:
+        return True
+    spec = task.tool_spec(name)
+    return spec is not None and spec.read_only is True

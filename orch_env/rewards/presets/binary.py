@@ -134,7 +134,7 @@ def _outcome_parts(task: Task, episode: Episode, outcome: Outcome) -> Mapping[st
     if outcome.state is not None:
         parts["state"] = outcome.state
     if task.final_state is not None and episode.state is not None:
-        parts["collateral"] = float(outcome.collateral)
+        parts["collateral"] = float(outcome.collateral > 0)
     if outcome.answer is not None:
         parts["answer"] = outcome.answer
     return parts

@@ -107,7 +107,9 @@ class Server:
             access = getattr(method, "access", None)
             if isinstance(access, Access):
                 description, parameters = schema_of(method)
-                tools[name] = Tool(ToolSpec(name, description, parameters), access)
+                only_reads = access is Access.READ
+                spec = ToolSpec(name, description, parameters, read_only=only_reads)
+                tools[name] = Tool(spec, access)
         cls.tools = tools
         cls.worlds = BoundedStore(WORLDS_MB << 20)
         cls._records = {

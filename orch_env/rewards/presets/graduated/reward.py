@@ -179,8 +179,9 @@ def find_needless(
 ) -> dict[int, bool]:
     """The model calls that stand for nothing: position -> whether it is a second guess.
 
-    A second guess (second edition) is a call of a tool whose required gold calls are all stood for
-    already, with other arguments than every call before it and every call that stands for one.
+    A second guess (second edition) is a call of a tool whose required gold calls are all stood for.
+    Its arguments are others than those of every call before it and of every call that stands for a
+    gold call.
     """
     if len(assigned) + len(optional) == len(made):
         return {}
@@ -188,7 +189,7 @@ def find_needless(
     for number in assigned.values():
         name = gold.calls[number].name
         stood[name] = stood.get(name, 0) + 1
-    seen = {made[position].key for position in assigned}
+    seen = {made[position].key for taken in (assigned, optional) for position in taken}
     needless: dict[int, bool] = {}
     for call in made:
         if call.position in assigned or call.position in optional:

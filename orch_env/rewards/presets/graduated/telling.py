@@ -22,9 +22,7 @@ SAME_WORDS = 0.9
 """The likeness from which on two texts differ only in case, blanks, accents or punctuation."""
 
 
-def distinguishing(
-    gold: Sequence[Mapping[str, Json]], rules: SchemaRules | None
-) -> frozenset[str]:
+def distinguishing(gold: Sequence[Mapping[str, Json]], rules: SchemaRules | None) -> frozenset[str]:
     """Pointers at which different gold calls of one tool do not all have the same value.
 
     Args:

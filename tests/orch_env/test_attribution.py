@@ -82,8 +82,9 @@ def test_in_a_perfect_episode_each_call_earns_its_share_of_one(world: World) -> 
     assume(required)
     breakdown = GRADUATED(world.task, world.gold_episode())
     assert breakdown.total == 1.0
-    # n gold calls weigh n; an answer and a state like one more each, the state being the calls'.
-    n = len(world.task.gold_calls)
+    # n required gold calls weigh n; an answer and a state like one more each, the state being the
+    # calls'.
+    n = len(required)
     state = "state" in breakdown.components
     weight = n + state + ("answer" in breakdown.components)
     each = (n + state) / weight / len(required)
@@ -102,19 +103,21 @@ def test_needless_calls_bear_exactly_what_they_cost(
     world = data.draw(any_world())
     episode = data.draw(episodes_of(world))
     breakdown = GRADUATED(world.task, episode)
-    n = len(world.task.gold_calls)
+    n = sum(not call.optional for call in world.task.gold_calls)
     extra = int(breakdown.components["extra_calls"])
+    guesses = int(breakdown.components["second_guesses"])
     # The whole that needless calls take from, and the part that they take, by the formula.
     taken = -sum(c.credit for c in breakdown.calls if c.gold is None)
     given_out = breakdown.total + taken
-    assert taken == pytest.approx(given_out * min(1.0, verbosity_cost(extra, n)), abs=1e-9)
+    assert taken == pytest.approx(given_out * min(1.0, verbosity_cost(extra, n, guesses)), abs=1e-9)
 
 
 def test_the_shares_by_hand() -> None:
     # Three gold calls and an answer: weights 3 and 1. The calls: the first is perfect, the second
-    # lacks one of two arguments (T = V = 1/2: atomic 0.1 + 0.1 + 0.25 + 0.2 = 0.65, orchestration
-    # 0.5, s = 0.575), the third is missing; one call is needless (b = 2: cost 0.01).
-    # S' = (1 + 0.575 + 0 + 1) / 4 = 0.64375; total = 0.64375 * 0.99 = 0.6373125.
+    # lacks one of two arguments (T = V = K = 1/2: atomic 0.1 + 0.75 * (0.1 + 0.25 + 0.2) = 0.5125,
+    # orchestration 0.25, s = 0.38125), the third is missing; one call is needless (b = 2: cost
+    # 0.01). S = 1.38125 / 3; the answer counts (1 + S) / 2 = 0.73020833.
+    # S' = (1.38125 + 0.73020833) / 4 = 0.52786458; total = 0.99 S' = 0.52258594.
     gold = [[GoldCall("find", {"q": n, "r": n})] for n in range(3)]
     world = make_world(gold, ["{}"] * 3, answer=42)
     turns = [
@@ -122,10 +125,10 @@ def test_the_shares_by_hand() -> None:
         [ToolCall("find", {"q": 1})],
     ]
     breakdown = GRADUATED(world.task, world.play(turns, "42"))
-    assert breakdown.total == pytest.approx(0.6373125, abs=1e-11)
+    assert breakdown.total == pytest.approx(0.52258594, abs=1e-8)
     credits = [c.credit for c in breakdown.calls]
-    assert credits == pytest.approx([0.25, -0.0064375, 0.14375], abs=1e-11)
-    assert breakdown.turns == pytest.approx((0.2435625, 0.14375, 0.25), abs=1e-11)
+    assert credits == pytest.approx([0.25, -0.0052786458, 0.0953125], abs=1e-9)
+    assert breakdown.turns == pytest.approx((0.2447213542, 0.0953125, 0.1825520833), abs=1e-9)
     assert breakdown.base == 0.0
 
 
@@ -134,7 +137,7 @@ def test_needless_calls_take_no_more_than_there_is() -> None:
     assert [verbosity_cost(x, 1) for x in range(1, 6)] == pytest.approx(
         [0.02, 0.3, 0.55, 0.8, 1.05]
     )
-    assert marginal_costs(7, 1) == pytest.approx([0.02, 0.28, 0.25, 0.25, 0.2, 0.0, 0.0])
+    assert marginal_costs([False] * 7, 1) == pytest.approx([0.02, 0.28, 0.25, 0.25, 0.2, 0.0, 0.0])
     world = make_world([[GoldCall("find", {})]], ["{}"])
     turns = [[ToolCall("find", {})], *[[ToolCall("weather", {"n": n})] for n in range(7)]]
     breakdown = GRADUATED(world.task, world.play(turns))

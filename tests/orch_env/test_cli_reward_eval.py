@@ -55,9 +55,9 @@ def test_a_case_is_scored_with_its_own_weights(
     assert line["components"]["R_atomic_validity"] == pytest.approx(0.83)
     (line,) = score(capsys, "--reward", "paper", "--weights", '{"atomic": 1}', file)
     assert line["total"] == pytest.approx(0.83)
-    # graduated: T = 1, V = 0, ok = 1: atomic 0.1 + 0.2 + 0.2, orchestration 0.
+    # graduated: T = 1, V = K = 0, ok = 1: atomic 0.1 + (0.2 + 0.2) / 2, orchestration 0.
     (line,) = score(capsys, "--reward", "graduated", file)
-    assert line["total"] == pytest.approx(0.25 * 0.5)
+    assert line["total"] == pytest.approx(0.25 * 0.3)
     (line,) = score(capsys, "--reward", "binary", file)
     assert line == {"id": "one", "total": 0.0, "components": {"matched": 0.0}}
 

@@ -63,22 +63,23 @@ def test_half_of_the_calls_is_half_of_the_score(hotel: World) -> None:
 
 
 def test_a_wrong_value_costs_by_the_leaf(hotel: World) -> None:
-    # book with guests 3: U = {hotel, guests}, T = 1, V = 1/2, ok = 1, F = 1 (hotel is right).
-    # atomic = 0.1 + 0.2 + 0.5 * 0.5 + 0.2 = 0.75; orchestration = 1 * 0.5 * 1 = 0.5;
-    # s = 0.625; S = (1 + 0.625) / 2.
+    # book with guests 3: U = {hotel, guests}, T = 1, V = K = 1/2, ok = 1, F = 1 (hotel is right).
+    # atomic = 0.1 + 0.75 * (0.2 + 0.5 * 0.5 + 0.2) = 0.5875; orchestration = 0.5 * 0.5 = 0.25;
+    # s = 0.41875; S = (1 + 0.41875) / 2.
     wrong = ToolCall("book", {"hotel": "h77", "guests": 3})
-    assert total(hotel, [[FIND], [wrong]]) == near(0.8125)
+    assert total(hotel, [[FIND], [wrong]]) == near(0.709375)
 
 
 def test_a_wrong_type_costs_more_than_a_wrong_value(hotel: World) -> None:
     # guests [2]: the union of leaves is {hotel, guests, guests/0}: /guests is missing and
-    # /guests/0 unknown. T = V = 1/3; atomic = 0.3 + 0.7/3; orchestration = 1/3.
+    # /guests/0 unknown. T = V = 1/3, K = 1/2: atomic = 0.1 + 0.75 * (0.7/3 + 0.2);
+    # orchestration = 1/6.
     listed = ToolCall("book", {"hotel": "h77", "guests": [2]})
-    s = 0.5 * (0.3 + 0.7 / 3) + 0.5 / 3
+    s = 0.5 * (0.1 + 0.75 * (0.7 / 3 + 0.2)) + 0.5 / 6
     assert total(hotel, [[FIND], [listed]]) == near((1 + s) / 2)
-    # guests "two": both have the leaf; T = V = 1/2.
+    # guests "two": both have the leaf; T = V = K = 1/2.
     worded = ToolCall("book", {"hotel": "h77", "guests": "two"})
-    s = 0.5 * (0.3 + 0.7 / 2) + 0.5 / 2
+    s = 0.5 * (0.1 + 0.75 * (0.7 / 2 + 0.2)) + 0.5 / 4
     assert total(hotel, [[FIND], [worded]]) == near((1 + s) / 2)
 
 
@@ -223,10 +224,11 @@ def test_an_optional_call_takes_no_place_from_a_worse_required_one() -> None:
     world = make_world(gold, ["{}", "{}"])
     extra = ToolCall("find", {"a": 1, "b": 2, "c": 2})
     bad = ToolCall("find", {"a": 9, "b": 9, "c": 9})
-    # bad: V = 0, T = 1: atomic 0.5, orchestration 0: s = 0.25. The optional call would have
-    # V = 1/3: s = 0.5 * (0.5 + 0.5/3) + 0.5/3 = 0.5; it stands in only where nothing else does.
-    assert total(world, [[bad, extra]]) == near(0.25)
-    assert total(world, [[extra]]) == near(0.5)
+    # bad: V = K = 0, T = 1: atomic 0.1 + 0.4/2, orchestration 0: s = 0.15. The optional call would
+    # have V = 1/3, and K = 0, as a is no telling leaf: s = 0.5 * (0.1 + (0.4 + 0.5/3) / 2); it
+    # stands in only where nothing else does.
+    assert total(world, [[bad, extra]]) == near(0.15)
+    assert total(world, [[extra]]) == near(0.05 + (0.4 + 0.5 / 3) / 4)
 
 
 def test_any_of_two_equal_calls_makes_the_state_that_a_third_needs() -> None:

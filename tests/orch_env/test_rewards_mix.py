@@ -46,21 +46,22 @@ def calls(*keys: str) -> list[list[ToolCall]]:
 
 def test_the_total_is_the_weighted_sum_of_totals_and_components() -> None:
     world = three_finds()
-    # Two of three gold calls, and one that is wrong. graduated: atomic (1 + 1 + 0.5) / 3, as the
-    # wrong call has its name (0.1), its types (0.2) and ran (0.2); binary 0; matched 3 of 3.
+    # Two of three gold calls, and one that is wrong. graduated: atomic (1 + 1 + 0.3) / 3, as the
+    # wrong call has its name (0.1), and half of its types (0.2) and of having run (0.2); binary 0;
+    # matched 3 of 3.
     episode = world.play(calls("a", "b", "x"), final="two words")
     reward = mix(
         {"graduated.atomic": 0.6, "graduated.matched": -0.25, "binary": 2, f"{OWN}:detailed": 4}
     )
     breakdown = reward(world.task, episode)
     assert breakdown.components == {
-        "graduated.atomic": pytest.approx(2.5 / 3),
+        "graduated.atomic": pytest.approx(2.3 / 3),
         "graduated.matched": 1.0,
         "binary": 0.0,
         f"{OWN}:detailed": 0.25,
     }
-    # 0.6 * 2.5 / 3 = 0.5; -0.25 * 1; 2 * 0; 4 * 0.25 = 1.
-    assert breakdown.total == pytest.approx(0.5 - 0.25 + 0.0 + 1.0)
+    # 0.6 * 2.3 / 3 = 0.46; -0.25 * 1; 2 * 0; 4 * 0.25 = 1.
+    assert breakdown.total == pytest.approx(0.46 - 0.25 + 0.0 + 1.0)
 
 
 def test_a_preset_s_options_reach_it() -> None:

@@ -122,7 +122,9 @@ PRESETS: dict[str, Preset] = {
         range=(0.0, 1.0),
         components=graduated.COMPONENTS,
         symbols="T, V: share of the argument leaves of both calls with compatible type, with equal "
-        "value; F: share of gold's edges satisfied; ok: the call ran; n: gold calls, N: calls made",
+        "value; K: the same of gold's leaves that no constant, default or other gold call gives "
+        "away; F: share of gold's edges satisfied; ok: the call ran; n: required gold calls, N: "
+        "calls made; a look-up that brings what gold's calls take has T = K = 1, V at least 0.6",
         options={
             "weights": Option(asdict(Weights()), "of the two halves of a call; sum at most 1"),
             "answer_weight": Option(1.0, "of the closing answer beside one gold call"),

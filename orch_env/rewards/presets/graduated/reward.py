@@ -3,15 +3,20 @@
 For a model call c and a gold call g of the same name, over the union U of their argument leaves::
 
     T = share of U with compatible type      V = share of U with equal value
+    K = share of g's telling leaves with equal value
     F = share of g's dependencies satisfied  ok = 1 if c returned no error
-    atomic        = 0.1 + 0.2 T + 0.5 V + 0.2 ok
-    orchestration = F V ok
+    atomic        = 0.1 + (1 + K)/2 (0.2 T + 0.5 V + 0.2 ok)
+    orchestration = F V K ok
     s = w_atomic * atomic + w_orchestration * orchestration
 
 ``S`` is the largest sum of ``s`` over one-to-one pairs with the required gold calls, divided by
 their number; calls that are neither paired nor optional cost a little within a budget and much
-beyond it. ``total = max(0, S (1 - cost))``, rounded to a multiple of 2^-40 so that differences of
-totals (dense rewards) add up exactly. Range 0..1.
+beyond it, and second guesses more. ``total = max(0, S * (1 - cost))``, rounded to a multiple of
+2^-40 so that differences of totals (dense rewards) add up exactly. Range 0..1.
+
+A call that changes nothing and whose result shows what gold's later calls take from g's is nearly
+right however it is spelt (:mod:`.consequences`); which leaves are telling says :mod:`.telling`. The
+first edition has neither (K = 1), weighs optional gold calls too, and charges no second guess.
 
 Attribution: a call assigned to a required gold call earns its ``s`` in the total's units. The k-th
 needless call, by position, loses ``cost(k) - cost(k - 1)`` of the total, at most all of it. The
@@ -48,14 +53,21 @@ from orch_env.tasks.resolved import derived
 from orch_env.types import CallAccount, Episode, OrchError, RewardBreakdown, Task
 
 COMPONENTS = (
-    Component("atomic", "mean over required gold calls of 0.1 + 0.2 T + 0.5 V + 0.2 ok"),
-    Component("orchestration", "mean over required gold calls of F V ok"),
+    Component(
+        "atomic", "mean over required gold calls of 0.1 + (1 + K)/2 (0.2 T + 0.5 V + 0.2 ok)"
+    ),
+    Component("orchestration", "mean over required gold calls of F V K ok"),
     Component("matched", "share of required gold calls that have a call"),
     Component("extra_calls", "x: calls neither assigned nor optional", high=math.inf),
     Component(
         "cost",
-        "0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b)), b = ceil(n/2); "
+        "0.02 min(x, b)/b + [x > b] (0.03 + 0.5 (x - b)/(n + b)) + 0.25 g/n, b = ceil(n/2); "
         "1 - 0.5^x without gold calls",
+        high=math.inf,
+    ),
+    Component(
+        "second_guesses",
+        "g: extra calls, with new arguments, of a tool whose gold calls are all stood for",
         high=math.inf,
     ),
     Component("failed_calls", "calls that returned an error", high=math.inf),
@@ -135,7 +147,7 @@ class GraduatedReward:
         credits, closing = _credits(gold, made, pairs, assigned, needless, achievement)
         return attributed(
             total,
-            _components(len(gold.required), made, matched, outcome, len(needless), cost),
+            _components(gold, made, matched, outcome, needless, cost),
             _accounts(gold, made, pairs, {**assigned, **optional}),
             credits,
             turns=len(episode.turns),
@@ -207,13 +219,14 @@ def find_needless(
 
 
 def _components(
-    required: int,
+    gold: GoldCalls,
     made: Sequence[MadeCall],
     matched: Sequence[Pair],
     outcome: Outcome,
-    extra: int,
+    needless: Mapping[int, bool],
     cost: float,
 ) -> dict[str, float]:
+    required = len(gold.required)
     parts: dict[str, float] = {
         "atomic": sum(p.atomic for p in matched) / required if required else 1.0,
         "orchestration": sum(p.orchestration for p in matched) / required if required else 1.0,
@@ -223,8 +236,10 @@ def _components(
         parts["state"] = outcome.state
     if outcome.answer is not None:
         parts["answer"] = outcome.answer
-    parts["extra_calls"] = float(extra)
+    parts["extra_calls"] = float(len(needless))
     parts["cost"] = cost
+    if gold.edition > 1:
+        parts["second_guesses"] = float(sum(needless.values()))
     parts["failed_calls"] = float(sum(call.error is not None for call in made))
     return parts
 

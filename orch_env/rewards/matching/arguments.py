@@ -50,6 +50,7 @@ class Comparison:
     made: Mapping[str, Json] = field(default_factory=dict, repr=False)
     gold: Mapping[str, Json] = field(default_factory=dict, repr=False)
     rules: SchemaRules | None = field(default=None, repr=False)
+    _told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def reasons(self) -> Mapping[str, str]:
@@ -58,7 +59,11 @@ class Comparison:
         ``/guests`` -> ``is 3, gold has 2``. Only leaves that are not equal. Computed on demand:
         most comparisons are never shown.
         """
-        return {p: self._reason(p, status) for p, status in self.leaves.items() if status != EQUAL}
+        if not self._told:
+            for pointer, status in self.leaves.items():
+                if status != EQUAL:
+                    self._told[pointer] = self._reason(pointer, status)
+        return self._told
 
     def _reason(self, pointer: str, status: str) -> str:
         if status == MISSING:

@@ -16,6 +16,8 @@ from orch_env.values.canonical import normal
 _NUMBER = SchemaRules.of({"type": "number"})
 _BETWEEN_STRINGS = frozenset(",:}] \t\r\n")
 _QUICK = frozenset({str, int, float})
+_KEPT = 512
+"""Answers of one index that are kept."""
 _NUMBER_BEGINS = frozenset("-0123456789")
 _BEFORE_NUMBER, _AFTER_NUMBER = (": ", ":", "[", ", ", ","), (",", "}", "]")
 
@@ -23,7 +25,7 @@ _BEFORE_NUMBER, _AFTER_NUMBER = (": ", ":", "[", ", ", ","), (",", "}", "]")
 class TextIndex:
     """The values that one text shows."""
 
-    __slots__ = ("_canonical", "_literals", "_numbers", "_strings", "_text", "_words")
+    __slots__ = ("_canonical", "_literals", "_numbers", "_shown", "_strings", "_text", "_words")
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -32,6 +34,7 @@ class TextIndex:
         self._literals: set[str] = set()
         self._canonical: tuple[frozenset[str], frozenset[int | float]] | None = None
         self._words: str | None = None
+        self._shown: dict[tuple[type, Json], bool] = {}
 
     def shows_verbatim(self, scalar: Json) -> bool:
         """A quick test: True only for what the text shows, False where :meth:`shows` must decide.
@@ -58,6 +61,18 @@ class TextIndex:
 
     def shows(self, scalar: Json) -> bool:
         """Whether a scalar is a leaf of the text or a whole word in it."""
+        if scalar.__class__ not in _QUICK:
+            return self._looks_up(scalar)
+        key = (scalar.__class__, scalar)
+        found = self._shown.get(key)
+        if found is None:
+            found = self._looks_up(scalar)
+            if len(self._shown) >= _KEPT:
+                self._shown = {}
+            self._shown[key] = found
+        return found
+
+    def _looks_up(self, scalar: Json) -> bool:
         if self._has_leaf(scalar):
             return True
         value = canonical(scalar)
@@ -119,13 +134,7 @@ class TextIndex:
             return False
         if self._words is None:
             self._words = normal("\n".join(self._read()))
-        text = self._words
-        start = text.find(word)
-        while start >= 0:
-            if _stands_alone(text, start, start + len(word)):
-                return True
-            start = text.find(word, start + 1)
-        return False
+        return _occurs(word, self._words)
 
 
 def sent(arguments: JsonObject, scalar: Json) -> bool:
@@ -135,16 +144,39 @@ def sent(arguments: JsonObject, scalar: Json) -> bool:
     """
     if not arguments:
         return False
-    kind = scalar.__class__
-    if any(value.__class__ is kind and value == scalar for value in arguments.values()):
-        return True
     try:
+        if _is_plain(scalar):
+            word = str(scalar)
+            kinds = {value.__class__ for value in arguments.values()}
+            if kinds <= _PLAIN:
+                return any(
+                    _occurs(word, value) if value.__class__ is str else str(value) == word
+                    for value in arguments.values()
+                )
         text = json.dumps(arguments, ensure_ascii=False)
-        if str(scalar).casefold() not in text.casefold() and str(scalar).isalnum():
-            return False  # most values: a code or a number that is not even a part of the text
     except (ValueError, RecursionError):  # more digits than Python prints, or nested too deeply
         return False
     return TextIndex(text).shows(scalar)
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _is_plain(scalar: Json) -> bool:
+    """Whether a scalar is written in one way only."""
+    return scalar.__class__ is int or (
+        scalar.__class__ is str and scalar.isascii() and scalar != "" and scalar.strip() == scalar
+    )
+
+
+def _occurs(word: str, text: str) -> bool:
+    """Whether a word stands in a text, and not as a part of a longer word, number or date."""
+    start = text.find(word)
+    while start >= 0:
+        if _stands_alone(text, start, start + len(word)):
+            return True
+        start = text.find(word, start + 1)
+    return False
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:

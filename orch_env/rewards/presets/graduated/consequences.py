@@ -89,6 +89,8 @@ def _stands_at(parsed: Json, path: str | None, value: Json) -> bool:
         there = resolve(parsed, path)
     except KeyError:
         return False
+    if there.__class__ is value.__class__ and there == value:
+        return True
     return not isinstance(there, dict | list) and values_equal(there, value)
 
 

@@ -41,26 +41,22 @@ class Visibility:
             all and a result shows what its own call sent.
     """
 
-    __slots__ = ("_indexes", "_senders", "_turns", "_verbatim", "_whole")
+    __slots__ = ("_texts", "_verbatim", "_whole")
 
     def __init__(
         self, query: TextIndex, episode: Episode, followups: Sequence[TextIndex] | None = None
     ) -> None:
-        self._indexes = [query]
-        self._turns = [-1]
-        self._senders: list[JsonObject | None] = [None]
+        # (turn in which it was read, the text, the arguments of the call that it answers)
+        self._texts: list[tuple[int, TextIndex, JsonObject | None]] = [(-1, query, None)]
         heard = 0
         for number, turn in enumerate(episode.turns):
             for exchange in turn.exchanges:
                 result = exchange.result
                 if result.error is None or not result.error.echoes:
-                    self._indexes.append(result.derived(TextIndex))
-                    self._turns.append(number)
-                    self._senders.append(None if followups is None else exchange.call.arguments)
+                    sender = None if followups is None else exchange.call.arguments
+                    self._texts.append((number, result.derived(TextIndex), sender))
             if followups and not turn.exchanges:
-                self._indexes += followups[heard : heard + 1]
-                self._turns += [number] * (len(self._indexes) - len(self._turns))
-                self._senders += [None] * (len(self._indexes) - len(self._senders))
+                self._texts += [(number, said, None) for said in followups[heard : heard + 1]]
                 heard += 1
         self._verbatim: dict[tuple[type, Json], int | None] = {}
         self._whole: dict[tuple[type, Json], int | None] = {}
@@ -74,10 +70,7 @@ class Visibility:
         if isinstance(value, dict | list):
             if value:
                 return all(self.known_to(call, leaf) for _, leaf in leaves(value))
-            return any(
-                turn < call.turn and index.shows(value)
-                for turn, index in zip(self._turns, self._indexes, strict=True)
-            )
+            return any(turn < call.turn and text.shows(value) for turn, text, _ in self._texts)
         # A plain copy is found without reading the texts before it.
         for known, shows in (
             (self._verbatim, TextIndex.shows_verbatim),
@@ -98,19 +91,15 @@ class Visibility:
         shows: Callable[[TextIndex, Json], bool],
     ) -> int | None:
         """The turn of the first text that shows a scalar; each text is looked at once."""
-        key = (type(scalar), scalar)
-        if key not in known:
-            known[key] = next(
-                (
-                    turn
-                    for turn, index, sender in zip(
-                        self._turns, self._indexes, self._senders, strict=True
-                    )
-                    if shows(index, scalar) and (sender is None or not sent(sender, scalar))
-                ),
-                None,
-            )
-        return known[key]
+        key = (scalar.__class__, scalar)
+        if key in known:
+            return known[key]
+        for turn, text, sender in self._texts:
+            if shows(text, scalar) and (sender is None or not sent(sender, scalar)):
+                known[key] = turn
+                return turn
+        known[key] = None
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +117,6 @@ class GoldEdges:
     state: tuple[int, ...]
     sources: Mapping[str, ValueRef]
     heard: int = 0
-
-    def __len__(self) -> int:
-        return len(self.data) + len(self.state) + (self.heard > 0)
 
 
 def edges_of(call: GoldCall, given: JsonObject) -> GoldEdges:
@@ -206,7 +192,7 @@ def check_edges(
         visibility: what the model had seen when.
         heard: for each turn, how many follow-ups the user had said; needed for edges that ask.
     """
-    count = len(edges)
+    count = len(edges.data) + len(edges.state) + (edges.heard > 0)
     if not count:
         return _NOTHING_BROKEN
     broken: list[str] = []

@@ -179,6 +179,11 @@ class SecondEdition(GoldCalls):
         )
         self.taken = taken_values(self.edges)
         self.reads = tuple(is_read(task, call.name) for call in self.calls)
+        own = (
+            projection(c.name, leaves, self._differing[c.name], self._identities.rules(c.name))
+            for c, leaves in zip(self.calls, self._leaves, strict=True)
+        )
+        self._projected = frozenset(found.text for found in own if found is not None)
         self.copies = Counter(self.compare(ToolCall(c.name, c.arguments)).group for c in self.calls)
 
     def _distinct(self, numbers: Sequence[int]) -> list[int]:
@@ -197,5 +202,8 @@ class SecondEdition(GoldCalls):
             for number, comparison in compared.comparisons.items()
             if comparison.values < 1.0
         }
-        group = projection(name, leaves, self._differing.get(name, frozenset()), rules)
-        return compared._replace(group=group or compared.key, likeness=likeness)
+        found = projection(name, leaves, self._differing.get(name, frozenset()), rules)
+        # Calls that lack one of these arguments are alike only where a gold call lacks it too.
+        alike = found is not None and (found.whole or found.text in self._projected)
+        group = found.text if found is not None and alike else compared.key
+        return compared._replace(group=group, likeness=likeness)

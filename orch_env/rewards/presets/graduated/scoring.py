@@ -110,12 +110,14 @@ def _pair_second(
         row: dict[int, Pair] = {}
         if against is not None:
             ok = call.error is None
+            # What is a gold call word by word stands for no other one by what it brought.
+            judged = ok and len(against.likeness) == len(against.comparisons)
             for number, comparison in against.comparisons.items():
                 types, values, telling, sure = comparison.types, comparison.values, 1.0, 0.0
                 if values < 1.0:
                     likeness = against.likeness[number]
                     telling = likeness.telling
-                    if ok and gold.reads[number]:
+                    if judged and gold.reads[number]:
                         taken = gold.taken[number]
                         if not taken:
                             values, telling = likeness.respelt, likeness.respelt_telling
@@ -125,12 +127,15 @@ def _pair_second(
                         types, values, telling = 1.0, sure + (1.0 - sure) * likeness.alike, 1.0
                         key = gold.keys[number]
                         ran[key] = min(ran.get(key, call.position), call.position)
-                broken, share = check_edges(
-                    call, gold.edges[number], comparison, gold.keys, ran, visibility, heard
-                )
                 known = (1.0 + telling) / 2
                 atomic = NAME + known * (TYPES * types + VALUES * values + SUCCESS * ok)
-                orchestration = share * values * telling * ok
+                broken: tuple[str, ...] = ()
+                orchestration = values * telling * ok
+                if orchestration:
+                    broken, share = check_edges(
+                        call, gold.edges[number], comparison, gold.keys, ran, visibility, heard
+                    )
+                    orchestration *= share
                 score = weights.atomic * atomic + weights.orchestration * orchestration
                 row[number] = Pair(comparison, broken, atomic, orchestration, score, sure)
         pairs.append(row)

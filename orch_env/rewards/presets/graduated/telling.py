@@ -123,29 +123,40 @@ RESPELT = 0.8
 """What a leaf with gold's words in another spelling counts where no result tells what it did."""
 
 
+class Projection(NamedTuple):
+    """What tells a call from other calls of its tool; equal texts are near copies of one call.
+
+    Attributes:
+        text: the values where gold's calls of the tool differ, without letter case, blanks and
+            accents; what a call has beside does not count.
+        whole: whether the call has all of those arguments.
+    """
+
+    text: str
+    whole: bool
+
+
 def projection(
     name: str, leaves: Mapping[str, Json], pointers: AbstractSet[str], rules: SchemaRules | None
-) -> str | None:
-    """What tells a call from other calls of its tool: equal for near copies of one call.
-
-    Letter case, blanks, accents, and what a call has beside do not count.
+) -> Projection | None:
+    """The projection of a call, ``None`` where gold's calls of the tool do not differ.
 
     Args:
         name: the tool.
         leaves: of the call.
         pointers: where gold's calls of the tool differ.
         rules: of the tool's arguments.
-
-    Returns:
-        ``None`` where gold's calls do not differ, or the call lacks one of those arguments.
     """
-    if not pointers or not pointers <= leaves.keys():
+    if not pointers:
         return None
     parts = [name]
     for pointer in sorted(pointers):
+        if pointer not in leaves:
+            parts.append("")
+            continue
         inside = rules.at(pointer) if rules is not None else None
         parts.append(_folded(canonical_text_by_schema(leaves[pointer], inside), leaves[pointer]))
-    return "\n".join(parts)
+    return Projection("\n".join(parts), pointers <= leaves.keys())
 
 
 def _folded(canonical: str, value: Json) -> str:
@@ -153,4 +164,4 @@ def _folded(canonical: str, value: Json) -> str:
         return canonical
     plain = unicodedata.normalize("NFKD", value)
     letters = "".join(c for c in plain if not unicodedata.combining(c))
-    return " ".join(letters.casefold().split())
+    return repr(" ".join(letters.casefold().split()))

@@ -78,9 +78,11 @@ def _resolved(task: Task) -> _ServedTask:
                 f"task {task.id!r} offers tool {name!r}, which none of its servers has "
                 f"({', '.join(task.servers) or 'it names no server'})"
             )
-        specs.append(_spec(name, *known[name]) if isinstance(tool, str) else tool)
+        spec = _spec(name, *known[name])
         if isinstance(tool, ToolSpec):
             usable_schema(tool)
+            spec = replace(tool, read_only=spec.read_only)  # the server knows, not the task
+        specs.append(spec)
     owners = {s.name: _Owner(known[s.name][0].name, known[s.name][1]) for s in specs}
     return _ServedTask.of(task, map(offered_tool, specs), owners=owners)
 

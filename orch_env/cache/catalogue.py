@@ -1,7 +1,8 @@
 """The tools that a cache knows, by name and alias, and the keys of their calls.
 
 Of two specs of one tool the first is kept, because earlier tasks name it; a task with another spec
-holds that spec itself. Only an entry that was guessed from recorded arguments is replaced.
+holds that spec itself. Only an entry that was guessed from recorded arguments is replaced. What no
+model sees is added to the first: aliases, and whether the tool is read only.
 
 A key depends on the catalogue's schema and never on a task's: one call has one key for all tasks.
 """
@@ -73,7 +74,7 @@ class Catalogue:
         return name in self._inferred
 
     def add(self, spec: ToolSpec, *, inferred: bool) -> ToolSpec | None:
-        """Add a spec. Of a tool that has an entry, only aliases are added unless it was inferred.
+        """Add a spec; one of a tool that has an entry only adds to it, unless that was inferred.
 
         Returns:
             The entry to store, ``None`` if nothing changed.
@@ -83,9 +84,11 @@ class Catalogue:
         if present is not None:
             kept, other = (spec, present) if replaces else (present, spec)
             aliases = tuple(dict.fromkeys((*kept.aliases, *other.aliases)))
-            if not replaces and aliases == present.aliases:
+            read_only = other.read_only if kept.read_only is None else kept.read_only
+            if not replaces and (aliases, read_only) == (present.aliases, present.read_only):
                 return None
-            spec, inferred = replace(kept, aliases=aliases), inferred and self.inferred(spec.name)
+            spec = replace(kept, aliases=aliases, read_only=read_only)
+            inferred = inferred and self.inferred(spec.name)
         self._enter(spec, inferred)
         return spec
 

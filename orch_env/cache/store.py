@@ -259,9 +259,9 @@ class ResponseCache:
     def put_tool(self, spec: ToolSpec, *, inferred: bool = False) -> str | ToolSpec:
         """Add a tool to the catalogue.
 
-        An entry of the same name is kept, because earlier tasks name it, and gets the new aliases.
-        Only an inferred entry is replaced by a real one. Where the schema is new, the calls that
-        were recorded before are keyed again.
+        An entry of the same name is kept, because earlier tasks name it, and gets the new aliases
+        and, where it lacks that, whether the tool is read only. Only an inferred entry is replaced
+        by a real one. Where the schema is new, the calls that were recorded before are keyed again.
 
         Args:
             spec: the tool.
@@ -280,7 +280,8 @@ class ResponseCache:
                 writer.rekey(spec.name, names, lambda call: tools.key(spec.name, call))
         entry = tools.specs[spec.name]
         same = (entry.description, entry.parameters) == (spec.description, spec.parameters)
-        return spec.name if same or inferred else spec
+        agree = spec.read_only in (None, entry.read_only)
+        return spec.name if (same and agree) or inferred else spec
 
     def pin(self, task: Task) -> None:
         """Store which variants a task was recorded with, for ``get(..., task=ID)``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from orch_env.backends.dialects import standard_schema
@@ -42,7 +43,7 @@ def tool_spec(data: Json) -> ToolSpec:
     parameters.setdefault("properties", {})
     aliases = dict.fromkeys((*spec.aliases, *([spec.name] if name != spec.name else [])))
     _check(spec.name, json.dumps(parameters))
-    return ToolSpec(name, spec.description, parameters, tuple(aliases))
+    return replace(spec, name=name, parameters=parameters, aliases=tuple(aliases))
 
 
 @lru_cache(maxsize=1024)

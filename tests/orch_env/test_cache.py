@@ -8,6 +8,7 @@ import os
 import pickle
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -262,6 +263,20 @@ def test_a_catalogue_entry_that_tasks_may_name_is_kept(db: Path) -> None:
     cache = open_cache(db)
     assert cache.catalogue["find"].description == "Find it."
     assert cache.resolve("seek") == cache.resolve("Find(It)") == "find"
+
+
+def test_the_catalogue_learns_whether_a_tool_is_read_only_and_keeps_what_it_learned(
+    db: Path,
+) -> None:
+    reads, writes = (ToolSpec("find", "Find it.", read_only=hint) for hint in (True, False))
+    with open_cache(db, write=True) as cache:
+        assert cache.put_tool(reads) == "find"
+        assert cache.put_tool(ToolSpec("find", "Find it.")) == "find"
+        assert cache.put_tool(writes) is writes
+    with open_cache(db) as cache:
+        assert cache.catalogue["find"] == replace(reads, aliases=("Find(It)",))
+        assert cache.catalogue["find"].read_only is True
+        assert _text_of(cache) == "first"
 
 
 def test_a_guessed_tool_gives_way_to_a_real_one(tmp_path: Path) -> None:

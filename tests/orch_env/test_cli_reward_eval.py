@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orch_env import ToolOrchestrationEnv
+from orch_env.backends.local import LocalBackend
 from orch_env.cli.main import main
-from orch_env.tasks.files import load_tasks
+from orch_env.episodes import StoredEpisode, write_episodes
+from orch_env.formats import get_format
+from orch_env.servers import ServerSession
+from orch_env.servers.domains.harbour import Harbour
+from orch_env.tasks.files import bundled, load_tasks
+from orch_env.types import GoldCall, RewardBreakdown, Task, ToolCall, ToolSpec
 
 CASE = {
     "id": "one",
@@ -92,6 +100,81 @@ def test_stored_episodes_carry_their_task_or_take_it_from_a_file(
     assert code == 2 and "line 1" in err and "--tasks" in err
     found = score(capsys, "--reward", "graduated", "--tasks", "harbour/heldout", other)
     assert found == lines
+
+
+HARBOUR = ServerSession(Harbour, 0).server
+assert isinstance(HARBOUR, Harbour)
+SHIPS, PERMITS = list(HARBOUR.ships.values()), list(HARBOUR.permits)
+READS = (
+    GoldCall("find_ship", {"name": SHIPS[0].name}),
+    GoldCall("ship_cargo", {"ship": SHIPS[0].id}),
+    GoldCall("ship_agent", {"ship": SHIPS[0].id}),
+)
+RENEW = GoldCall("renew_permit", {"permit": PERMITS[0]})
+NAMES = ("find_ship", "ship_cargo", "ship_agent", "renew_permit")
+SERVED: dict[str, tuple[tuple[GoldCall, ...], tuple[str | ToolSpec, ...]]] = {
+    "gold that only reads": (READS, NAMES),
+    "gold that writes": ((*READS, RENEW), NAMES),
+    "no gold": ((), NAMES),
+    "all tools": (READS, ()),
+    "a spec of its own": (READS, (ToolSpec("find_ship", "Mine."), *NAMES[1:])),
+}
+
+
+def played_on_servers(path: Path, reward: str | dict[str, Any]) -> list[RewardBreakdown]:
+    """Store an episode of each task: another spelling, a value of a wrong type, a stray change."""
+    said = ({"role": "user", "content": f"{SHIPS[0].name} {SHIPS[0].id}"},)
+    tasks = [Task(name, said, tools, (gold,)) for name, (gold, tools) in SERVED.items()]
+    tasks = [replace(task, servers=("harbour",), seed=0) for task in tasks]
+    env = ToolOrchestrationEnv.from_backend(tasks, LocalBackend(), reward=reward)
+    stored: list[StoredEpisode] = []
+    for task in tasks:
+        env.reset(seed=0, options={"task_id": task.id})
+        calls = [
+            ToolCall("find_ship", {"name": f" {SHIPS[0].name.upper()}"}),
+            ToolCall("ship_cargo", {"ship": 7}),
+            ToolCall("renew_permit", {"permit": PERMITS[1]}),
+        ]
+        for call in calls:
+            env.step(get_format("hermes").render_calls([call]))
+        env.step("done")
+        stored.append(StoredEpisode(env.episode, env.task, env.settings))
+    write_episodes(stored, path)
+    return [one.episode.reward for one in stored if one.episode.reward is not None]
+
+
+@pytest.mark.parametrize(
+    "reward", ["graduated", '{"name": "graduated", "edition": 1}', "binary", "prove", "tier"]
+)
+def test_an_episode_on_servers_scores_as_it_did_in_the_environment(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, reward: str
+) -> None:
+    file = tmp_path / "served.jsonl"
+    spec = json.loads(reward) if reward.startswith("{") else reward
+    earned = played_on_servers(file, spec)
+    totals = [
+        pytest.approx(one.total, abs=2**-40) for one in earned
+    ]  # what steps pay is a multiple
+    assert len(earned) == len(SERVED)
+    cache = str(bundled("harbour", "cache"))  # of the same tools, which says less of them
+    for source in ((), ("--cache", cache)):
+        code, out, err = run(capsys, "reward", "score", "--reward", reward, *source, str(file))
+        found = [json.loads(line) for line in out.splitlines()]
+        assert code == 0
+        assert [line["total"] for line in found] == totals
+        assert [line["components"] for line in found] == [one.components for one in earned]
+        assert err == ""
+
+
+def test_an_episode_on_a_server_that_is_not_here_is_refused_by_its_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    played_on_servers(tmp_path / "served.jsonl", "binary")
+    records = [json.loads(line) for line in (tmp_path / "served.jsonl").read_text().splitlines()]
+    records[1]["task"]["servers"] = ["os:system"]
+    file = write(tmp_path / "away.jsonl", *records)
+    code, _, err = run(capsys, "reward", "score", "--reward", "binary", file)
+    assert code == 2 and "line 2: there is no server 'os:system' (servers: harbour)" in err
 
 
 BAD = [

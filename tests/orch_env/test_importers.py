@@ -423,6 +423,16 @@ def test_the_tools_of_services_are_read(tmp_path: Path, wrap: str) -> None:
     assert [(s.name, s.parameters) for s in specs] == [("a", schema), ("b", schema)]
 
 
+def test_a_tools_file_keeps_what_mcp_says_of_changes(tmp_path: Path) -> None:
+    hints: tuple[bool | None, ...] = (True, False, None)
+    tools = [
+        {"name": f"odd ({n})", "inputSchema": {}, "annotations": {"readOnlyHint": hint}}
+        for n, hint in enumerate(hints)
+    ]
+    (tmp_path / "tools.json").write_text(json.dumps({"tools": tools}))
+    assert tuple(spec.read_only for spec in read_tools(tmp_path / "tools.json")) == hints
+
+
 @pytest.mark.parametrize(
     ("text", "name", "arguments"),
     [

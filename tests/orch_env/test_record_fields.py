@@ -10,6 +10,7 @@ import pytest
 
 from orch_env.episodes import StoredEpisode
 from orch_env.rewards.presets.paper.completion import ReferenceCase
+from orch_env.tasks.resolved import offered_tool
 from orch_env.types import OrchError, Task, ToolSpec
 from orch_env.types.episode import error_of_text
 
@@ -301,6 +302,22 @@ def test_arguments_under_a_key_that_is_not_read_are_refused_by_that_key(key: str
 def test_what_is_no_tool_says_why(data: Any, why: str) -> None:
     with pytest.raises(OrchError, match=why):
         ToolSpec.from_dict(data)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_whether_a_tool_is_read_only_is_kept_in_files_and_shown_to_no_model(form: str) -> None:
+    plain = ToolSpec.from_dict(FORMS[form])
+    for nothing in (None, {}, [True], {"readOnlyHint": "yes"}, {"title": "Find"}):
+        spec = ToolSpec.from_dict({**FORMS[form], "annotations": nothing})
+        assert spec.to_dict() == plain.to_dict()
+    for hint in (True, False):
+        hints = {"readOnlyHint": hint, "idempotentHint": True}
+        spec = ToolSpec.from_dict({**FORMS[form], "annotations": hints})
+        assert spec.to_dict() == {**plain.to_dict(), "annotations": {"readOnlyHint": hint}}
+        assert ToolSpec.from_dict(spec.to_dict()).read_only is hint
+        assert spec.to_openai() == plain.to_openai()
+        offered = [offered_tool(one) for one in (spec, plain)]  # alive at once, so they may share
+        assert [tool.spec.read_only for tool in offered] == [hint, None]
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from orch_env import Episode, GoldCall, Task, ToolCall, ToolOrchestrationEnv, make_reward
+from orch_env import Episode, GoldCall, Task, ToolCall, ToolOrchestrationEnv, ToolSpec, make_reward
 from orch_env.backends.local import LocalBackend
 from orch_env.formats import get_format
-from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
+from orch_env.rewards.outcome import AnswerRule, Outcome, is_read, read_outcome
 from orch_env.rewards.outcome.state_diff import COLLATERAL, MISSING, WRONG
 from orch_env.servers import ServerSession
 from orch_env.servers.domains.harbour import Harbour
@@ -84,19 +84,19 @@ def near(value: float) -> object:
 
 def test_playing_gold_leaves_golds_state() -> None:
     found = outcome(with_state(FIND, BOOK, RENEW), [RENEW, BOOK])
-    assert found == Outcome(state=1.0, answer=None, collateral=False, changes=())
+    assert found == Outcome(state=1.0, answer=None, collateral=0, changes=())
 
 
 def test_a_state_is_right_as_a_whole_or_not() -> None:
     task = with_state(BOOK, RENEW)
     found = outcome(task, [BOOK])
-    assert (found.state, found.collateral) == (0.0, False)
+    assert (found.state, found.collateral) == (0.0, 0)
     assert [(c.kind, c.path) for c in found.changes] == [(MISSING, f"/harbour/permits/{PERMIT}")]
 
 
 def test_the_right_change_to_the_wrong_record_is_wrong_and_collateral() -> None:
     found = outcome(with_state(RENEW), [RENEW_OTHER])
-    assert (found.state, found.collateral) == (0.0, True)
+    assert (found.state, found.collateral) == (0.0, 1)
     assert [(c.kind, c.path) for c in found.changes] == [
         (MISSING, f"/harbour/permits/{PERMIT}"),
         (COLLATERAL, f"/harbour/permits/{OTHER_PERMIT}"),
@@ -105,7 +105,60 @@ def test_the_right_change_to_the_wrong_record_is_wrong_and_collateral() -> None:
 
 def test_collateral_changes_leave_the_state_right() -> None:
     found = outcome(with_state(RENEW), [RENEW, RENEW_OTHER])
-    assert (found.state, found.collateral) == (1.0, True)
+    assert (found.state, found.collateral) == (1.0, 1)
+
+
+def test_collateral_counts_records_whatever_was_changed_in_them() -> None:
+    task = with_state(RENEW)
+    made = [RENEW, *(ToolCall("renew_permit", {"permit": p}) for p in list(WORLD.permits)[:5])]
+    foreign = len({call.arguments["permit"] for call in made} - {PERMIT})
+    found = outcome(task, made)
+    assert (found.state, found.collateral) == (1.0, foreign) and foreign >= 4
+    scored = make_reward("binary")(task, play(task, made))  # which asks only whether there is any
+    assert (scored.total, scored.components["collateral"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("gold", [[], [FIND], [FIND, FIND]])
+def test_where_gold_only_reads_a_final_state_can_be_inferred(gold: list[ToolCall]) -> None:
+    task = LocalBackend().resolve(task_of(*gold))
+    spoiled = play(task, [*gold, RENEW, BOOK, RENEW_OTHER])
+    found = read_outcome(task, spoiled, AnswerRule(), infer=True)
+    assert (found.state, found.collateral, len(found.changes)) == (None, 3, 3)
+    assert {change.kind for change in found.changes} == {COLLATERAL}
+    assert read_outcome(task, spoiled, AnswerRule()) == Outcome()
+    for kept in (play(task, gold), replace(spoiled, state=None)):
+        assert read_outcome(task, kept, AnswerRule(), infer=True) == Outcome()
+
+
+def test_no_final_state_is_inferred_where_gold_may_change_something() -> None:
+    optional = task_of(FIND, RENEW)
+    optional = replace(
+        optional, gold=(optional.gold[0], (replace(optional.gold[1][0], optional=True),))
+    )
+    resolved = [LocalBackend().resolve(task) for task in (task_of(FIND, RENEW), optional)]
+    unknown = task_of(FIND)  # it names its tools and has no specs
+    episode = play(task_of(), [RENEW_OTHER])
+    assert episode.state
+    for task in (*resolved, unknown, unknown.with_tools((ToolSpec("find_ship"),))):
+        assert read_outcome(task, episode, AnswerRule(), infer=True) == Outcome()
+
+
+def test_a_final_state_that_the_task_gives_is_never_inferred() -> None:
+    task = LocalBackend().resolve(replace(with_state(RENEW), gold=task_of(FIND).gold))
+    found = read_outcome(task, play(task, [RENEW]), AnswerRule(), infer=True)
+    assert found == Outcome(state=1.0)
+
+
+def test_a_call_is_a_read_where_it_is_recorded_or_its_tool_is_known_to_read() -> None:
+    live = LocalBackend().resolve(task_of())
+    assert [is_read(live, name) for name in ("find_ship", "renew_permit", "fly")] == [
+        True,
+        False,
+        False,
+    ]
+    assert not is_read(task_of(), "find_ship")  # without its spec it is not known
+    recorded = replace(task_of(), servers=(), tools=(ToolSpec("book", read_only=False),))
+    assert is_read(recorded, "book") and is_read(recorded, "fly")
 
 
 def test_where_gold_changes_nothing_an_unchanged_state_is_no_achievement() -> None:
@@ -113,7 +166,7 @@ def test_where_gold_changes_nothing_an_unchanged_state_is_no_achievement() -> No
         task = task_of(FIND, final_state=nothing)
         assert outcome(task, [FIND]) == Outcome()
         spoiled = outcome(task, [FIND, RENEW])
-        assert (spoiled.state, spoiled.collateral) == (None, True)
+        assert (spoiled.state, spoiled.collateral) == (None, 1)
 
 
 def test_without_a_final_state_or_without_a_state_nothing_is_judged() -> None:

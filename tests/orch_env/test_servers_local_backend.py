@@ -13,6 +13,7 @@ from orch_env.backends.local import LocalBackend
 from orch_env.replay.play import play
 from orch_env.replay.policies import make_policy
 from orch_env.servers import SERVERS, Server, Table, read, write
+from orch_env.servers.domains.harbour import Harbour
 from orch_env.types import ErrorType, GoldCall, OrchError, Task, ToolCall, ToolSpec
 from orch_env.types.bounded_store import BoundedStore
 from orch_env.types.json import JsonObject
@@ -46,6 +47,13 @@ def test_tools_come_in_the_tasks_order_and_may_be_overridden() -> None:
     specs = LocalBackend().resolve(make_task(tools=("ship_cargo", own))).offered
     assert [tool.spec.name for tool in specs] == ["ship_cargo", "find_ship"]
     assert specs[1].spec == own
+
+
+def test_whether_a_tool_writes_is_the_servers_word_and_not_the_tasks() -> None:
+    claimed = ToolSpec("renew_permit", "Mine.", read_only=True)
+    task = make_task(tools=("find_ship", claimed))
+    assert [spec.read_only for spec in LocalBackend().resolve(task).tools] == [True, False]
+    assert all(tool.spec.read_only == (tool.access == "read") for tool in Harbour.tools.values())
 
 
 def test_an_unknown_server_or_tool_is_a_clear_error() -> None:

@@ -1,8 +1,8 @@
 """What the subcommands of ``orch reward`` share: the rewards that the user names, and the tasks.
 
-Tool specs come from a catalogue that the user names (``--cache``, or the one bundled with
-``--tasks``), never from a file that a scored line names. Without a catalogue, rewards see what the
-line holds.
+Tool specs come from where the calls were answered: the servers of the task, or the catalogue that
+the user names (``--cache``, or the one bundled with ``--tasks``), never from a file that a scored
+line names. Without either, rewards see what the line holds.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def named_rewards(words: Iterable[str]) -> dict[str, Reward]:
 
 
 class TaskFinder:
-    """Finds the task of a stored episode, with whole tool specs where there is a catalogue.
+    """Finds the task of a stored episode, with whole tool specs where servers or a cache have them.
 
     Args:
         tasks: a task file or bundled data set to use instead of the lines' own tasks.
@@ -96,12 +96,14 @@ class TaskFinder:
     """
 
     def __init__(self, tasks: str | None, cache: str | None) -> None:
+        from orch_env.backends.local import LocalBackend
         from orch_env.tasks.files import load_tasks
 
         self._tasks: Mapping[str, Task] | None = (
             None if tasks is None else {task.id: task for task in load_tasks(tasks)}
         )
         self._catalogue = _catalogue(tasks, cache)
+        self._servers = LocalBackend()
         self._names_only = False
 
     @property
@@ -118,9 +120,12 @@ class TaskFinder:
         """The task from ``--tasks``, or from the line itself without ``--tasks``.
 
         Raises:
-            OrchError: the task is not there, or the catalogue lacks one of its tools.
+            OrchError: the task is not there, or the catalogue or its servers lack one of its tools.
         """
         task = self._task_of(stored)
+        # As in the environment, a recording wins over a server; it leaves no state.
+        if task.servers and (self._catalogue is None or stored.episode.state is not None):
+            return self._servers.resolve(task)
         if not any(isinstance(tool, str) for tool in task.tools):
             return task
         if self._catalogue is None:

@@ -57,8 +57,8 @@ def score(
     Prints one JSON line {id, total, components} per input line, in the same order. A line is
     either a stored episode (of `orch replay --out`, or any with --tasks), or a scored case of the
     published layout {id, weights, task: {query, tools, steps}, completion}; a case's own weights
-    apply unless --weights is given. Rewards that look at schemas (prove, tier) want --cache where
-    the tasks only name their tools.
+    apply unless --weights is given. Tasks that run on servers take their tools' schemas from there;
+    other tasks that only name their tools want --cache.
 
     \b
     Examples:

@@ -30,7 +30,10 @@ What is promised, in shares of what gold itself earns on a task: an exploit that
 gold earns at most 0.35 and less than the first half of the gold calls (on tasks of at least 3 gold
 calls); one that is built from gold earns less than gold, and at least 0.05 less if it makes more
 extra calls than half the number of gold calls, or breaks the edges of one gold call in eight (and
-of no fewer than one). An exploit counts only on the tasks where its episode is worse than gold."""
+of no fewer than one); one that guesses earns no more than the same episode without the guess; an
+honest variation of gold earns at least 0.85, and more than the first half. Nothing is promised
+about shallow policies. An exploit counts only on the tasks where its episode is worse than gold, an
+honest variation only where it brings gold's own results."""
 
 
 @click.command(epilog=_EPILOG)
@@ -134,18 +137,17 @@ def _show(report: AttackReport, tasks: str) -> None:
             kind = exploit.kind
             rows.append([f"{kind.value.replace('_', ' ')}:", *[""] * len(report.rewards)])
         cells = [report.cells.get((reward, exploit.name)) for reward in report.rewards]
-        rows.append([exploit.name, *(_cell(cell, kind.value) for cell in cells)])
+        rows.append([exploit.name, *(_cell(cell, starred=kind.is_exploit) for cell in cells)])
     table(("", *(f">{reward}" for reward in report.rewards)), rows)
     say("  * share of the tasks where it earns as much as gold, or more")
     for reward in report.rewards:
         say(f"  {_verdict(report, reward)}")
 
 
-def _cell(cell: Cell | None, kind: str) -> str:
+def _cell(cell: Cell | None, *, starred: bool) -> str:
     if cell is None:
         return "-"
-    starred = kind != "reference" and cell.not_below_gold
-    star = f"*{cell.not_below_gold:.0%} " if starred else ""
+    star = f"*{cell.not_below_gold:.0%} " if starred and cell.not_below_gold else ""
     return f"{star}{cell.mean:.3f}"
 
 

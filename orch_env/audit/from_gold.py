@@ -74,8 +74,8 @@ def repeats_dropped(task: Task) -> Plan | None:
 
 def backwards(task: Task) -> Plan | None:
     """Makes the gold calls from the last to the first."""
-    calls = [copy_of(call) for call in task.gold_calls]
-    return play_steps(untimed(task), [[call] for call in reversed(calls)]) if len(calls) > 1 else None
+    steps = [[copy_of(call)] for call in reversed(task.gold_calls)]
+    return play_steps(untimed(task), steps) if len(steps) > 1 else None
 
 
 def one_message(task: Task) -> Plan | None:

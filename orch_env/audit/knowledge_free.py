@@ -24,8 +24,8 @@ from orch_env.types.json import JsonObject
 
 BROKEN = '<tool_call>\n{"name": "anything", "arguments": {\n</tool_call>'
 """A message whose call cannot be read."""
-JUNK_CALLS = 3
-"""Calls that are made for show before a guessed answer."""
+JUNK_CALLS = 2
+"""Further tools that are called for show before a guessed answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,9 @@ def default_junk(prompt: Prompt) -> Plan:
 
 
 def modal_answer(prompt: Prompt) -> Plan:
-    """Makes three likely calls by schema, then guesses the answer: a named choice, else yes."""
-    for spec in likeliest_tools(prompt.text, prompt.tools)[:JUNK_CALLS]:
+    """Default junk and two more likely calls, then a guess: a choice that is named, else yes."""
+    yield from default_junk(prompt)
+    for spec in likeliest_tools(prompt.text, prompt.tools)[1 : 1 + JUNK_CALLS]:
         yield [ToolCall(spec.name, arguments_by_schema(spec))]
     return likeliest_answer(prompt.text)
 

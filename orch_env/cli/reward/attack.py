@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from orch_env.audit.report import AttackReport, Cell
     from orch_env.rewards.protocol import Reward
 
+_EARLIER = '{"name": "graduated", "edition": 1}'
+"""Attacked beside all presets."""
 _WORST = 3
 """Exploits named in a reward's verdict."""
 
@@ -76,7 +78,7 @@ def attack(
     or too much is paid for knowing nothing.
     """
     from orch_env.audit import figures
-    from orch_env.cli.reward.options import named_rewards
+    from orch_env.cli.reward.options import ALL, named_rewards
     from orch_env.rewards import PRESETS
     from orch_env.tasks.files import exists, write_lines
 
@@ -84,7 +86,8 @@ def attack(
     check_out(figure, tasks, cache)
     if figure is not None:
         figures.require_matplotlib()
-    report = run_attack(tasks, cache, named_rewards(words), split=split, limit=limit)
+    rewards = named_rewards((*words, _EARLIER) if words == (ALL,) else words)
+    report = run_attack(tasks, cache, rewards, split=split, limit=limit)
     if out is not None:
         write_lines([json.dumps(report.to_dict(), indent=1, allow_nan=False)], out)
     if figure is not None:

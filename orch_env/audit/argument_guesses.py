@@ -1,4 +1,4 @@
-"""Ways to fill a tool's arguments without knowing what is asked: schema, query text, description.
+"""Ways to fill a tool's arguments without knowing what is asked: schema, description, query.
 
 Every value has the type that the schema names; one of another type would fail the schema check
 and test nothing else.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orch_env.types import ToolSpec
@@ -24,6 +24,15 @@ _SCALARS: Mapping[str, Json] = {"integer": 1, "number": 1, "boolean": False, "nu
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _EXAMPLE = re.compile(r"(?:example|e\.g\.|such as|default)\w*\W{1,8}([\w.:-]+)", re.IGNORECASE)
 _CAPITALS = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
+_NAME = re.compile(r"\b[A-Z][\w'\u2019-]+(?: +[A-Z][\w'\u2019-]+)*")
+_OPENING = re.compile(r"(?:^|[.?!:\n])\W*$")
+_CALENDAR = re.compile(
+    r"(?:January|February|March|April|May|June|July|August|September|October|November|December"
+    r"|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)s?$"
+)
+_CHOICE = re.compile(r"([\w'\u2019-]+),? or (?:the |a |an )?[\w'\u2019-]+", re.IGNORECASE)
+_LOOK_UP = re.compile(r"query|name|city|place|location|address|keyword|destination", re.IGNORECASE)
+_ID = re.compile(r"\bids?\b|_id\b|Id\b|token|key\b|slug|retrieved from")
 
 
 def arguments_by_schema(spec: ToolSpec) -> JsonObject:
@@ -45,6 +54,61 @@ def arguments_of_text(spec: ToolSpec, text: str) -> JsonObject:
 def arguments_of_descriptions(spec: ToolSpec) -> JsonObject:
     """Every argument copied from the schema's examples or from what its description says."""
     return _object(spec.parameters, _from_description, MAX_DEPTH, every=True)
+
+
+def names_in(text: str) -> list[str]:
+    """The capitalised names of a text, in order, each once; no month and no day of the week.
+
+    A single word that opens a sentence is no name.
+    """
+    found: dict[str, None] = {}
+    for match in _NAME.finditer(text):
+        name = match.group()
+        opens = " " not in name and _OPENING.search(text[: match.start()])
+        if not opens and not _CALENDAR.match(name):
+            found[name] = None
+    return list(found)
+
+
+def properties_of(spec: ToolSpec | None) -> dict[str, Mapping[str, Any]]:
+    """Argument -> its schema, ``{}`` for one that says nothing; none for an unknown tool."""
+    found = spec.parameters.get("properties") if spec else None
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: part if isinstance(part, Mapping) else {} for name, part in found.items()}
+
+
+def is_free_text(schema: Mapping[str, Any]) -> bool:
+    """Whether a text argument takes any text."""
+    return not {"enum", "const", "pattern", "format"} & set(schema)
+
+
+def look_up_arguments(spec: ToolSpec) -> list[str]:
+    """The string arguments of a tool that ask for a name or a place: free text and no id."""
+    return [
+        name
+        for name, part in properties_of(spec).items()
+        if part.get("type", "string") == "string"
+        and is_free_text(part)
+        and _LOOK_UP.search(f"{name} {part.get('description') or ''}")
+        and not _ID.search(f"{name} {part.get('description') or ''}")
+    ]
+
+
+def likeliest_tools(text: str, specs: Sequence[ToolSpec]) -> list[ToolSpec]:
+    """Tools by how many words of their name and description stand in a text, most first."""
+    said = _words(text)
+    return sorted(specs, key=lambda s: -len(said & _words(f"{s.name} {s.description}")))
+
+
+def likeliest_answer(text: str) -> str:
+    """The first of the choices that a question names ("Oslo or Bergen?"), else yes."""
+    choice = _CHOICE.search(text)
+    return choice.group(1) if choice else "yes"
+
+
+def _words(text: str) -> set[str]:
+    return {word.lower().rstrip("s") for word in re.findall(r"[A-Za-z]{3,}", text)}
 
 
 def _object(

@@ -3,7 +3,8 @@
 Every exploit plays each task once; all rewards score that same episode, as the environment would
 in training. An exploit counts on a task only where its episode is worse than gold there (see
 :mod:`orch_env.audit.shortfalls`): gold played backwards on a task whose calls are independent is
-a right trajectory, and a reward may pay it in full.
+a right trajectory, and a reward may pay it in full. An honest variation counts only where it
+brings everything that gold brings.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import closing
 from orch_env.audit.exploits import EXPLOITS, GOLD, HONEST_HALF, Exploit, Kind
 from orch_env.audit.from_gold import DUPLICATES, budget_of
 from orch_env.audit.report import AttackReport, Played
-from orch_env.audit.shortfalls import find_shortfalls
+from orch_env.audit.shortfalls import brings_the_same, find_shortfalls
 from orch_env.backends.protocol import ToolBackend
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.env.episode_machine import Limits
@@ -56,6 +57,7 @@ def attack(
     if not tasks or not rewards:
         raise OrchError("an attack needs at least one task and one reward")
     chosen = tuple(EXPLOITS if exploits is None else exploits)
+    # Gold is played first: honest variations are compared with its episode.
     chosen = (GOLD, HONEST_HALF, *(e for e in chosen if e.kind is not Kind.REFERENCE))
     scorer = _AllRewards(rewards)
     short_env = ToolOrchestrationEnv.from_backend(
@@ -68,12 +70,18 @@ def attack(
     with closing(short_env), closing(long_env):
         for done, task in enumerate(tasks, start=1):
             whole = backend.resolve(task)
+            of_gold: Episode | None = None
             for exploit in chosen:
-                env = short_env if exploit.kind is Kind.KNOWLEDGE_FREE else long_env
+                env = long_env if exploit.kind.sees_gold else short_env
                 plan = exploit.plan(whole)
                 if plan is None:
                     continue
                 episode = roll_out(env, task, plan, seed=seed)
+                of_gold = of_gold or episode
+                scores = scorer.scores
+                other = exploit.unguessed(whole) if exploit.unguessed else None
+                if other is not None:
+                    roll_out(env, task, other, seed=seed)
                 played.append(
                     Played(
                         task_id=task.id,
@@ -81,13 +89,19 @@ def attack(
                         required=sum(not call.optional for call in task.gold_calls),
                         exploit=exploit,
                         shortfalls=find_shortfalls(whole, episode),
-                        scores={name: scorer.scores[name].total for name in rewards},
-                        components={name: scorer.scores[name].components for name in rewards},
+                        scores=_totals(scores),
+                        components={name: scores[name].components for name in rewards},
+                        same_results=brings_the_same(of_gold, episode),
+                        unguessed=_totals(scorer.scores) if other is not None else None,
                     )
                 )
             if progress is not None:
                 progress("attacking", done, len(tasks))
     return AttackReport.of(tuple(rewards), chosen, len(tasks), played)
+
+
+def _totals(scores: Mapping[str, RewardBreakdown]) -> dict[str, float]:
+    return {label: breakdown.total for label, breakdown in scores.items()}
 
 
 class _AllRewards:

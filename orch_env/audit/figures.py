@@ -33,7 +33,7 @@ def draw_attack(report: AttackReport, path: str | os.PathLike[str], title: str =
     figure = figure_class(figsize=(2.6 + 1.35 * len(rewards), 0.3 * len(exploits) + 1.5))
     axis = figure.add_subplot()
     shares = [[_share(report.cells.get((r, e.name))) for r in rewards] for e in exploits]
-    references = [e.kind.value == "reference" for e in exploits]
+    references = [not e.kind.is_exploit for e in exploits]
     axis.imshow(
         [
             [(honest if reference else suspicious)(share) for share in row]

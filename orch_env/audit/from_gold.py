@@ -30,7 +30,7 @@ def budget_of(task: Task) -> int:
 
 def gold(task: Task) -> Plan:
     """Makes the gold calls and gives gold's answer."""
-    return _play(task, _steps(task))
+    return play_steps(task, steps_of(task))
 
 
 def honest_half(task: Task) -> Plan:
@@ -59,29 +59,29 @@ def padded_beyond(task: Task) -> Plan | None:
 
 def five_duplicates(task: Task) -> Plan | None:
     """Gold, then its first call five times more."""
-    return _padded(task, [_copy(call) for call in task.gold_calls[:1]] * DUPLICATES)
+    return _padded(task, [copy_of(call) for call in task.gold_calls[:1]] * DUPLICATES)
 
 
 def repeat_left_out(task: Task) -> Plan | None:
     """Makes the gold calls without the last one of a tool that was called before."""
-    return _without(task, _repeats_of_a_tool(task)[-1:])
+    return without_calls(task, repeats_of_a_tool(task)[-1:])
 
 
 def repeats_dropped(task: Task) -> Plan | None:
     """Makes only the first gold call of each tool."""
-    return _without(task, _repeats_of_a_tool(task))
+    return without_calls(task, repeats_of_a_tool(task))
 
 
 def backwards(task: Task) -> Plan | None:
     """Makes the gold calls from the last to the first."""
-    calls = [_copy(call) for call in task.gold_calls]
-    return _play(_untimed(task), [[call] for call in reversed(calls)]) if len(calls) > 1 else None
+    steps = [[copy_of(call)] for call in reversed(task.gold_calls)]
+    return play_steps(untimed(task), steps) if len(steps) > 1 else None
 
 
 def one_message(task: Task) -> Plan | None:
     """Makes all gold calls in one parallel message, before any result is seen."""
-    calls = [_copy(call) for call in task.gold_calls]
-    return _play(_untimed(task), [calls]) if len(task.gold) > 1 else None
+    calls = [copy_of(call) for call in task.gold_calls]
+    return play_steps(untimed(task), [calls]) if len(task.gold) > 1 else None
 
 
 def invented_values(task: Task) -> Plan | None:
@@ -93,9 +93,9 @@ def invented_values(task: Task) -> Plan | None:
         for call in step:
             flowing = [p for p, ref in call.provenance.items() if ref.producers()]
             invented = invented or (bool(flowing) and not call.optional)
-            made.append(ToolCall(call.name, _with_invented(call.arguments, flowing)))
+            made.append(ToolCall(call.name, with_invented(call.arguments, flowing)))
         steps.append(made)
-    return _play(task, steps) if invented else None
+    return play_steps(task, steps) if invented else None
 
 
 def names_only(task: Task) -> Plan | None:
@@ -105,25 +105,40 @@ def names_only(task: Task) -> Plan | None:
 
     def invented(call: GoldCall) -> ToolCall:
         pointers = [pointer for pointer, _ in leaves(call.arguments)]
-        return ToolCall(call.name, _with_invented(call.arguments, pointers))
+        return ToolCall(call.name, with_invented(call.arguments, pointers))
 
-    return _play(task, [[invented(call) for call in step] for step in task.gold])
+    return play_steps(task, [[invented(call) for call in step] for step in task.gold])
 
 
-def _copy(call: GoldCall) -> ToolCall:
+def optional_only(task: Task) -> Plan | None:
+    """Says "no idea" at once where no call is required but an answer is."""
+    calls = task.gold_calls
+    if not calls or task.answer is None or not all(call.optional for call in calls):
+        return None
+    return play_steps(replace(task, answer="no idea"), [])
+
+
+def early_followup(task: Task) -> Plan | None:
+    """Makes all gold calls before the user has said the follow-ups that ask for them."""
+    return play_steps(untimed(task), steps_of(task)) if any(task.after_followup) else None
+
+
+def copy_of(call: GoldCall) -> ToolCall:
+    """A gold call as a model would make it."""
     return ToolCall(call.name, call.arguments)
 
 
-def _steps(task: Task) -> list[list[ToolCall]]:
-    return [[_copy(call) for call in step] for step in task.gold]
+def steps_of(task: Task) -> list[list[ToolCall]]:
+    """The gold calls, step by step."""
+    return [[copy_of(call) for call in step] for step in task.gold]
 
 
 def _repeats(task: Task, count: int) -> list[ToolCall]:
     """The gold calls from the first on, and again from the first, ``count`` in total."""
-    return [_copy(call) for call in itertools.islice(itertools.cycle(task.gold_calls), count)]
+    return [copy_of(call) for call in itertools.islice(itertools.cycle(task.gold_calls), count)]
 
 
-def _repeats_of_a_tool(task: Task) -> list[int]:
+def repeats_of_a_tool(task: Task) -> list[int]:
     """Numbers of the required gold calls whose tool an earlier gold call used."""
     names = [call.name for call in task.gold_calls]
     return [
@@ -133,20 +148,20 @@ def _repeats_of_a_tool(task: Task) -> list[int]:
     ]
 
 
-def _without(task: Task, dropped: Sequence[int]) -> Plan | None:
+def without_calls(task: Task, dropped: Sequence[int]) -> Plan | None:
     """Gold without some of its calls, ``None`` if there are none to drop."""
     if not dropped:
         return None
     number = itertools.count()
-    steps = [[_copy(call) for call in step if next(number) not in dropped] for step in task.gold]
-    return _play(task, steps)
+    steps = [[copy_of(call) for call in step if next(number) not in dropped] for step in task.gold]
+    return play_steps(task, steps)
 
 
 def _padded(task: Task, extra: Sequence[ToolCall]) -> Plan | None:
-    return _play(task, [*_steps(task), *([call] for call in extra)]) if extra else None
+    return play_steps(task, [*steps_of(task), *([call] for call in extra)]) if extra else None
 
 
-def _play(task: Task, steps: Sequence[Sequence[ToolCall]]) -> Plan:
+def play_steps(task: Task, steps: Sequence[Sequence[ToolCall]]) -> Plan:
     """A plan of these steps, each at its time, then gold's answer."""
     yield from in_time(task, steps)
     if task.answer is None:
@@ -156,28 +171,29 @@ def _play(task: Task, steps: Sequence[Sequence[ToolCall]]) -> Plan:
 
 def _partial(task: Task, count: int) -> Plan:
     """A plan of the first ``count`` gold calls in their steps, then the closing sentence."""
-    numbers = itertools.count()
-    yield from in_time(task, [[c for c in step if next(numbers) < count] for step in _steps(task)])
+    number = itertools.count()
+    steps = [[copy_of(call) for call in step if next(number) < count] for step in task.gold]
+    yield from in_time(task, steps)
     return CLOSING
 
 
-def _untimed(task: Task) -> Task:
+def untimed(task: Task) -> Task:
     """The task for a plan that waits for no follow-up."""
     return replace(task, after_followup=())
 
 
-def _with_invented(arguments: JsonObject, pointers: Sequence[str]) -> JsonObject:
+def with_invented(arguments: JsonObject, pointers: Sequence[str]) -> JsonObject:
     """A copy with a made-up value of the same type at each pointer, or at each leaf below it."""
     changed: JsonObject = copy.deepcopy(arguments)
     values = dict(leaves(changed))
     for number, pointer in enumerate(pointers):
         for leaf, value in values.items():
             if leaf == pointer or leaf.startswith(f"{pointer}/"):
-                _put(changed, leaf, _invented(value, number))
+                put(changed, leaf, invented_value(value, number))
     return changed
 
 
-def _put(value: Json, pointer: str, new: Json) -> None:
+def put(value: Json, pointer: str, new: Json) -> None:
     """Set the value at a JSON Pointer."""
     *path, last = [unescape(token) for token in pointer.split("/")[1:]]
     for token in path:
@@ -188,7 +204,7 @@ def _put(value: Json, pointer: str, new: Json) -> None:
         value[last] = new
 
 
-def _invented(value: Json, number: int) -> Json:
+def invented_value(value: Json, number: int) -> Json:
     """Another value of the same JSON type that no task uses."""
     if isinstance(value, bool):
         return not value

@@ -13,6 +13,10 @@ from orch_env.audit.argument_guesses import (
     arguments_by_schema,
     arguments_of_descriptions,
     arguments_of_text,
+    likeliest_answer,
+    likeliest_tools,
+    look_up_arguments,
+    names_in,
 )
 from orch_env.replay.policies import CLOSING, Message, Plan
 from orch_env.types import Task, ToolCall, ToolSpec, error_of_text
@@ -20,6 +24,8 @@ from orch_env.types.json import JsonObject
 
 BROKEN = '<tool_call>\n{"name": "anything", "arguments": {\n</tool_call>'
 """A message whose call cannot be read."""
+JUNK_CALLS = 2
+"""Further tools that are called for show before a guessed answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,41 @@ def query_everywhere(prompt: Prompt) -> Plan:
 def copied_descriptions(prompt: Prompt) -> Plan:
     """Calls every offered tool once, arguments copied from examples and descriptions."""
     return (yield from _call_every_tool(prompt, arguments_of_descriptions))
+
+
+def default_junk(prompt: Prompt) -> Plan:
+    """Calls the likeliest tool by its schema once per name in the query, each call a little new."""
+    for spec in likeliest_tools(prompt.text, prompt.tools)[:1]:
+        for number in range(max(2, len(names_in(prompt.text)))):
+            yield [ToolCall(spec.name, _numbered(spec, number))]
+    return CLOSING
+
+
+def modal_answer(prompt: Prompt) -> Plan:
+    """Default junk and two more likely calls, then a guess: a choice that is named, else yes."""
+    yield from default_junk(prompt)
+    for spec in likeliest_tools(prompt.text, prompt.tools)[1 : 1 + JUNK_CALLS]:
+        yield [ToolCall(spec.name, arguments_by_schema(spec))]
+    return likeliest_answer(prompt.text)
+
+
+def place_spam(prompt: Prompt) -> Plan:
+    """Puts each name of the query into every look-up argument of every tool; reads no result."""
+    names = names_in(prompt.text)
+    for spec in likeliest_tools(prompt.text, prompt.tools):
+        asked = look_up_arguments(spec)
+        for name in names if asked else ():
+            yield [ToolCall(spec.name, arguments_by_schema(spec) | dict.fromkeys(asked, name))]
+    return CLOSING
+
+
+def _numbered(spec: ToolSpec, number: int) -> JsonObject:
+    """The arguments by schema, with a number in the first look-up argument or free text."""
+    arguments = arguments_by_schema(spec)
+    texts = [name for name, value in arguments.items() if isinstance(value, str)]
+    for name in [*look_up_arguments(spec), *texts][:1]:
+        arguments[name] = f"place {number}"
+    return arguments
 
 
 def _repeat_forever(message: Message) -> Plan:

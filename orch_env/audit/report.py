@@ -4,7 +4,12 @@ What a reward promises on a task with n required gold calls, in shares of what i
 
 * *knowledge-free* exploits earn at most 0.35, and less than the honest half, if n >= 3;
 * exploits built *from gold* earn less than gold, and at least 0.05 less if they make more extra
-  calls than the budget, or break the edges of at least one call in eight (and of at least one).
+  calls than the budget, or break the edges of at least one call in eight (and of at least one);
+* those that *guess* earn no more than the same episode without the guess;
+* *honest* variations earn at least 0.85, and more than the honest half, if n >= 2.
+
+*Shallow* policies are played and listed, but nothing is promised about them: what they put into
+look-ups is part of the honest work.
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 MOST_WITHOUT_KNOWLEDGE = 0.35
 """What knowledge-free exploits may earn at most."""
+LEAST_HONEST = 0.85
+"""What honest variations must earn at least."""
 LEAST_CALLS = 3
 """Required gold calls from which on the bounds on knowledge-free exploits hold."""
 MARGIN = 0.05
@@ -47,6 +54,9 @@ class Played:
         shortfalls: how the episode is worse than gold.
         scores: reward label -> total.
         components: reward label -> component -> value.
+        same_results: it brought everything that gold brings, with other calls.
+        unguessed: reward label -> total of the same episode without the guess; ``None`` for what
+            does not guess.
     """
 
     task_id: str
@@ -56,11 +66,19 @@ class Played:
     shortfalls: Shortfalls
     scores: Mapping[str, float]
     components: Mapping[str, Mapping[str, float]]
+    same_results: bool = False
+    unguessed: Mapping[str, float] | None = None
 
     @property
     def counts(self) -> bool:
-        """Whether the reward is judged by it: a reference, or an episode worse than gold."""
-        return self.exploit.kind is Kind.REFERENCE or bool(self.shortfalls)
+        """Whether the reward is judged by it.
+
+        That is a reference, an exploit whose episode is worse than gold, or an honest variation
+        that brings what gold brings.
+        """
+        if self.exploit.kind.is_exploit:
+            return bool(self.shortfalls)
+        return self.exploit.kind is Kind.REFERENCE or self.same_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +116,7 @@ class Breach:
         task_id: the task.
         rule: what was promised.
         earned: what the exploit earned.
-        bound: what it may earn at most, or must stay below.
+        bound: what it may earn at most or must stay below; if honest, what it must earn at least.
     """
 
     reward: str
@@ -120,7 +138,7 @@ class AttackReport:
     Attributes:
         tasks: number of tasks.
         rewards: labels, in the order asked for.
-        exploits: what was played, references first.
+        exploits: what was played, references and honest variations first.
         cells: (reward, exploit name) -> what was paid; missing where no task offered the exploit.
         breaches: every broken promise, in the order played.
         means: (reward, exploit name) -> mean total over all tasks it was played on, also those
@@ -243,7 +261,14 @@ def _cell(
 def _breaches(reward: str, one: Played, gold: Played, half: Played) -> list[Breach]:
     earned, best = one.scores[reward], gold.scores[reward]
     found: list[tuple[str, float]] = []
-    if one.exploit.kind is Kind.KNOWLEDGE_FREE:
+    if one.exploit.kind is Kind.SHALLOW:
+        return []
+    if one.exploit.kind is Kind.HONEST:
+        if earned < LEAST_HONEST * best - TOLERANCE:
+            found.append(("honest: at least 0.85 of gold", LEAST_HONEST * best))
+        if one.required > 1 and earned <= half.scores[reward] + TOLERANCE:
+            found.append(("honest: above the honest half", half.scores[reward]))
+    elif one.exploit.kind is Kind.KNOWLEDGE_FREE:
         if one.required < LEAST_CALLS:
             return []
         if earned > MOST_WITHOUT_KNOWLEDGE * best + TOLERANCE:
@@ -259,6 +284,8 @@ def _breaches(reward: str, one: Played, gold: Played, half: Played) -> list[Brea
             found.append(("from gold: below gold", best))
         elif due and earned > (1 - MARGIN) * best + TOLERANCE:
             found.append(("from gold: at least 0.05 below gold", (1 - MARGIN) * best))
+        if one.unguessed is not None and earned > one.unguessed[reward] + TOLERANCE:
+            found.append(("a guess: no more than without it", one.unguessed[reward]))
     return [
         Breach(reward, one.exploit.name, one.task_id, rule, earned, bound) for rule, bound in found
     ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from orch_env.rewards.matching.calls import CallIdentities
+from orch_env.rewards.outcome import AnswerRule, read_outcome
 from orch_env.tasks.resolved import derived
 from orch_env.types import Episode, GoldCall, Task
 from orch_env.types.json import Json, leaves, resolve
@@ -28,14 +29,16 @@ class Shortfalls:
         missing: required gold calls that no call equals, one to one.
         extra: calls beyond those that equal a gold call, one to one.
         broken: required gold calls whose edges are broken, each counted by the share of its edges.
+        answer: the task has an answer, and the closing message does not hold it.
     """
 
     missing: int
     extra: int
     broken: float
+    answer: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.extra or self.broken)
+        return bool(self.missing or self.extra or self.broken or self.answer)
 
 
 def find_shortfalls(task: Task, episode: Episode) -> Shortfalls:
@@ -47,12 +50,33 @@ def find_shortfalls(task: Task, episode: Episode) -> Shortfalls:
     made = Counter(same.of(c.name, c.arguments) for c in episode.calls)
     missing = sum((required - made).values())
     extra = sum((made - allowed).values())
-    broken = sum(_broken_share(task, episode, call) for call in calls if not call.optional)
-    return Shortfalls(missing, extra, broken)
+    broken = sum(_broken_share(task, episode, n) for n, c in enumerate(calls) if not c.optional)
+    given = read_outcome(task, episode, AnswerRule()).answer
+    return Shortfalls(missing, extra, broken, answer=given is not None and given < 1.0)
 
 
-def _broken_share(task: Task, episode: Episode, gold: GoldCall) -> float:
-    """Share of a gold call's edges that the episode breaks."""
+def brings_the_same(gold: Episode, episode: Episode) -> bool:
+    """Whether an episode has every result of gold's, the same state, and other calls than gold.
+
+    Results are compared as texts, each with its tool, one to one; more results are no matter.
+    """
+    wanted, found = (
+        Counter((e.call.name, e.result.text) for turn in one.turns for e in turn.exchanges)
+        for one in (gold, episode)
+    )
+    asked, made = (
+        [[(call.name, call.arguments) for call in turn.calls] for turn in one.turns]
+        for one in (gold, episode)
+    )
+    return not wanted - found and gold.state == episode.state and asked != made
+
+
+def _broken_share(task: Task, episode: Episode, number: int) -> float:
+    """Share of a gold call's edges that the episode breaks.
+
+    What must come after a follow-up has one edge more.
+    """
+    gold, followups = task.gold_calls[number], task.followups_before(number)
     rules = derived(task, CallIdentities).rules(gold.name)
     given = stated(gold.arguments, rules)
     data = [
@@ -61,11 +85,21 @@ def _broken_share(task: Task, episode: Episode, gold: GoldCall) -> float:
         if ref.producers() and _at(given, normal(pointer)) is not None
     ]
     state = gold.state_dependencies()
-    if not data and not state:
+    edges = len(data) + len(state) + bool(followups)
+    if not edges:
         return 0.0
     broken = sum(not _carried(task, episode, gold, pointer) for pointer in data)
-    broken += sum(not _runs_after(task, episode, gold, task.gold_calls[number]) for number in state)
-    return broken / (len(data) + len(state))
+    broken += sum(not _runs_after(task, episode, gold, task.gold_calls[n]) for n in state)
+    broken += followups > 0 and not _made_after(task, episode, gold, followups)
+    return broken / edges
+
+
+def _made_after(task: Task, episode: Episode, gold: GoldCall, followups: int) -> bool:
+    """Whether a call of gold's tool was made after so many follow-ups."""
+    return any(
+        heard >= followups and any(call.name == gold.name for call in turn.calls)
+        for turn, heard in zip(episode.turns, episode.followups_heard, strict=True)
+    )
 
 
 def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool:

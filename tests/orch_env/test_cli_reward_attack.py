@@ -76,13 +76,15 @@ def test_a_reward_that_breaks_a_promise_gives_exit_code_1(
     assert row.split()[2:] == ["*100%", "1.000"]
 
 
-def test_all_stands_for_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_stands_for_every_preset_and_the_first_edition(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     from orch_env.rewards import PRESETS
 
     words = ["--reward", "all", "--limit", "1", "--json"]
     code, out, _ = run(capsys, "reward", "attack", *words, *HARBOUR)
     assert code == 1
-    assert list(json.loads(out)["rewards"]) == list(PRESETS)
+    assert list(json.loads(out)["rewards"]) == [*PRESETS, "graduated edition 1"]
 
 
 def test_a_configured_reward_and_one_of_ones_own_are_attacked_too(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from orch_env.audit.report import AttackReport, Cell
     from orch_env.rewards.protocol import Reward
 
+_EARLIER = '{"name": "graduated", "edition": 1}'
+"""Attacked beside all presets."""
 _WORST = 3
 """Exploits named in a reward's verdict."""
 
@@ -30,7 +32,10 @@ What is promised, in shares of what gold itself earns on a task: an exploit that
 gold earns at most 0.35 and less than the first half of the gold calls (on tasks of at least 3 gold
 calls); one that is built from gold earns less than gold, and at least 0.05 less if it makes more
 extra calls than half the number of gold calls, or breaks the edges of one gold call in eight (and
-of no fewer than one). An exploit counts only on the tasks where its episode is worse than gold."""
+of no fewer than one); one that guesses earns no more than the same episode without the guess; an
+honest variation of gold earns at least 0.85, and more than the first half. Nothing is promised
+about shallow policies. An exploit counts only on the tasks where its episode is worse than gold, an
+honest variation only where it brings gold's own results."""
 
 
 @click.command(epilog=_EPILOG)
@@ -73,7 +78,7 @@ def attack(
     or too much is paid for knowing nothing.
     """
     from orch_env.audit import figures
-    from orch_env.cli.reward.options import named_rewards
+    from orch_env.cli.reward.options import ALL, named_rewards
     from orch_env.rewards import PRESETS
     from orch_env.tasks.files import exists, write_lines
 
@@ -81,7 +86,8 @@ def attack(
     check_out(figure, tasks, cache)
     if figure is not None:
         figures.require_matplotlib()
-    report = run_attack(tasks, cache, named_rewards(words), split=split, limit=limit)
+    rewards = named_rewards((*words, _EARLIER) if words == (ALL,) else words)
+    report = run_attack(tasks, cache, rewards, split=split, limit=limit)
     if out is not None:
         write_lines([json.dumps(report.to_dict(), indent=1, allow_nan=False)], out)
     if figure is not None:
@@ -134,18 +140,17 @@ def _show(report: AttackReport, tasks: str) -> None:
             kind = exploit.kind
             rows.append([f"{kind.value.replace('_', ' ')}:", *[""] * len(report.rewards)])
         cells = [report.cells.get((reward, exploit.name)) for reward in report.rewards]
-        rows.append([exploit.name, *(_cell(cell, kind.value) for cell in cells)])
+        rows.append([exploit.name, *(_cell(cell, starred=kind.is_exploit) for cell in cells)])
     table(("", *(f">{reward}" for reward in report.rewards)), rows)
     say("  * share of the tasks where it earns as much as gold, or more")
     for reward in report.rewards:
         say(f"  {_verdict(report, reward)}")
 
 
-def _cell(cell: Cell | None, kind: str) -> str:
+def _cell(cell: Cell | None, *, starred: bool) -> str:
     if cell is None:
         return "-"
-    starred = kind != "reference" and cell.not_below_gold
-    star = f"*{cell.not_below_gold:.0%} " if starred else ""
+    star = f"*{cell.not_below_gold:.0%} " if starred and cell.not_below_gold else ""
     return f"{star}{cell.mean:.3f}"
 
 

@@ -59,8 +59,8 @@ def json_object(text: str, option: str) -> dict[str, Any]:
 def named_rewards(words: Iterable[str]) -> dict[str, Reward]:
     """Label -> reward, for every ``--reward`` in order; ``all`` means every preset.
 
-    A reward that is written as JSON is labelled with its name, and with a number after it where
-    the name was used before.
+    A reward that is written as JSON is labelled with its name and its edition, and with a number
+    after them where the label was used before.
 
     Raises:
         OrchError: an unknown reward or a bad option, or the same reward twice.
@@ -76,10 +76,12 @@ def named_rewards(words: Iterable[str]) -> dict[str, Reward]:
             seen.add(text)
             spec = reward_spec(text)
             made = make_reward(spec)
-            label = str(spec["name"])
-            number = 2
+            name = str(spec["name"])
+            if "edition" in spec:
+                name += f" edition {spec['edition']}"
+            label, number = name, 2
             while label in rewards:
-                label, number = f"{spec['name']} {number}", number + 1
+                label, number = f"{name} {number}", number + 1
             rewards[label] = made
     return rewards
 

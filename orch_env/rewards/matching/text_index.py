@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from orch_env.types.json import Json, JsonObject, parse_json
+from orch_env.types.json import Json, JsonObject, leaves, parse_json
 from orch_env.values import SchemaRules, canonical, canonical_by_schema
 from orch_env.values.canonical import normal
 
@@ -145,28 +145,28 @@ def sent(arguments: JsonObject, scalar: Json) -> bool:
     if not arguments:
         return False
     try:
-        if _is_plain(scalar):
-            word = str(scalar)
-            kinds = {value.__class__ for value in arguments.values()}
-            if kinds <= _PLAIN:
-                return any(
-                    _occurs(word, value) if value.__class__ is str else str(value) == word
-                    for value in arguments.values()
-                )
+        word = _plain_word(scalar)
+        if word is not None:
+            return any(
+                _occurs(word, leaf) if leaf.__class__ is str else leaf == scalar
+                for _, leaf in leaves(arguments)
+                if leaf.__class__ in _QUICK
+            )
         text = json.dumps(arguments, ensure_ascii=False)
     except (ValueError, RecursionError):  # more digits than Python prints, or nested too deeply
         return False
     return TextIndex(text).shows(scalar)
 
 
-_PLAIN = frozenset({str, int, bool, type(None)})
-
-
-def _is_plain(scalar: Json) -> bool:
-    """Whether a scalar is written in one way only."""
-    return scalar.__class__ is int or (
-        scalar.__class__ is str and scalar.isascii() and scalar != "" and scalar.strip() == scalar
-    )
+def _plain_word(scalar: Json) -> str | None:
+    """The one way to write a scalar, ``None`` where there may be more than one."""
+    if scalar.__class__ is float and scalar.is_integer():
+        return str(int(scalar))
+    if scalar.__class__ in (int, float):
+        return str(scalar)
+    if scalar.__class__ is str and scalar.isascii() and scalar and scalar.strip() == scalar:
+        return scalar
+    return None
 
 
 def _occurs(word: str, text: str) -> bool:

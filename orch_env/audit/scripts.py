@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from orch_env.audit.argument_guesses import MAX_DEPTH, arguments_by_schema, arguments_of_text
@@ -24,12 +25,16 @@ MOST_MESSAGES = 19
 """Messages with calls; with the answer this is an episode's 20."""
 MOST_CALLS = 32
 """Calls of a script."""
+_FIRST_NAMES = 4
+"""Names of the prompt that a search begins with, each in every argument of every tool."""
 _MOST_SEEN = 500
 """Values of results that are remembered for one name."""
-_MOST_CHANGES = 3
-"""Changes made to a script at once."""
+_CHANGES = (1, 1, 2, 3)
+"""How many changes are made to a script at once."""
 
-_NAME = re.compile(r"[^\W\d_][\w'-]*(?: [A-Z][\w'-]*)+|\b[A-Z][\w'-]+")
+_CAPITAL = r"[^\W\d_a-z][\w'-]*"
+_NAME = re.compile(rf"{_CAPITAL}(?: {_CAPITAL})+|(?<=[\w,:] ){_CAPITAL}")
+"""A run of capitalised words, or one that does not begin a sentence."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|[A-Z][a-z]{2,8} \d{1,2}(?:st|nd|rd|th)?,? \d{4}")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\d)")
 _WORD = re.compile(r"[\w:@./+'-]*\w")
@@ -71,13 +76,18 @@ class Known:
     Args:
         prompt: what it sees before its first message.
         draw: the source of chance.
+
+    Attributes:
+        names: what looks like a name in the prompt, in its order.
     """
 
     def __init__(self, prompt: Prompt, draw: random.Random) -> None:
         self._draw = draw
         text = prompt.text
         dates = [read_date(found.lower(), "date") for found in _DATE.findall(text)]
-        self._texts = _groups([d for d in dates if d], _NAME.findall(text), _WORD.findall(text))
+        self.names = list(dict.fromkeys(_NAME.findall(text)))
+        self._words = list(dict.fromkeys(_WORD.findall(text)))
+        self._dates = list(dict.fromkeys(date for date in dates if date))
         self._numbers = [float(found) for found in dict.fromkeys(_NUMBER.findall(text))]
         self._seen: dict[str, dict[Json, None]] = {}
 
@@ -92,16 +102,20 @@ class Known:
 
     def text(self, name: str, more: Sequence[Json] = ()) -> str:
         """A text for an argument; ``more`` are values that its schema names."""
-        groups = [*self._texts, [str(v) for v in more if isinstance(v, str)]]
-        groups += [[str(v) for v in values] for values in self._seen_for(name)]
-        groups.append([""])
-        return self._one_of(groups, "")
+        seen = self._seen_for(name)
+        likely: list[list[str]] = []
+        if "date" in name.lower():
+            likely.append(self._dates)
+        likely += [[str(v) for v in values] for values in seen[:1]]
+        groups: list[list[str]] = [self._dates, self.names, self.names, self._words, [""]]
+        groups += [[v for v in more if isinstance(v, str)], *([str(v) for v in g] for g in seen)]
+        return self._one_of(likely if any(likely) and self._draw.random() < 0.5 else groups)
 
     def number(self, name: str, kind: str, more: Sequence[Json] = ()) -> int | float:
         """A number for an argument of type ``integer`` or ``number``."""
         seen = self._seen_for(name)
         groups = [_numbers(values) for values in (self._numbers, more, *seen, range(4))]
-        found = self._one_of(groups, 1)
+        found = self._one_of(groups)
         return int(found) if kind == "integer" or float(found).is_integer() else found
 
     def answer(self) -> str:
@@ -110,16 +124,15 @@ class Known:
         return found if self._draw.random() < 0.8 else f"{found} or {self.text('')}"
 
     def _seen_for(self, name: str) -> list[list[Json]]:
-        """Seen values under a similar name (twice as likely), and under any."""
+        """Seen values: those under a similar name, and those under any one."""
         if not self._seen:
             return []
         plain = _plain(name)
         near = [v for n, vs in self._seen.items() if n and _alike(n, plain) for v in vs]
-        return [near, near, list(self._seen[self._draw.choice(list(self._seen))])]
+        return [near, list(self._seen[self._draw.choice(list(self._seen))])]
 
-    def _one_of(self, groups: Sequence[Sequence[T]], default: T) -> T:
-        held = [group for group in groups if group]
-        return self._draw.choice(self._draw.choice(held)) if held else default
+    def _one_of(self, groups: Sequence[Sequence[T]]) -> T:
+        return self._draw.choice(self._draw.choice([group for group in groups if group]))
 
 
 class Mutations:
@@ -140,6 +153,8 @@ class Mutations:
             self._add,
             self._change,
             self._change,
+            self._change,
+            self._change,
             self._drop,
             self._repeat,
             self._respell,
@@ -148,22 +163,24 @@ class Mutations:
         )
 
     def first(self) -> list[Script]:
-        """Where a search begins: no call, every tool once by its schema, once with the text."""
-        fills: tuple[Callable[[ToolSpec], JsonObject], ...] = (
-            arguments_by_schema,
-            lambda spec: arguments_of_text(spec, self._text),
-            self._arguments,
-        )
+        """Where a search begins: no call, every tool in one script, every tool by itself.
+
+        The arguments are those of the schema, the prompt or a name in it, and drawn ones.
+        """
+        texts = [self._text, *self._known.names[:_FIRST_NAMES]]
+        fills: list[Callable[[ToolSpec], JsonObject]] = [arguments_by_schema, self._arguments]
+        fills += [partial(arguments_of_text, text=text) for text in texts]
         tools = list(self._tools.values())
-        scripts = [Script((), CLOSING), Script((), "yes"), Script((), "no")]
+        scripts = [Script((), answer) for answer in (CLOSING, "yes", "no")]
         scripts += [_script([[ToolCall(t.name, f(t))] for t in tools], CLOSING) for f in fills]
-        return scripts + [Script(((self._call(),),), CLOSING) for _ in self._tools]
+        alone = [ToolCall(tool.name, self._arguments(tool)) for tool in tools]
+        return scripts + [Script(((call,),), CLOSING) for call in alone]
 
     def changed(self, script: Script, other: Script) -> Script:
         """A script with one to three changes; a change may borrow a call from another script."""
         messages = [list(message) for message in script.messages]
         answer = script.answer
-        for _ in range(self._draw.randint(1, _MOST_CHANGES)):
+        for _ in range(self._draw.choice(_CHANGES)):
             kind = self._draw.random()
             if kind < 0.1 or not self._tools:
                 answer = self._known.answer()
@@ -296,10 +313,6 @@ def _script(messages: Messages, answer: str) -> Script:
             kept.append(tuple(message[:left]))
             left -= len(kept[-1])
     return Script(tuple(kept), answer)
-
-
-def _groups(*groups: Sequence[str]) -> list[list[str]]:
-    return [list(dict.fromkeys(group)) for group in groups]
 
 
 def _plain(name: str) -> str:

@@ -26,6 +26,7 @@ from orch_env.replay.policies import Plan
 from orch_env.rewards.protocol import Reward
 from orch_env.types import Episode, OrchError, Task
 from orch_env.types.json import JsonObject
+from orch_env.types.text import shortened
 
 EPISODES = 300
 """Episodes per task, reward and class, unless the caller says otherwise."""
@@ -93,6 +94,12 @@ class Found:
     def another_gold(self) -> bool:
         """Whether an episode worse than gold earns as much as gold, or more."""
         return self.best is not None and self.total >= self.gold - TOLERANCE
+
+    def outline(self) -> str:
+        """The best episode's tools, message by message, and its answer."""
+        script = Script((), "") if self.best is None else self.best.script
+        messages = [" + ".join(call.name for call in message) for message in script.messages]
+        return ", ".join([*messages, f"{shortened(script.answer, 40)!r}"])
 
     def to_dict(self) -> JsonObject:
         """Plain data, the calls included."""
@@ -183,6 +190,10 @@ class SearchReport:
             for f in self.found
             if f.reward == reward and f.another_gold
         ]
+
+    def kept(self, reward: str) -> bool:
+        """Whether no such episode was found."""
+        return not self.broken(reward)
 
     def to_dict(self) -> JsonObject:
         """Plain data: ``table`` is class -> reward -> cell, ``best`` has the calls."""

@@ -13,7 +13,6 @@ import click
 
 from orch_env.cli.output import check_out, emit, json_option, next_command, say, table
 from orch_env.cli.progress import progress_bar
-
 from orch_env.types import OrchError
 
 if TYPE_CHECKING:
@@ -136,8 +135,7 @@ def attack(
             _show_search(searched)
     first = words[0] if words[0] in PRESETS else next(iter(PRESETS))
     next_command("reward", "show", first, why="what it is made of")
-    reports = [report] if searched is None else [report, searched]
-    return 1 if any(r.broken(reward) for r in reports for reward in report.rewards) else 0
+    return 0 if all(r.kept(label) for r in (report, searched) if r for label in rewards) else 1
 
 
 def run_attack(
@@ -255,15 +253,23 @@ def _show_search(report: SearchReport) -> None:
             numbers = (f"{cell.mean:.3f}", f"{cell.highest:.3f}")
             rows.append([reward, *numbers, *(f"{share:.0%}" for share in shares)])
     table(("", ">mean", ">highest", ">above 0.35", ">above half", ">as gold", ">solved"), rows)
-    say("  shares of the tasks; solved: where it found an episode as good as gold too")
+    say("  shares of the tasks; solved: an episode as good as gold was found too")
     for reward in report.rewards:
-        broken = report.broken(reward)
-        if broken:
-            first = broken[0]
-            say(
-                f"  {reward}: what is worse than gold earns as much on "
-                f"{len({b.task_id for b in broken})} of {report.tasks} tasks; for one, "
-                f"{first.earned:.3f} on {first.task_id} (gold {first.bound:.3f})"
-            )
-        else:
-            say(f"  {reward}: nothing worse than gold was found that earns as much")
+        say(f"  {_search_verdict(report, reward)}")
+
+
+def _search_verdict(report: SearchReport, reward: str) -> str:
+    from orch_env.audit.search import Reader
+
+    broken, guesses = report.broken(reward), report.best(reward, Reader.PROMPT)
+    words = "nothing worse than gold was found that earns as much"
+    if broken:
+        first, tasks = broken[0], len({breach.task_id for breach in broken})
+        words = (
+            f"worse than gold and paid as much on {tasks} of {report.tasks} tasks; for one, "
+            f"{first.earned:.3f} on {first.task_id} (gold {first.bound:.3f})"
+        )
+    if guesses:
+        most = max(guesses, key=lambda found: found.total)
+        words += f"; the best guess, {most.total:.3f} on {most.task_id}: {most.outline()}"
+    return f"{reward}: {words}"

@@ -29,10 +29,12 @@ _FIRST_NAMES = 4
 """Names of the prompt that a search begins with, each in every argument of every tool."""
 _MOST_SEEN = 500
 """Values of results that are remembered for one name."""
+_LARGEST = 1e15
+"""Numbers from here on, infinity among them, are not copied."""
 _CHANGES = (1, 1, 2, 3)
 """How many changes are made to a script at once."""
 
-_CAPITAL = r"[^\W\d_a-z][\w'-]*"
+_CAPITAL = r"[^\W\d_a-z]\w[\w'-]*"
 _NAME = re.compile(rf"{_CAPITAL}(?: {_CAPITAL})+|(?<=[\w,:] ){_CAPITAL}")
 """A run of capitalised words, or one that does not begin a sentence."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|[A-Z][a-z]{2,8} \d{1,2}(?:st|nd|rd|th)?,? \d{4}")
@@ -324,4 +326,5 @@ def _alike(one: str, other: str) -> bool:
 
 
 def _numbers(values: Any) -> list[int | float]:
-    return [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    return [number for number in numbers if -_LARGEST < number < _LARGEST]

@@ -170,6 +170,54 @@ def test_scripts_stay_within_an_episode(tasks: Sequence[Task], backend: ToolBack
     assert all(all(one.messages) for one in walked)
 
 
+def test_odd_schemas_and_prompts_are_filled_all_the_same() -> None:
+    parts: dict[str, Json] = {
+        "anything": True,
+        "nothing": {"type": []},
+        "either": {"type": ["integer", "null"]},
+        "unknown": {"type": "float", "enum": "no list"},
+        "listed": {"enum": [{"deep": [1]}, None]},
+        "places": {"type": "array", "items": {"type": "object", "properties": {"id": {}}}},
+        "ref": {"$ref": "#/$defs/none"},
+        "number": {"type": "number", "examples": [1e300, True]},
+    }
+    tools = (
+        ToolSpec("odd", "", {"type": "object", "properties": parts, "required": list(parts)}),
+        ToolSpec("bare", "", {}),
+        ToolSpec("odder", "", {"properties": [], "required": "id"}),
+    )
+    for text in ("", "9" * 400, "From Ålesund to Bodø on December 9th, 2024, 1e999 \ud800?"):
+        for offered in (tools, ()):
+            draw, prompt = random.Random(0), Prompt(text, offered)
+            known = Known(prompt, draw)
+            for result in (
+                "[1e999, 1e400, " + "9" * 400 + ", null]",
+                "no JSON",
+                '{"id": "\\ud800"}',
+            ):
+                known.note(result)
+            mutations = Mutations(prompt, known, draw)
+            for script in mutations.first():
+                for _ in range(100):
+                    script = mutations.changed(script, script)
+            if offered:  # after three answers, every tool by its schema and then drawn
+                assert set(mutations.first()[4].messages[0][0].arguments) == set(parts)
+
+
+def test_names_dates_and_numbers_of_the_prompt_are_copied_as_they_stand() -> None:
+    text = "Could I fly from Oslo to San Francisco on December 9th, 2024 with 2 bags of 7.5 kg?"
+    known = Known(Prompt(text, ()), random.Random(0))
+    assert known.names == ["Oslo", "San Francisco", "December"]
+    assert {"Oslo", "San Francisco", "2024-12-09", "bags", ""} <= {
+        known.text("arrival_date") for _ in range(500)
+    }
+    assert {2, 7.5, 0} <= {known.number("weight", "number") for _ in range(200)}
+    assert all(isinstance(known.number("n", "integer"), int) for _ in range(200))
+    known.note('{"hotel": {"dest_id": "H-77"}, "price": 120}')
+    drawn = [known.text("destId") for _ in range(400)]
+    assert drawn.count("H-77") > 150  # a value under the argument's own name is the likeliest
+
+
 def test_no_search_finds_another_one(tasks: Sequence[Task], backend: ToolBackend) -> None:
     report = search(tasks, backend, {"graduated": make_reward("graduated")}, episodes=100)
     assert report.kept("graduated"), report.broken("graduated")

@@ -148,7 +148,7 @@ def test_a_guessed_yes_that_binary_pays_in_full_is_found(
     for found in report.best("binary", Reader.PROMPT):
         assert found.best is not None
         assert found.best.script == Script((), "yes")  # the shortest of those that are paid
-        assert found.best.shortfalls.missing == 3
+        assert found.best.shortfalls.missing == 3 and not found.solved
     assert {b.rule for b in report.broken("binary")} == {RULE}
     assert report.kept("graduated")
 
@@ -222,6 +222,18 @@ def test_no_search_finds_another_one(tasks: Sequence[Task], backend: ToolBackend
     report = search(tasks, backend, {"graduated": make_reward("graduated")}, episodes=100)
     assert report.kept("graduated"), report.broken("graduated")
     assert all(found.gold == 1.0 > found.total > 0.0 for found in report.found)
+
+
+def test_gold_itself_is_solved_and_not_overpaid(
+    tasks: Sequence[Task], backend: ToolBackend
+) -> None:
+    """Of three calls the first alone is left: a look-up by the name that the prompt says."""
+    easy = [replace(tasks[0], gold=tasks[0].gold[:1])]
+    report = search(easy, backend, {"graduated": make_reward("graduated")}, episodes=200)
+    assert report.kept("graduated")
+    for found in report.found:
+        assert found.solved and found.best is not None
+        assert 0.9 < found.total < found.gold == 1.0  # gold and a call too many
 
 
 def test_a_search_plays_on_live_servers(tasks: Sequence[Task]) -> None:

@@ -92,8 +92,10 @@ class Found:
 
     @property
     def another_gold(self) -> bool:
-        """Whether an episode worse than gold earns as much as gold, or more."""
-        return self.best is not None and self.total >= self.gold - TOLERANCE
+        """Whether an episode worse than gold earns as much as gold (more than 0), or more."""
+        gain = self.total - self.gold
+        as_much = gain > TOLERANCE or (gain >= -TOLERANCE and self.gold > TOLERANCE)
+        return self.best is not None and as_much
 
     def outline(self) -> str:
         """The best episode's tools, message by message, and its answer."""

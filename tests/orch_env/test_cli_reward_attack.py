@@ -11,6 +11,7 @@ import pytest
 from orch_env import ToolOrchestrationEnv
 from orch_env.audit import EXPLOITS, figures
 from orch_env.audit.attack import roll_out
+from orch_env.audit.search import EPISODES
 from orch_env.cli.main import main
 from orch_env.episodes import StoredEpisode, write_episodes
 from orch_env.types import OrchError
@@ -125,6 +126,11 @@ def test_a_search_adds_to_what_an_attack_says_and_to_its_exit_code(
     assert "the best guess, 1.000 on" in text
 
 
+def test_the_help_says_how_long_a_search_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "reward", "attack", "--help")
+    assert code == 0 and f"(default {EPISODES})" in " ".join(out.split())
+
+
 BAD: list[tuple[list[str], str]] = [
     (["attack", *HARBOUR], "--reward"),
     (["attack", "--reward", "grad", *HARBOUR], "did you mean 'graduated'"),
@@ -135,6 +141,7 @@ BAD: list[tuple[list[str], str]] = [
     (["attack", "--reward", "paper", "--limit", "0", *HARBOUR], "--limit"),
     (["attack", "--reward", "paper", "--search-episodes", "9", *HARBOUR], "add --search"),
     (["attack", "--reward", "paper", "--search-seed", "0", *HARBOUR], "add --search"),
+    (["attack", "--reward", "paper", "--search", "--search-seed", "-1", *HARBOUR], "x>=0"),
     (["attack", "--reward", "{", *HARBOUR], "--reward is not JSON"),
     (["audit", "missing.jsonl"], "missing.jsonl"),
     (["compare", "missing.jsonl", "--reward", "all"], "missing.jsonl"),

@@ -281,6 +281,10 @@ def test_cells_count_only_what_is_worse_than_gold() -> None:
         solved=0.25,
         worst_task="c",
     )
+    # A reward that pays nothing for gold does not overpay what else it pays nothing for.
+    none = replace(all_found[0], gold=0.0, best=Overpaid(0.0, script, wrong))
+    some = replace(none, best=Overpaid(0.1, script, wrong))
+    assert (none.another_gold, some.another_gold) == (False, True)
     data = report.to_dict()
     assert data["rewards"]["r"]["breaches"] == {RULE: {"search_does_not_read_results": 1}}
     assert [best["task_id"] for best in data["best"]["does_not_read_results"]["r"]] == list("abcd")

@@ -77,7 +77,10 @@ about half a minute for each reward."""
     help="Episodes per task, reward and class of the search (default 300).",
 )
 @click.option(
-    "--search-seed", type=int, metavar="N", help="Another seed finds other episodes (default 0)."
+    "--search-seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Another seed finds other episodes (default 0).",
 )
 @json_option
 def attack(

@@ -21,7 +21,7 @@ Fill = Callable[[Mapping[str, Any], str], Json]
 """``(schema of one argument, its JSON type) -> value``; called for scalars only."""
 
 _SCALARS: Mapping[str, Json] = {"integer": 1, "number": 1, "boolean": False, "null": None}
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d+)?")
 _EXAMPLE = re.compile(r"(?:example|e\.g\.|such as|default)\w*\W{1,8}([\w.:-]+)", re.IGNORECASE)
 _CAPITALS = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
 _NAME = re.compile(r"\b[A-Z][\w'\u2019-]+(?: +[A-Z][\w'\u2019-]+)*")

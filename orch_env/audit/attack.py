@@ -64,7 +64,7 @@ def attack(
         tasks, backend, reward=scorer, limits=Limits(max_turns=TURNS, max_errors=None)
     )
     long_env = ToolOrchestrationEnv.from_backend(
-        tasks, backend, reward=scorer, limits=_limits_beyond_gold(tasks)
+        tasks, backend, reward=scorer, limits=limits_beyond_gold(tasks)
     )
     played: list[Played] = []
     with closing(short_env), closing(long_env):
@@ -130,7 +130,7 @@ def roll_out(env: ToolOrchestrationEnv, task: Task, plan: Plan, *, seed: int = 0
     return env.episode
 
 
-def _limits_beyond_gold(tasks: Sequence[Task]) -> Limits:
+def limits_beyond_gold(tasks: Sequence[Task]) -> Limits:
     """Limits that no exploit built from gold reaches."""
     longest = max(len(task.gold_calls) for task in tasks)
     padding = max(max(map(budget_of, tasks)) + 1, DUPLICATES)

@@ -220,22 +220,23 @@ class AttackReport:
                 }
                 for exploit in self.exploits
             },
-            "rewards": {reward: self._verdict(reward) for reward in self.rewards},
+            "rewards": {reward: verdict(self.broken(reward)) for reward in self.rewards},
         }
 
-    def _verdict(self, reward: str) -> JsonObject:
-        broken = self.broken(reward)
-        counts = Counter((breach.rule, breach.exploit) for breach in broken)
-        rules: dict[str, dict[str, int]] = {}
-        for (rule, exploit), count in counts.most_common():
-            rules.setdefault(rule, {})[exploit] = count
-        first = {(breach.rule, breach.exploit): breach for breach in reversed(broken)}
-        return {
-            "kept": not broken,
-            "tasks_broken": len({breach.task_id for breach in broken}),
-            "breaches": rules,
-            "examples": [first[key].to_dict() for key, _ in counts.most_common(_EXAMPLES)],
-        }
+
+def verdict(broken: Sequence[Breach]) -> JsonObject:
+    """The verdict on a reward that broke these promises, with the first breach of each kind."""
+    counts = Counter((breach.rule, breach.exploit) for breach in broken)
+    rules: dict[str, dict[str, int]] = {}
+    for (rule, exploit), count in counts.most_common():
+        rules.setdefault(rule, {})[exploit] = count
+    first = {(breach.rule, breach.exploit): breach for breach in reversed(broken)}
+    return {
+        "kept": not broken,
+        "tasks_broken": len({breach.task_id for breach in broken}),
+        "breaches": rules,
+        "examples": [first[key].to_dict() for key, _ in counts.most_common(_EXAMPLES)],
+    }
 
 
 def _cell(

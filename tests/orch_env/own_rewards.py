@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from orch_env import make_reward
 from orch_env.types import Episode, RewardBreakdown, Task
 
 NOT_A_FUNCTION = 7
@@ -13,6 +14,11 @@ NOT_A_FUNCTION = 7
 def brevity(task: Task, episode: Episode, most: int = 4) -> float:
     """1 for no message, falling to 0 at ``most`` messages."""
     return max(0.0, 1.0 - len(episode.turns) / most)
+
+
+def easily_pleased(task: Task, episode: Episode) -> float:
+    """`graduated`, but a plain yes earns everything."""
+    return 1.0 if episode.final == "yes" else make_reward("graduated")(task, episode).total
 
 
 def detailed(task: Task, episode: Episode) -> RewardBreakdown:

@@ -11,6 +11,7 @@ import pytest
 from orch_env import ToolOrchestrationEnv
 from orch_env.audit import EXPLOITS, figures
 from orch_env.audit.attack import roll_out
+from orch_env.audit.search import EPISODES
 from orch_env.cli.main import main
 from orch_env.episodes import StoredEpisode, write_episodes
 from orch_env.types import OrchError
@@ -101,6 +102,37 @@ def test_a_configured_reward_and_one_of_ones_own_are_attacked_too(
     assert result["table"]["nothing"][own]["mean"] == 0.75
 
 
+def test_a_search_adds_to_what_an_attack_says_and_to_its_exit_code(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The suite never says yes, so only the search finds what this reward pays for."""
+    out = tmp_path / "best.json"
+    own = "tests.orch_env.own_rewards:easily_pleased"
+    words = ["--reward", own, "--limit", "2", *HARBOUR]
+    code, plain, _ = run(capsys, "reward", "attack", *words, "--json")
+    assert code == 0
+    more = ["--search", "--search-episodes", "12", "--search-seed", "3", "--out", str(out)]
+    code, text, err = run(capsys, "reward", "attack", *words, *more, "--json")
+    assert (code, err) == (1, "")
+    result = json.loads(text)
+    assert result == json.loads(out.read_text())
+    searched = result.pop("search")
+    assert result == json.loads(plain)
+    assert (searched["tasks"], searched["episodes_per_task"], searched["seed"]) == (2, 12, 3)
+    assert searched["table"]["does_not_read_results"][own]["not_below_gold"] == 1.0
+    best = searched["best"]["does_not_read_results"][own][0]
+    assert best["script"] == {"messages": [], "answer": "yes"}
+    code, text, _ = run(capsys, "reward", "attack", *words, *more)
+    assert code == 1
+    assert "worse than gold and paid as much on 2 of 2 tasks" in text
+    assert "the best guess, 1.000 on" in text
+
+
+def test_the_help_says_how_long_a_search_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "reward", "attack", "--help")
+    assert code == 0 and f"(default {EPISODES})" in " ".join(out.split())
+
+
 BAD: list[tuple[list[str], str]] = [
     (["attack", *HARBOUR], "--reward"),
     (["attack", "--reward", "grad", *HARBOUR], "did you mean 'graduated'"),
@@ -109,6 +141,9 @@ BAD: list[tuple[list[str], str]] = [
     (["attack", "--reward", "paper", "--tasks", "nowhere"], "nowhere"),
     (["attack", "--reward", "paper", "--cache", "missing.db", *HARBOUR], "missing.db"),
     (["attack", "--reward", "paper", "--limit", "0", *HARBOUR], "--limit"),
+    (["attack", "--reward", "paper", "--search-episodes", "9", *HARBOUR], "add --search"),
+    (["attack", "--reward", "paper", "--search-seed", "0", *HARBOUR], "add --search"),
+    (["attack", "--reward", "paper", "--search", "--search-seed", "-1", *HARBOUR], "x>=0"),
     (["attack", "--reward", "{", *HARBOUR], "--reward is not JSON"),
     (["audit", "missing.jsonl"], "missing.jsonl"),
     (["compare", "missing.jsonl", "--reward", "all"], "missing.jsonl"),

@@ -32,7 +32,7 @@ def assign(
 ) -> dict[int, int]:
     """Maximise the sum of scores over one-to-one pairs.
 
-    Calls that equal an optional gold call, and no required one, are matched last, and only to
+    Calls in the group of an optional gold call, and of no required one, are matched last, and only to
     required gold calls still unmatched. Otherwise an optional call could take the place of a badly
     made required one, whose further faults would then cost nothing.
 
@@ -41,7 +41,7 @@ def assign(
         scores: per call, number of each required gold call of its tool -> score >= 0; the same
             numbers for every call of one tool.
         copies: group -> how many gold calls are in it.
-        optional_only: identities that only optional gold calls have.
+        optional_only: groups in which only optional gold calls are.
         groups: for each call, which calls count as one: at most as many of a group are assigned as
             gold has, at least one. By default those of one identity.
 
@@ -50,12 +50,14 @@ def assign(
     """
     if groups is None:
         groups = [call.key for call in made]
-    first = [call for call in made if call.key not in optional_only]
+    first = [call for call in made if groups[call.position] not in optional_only]
     assigned = _assign(first, scores, copies, groups)
     if len(first) < len(made):
         taken = set(assigned.values())
         left = [{n: s for n, s in row.items() if n not in taken} for row in scores]
-        assigned.update(_assign([c for c in made if c.key in optional_only], left, copies, groups))
+        assigned.update(
+            _assign([c for c in made if groups[c.position] in optional_only], left, copies, groups)
+        )
     return dict(sorted(assigned.items()))
 
 

@@ -70,7 +70,7 @@ class GoldCalls:
         keys: canonical identity of each.
         copies: group (see :class:`ComparedCall`) -> how many gold calls are in it.
         optional: identity -> numbers of the optional gold calls that have it.
-        optional_only: identities that only optional gold calls have.
+        optional_only: groups in which only optional gold calls are.
         edges: the dependencies of each.
         by_name: tool -> numbers of its gold calls.
     """
@@ -184,7 +184,9 @@ class SecondEdition(GoldCalls):
             for c, leaves in zip(self.calls, self._leaves, strict=True)
         )
         self._projected = frozenset(found.text for found in own if found is not None)
-        self.copies = Counter(self.compare(ToolCall(c.name, c.arguments)).group for c in self.calls)
+        groups = [self.compare(ToolCall(c.name, c.arguments)).group for c in self.calls]
+        self.copies = Counter(groups)
+        self.optional_only = frozenset(groups).difference(groups[n] for n in self.required)
 
     def _distinct(self, numbers: Sequence[int]) -> list[int]:
         """One number of each identity."""

@@ -128,8 +128,8 @@ class Projection(NamedTuple):
 
     Attributes:
         text: the values where gold's calls of the tool differ, without letter case, blanks and
-            accents; what a call has beside does not count.
-        whole: whether the call has all of those arguments.
+            accents; null is none, and what a call has beside does not count.
+        whole: whether the call has a value for all of those arguments.
     """
 
     text: str
@@ -151,12 +151,12 @@ def projection(
         return None
     parts = [name]
     for pointer in sorted(pointers):
-        if pointer not in leaves:
+        if leaves.get(pointer) is None:
             parts.append("")
             continue
         inside = rules.at(pointer) if rules is not None else None
         parts.append(_folded(canonical_text_by_schema(leaves[pointer], inside), leaves[pointer]))
-    return Projection("\n".join(parts), pointers <= leaves.keys())
+    return Projection("\n".join(parts), "" not in parts)
 
 
 def _folded(canonical: str, value: Json) -> str:

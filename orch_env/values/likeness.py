@@ -12,6 +12,7 @@ MAX_TEXT = 1024
 """Longer texts (in characters) are alike to none."""
 
 _LONG_WORD = re.compile(r"[^\W\d_]{3}")
+_SIGN = re.compile(r"[^\w\s]|_")
 _NUMBER = re.compile(r"-?\d+(?:[^\w\s]\d+)*")
 _OTHER_LETTER = 9
 """A mark of this or a lower combining class is no accent: it makes another letter (a nukta, a
@@ -47,10 +48,10 @@ def _numbers(words: list[str]) -> list[str]:
 
 def _words(text: str) -> list[str]:
     """The words of a text without case, accents and the punctuation around and between them."""
-    folded = unicodedata.normalize("NFKD", text).casefold().translate(_DASHES)
-    plain = "".join(c for c in folded if c.isascii() or not _is_unseen(c))
-    around = zip(f" {plain}", plain, f"{plain[1:]} ", strict=False)
-    return "".join(c if _tells(c, before, after) else " " for before, c, after in around).split()
+    if not text.isascii():
+        folded = unicodedata.normalize("NFKD", text.casefold()).translate(_DASHES)
+        text = "".join(c for c in folded if c.isascii() or not _is_unseen(c))
+    return _SIGN.sub(_kept, text.casefold()).split()
 
 
 def _is_unseen(character: str) -> bool:
@@ -59,13 +60,12 @@ def _is_unseen(character: str) -> bool:
     return accent or unicodedata.category(character) == "Cf"
 
 
-def _tells(character: str, before: str, after: str) -> bool:
-    """Whether a character is part of a word or a number."""
-    if character.isalnum() or character in _SYMBOLS:
-        return True
+def _kept(sign: re.Match[str]) -> str:
+    """A sign that is part of a word or a number, a blank for any other."""
+    character, text, at = sign[0], sign.string, sign.start()
     kind = unicodedata.category(character)
     if kind[0] != "P":
-        return kind[0] == "M" or kind in ("Sm", "Sc", "So", "No")
-    if before.isdecimal() and after.isdecimal():
-        return True
-    return character in "-." and after.isdecimal() and not before.isalnum()
+        return character if kind[0] == "M" or kind in ("Sm", "Sc", "So") else " "
+    before, after = text[at - 1 : at] if at else "", text[at + 1 : at + 2]
+    between = before.isdecimal() or (character in "-." and not before.isalnum())
+    return character if character in _SYMBOLS or (between and after.isdecimal()) else " "

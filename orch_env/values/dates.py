@@ -17,15 +17,20 @@ FORMATS = frozenset({"date", "time", "date-time"})
 """The values of JSON Schema's ``format`` that have spellings here."""
 
 ANY_TEXT = "any text"
-"""The kind of a text that may be a date, a time or a date-time, or something else: then a text that
-begins with a year and a dot is none, for it may be a version."""
+"""The kind of a text that may be a date, a time, a date-time or something else. It is read only
+where nothing else is usual in that spelling. ``2024.10.1`` may be a version, so year first needs
+dashes or slashes; ``13.10.2024`` is a date. ``10:00-12:00``, also after a date and a blank, may be
+two times, so an offset with a minus needs seconds or a ``T`` before it, and a time alone has no
+offset but ``Z``. Years are 1000 to 2999: other numbers may be ids."""
 
 _NAMES = "january february march april may june july august september october november december"
 _MONTHS = {name: number for number, name in enumerate(_NAMES.split(), 1)} | {"sept": 9}
 _MONTHS |= {name[:3]: number for name, number in _MONTHS.items()}
 
+_DIGITS = frozenset("0123456789")
 _YEAR_FIRST = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})")
 _VERSION = re.compile(r"[0-9]{4}\.")
+_TWO_TIMES = re.compile(r".* [0-9]{1,2}(?::[0-9]{2})?(?: ?[ap]\.?m\.?)? ?-[0-9:]+")
 _YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})")
 _DAY_NAME = re.compile(r"([0-9]{1,2})(?:st|nd|rd|th)?[ -]([a-z]{3,9})\.?,?[ -]([0-9]{4})")
 _NAME_DAY = re.compile(r"([a-z]{3,9})\.? ([0-9]{1,2})(?:st|nd|rd|th)?,? ([0-9]{4})")
@@ -52,16 +57,31 @@ def read(text: str, kind: str) -> str | None:
     if kind == "time":
         return _read_time(text)
     if kind == ANY_TEXT:
-        if not text[:1].isalnum() or _VERSION.match(text):
-            return None
-        return _read_date(text) or _read_time(text) or _read_date_time(text)
+        return _read_any_text(text)
     return _read_date(text) or _read_date_time(text)
+
+
+def name_of(spelling: str) -> str:
+    """``date``, ``time`` or ``date-time``: what an ISO 8601 spelling made here is."""
+    if "T" in spelling:
+        return "date-time"
+    return "date" if spelling[4] == "-" else "time"
 
 
 def is_ambiguous(text: str) -> bool:
     """Whether the text (as for :func:`read`) names two days, such as ``03/04/2024``."""
     numbers = _YEAR_LAST.fullmatch(text)
     return numbers is not None and len(_readings(numbers)) > 1
+
+
+def _read_any_text(text: str) -> str | None:
+    if (text[:1] not in _DIGITS and text[:3] not in _MONTHS) or _VERSION.match(text):
+        return None
+    time = _TIME.fullmatch(text)
+    if time is not None:
+        return _read_time(text) if time[6] in (None, "z") else None
+    moment = _read_date(text) or (None if _TWO_TIMES.fullmatch(text) else _read_date_time(text))
+    return moment if moment is not None and moment[0] in "12" else None
 
 
 def _read_date(text: str) -> str | None:

@@ -140,7 +140,7 @@ def _expected(value: Json, rules: SchemaRules | None) -> str:
         for kind in rules.formats:
             spelling = dates.read(fold(value), kind)
             if spelling is not None:
-                return f"the {kind if 'T' in spelling else kind.partition('-')[0]} {spelling}"
+                return f"the {dates.name_of(spelling)} {spelling}"
     return shown(value)
 
 

@@ -24,8 +24,8 @@ from orch_env.values.dates import ANY_TEXT, FORMATS
 from orch_env.values.patterns import matches
 from orch_env.values.schema_places import MAX_PARTS, REFERENCES, parts, target
 
-_MAX_NULL = 100
-"""Schemas that are read to say whether null is allowed; they may nest, and the stack has an end."""
+_MAX_READ = 100
+"""Schemas that are read to say what one place allows; they may nest, and the stack has an end."""
 
 _COMBINED: Mapping[str, Callable[[Iterable[bool]], bool]] = {
     "anyOf": any,
@@ -33,6 +33,7 @@ _COMBINED: Mapping[str, Callable[[Iterable[bool]], bool]] = {
     "allOf": all,
 }
 _NUMERIC = frozenset({"number", "integer"})
+_NOT_TEXT = ("array", "boolean", "integer", "null", "number", "object")
 
 
 class SchemaRules:
@@ -43,7 +44,8 @@ class SchemaRules:
     Attributes:
         numeric: a number is allowed here.
         boolean: a boolean is allowed here.
-        formats: those of ``date``, ``time`` and ``date-time`` that are allowed here.
+        formats: those of ``date``, ``time`` and ``date-time`` that are allowed here; ``any text``
+            where ``respelt`` reads a text that has none.
         enums: the lists of allowed values, one per branch that has one.
         unordered: a list here is a set (``uniqueItems`` without ``prefixItems``).
         respells: a string here may be another spelling of something.
@@ -52,7 +54,8 @@ class SchemaRules:
         defaults: the values that branches give as ``default``.
         default_texts: what :mod:`~orch_env.values.by_schema` made of them.
         as_written: a member that is left out differs from one with its default, here and below.
-        respelt: a text without a format or list is read for dates and times too, here and below.
+        respelt: dates and times are also read in texts that a branch gives no format, list of
+            values or separator, here and below, with or without a schema.
     """
 
     __slots__ = (
@@ -93,7 +96,7 @@ class SchemaRules:
             schemas: the schemas for this place; what is no mapping is ignored.
             root: the whole document, into which ``$ref`` points.
             as_written: tell a member that is left out from one with its default.
-            respelt: read any text for dates and times.
+            respelt: read free text for dates and times.
         """
         self._root = root
         self._schemas = schemas
@@ -137,9 +140,9 @@ class SchemaRules:
             joined = branch.get(SET_KEYWORD)
             if isinstance(joined, str) and joined:
                 separators.add(joined)
-        self.separator = separators.pop() if len(separators) == 1 else None
-        if respelt and not formats and not self.enums:
+        if respelt and not separators and self._is_free_text():
             formats.add(ANY_TEXT)
+        self.separator = separators.pop() if len(separators) == 1 else None
         self.formats = tuple(sorted(formats))
         self.respells = bool(
             self.enums or self.numeric or self.boolean or self.formats or self.separator
@@ -155,14 +158,13 @@ class SchemaRules:
     ) -> SchemaRules | None:
         """The rules of a whole schema; ``None`` for ``None`` and for what is no mapping.
 
-        With ``respelt`` there are rules without a schema too: those of any text.
+        With ``respelt`` there are rules without a schema too: those of free text.
 
         Args:
             schema: a schema; rules are returned as they are.
             as_written: tell a member that is left out from one with its default, as published
                 comparisons do.
-            respelt: read a text that the schema gives no format or list for as a date or a time
-                where it is one, at any depth.
+            respelt: read free text for dates and times, at any depth. Keys are made without it.
         """
         if isinstance(schema, cls):
             return schema
@@ -214,7 +216,8 @@ class SchemaRules:
                 return None
             index = token.isdecimal() and not rules.lists(token)
             # No list is as long as a number of ten digits.
-            rules = (rules.items(int(token[:9])) if index else None) or rules.member(token)
+            item = rules.items(int(token[:9])) if index else None
+            rules = item if item is not None and item._schemas else rules.member(token)
         return rules
 
     def lists(self, key: str) -> bool:
@@ -238,6 +241,13 @@ class SchemaRules:
             seen: dict[int, bool] = {}
             self._nullable = all(_allows_null(s, self._root, seen) for s in self._schemas)
         return self._nullable
+
+    def _is_free_text(self) -> bool:
+        """Whether a schema of this place allows any text; so it is where there is none."""
+        if not self._schemas:
+            return True
+        seen: dict[int, bool] = {}
+        return any(_allows_text(schema, self._root, seen) for schema in self._schemas)
 
     def _rules_of_member(self, name: str, patterns: Collection[str]) -> SchemaRules | None:
         """The rules of a member that matches these of the ``patternProperties``."""
@@ -286,27 +296,57 @@ def _required(branch: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _allows_null(schema: Any, root: Any, seen: dict[int, bool]) -> bool:
-    """Whether null is valid under a schema; OpenAPI's ``nullable`` counts.
+    """Whether null is valid under a schema; OpenAPI's ``nullable`` counts."""
+    return _allows(schema, root, seen, _names_null, nullable=True)
+
+
+def _allows_text(schema: Any, root: Any, seen: dict[int, bool]) -> bool:
+    """Whether a schema allows text and gives it no format and no list of values."""
+    return _allows(schema, root, seen, _names_text)
+
+
+def _names_null(schema: Mapping[str, Any]) -> bool:
+    kinds, listed = schema.get("type", "null"), schema.get("enum")
+    named = "null" in (kinds if isinstance(kinds, list) else (kinds,))
+    return (
+        named and schema.get("const") is None and (not isinstance(listed, list) or None in listed)
+    )
+
+
+def _names_text(schema: Mapping[str, Any]) -> bool:
+    kinds = schema.get("type")
+    named = any(kind not in _NOT_TEXT for kind in (kinds if isinstance(kinds, list) else [kinds]))
+    return named and not any(word in schema for word in ("const", "enum", "format"))
+
+
+def _allows(
+    schema: Any,
+    root: Any,
+    seen: dict[int, bool],
+    own: Callable[[Mapping[str, Any]], bool],
+    nullable: bool = False,
+) -> bool:
+    """Whether a schema allows a kind of value: its own words, and those that it combines.
 
     Args:
         schema: what stands in the place of a schema.
         root: the whole document.
         seen: answers by identity, so that each schema is read once.
+        own: whether a schema's own words allow it.
+        nullable: ``nullable: true`` allows it, whatever the rest says.
     """
     if not isinstance(schema, Mapping):
         return schema is not False
-    if id(schema) in seen or len(seen) >= _MAX_NULL:
+    if id(schema) in seen or len(seen) >= _MAX_READ:
         return seen.get(id(schema), False)
     seen[id(schema)] = True  # a schema that refers to itself asks for nothing more
-    kinds, listed = schema.get("type", "null"), schema.get("enum")
-    allowed = "null" in (kinds if isinstance(kinds, list) else (kinds,))
-    allowed &= schema.get("const") is None and (not isinstance(listed, list) or None in listed)
+    allowed = own(schema)
     for word in REFERENCES:
         if word in schema:
-            allowed &= _allows_null(target(schema[word], root), root, seen)
+            allowed &= _allows(target(schema[word], root), root, seen, own, nullable)
     for keyword, holds in _COMBINED.items():
         if isinstance(schema.get(keyword), list):
             branches = schema[keyword][:MAX_PARTS]
-            allowed &= holds(_allows_null(branch, root, seen) for branch in branches)
-    seen[id(schema)] = allowed = allowed or schema.get("nullable") is True
+            allowed &= holds(_allows(branch, root, seen, own, nullable) for branch in branches)
+    seen[id(schema)] = allowed = allowed or (nullable and schema.get("nullable") is True)
     return allowed

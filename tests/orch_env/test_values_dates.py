@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orch_env.values import values_equal
+from orch_env.values import SchemaRules, difference, values_equal
 
 DATE = {"type": "string", "format": "date"}
 TIME = {"type": "string", "format": "time"}
@@ -59,6 +59,26 @@ NO_DAY = [
     ("0000-01-01", "0000/01/01"),
     ("24-10-13", "24/10/13"),
 ]
+FREE_TEXT = SchemaRules.of(None, respelt=True)
+MAYBE_ELSE = [
+    ("2024.10.13", "2024-10-13"),  # a version
+    ("2024.1.2", "2024.01.02"),
+    ("5551-10-12", "5551/10/12"),  # an id
+    ("0042-01-02", "0042-1-2"),
+    ("03/04/2024", "2024-03-04"),  # two days
+    ("10-12-2024", "2024-12-10"),
+    ("12:30-14:00", "12:30:00-14:00"),  # from one time to another
+    ("10:00-12", "10:00:00 -12:00"),
+    ("2024-10-13 10:00-12:00", "2024-10-13T22:00Z"),
+    ("13 Oct 2024, 2 pm -04", "2024-10-13T18:00Z"),
+    ("2024-10-13 10:00 - 12:00", "2024-10-13 10:00 - 12:00:00"),
+    ("20241013", "2024-10-13"),
+    ("1400", "14:00"),
+    ("2:5", "02:05"),
+    ("3.10", "3:10"),
+    ("on 2024-10-13", "on 13 Oct 2024"),
+    ("2024-10-13, 2024-10-14", "13 Oct 2024, 14 Oct 2024"),
+]
 NO_TIME = ["24:00", "14:60", "13 PM", "0 AM", "14:00:60", "14", "14:0"]
 
 
@@ -83,6 +103,58 @@ def test_without_the_format_a_spelling_is_a_text() -> None:
     assert not values_equal("2024-10-13", "Oct 13 2024")
     assert not values_equal("2024-10-13", "Oct 13 2024", {"type": "string"})
     assert not values_equal("14:00", "2 PM", DATE)
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        [day for day in ONE_DAY if day != "2024.10.13"],
+        ONE_TIME,
+        ONE_INSTANT,
+        ONE_LOCAL_TIME,
+        ["2024-10-13 10:00:00-05:00", "2024-10-13T15:00Z", "2024-10-13T10:00-05:00"],
+        ["14:00Z", "2 pm Z"],
+    ],
+)
+def test_free_text_may_spell_a_moment_where_that_is_asked_for(spellings: list[str]) -> None:
+    for spelling in spellings:
+        for schema in (None, {"type": "string"}, {"description": "When."}):
+            rules = SchemaRules.of(schema, respelt=True)
+            assert values_equal(spelling, spellings[0], rules)
+            assert values_equal([{"x": spelling}], [{"x": spellings[0]}], rules)
+    assert not any(values_equal(spellings[0], other) for other in spellings[1:])
+
+
+def test_another_moment_is_another_value_in_free_text() -> None:
+    moments = ["13 Oct 2024", "14 Oct 2024", "2 pm", "2 am", "13 Oct 2024 2 pm", "14:00Z"]
+    moments += ["2024-10-13T14:00Z", "2024-10-13T00:00", "2023-10-13", "Oct 2024", "13", "2"]
+    for n, one in enumerate(moments):
+        assert not any(values_equal(one, other, FREE_TEXT) for other in moments[n + 1 :])
+
+
+@pytest.mark.parametrize(("one", "other"), MAYBE_ELSE)
+def test_free_text_that_may_be_something_else_is_no_date(one: str, other: str) -> None:
+    assert not values_equal(one, other, FREE_TEXT)
+    assert not values_equal(one, other, SchemaRules.of({"type": "string"}, respelt=True))
+    assert values_equal(one, one, FREE_TEXT)
+
+
+def test_a_difference_in_free_text_says_what_was_read() -> None:
+    for gold, phrase in [
+        ("15:00", "the time 15:00:00"),
+        ("15:00Z", "the time 15:00:00Z"),
+        ("13 Oct 2024", "the date 2024-10-13"),
+        ("13 Oct 2024 3 pm", "the date-time 2024-10-13T15:00:00"),
+        ("Oslo", "'Oslo'"),
+    ]:
+        assert difference("2 pm", gold, FREE_TEXT) == f"'2 pm' is not {phrase}"
+
+
+@given(st.from_regex(r"[0-9]{1,4}[-:/. ][0-9]{1,2}([-:/. ][0-9ap]{1,4}m?)?", fullmatch=True))
+def test_only_dates_and_times_have_other_spellings_in_free_text(text: str) -> None:
+    for other in (text.upper(), f" {text} ", text.replace(":", ":0"), f"0{text}"):
+        if values_equal(text, other, FREE_TEXT) and not values_equal(text, other):
+            assert any(values_equal(text, other, form) for form in (DATE, TIME, DATE_TIME))
 
 
 @pytest.mark.parametrize("day", ["2024-03-04", "2024-04-03", "3/4/2024", "4 March 2024"])

@@ -212,6 +212,113 @@ def test_text_that_spells_a_number_has_its_type_where_a_number_is_asked_for() ->
     assert not types_compatible(True, 1, {"type": ["integer", "boolean"]})
 
 
+DAYS = ("2024-10-13", "13 Oct 2024")
+TIMES = ("14:00", "2 pm")
+FREE: list[Any] = [
+    None,
+    {},
+    STRING,
+    {"type": ["string", "null"]},
+    {"type": "str"},
+    {"type": "string", "default": "x", "minLength": 1},
+    {"allOf": [STRING, {"description": "When."}]},
+    {"anyOf": [STRING, {"type": "null"}]},
+    {"anyOf": [CABIN, STRING]},
+    {"oneOf": [INTEGER, {"anyOf": [DATE, STRING]}]},
+    {"$ref": "#/$defs/t", "$defs": {"t": STRING}},
+    {"$ref": "#/nowhere"},
+    {"type": ["string", "number", "boolean"]},
+]
+NOT_FREE: list[Any] = [
+    INTEGER,
+    {"type": ["integer", "null"]},
+    {"type": "string", "enum": ["14:00", "x"]},
+    {"const": "14:00"},
+    {"anyOf": [{"enum": ["14:00"]}, {"type": "null"}]},
+    {"type": "string", "format": "date"},
+    {"type": "string", "format": "password"},
+    {"allOf": [STRING, {"format": "date"}]},
+    {"anyOf": [DATE, {"type": "null"}]},
+    {"$ref": "#/$defs/d", "$defs": {"d": DATE}},
+    FILTERS,
+    {"anyOf": [FILTERS, STRING]},
+]
+
+
+def _places(schema: Any, value: str) -> list[tuple[Any, Any]]:
+    """Schemas that have a place with the schema, each with a value that has it there."""
+    found = [(schema, value)]
+    if schema is None:
+        object_ = {"type": "object", "properties": {"y": STRING}}
+        wide = {"$ref": "#/$defs/o", "$defs": {"o": object_}}
+        return [*found, (STRING, [value]), (object_, {"x": [[{"z": value}]]}), (wide, {"x": value})]
+    if "$ref" in schema:
+        return found
+    return [
+        *found,
+        ({"items": schema}, [value]),
+        ({"prefixItems": [INTEGER, schema]}, [1, value]),
+        ({"properties": {"x": {"properties": {"y": schema}}}}, {"x": {"y": value}, "z": 1}),
+        ({"additionalProperties": schema}, {"x": value}),
+        ({"anyOf": [{"properties": {"x": schema}}, {"type": "null"}]}, {"x": value}),
+    ]
+
+
+@pytest.mark.parametrize("schema", FREE)
+@pytest.mark.parametrize(("one", "other"), [DAYS, TIMES])
+def test_free_text_is_read_for_dates_at_every_place_if_asked(
+    schema: Any, one: str, other: str
+) -> None:
+    for (whole, left), (_, right) in zip(_places(schema, one), _places(schema, other), strict=True):
+        rules = SchemaRules.of(whole, respelt=True)
+        assert values_equal(left, right, rules)
+        assert canonical_text_by_schema(left, rules) == canonical_text_by_schema(right, rules)
+        assert values_equal(stated(left, rules), stated(right, rules), rules)
+        assert types_compatible(left, right, rules)
+        assert difference(left, right, rules) is None
+        if schema != FREE[9] or one == TIMES[0]:  # the one that names a date besides
+            assert not values_equal(left, right, whole)
+
+
+@pytest.mark.parametrize("schema", NOT_FREE)
+def test_a_place_with_a_format_a_list_or_another_type_has_the_spellings_it_had(schema: Any) -> None:
+    rules = SchemaRules.of(schema, respelt=True)
+    assert not values_equal("14:00", "2 pm", rules)
+    assert values_equal(*DAYS, rules) is values_equal(*DAYS, schema)
+
+
+def test_a_text_that_is_a_set_stays_one_where_free_text_is_read() -> None:
+    rules = SchemaRules.of(FILTERS, respelt=True)
+    assert values_equal("Oct 13, 2024", "2024, Oct 13", rules)
+
+
+@pytest.mark.parametrize("respelt", [False, True])
+def test_versions_and_zeros_are_numbers_only_where_the_schema_says_so(respelt: bool) -> None:
+    pairs = [("3.10", "3.1"), ("007", "7"), ("007", 7), ("1e3", 1000), ("1e3", "1000")]
+    pairs += [("2.50", 2.5), ("2.50", "2.5"), ("3.0", 3), ("+5", "5"), (" 5", "5")]
+    for schema in (STRING, None, {}):
+        rules = SchemaRules.of(schema, respelt=respelt)
+        for one, other in pairs:
+            assert not values_equal(one, other, rules)
+            assert not values_equal({"x": [one]}, {"x": [other]}, rules)
+        assert values_equal("5", 5, rules)
+    numbers = SchemaRules.of(NUMBER, respelt=respelt)
+    assert all(values_equal(one, other, numbers) for one, other in pairs)
+
+
+def test_rules_by_pointer_are_the_same_where_free_text_is_read() -> None:
+    schema = {"additionalProperties": INTEGER, "properties": {"l": {"items": BOOLEAN}}}
+    rules = SchemaRules.of(schema, respelt=True)
+    assert rules is not None
+    number, truth, unheard = rules.at("/7"), rules.at("/l/7"), rules.at("/l/7/8/x/9")
+    assert number is not None and number.numeric and not number.formats
+    assert truth is not None and truth.boolean
+    assert unheard is not None and values_equal(*DAYS, unheard)
+    free = SchemaRules.of(None, respelt=True)
+    assert free is not None and free.at("/a/0/b") is free
+    assert rules.member("never") is rules.member("heard") is rules.at("/other")
+
+
 # Values and schemas that have much to do with each other, so that equal ones are found often.
 _WORDS = ["1", " 1", "01", "1.0", "true", "True", " TRUE ", "a", "A", " a", "b,a", "a,b", "B,A"]
 _DAYS = ["2024-10-13", "13 Oct 2024", "10/13/2024", "2024-10-13T00:00Z", "2024-10-13 01:00+01"]
@@ -286,6 +393,23 @@ def test_equality_under_a_schema_is_an_equivalence(
 
 
 @settings(max_examples=150, deadline=None)
+@given(_triples(), _schemas | st.none())
+def test_reading_free_text_is_an_equivalence_that_parts_nothing(
+    triple: tuple[Any, Any, Any], schema: Any
+) -> None:
+    rules = SchemaRules.of(schema, respelt=True)
+    one, two, three = triple
+    same = values_equal(one, two, rules)
+    assert same is values_equal(two, one, rules)
+    if same and values_equal(two, three, rules):
+        assert values_equal(one, three, rules)
+    if values_equal(one, two, schema):
+        assert same
+    assert same is (difference(one, two, rules) is None)
+    assert same is values_equal(stated(one, rules), stated(two, rules), rules)
+
+
+@settings(max_examples=150, deadline=None)
 @given(_triples(), _schemas)
 def test_a_schema_never_parts_what_is_equal_without_it(
     triple: tuple[Any, Any, Any], schema: Any
@@ -338,6 +462,10 @@ def test_no_schema_makes_equality_raise(one: Any, other: Any, schema: Any) -> No
     assert values_equal(one, other, schema) is values_equal(other, one, schema)
     if values_equal(one, other):
         assert values_equal(one, other, schema)
+    respelt = SchemaRules.of(schema, respelt=True)
+    assert values_equal(one, other, respelt) is values_equal(other, one, respelt)
+    if values_equal(one, other, schema):
+        assert values_equal(one, other, respelt)
 
 
 def test_branches_may_differ_in_how_many_items_they_know_by_position() -> None:

@@ -191,6 +191,16 @@ def test_3_a_padded_copy_of_every_kind_earns_what_exact_repeats_do() -> None:
     assert after == both(world, world.play(exact, "done"))[1] < 0.2
 
 
+def test_3_two_spellings_of_one_date_are_one_call() -> None:
+    days = ("2025-03-09", "2025-03-10")
+    gold = [[GoldCall("find", {"city": "Oslo", "day": day}) for day in days]]
+    world = make_world(gold, ["{}", "{}"])
+    first, _ = world.gold_turns()[0]
+    again = ToolCall("find", {"city": "Oslo", "day": "9 March 2025"})
+    twice = both(world, world.play([[first], [first]], "done"))
+    assert both(world, world.play([[first], [again]], "done")) == (0.8125, twice[1])
+
+
 @pytest.mark.parametrize(("n", "before", "after"), [(3, 0.4375, 0.25625), (4, 0.4, 0.235)])
 def test_5_a_guessed_answer_after_junk_is_worth_less_than_the_honest_half(
     n: int, before: float, after: float

@@ -15,7 +15,14 @@ from typing import NamedTuple
 from orch_env.rewards.matching.arguments import EQUAL, TYPE, WRONG, Comparison
 from orch_env.types import Provenance, ValueRef
 from orch_env.types.json import Json
-from orch_env.values import SchemaRules, canonical_text_by_schema, likeness, values_equal
+from orch_env.values import (
+    SchemaRules,
+    canonical_by_schema,
+    canonical_text,
+    canonical_text_by_schema,
+    likeness,
+    values_equal,
+)
 from orch_env.values.canonical import normal
 
 SAME_WORDS = 0.9
@@ -155,13 +162,12 @@ def projection(
             parts.append("")
             continue
         inside = rules.at(pointer) if rules is not None else None
-        parts.append(_folded(canonical_text_by_schema(leaves[pointer], inside), leaves[pointer]))
+        form = canonical_by_schema(leaves[pointer], inside)
+        parts.append(_folded(form) if isinstance(form, str) else canonical_text(form))
     return Projection("\n".join(parts), "" not in parts)
 
 
-def _folded(canonical: str, value: Json) -> str:
-    if not isinstance(value, str):
-        return canonical
-    plain = unicodedata.normalize("NFKD", value)
+def _folded(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text)
     letters = "".join(c for c in plain if not unicodedata.combining(c))
     return repr(" ".join(letters.casefold().split()))

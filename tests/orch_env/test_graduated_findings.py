@@ -127,6 +127,16 @@ def test_1_a_call_that_failed_brought_nothing(error: ErrorType) -> None:
     assert after <= before
 
 
+def test_1_a_look_up_in_golds_words_is_the_one_that_had_to_run_before() -> None:
+    gold = [[GoldCall("find", {"name": "Oslo"})], [GoldCall("book", {"key": "a"}, depends_on=(0,))]]
+    world = make_world(gold, ["{}", "{}"])
+    use = world.gold_turns()[1]
+    respelt = world.play([[ToolCall("find", {"name": "oslo"})], use], "done")
+    wrong = world.play([[ToolCall("find", {"name": "Bergen"})], use], "done")
+    assert SECOND(world.task, respelt).total == pytest.approx((0.73 + 1) / 2)
+    assert SECOND(world.task, wrong).total == pytest.approx((0.25 + 0.5) / 2 - 0.05)
+
+
 def test_2_what_the_schema_gives_away_earns_little_without_the_cities() -> None:
     world = searches(CITIES[:4], adults=1, rooms=1, page=0, currency="EUR")
     arguments = [{**c.arguments, "city": f"x{n}"} for n, c in enumerate(world.task.gold_calls)]

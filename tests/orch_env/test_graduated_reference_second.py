@@ -248,9 +248,14 @@ class Reference:
             call = self.made[at].call
             if self.made[at].readable and call.ok and call.name == name:
                 equal = key_of(self.task, name, call.arguments) == self.gold.keys[number]
-                if equal or self.brought(at, number):
+                if equal or self.brought(at, number) or self._same_words(at, number):
                     return True
         return False
+
+    def _same_words(self, at: int, number: int) -> bool:
+        if self._is_taken(number) or not self.gold.reads(number):
+            return False
+        return all(x >= 0.9 for x in self.likenesses(self.compare(at, number)).values())
 
     def kept(self, at: int, number: int) -> float:
         """``F``: the share of a gold call's dependencies that a call of its tool respects."""

@@ -89,12 +89,14 @@ class Likeness(NamedTuple):
         alike: share of the union of leaves, a differing text counted by its likeness.
         respelt: share of the union of leaves with gold's value or gold's words.
         respelt_telling: the same of gold's telling leaves.
+        same_words: whether every leaf has gold's value or gold's words.
     """
 
     telling: float
     alike: float
     respelt: float
     respelt_telling: float
+    same_words: bool
 
 
 def compare_telling(comparison: Comparison, telling: AbstractSet[str]) -> Likeness:
@@ -102,10 +104,12 @@ def compare_telling(comparison: Comparison, telling: AbstractSet[str]) -> Likene
     count = len(comparison.leaves)
     equal = alike = respelt = 0.0
     right = right_respelt = 0.0
+    same = 0
     for pointer, status in comparison.leaves.items():
         tells = pointer in telling
         if status == EQUAL:
             equal += 1
+            same += 1
             right += tells
             continue
         if status not in (WRONG, TYPE):
@@ -115,6 +119,7 @@ def compare_telling(comparison: Comparison, telling: AbstractSet[str]) -> Likene
             near = likeness(made, gold)
             alike += near
             if near >= SAME_WORDS:
+                same += 1
                 respelt += RESPELT
                 right_respelt += RESPELT * tells
     known = len(telling)
@@ -123,6 +128,7 @@ def compare_telling(comparison: Comparison, telling: AbstractSet[str]) -> Likene
         (equal + alike) / count,
         (equal + respelt) / count,
         (right + right_respelt) / known if known else 1.0,
+        same == count,
     )
 
 

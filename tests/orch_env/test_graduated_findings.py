@@ -201,6 +201,16 @@ def test_3_a_padded_copy_of_every_kind_earns_what_exact_repeats_do() -> None:
     assert after == both(world, world.play(exact, "done"))[1] < 0.2
 
 
+def test_3_a_near_copy_is_one_where_gold_s_calls_have_other_arguments() -> None:
+    gold = [[GoldCall("find", {"city": "Oslo"}), GoldCall("find", {"city": "Bergen", "beds": 2})]]
+    world = make_world(gold, ["{}", "{}"])
+    first, _ = world.gold_turns()[0]
+    near = ToolCall("find", {"city": "OSLO"})
+    before, after = both(world, world.play([[first], [near]], "done"))
+    assert before > 0.6
+    assert after == pytest.approx(0.49)
+
+
 def test_3_two_spellings_of_one_date_are_one_call() -> None:
     days = ("2025-03-09", "2025-03-10")
     gold = [[GoldCall("find", {"city": "Oslo", "day": day}) for day in days]]

@@ -135,11 +135,14 @@ class Gold:
     def group(self, call: ToolCall) -> str:
         """Equal for equal calls, and for near copies of one call."""
         held, pointers = given_leaves(self.task, *_parts(call)), self.differing(call.name)
-        if not pointers or not pointers <= held.keys():
+        always = pointers.intersection(*(self.leaves[n] for n in self.of_tool(call.name)))
+        if not pointers & held.keys() or not always <= held.keys():
             return key_of(self.task, *_parts(call))
         rules = rules_of(self.task, call.name)
-        forms = [canonical_by_schema(held[p], _at(rules, p)) for p in sorted(pointers)]
+        places = sorted(pointers & held.keys())
+        forms = [canonical_by_schema(held[p], _at(rules, p)) for p in places]
         texts = [_plain(f) if isinstance(f, str) else canonical_text(f) for f in forms]
+        texts += places
         return "near " + json.dumps([call.name, *texts])
 
 

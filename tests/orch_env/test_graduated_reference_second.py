@@ -200,11 +200,11 @@ class Reference:
         """For each leaf 1 if it is equal, the likeness if both are texts, else 0."""
         alike = dict.fromkeys(found.leaves, 0.0)
         for pointer, status in found.leaves.items():
-            pair = found.made.get(pointer), found.gold.get(pointer)
+            made, gold = found.made.get(pointer), found.gold.get(pointer)
             if status == EQUAL:
                 alike[pointer] = 1.0
-            elif isinstance(pair[0], str) and isinstance(pair[1], str):
-                alike[pointer] = likeness(*pair)
+            elif isinstance(made, str) and isinstance(gold, str):
+                alike[pointer] = likeness(made, gold)
         return alike
 
     def parts_of(self, at: int, number: int) -> tuple[float, float, float]:
@@ -379,7 +379,8 @@ def met_world(world: World, rng: random.Random) -> World:
                 told = json.loads(results[source])
                 results[source] = json.dumps({**told, "told": first.arguments["key"]})
                 steps[step][index] = taking(steps[step][index], source, first.arguments["key"])
-    followups, after = (), ()
+    followups: tuple[str, ...] = ()
+    after: tuple[int, ...] = ()
     if rng.random() < 0.4:
         words = task.query.split()
         cut = rng.randint(0, len(words))

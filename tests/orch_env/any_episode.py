@@ -7,6 +7,7 @@ trajectory makes sense.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +56,7 @@ def any_episode(world: World, rng: random.Random, max_calls: int = 8) -> Episode
 
 
 def _call(rng: random.Random, gold: list[ToolCall], made: list[ToolCall]) -> ToolCall:
-    kind = rng.randint(0, 9)
+    kind = rng.randint(0, 12)
     if kind == 0 or not gold:
         return ToolCall(rng.choice([OTHER_TOOL, "find"]), {"n": rng.randint(0, 1)})
     if kind == 1:
@@ -68,6 +69,9 @@ def _call(rng: random.Random, gold: list[ToolCall], made: list[ToolCall]) -> Too
     arguments = dict(call.arguments)
     if kind == 5:
         return replace(call, arguments={k: _respelt(v) for k, v in reversed(arguments.items())})
+    if kind > 9:
+        changed = rng.choice(_NEAR_COPIES)
+        return replace(call, arguments={k: _near(v, changed) for k, v in arguments.items()})
     keys = [*arguments, "unheard_of"]
     for _ in range(rng.randint(1, 2)):
         key = rng.choice(keys)
@@ -77,6 +81,20 @@ def _call(rng: random.Random, gold: list[ToolCall], made: list[ToolCall]) -> Too
             other = rng.choice(gold).arguments
             arguments[key] = rng.choice([*_VALUES, *other.values()])
     return replace(call, arguments=arguments)
+
+
+_NEAR_COPIES: tuple[Callable[[str], str], ...] = (
+    str.upper,
+    str.title,
+    lambda text: f" {text} ",
+    lambda text: text.replace("o", "\u00f3"),
+    lambda text: f"{text} centre",
+    lambda text: text.replace("2024-10-13", "13 October 2024"),
+)
+
+
+def _near(value: Any, changed: Callable[[str], str]) -> Any:
+    return changed(value) if isinstance(value, str) else value
 
 
 def _respelt(value: Any) -> Any:

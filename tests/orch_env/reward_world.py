@@ -18,6 +18,7 @@ from orch_env.types import (
     StopReason,
     Task,
     ToolCall,
+    ToolResult,
     Turn,
     ValueRef,
 )
@@ -148,6 +149,22 @@ class World:
         return (
             merged([state, {"side": {"log": {"77": {"touched": True}}}}]) if collateral else state
         )
+
+
+def answered(episode: Episode, results: Sequence[str | None]) -> Episode:
+    """The episode in which the calls, in order, returned these texts; ``None`` keeps one."""
+    texts = iter(results)
+    turns = tuple(
+        replace(
+            turn,
+            exchanges=tuple(
+                e if text is None else replace(e, result=ToolResult(text, e.result.error))
+                for e, text in ((e, next(texts)) for e in turn.exchanges)
+            ),
+        )
+        for turn in episode.turns
+    )
+    return replace(episode, turns=turns)
 
 
 def merged(changes: Sequence[JsonObject]) -> JsonObject:

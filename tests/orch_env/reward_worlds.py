@@ -33,6 +33,7 @@ PROPERTIES: JsonObject = {
         "type": "array",
         "items": {
             "type": "object",
+            "required": ["cabin"],
             "properties": {
                 "from": _ID,
                 "seats": {"type": "integer"},
@@ -49,6 +50,7 @@ PROPERTIES: JsonObject = {
     "route": _STRING,
     "limit": {"type": "integer", "default": 10},
     "sort": {"type": ["string", "null"], "default": "price"},
+    "unit": {"type": "string", "enum": ["km"]},
     "extra": {"type": ["boolean", "null", "object", "array"]},
 }
 """The arguments that all tools take."""
@@ -106,9 +108,13 @@ class _Draft:
                     add(before, arguments, sources)
             if self.draw(st.integers(0, 2)) == 0:
                 depends.add(self.draw(st.integers(0, before - 1)))  # of state, if no value is taken
+        if number and self.draw(st.integers(0, 3)) == 0:  # a search like an earlier one
+            name = self.calls[self.draw(st.integers(0, number - 1))].name
+        else:
+            name = self.draw(st.sampled_from(TOOLS))
         depends = depends.union(*(ref.producers() for ref in sources.values()))
         return GoldCall(
-            self.draw(st.sampled_from(TOOLS)),
+            name,
             arguments,
             depends_on=tuple(sorted(depends)),
             provenance=sources,
@@ -125,6 +131,8 @@ class _Draft:
         for name, values in _CONSTANTS:
             if self.draw(st.integers(0, 3)) == 0:
                 arguments[name] = self.draw(st.sampled_from(values))
+                if self.draw(st.booleans()):
+                    sources[f"/{name}"] = ValueRef(Provenance.CONSTANT)
         return arguments, sources
 
     def _take(self, before: int) -> tuple[Json, ValueRef]:
@@ -142,7 +150,10 @@ class _Draft:
 
     def _nested(self, before: int, arguments: JsonObject, sources: dict[str, ValueRef]) -> None:
         value, sources["/legs/0/from"] = self._take(before)
-        arguments["legs"] = [{"from": value, "seats": 2, "cabin": "eco"}, {"from": "home"}]
+        arguments["legs"] = [
+            {"from": value, "seats": 2, "cabin": "eco"},
+            {"from": "home", "cabin": "first"},
+        ]
 
     def _deep(self, before: int, arguments: JsonObject, sources: dict[str, ValueRef]) -> None:
         value, sources["/near/spot/at"] = self._take(before)
@@ -166,6 +177,7 @@ _CONSTANTS: tuple[tuple[str, list[Json]], ...] = (
     ("route", ["48,2", "OSL,LHR", "oslo,bergen,tromso"]),
     ("limit", [10, 25]),
     ("sort", [None, "price", "rating"]),
+    ("unit", ["km"]),
     ("note", ["2024-10-13", "Late arrival", "10:00", "Z\u00fcrich", "1.10"]),
 )
 

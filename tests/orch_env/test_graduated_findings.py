@@ -127,6 +127,16 @@ def test_1_a_call_that_failed_brought_nothing(error: ErrorType) -> None:
     assert after <= before
 
 
+def test_1_a_look_up_in_golds_words_is_the_one_that_had_to_run_before() -> None:
+    gold = [[GoldCall("find", {"name": "Oslo"})], [GoldCall("book", {"key": "a"}, depends_on=(0,))]]
+    world = make_world(gold, ["{}", "{}"])
+    use = world.gold_turns()[1]
+    respelt = world.play([[ToolCall("find", {"name": "oslo"})], use], "done")
+    wrong = world.play([[ToolCall("find", {"name": "Bergen"})], use], "done")
+    assert SECOND(world.task, respelt).total == pytest.approx((0.73 + 1) / 2)
+    assert SECOND(world.task, wrong).total == pytest.approx((0.25 + 0.5) / 2 - 0.05)
+
+
 def test_2_what_the_schema_gives_away_earns_little_without_the_cities() -> None:
     world = searches(CITIES[:4], adults=1, rooms=1, page=0, currency="EUR")
     arguments = [{**c.arguments, "city": f"x{n}"} for n, c in enumerate(world.task.gold_calls)]
@@ -189,6 +199,26 @@ def test_3_a_padded_copy_of_every_kind_earns_what_exact_repeats_do() -> None:
     before, after = both(world, world.play(near, "done"))
     assert before >= 0.5
     assert after == both(world, world.play(exact, "done"))[1] < 0.2
+
+
+def test_3_a_near_copy_is_one_where_gold_s_calls_have_other_arguments() -> None:
+    gold = [[GoldCall("find", {"city": "Oslo"}), GoldCall("find", {"city": "Bergen", "beds": 2})]]
+    world = make_world(gold, ["{}", "{}"])
+    first, _ = world.gold_turns()[0]
+    near = ToolCall("find", {"city": "OSLO"})
+    before, after = both(world, world.play([[first], [near]], "done"))
+    assert before > 0.6
+    assert after == pytest.approx(0.49)
+
+
+def test_3_two_spellings_of_one_date_are_one_call() -> None:
+    days = ("2025-03-09", "2025-03-10")
+    gold = [[GoldCall("find", {"city": "Oslo", "day": day}) for day in days]]
+    world = make_world(gold, ["{}", "{}"])
+    first, _ = world.gold_turns()[0]
+    again = ToolCall("find", {"city": "Oslo", "day": "9 March 2025"})
+    twice = both(world, world.play([[first], [first]], "done"))
+    assert both(world, world.play([[first], [again]], "done")) == (0.8125, twice[1])
 
 
 @pytest.mark.parametrize(("n", "before", "after"), [(3, 0.4375, 0.25625), (4, 0.4, 0.235)])

@@ -114,6 +114,7 @@ def _pair_second(
             judged = ok and len(against.likeness) == len(against.comparisons)
             for number, comparison in against.comparisons.items():
                 types, values, telling, sure = comparison.types, comparison.values, 1.0, 0.0
+                stands = False
                 if values < 1.0:
                     likeness = against.likeness[number]
                     telling = likeness.telling
@@ -121,10 +122,12 @@ def _pair_second(
                         taken = gold.taken[number]
                         if not taken:
                             values, telling = likeness.respelt, likeness.respelt_telling
+                            stands = likeness.same_words
                         else:
                             sure = brought(taken, call.arguments, result)
                     if sure:
                         types, values, telling = 1.0, sure + (1.0 - sure) * likeness.alike, 1.0
+                    if sure or stands:
                         key = gold.keys[number]
                         ran[key] = min(ran.get(key, call.position), call.position)
                 known = (1.0 + telling) / 2

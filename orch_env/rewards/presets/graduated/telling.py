@@ -15,7 +15,14 @@ from typing import NamedTuple
 from orch_env.rewards.matching.arguments import EQUAL, TYPE, WRONG, Comparison
 from orch_env.types import Provenance, ValueRef
 from orch_env.types.json import Json
-from orch_env.values import SchemaRules, canonical_text_by_schema, likeness, values_equal
+from orch_env.values import (
+    SchemaRules,
+    canonical_by_schema,
+    canonical_text,
+    canonical_text_by_schema,
+    likeness,
+    values_equal,
+)
 from orch_env.values.canonical import normal
 
 SAME_WORDS = 0.9
@@ -82,12 +89,14 @@ class Likeness(NamedTuple):
         alike: share of the union of leaves, a differing text counted by its likeness.
         respelt: share of the union of leaves with gold's value or gold's words.
         respelt_telling: the same of gold's telling leaves.
+        same_words: whether every leaf has gold's value or gold's words.
     """
 
     telling: float
     alike: float
     respelt: float
     respelt_telling: float
+    same_words: bool
 
 
 def compare_telling(comparison: Comparison, telling: AbstractSet[str]) -> Likeness:
@@ -95,10 +104,12 @@ def compare_telling(comparison: Comparison, telling: AbstractSet[str]) -> Likene
     count = len(comparison.leaves)
     equal = alike = respelt = 0.0
     right = right_respelt = 0.0
+    same = 0
     for pointer, status in comparison.leaves.items():
         tells = pointer in telling
         if status == EQUAL:
             equal += 1
+            same += 1
             right += tells
             continue
         if status not in (WRONG, TYPE):
@@ -108,6 +119,7 @@ def compare_telling(comparison: Comparison, telling: AbstractSet[str]) -> Likene
             near = likeness(made, gold)
             alike += near
             if near >= SAME_WORDS:
+                same += 1
                 respelt += RESPELT
                 right_respelt += RESPELT * tells
     known = len(telling)
@@ -116,6 +128,7 @@ def compare_telling(comparison: Comparison, telling: AbstractSet[str]) -> Likene
         (equal + alike) / count,
         (equal + respelt) / count,
         (right + right_respelt) / known if known else 1.0,
+        same == count,
     )
 
 
@@ -155,13 +168,12 @@ def projection(
             parts.append("")
             continue
         inside = rules.at(pointer) if rules is not None else None
-        parts.append(_folded(canonical_text_by_schema(leaves[pointer], inside), leaves[pointer]))
+        form = canonical_by_schema(leaves[pointer], inside)
+        parts.append(_folded(form) if isinstance(form, str) else canonical_text(form))
     return Projection("\n".join(parts), "" not in parts)
 
 
-def _folded(canonical: str, value: Json) -> str:
-    if not isinstance(value, str):
-        return canonical
-    plain = unicodedata.normalize("NFKD", value)
+def _folded(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text)
     letters = "".join(c for c in plain if not unicodedata.combining(c))
     return repr(" ".join(letters.casefold().split()))

@@ -134,16 +134,20 @@ class Gold:
 
     def group(self, call: ToolCall) -> str:
         """Equal for equal calls, and for near copies of one call."""
-        held, pointers = given_leaves(self.task, *_parts(call)), self.differing(call.name)
-        always = pointers.intersection(*(self.leaves[n] for n in self.of_tool(call.name)))
-        if not pointers & held.keys() or not always <= held.keys():
-            return key_of(self.task, *_parts(call))
-        rules = rules_of(self.task, call.name)
-        places = sorted(pointers & held.keys())
-        forms = [canonical_by_schema(held[p], _at(rules, p)) for p in places]
-        texts = [_plain(f) if isinstance(f, str) else canonical_text(f) for f in forms]
-        texts += places
-        return "near " + json.dumps([call.name, *texts])
+        pointers, rules = self.differing(call.name), rules_of(self.task, call.name)
+
+        def near(held: Mapping[str, Json]) -> str:
+            forms = {p: canonical_by_schema(held.get(p), _at(rules, p)) for p in sorted(pointers)}
+            return json.dumps(
+                [_plain(f) if isinstance(f, str) else [canonical_text(f)] for f in forms.values()]
+            )
+
+        held = given_leaves(self.task, *_parts(call))
+        whole = all(held.get(p) is not None for p in pointers)
+        alike = whole or near(held) in [near(self.leaves[n]) for n in self.of_tool(call.name)]
+        if pointers and alike:
+            return f"near {call.name} {near(held)}"
+        return key_of(self.task, *_parts(call))
 
 
 def _at(rules: SchemaRules | None, pointer: str) -> SchemaRules | None:
@@ -321,11 +325,11 @@ class Reference:
         ]
         of_gold = [gold.group(ToolCall(*parts(call))) for call in gold.calls]
         held = {group: max(1, of_gold.count(group)) for group in groups}
-        only = {gold.keys[g] for g, call in enumerate(gold.calls) if call.optional}
-        only -= {gold.keys[g] for g in gold.required}
+        only = {of_gold[g] for g, call in enumerate(gold.calls) if call.optional}
+        only -= {of_gold[g] for g in gold.required}
         chosen: dict[int, int] = {}
         for late in (False, True):  # calls that only an optional gold call is equal to come last
-            positions = [at for at in range(len(made)) if (keys[at] in only) is late]
+            positions = [at for at in range(len(made)) if (groups[at] in only) is late]
             chosen = best_choice(table, positions, chosen, groups, held)
         spare = self.optional(chosen, keys)
         extra = len(made) - len(chosen) - len(spare)

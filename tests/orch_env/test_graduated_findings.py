@@ -137,6 +137,39 @@ def test_1_a_look_up_in_golds_words_is_the_one_that_had_to_run_before() -> None:
     assert SECOND(world.task, wrong).total == pytest.approx((0.25 + 0.5) / 2 - 0.05)
 
 
+def find_then_use_both() -> World:
+    """Find a place by its name, then use its id and its kind."""
+    provenance = {"/place": output_of(0, "/hits/0/id"), "/kind": output_of(0, "/hits/0/kind")}
+    use = GoldCall("book", {"place": "P-77", "kind": "city"}, provenance=provenance)
+    found = json.dumps({"hits": [{"id": "P-77", "kind": "city"}]})
+    return make_world([[GoldCall("find", {"name": "Oslo"})], [use]], [found, "{}"])
+
+
+def test_1_a_word_more_may_be_one_that_the_result_shows() -> None:
+    world = find_then_use_both()
+    use = (ToolCall("book", {"place": "P-77", "kind": "city"}), "{}")
+    before, after = both(
+        world, played(world, [(ToolCall("find", {"name": "Oslo city"}), world.results[0])], [use])
+    )
+    assert before == pytest.approx(0.625)
+    assert after == pytest.approx(0.9775)
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("P-77 city", '{"hits": [{"id": "P-77", "kind": "city"}]}'),  # all of it was sent
+        ("x city", '{"hits": [{"id": "P-77"}], "asked": "x city"}'),  # the kind is not in place
+        ("x city", '{"hits": [{"id": "P-1", "kind": "city"}, {"id": "P-77"}]}'),
+    ],
+)
+def test_1_what_was_sent_shows_nothing_without_the_rest_in_place(name: str, result: str) -> None:
+    world = find_then_use_both()
+    use = (ToolCall("book", {"place": "P-77", "kind": "city"}), "{}")
+    episode = played(world, [(ToolCall("find", {"name": name}), result)], [use])
+    assert SECOND(world.task, episode).total <= 0.5
+
+
 def test_2_what_the_schema_gives_away_earns_little_without_the_cities() -> None:
     world = searches(CITIES[:4], adults=1, rooms=1, page=0, currency="EUR")
     arguments = [{**c.arguments, "city": f"x{n}"} for n, c in enumerate(world.task.gold_calls)]
@@ -359,6 +392,19 @@ def test_10_a_result_does_not_show_what_its_own_call_sent() -> None:
         echoed = both(world, played(world, [sent], [use]))
         assert echoed[0] > 0.48
         assert echoed[1] < guess[1]
+
+
+@pytest.mark.parametrize("more", [{}, {"n": 10**5000}, {"deep": "nested"}])
+@pytest.mark.parametrize("value", ["P-77", "p-77"])
+def test_10_an_echo_is_one_however_it_was_sent(value: str, more: dict[str, object]) -> None:
+    world = look_up_then_use()
+    sent: object = [value]
+    for _ in range(3000 if "deep" in more else 0):
+        sent = [sent]
+    echo = (ToolCall("weather", {"for": sent, **more}), json.dumps({"asked": "P-77"}))
+    episode = played(world, [echo], [(ToolCall("book", {"place": "P-77"}), "{}")])
+    before, after = both(world, episode)
+    assert (before, after) == (pytest.approx(0.49), pytest.approx(0.245))
 
 
 def test_10_gold_that_takes_a_value_it_sent_keeps_its_order() -> None:

@@ -60,7 +60,9 @@ def shows(text: str, value: Json) -> bool:
 
 
 def sent(call: ToolCall, value: Json) -> bool:
-    return bool(call.arguments) and shows(json.dumps(call.arguments, ensure_ascii=False), value)
+    text = json.dumps(call.arguments, ensure_ascii=False).casefold()
+    folded = value.casefold() if isinstance(value, str) else value
+    return bool(call.arguments) and shows(text, folded)
 
 
 @dataclass(frozen=True)
@@ -193,11 +195,13 @@ class Reference:
         """0.8 if the result has what later gold calls take in its place, 0.6 elsewhere, else 0."""
         mine, text = self.made[at].call, self.results[at]
         taken = [t for t in self.gold.taken if t.source == number]
-        known = any(sent(mine, t.value) for t in taken)
-        if not (taken and mine.ok and self.gold.reads(number)) or known:
+        known = [sent(mine, t.value) for t in taken]
+        if not (taken and mine.ok and self.gold.reads(number)) or all(known):
             return 0.0
         if all(resolves(text, t.path, t.value) for t in taken):
             return 0.8
+        if any(known):
+            return 0.0
         return 0.6 * all(resolves(text, t.path, t.value) or shows(text, t.value) for t in taken)
 
     def likenesses(self, found: Comparison) -> dict[str, float]:
@@ -237,12 +241,21 @@ class Reference:
         seen = any(
             shows(text, value) for text in (self.task.opening_query, *self.task.followups[:heard])
         )
-        for made, text in zip(self.made, self.results, strict=True):
+        for number, (made, text) in enumerate(zip(self.made, self.results, strict=True)):
             if made.turn < self.made[at].turn and made.call.error not in ECHOES:
                 own = not isinstance(value, dict | list) and sent(made.call, value)
+                own = own and not self.brings_any(number)
                 seen |= shows(text, value) and not own
         pieces = [p.strip() for p in value.split(",")] if isinstance(value, str) else []
         return seen or (len(pieces) > 1 and all(self.visible(p, at) for p in pieces if p))
+
+    def brings_any(self, at: int) -> bool:
+        """Whether a call that is no gold call word by word brought what one brings."""
+        name = self.made[at].call.name
+        numbers = [n for n, call in enumerate(self.gold.calls) if call.name == name]
+        if not self.made[at].readable or any(self.compare(at, n).values == 1.0 for n in numbers):
+            return False
+        return any(self.brought(at, n) for n in numbers)
 
     def heard(self, at: int) -> int:
         """How many follow-ups the user had said."""

@@ -140,22 +140,29 @@ class TextIndex:
 def sent(arguments: JsonObject, scalar: Json) -> bool:
     """Whether a call with these arguments sent a scalar, so that its result does not show it.
 
-    It did if the scalar is one of the leaves of its arguments, or a whole word in one.
+    It did if the scalar is one of the leaves of its arguments, or a whole word in one, in any
+    letter case.
     """
     if not arguments:
         return False
     try:
         word = _plain_word(scalar)
-        if word is not None:
-            return any(
-                _occurs(word, leaf) if leaf.__class__ is str else leaf == scalar
-                for _, leaf in leaves(arguments)
-                if leaf.__class__ in _QUICK
-            )
-        text = json.dumps(arguments, ensure_ascii=False)
-    except (ValueError, RecursionError):  # more digits than Python prints, or nested too deeply
+    except ValueError:  # more digits than Python prints; no text holds it
         return False
-    return TextIndex(text).shows(scalar)
+    if word is not None:
+        word = word.casefold()
+        return any(
+            _occurs(word, leaf.casefold()) if leaf.__class__ is str else leaf == scalar
+            for _, leaf in leaves(arguments)
+            if leaf.__class__ in _QUICK
+        )
+    try:
+        text = json.dumps(arguments, ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError):
+        return True  # what cannot be written as JSON may hold anything
+    return TextIndex(text.casefold()).shows(
+        scalar.casefold() if scalar.__class__ is str else scalar
+    )
 
 
 def _plain_word(scalar: Json) -> str | None:

@@ -2,7 +2,8 @@
 
 A look-up for ``"oslo"`` that returns what the one for ``"Oslo"`` returns did what was asked. What
 shows it is the *result*: it holds every value that later gold calls take from the gold call's. This
-is asked only of calls that change nothing, and a value that the call itself sent shows nothing.
+is asked only of calls that change nothing. A value that the call itself sent shows nothing, but it
+does not speak against a result that has every value in its place: "Oslo city" finds a "city".
 """
 
 from __future__ import annotations
@@ -71,15 +72,15 @@ def brought(taken: Sequence[Taken], arguments: JsonObject, result: ToolResult) -
     """
     parsed = result.derived(_parsed)
     index = result.derived(TextIndex)
-    found = IN_PLACE
+    found, known = IN_PLACE, 0
     for value, path in taken:
         if sent(arguments, value):
-            return 0.0
+            known += 1
         if not _stands_at(parsed, path, value):
             if not index.shows(value):
                 return 0.0
             found = ELSEWHERE
-    return found
+    return found if not known or (found == IN_PLACE and known < len(taken)) else 0.0
 
 
 def _stands_at(parsed: Json, path: str | None, value: Json) -> bool:

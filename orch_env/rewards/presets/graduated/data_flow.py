@@ -11,14 +11,16 @@ model's; calls of one message cannot see each other's results. Results count unt
 texts of the environment itself do not count: they echo what the model wrote, and would make a guess
 look like knowledge.
 
-In the second edition a result does not show what its own call sent either, what the user says later
+In the second edition a result does not show what its own call sent either (unless it has all that
+gold takes from it, in place), what the user says later
 is visible from then on, and a step that waits for the user is one dependency more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import NamedTuple, TypeVar
 
 from orch_env.rewards.matching.arguments import EQUAL, Comparison
@@ -39,21 +41,28 @@ class Visibility:
         episode: a finished or running episode.
         followups: what the user says later; ``None`` for the first edition, where the query has it
             all and a result shows what its own call sent.
+        trusted: positions of calls whose results show also what they sent.
     """
 
     __slots__ = ("_texts", "_verbatim", "_whole")
 
     def __init__(
-        self, query: TextIndex, episode: Episode, followups: Sequence[TextIndex] | None = None
+        self,
+        query: TextIndex,
+        episode: Episode,
+        followups: Sequence[TextIndex] | None = None,
+        trusted: Container[int] = (),
     ) -> None:
         # (turn in which it was read, the text, the arguments of the call that it answers)
         self._texts: list[tuple[int, TextIndex, JsonObject | None]] = [(-1, query, None)]
         heard = 0
+        positions = count()
         for number, turn in enumerate(episode.turns):
             for exchange in turn.exchanges:
-                result = exchange.result
+                result, position = exchange.result, next(positions)
                 if result.error is None or not result.error.echoes:
-                    sender = None if followups is None else exchange.call.arguments
+                    shown = followups is None or position in trusted
+                    sender = None if shown else exchange.call.arguments
                     self._texts.append((number, result.derived(TextIndex), sender))
             if followups and not turn.exchanges:
                 self._texts += [(number, said, None) for said in followups[heard : heard + 1]]

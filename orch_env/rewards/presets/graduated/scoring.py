@@ -101,35 +101,34 @@ def _pair_second(
     weights: Weights,
 ) -> list[dict[int, Pair]]:
     """The same by the second edition, in which telling leaves and consequences count."""
-    visibility = Visibility(gold.query, episode, gold.followups)
+    consequences = _consequences(gold, episode, made, compared)
+    trusted = {call.position for call, brings in zip(made, consequences, strict=True) if brings}
+    visibility = Visibility(gold.query, episode, gold.followups, trusted)
     heard = episode.followups_heard if gold.followups else ()
     ran = _first_runs(made)
-    results = [exchange.result for turn in episode.turns for exchange in turn.exchanges]
+    for call, brings in zip(made, consequences, strict=True):
+        for number in brings:
+            key = gold.keys[number]
+            ran[key] = min(ran.get(key, call.position), call.position)
     pairs: list[dict[int, Pair]] = []
-    for call, against, result in zip(made, compared, results, strict=True):
+    for call, against, brings in zip(made, compared, consequences, strict=True):
         row: dict[int, Pair] = {}
         if against is not None:
             ok = call.error is None
-            # What is a gold call word by word stands for no other one by what it brought.
             judged = ok and len(against.likeness) == len(against.comparisons)
             for number, comparison in against.comparisons.items():
-                types, values, telling, sure = comparison.types, comparison.values, 1.0, 0.0
-                stands = False
+                types, values, telling = comparison.types, comparison.values, 1.0
+                sure = brings.get(number, 0.0)
                 if values < 1.0:
                     likeness = against.likeness[number]
                     telling = likeness.telling
-                    if judged and gold.reads[number]:
-                        taken = gold.taken[number]
-                        if not taken:
-                            values, telling = likeness.respelt, likeness.respelt_telling
-                            stands = likeness.same_words
-                        else:
-                            sure = brought(taken, call.arguments, result)
                     if sure:
                         types, values, telling = 1.0, sure + (1.0 - sure) * likeness.alike, 1.0
-                    if sure or stands:
-                        key = gold.keys[number]
-                        ran[key] = min(ran.get(key, call.position), call.position)
+                    elif judged and gold.reads[number] and not gold.taken[number]:
+                        values, telling = likeness.respelt, likeness.respelt_telling
+                        if likeness.same_words:
+                            key = gold.keys[number]
+                            ran[key] = min(ran.get(key, call.position), call.position)
                 known = (1.0 + telling) / 2
                 atomic = NAME + known * (TYPES * types + VALUES * values + SUCCESS * ok)
                 broken: tuple[str, ...] = ()
@@ -143,6 +142,33 @@ def _pair_second(
                 row[number] = Pair(comparison, broken, atomic, orchestration, score, sure)
         pairs.append(row)
     return pairs
+
+
+def _consequences(
+    gold: SecondEdition,
+    episode: Episode,
+    made: Sequence[MadeCall],
+    compared: Sequence[ComparedCall | None],
+) -> list[dict[int, float]]:
+    """For each model call, numbers of the gold calls that it brought in other words -> how surely.
+
+    Only calls that ran and change nothing; what their results show must be known before the order
+    of any calls is judged.
+    """
+    results = [exchange.result for turn in episode.turns for exchange in turn.exchanges]
+    found: list[dict[int, float]] = []
+    for call, against, result in zip(made, compared, results, strict=True):
+        brings: dict[int, float] = {}
+        # What is a gold call word by word stands for no other one by what it brought.
+        if against is not None and call.ok and len(against.likeness) == len(against.comparisons):
+            for number in against.likeness:
+                taken = gold.taken[number]
+                if taken and gold.reads[number]:
+                    sure = brought(taken, call.arguments, result)
+                    if sure:
+                        brings[number] = sure
+        found.append(brings)
+    return found
 
 
 def _first_runs(made: Sequence[MadeCall]) -> dict[str, int]:

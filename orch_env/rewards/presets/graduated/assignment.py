@@ -33,8 +33,8 @@ def assign(
     """Maximise the sum of scores over one-to-one pairs.
 
     Calls in the group of an optional gold call, and of no required one, are matched last, and only
-    to required gold calls still unmatched. Otherwise an optional call could take the place of a badly
-    made required one, whose further faults would then cost nothing.
+    to required gold calls still unmatched. Otherwise an optional call could take the place of a
+    badly made required one, whose further faults would then cost nothing.
 
     Args:
         made: the model's calls, M of them.

@@ -342,7 +342,17 @@ class Reference:
         only -= {of_gold[g] for g in gold.required}
         chosen: dict[int, int] = {}
         for late in (False, True):  # calls that only an optional gold call is equal to come last
-            positions = [at for at in range(len(made)) if (groups[at] in only) is late]
+            free = [c for c in range(n) if c not in chosen.values()]
+            ranked = sorted(
+                (at for at in range(len(made)) if (groups[at] in only) is late),
+                key=lambda at: (-max(row := [table[at][c] for c in free] or [0.0]), -sum(row), at),
+            )
+            # Of a group those count that stand best for some gold call, as many as gold has.
+            positions = sorted(
+                at
+                for place, at in enumerate(ranked)
+                if [groups[other] for other in ranked[:place]].count(groups[at]) < held[groups[at]]
+            )
             chosen = best_choice(table, positions, chosen, groups, held)
         spare = self.optional(chosen, keys)
         extra = len(made) - len(chosen) - len(spare)

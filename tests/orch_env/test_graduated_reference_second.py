@@ -196,13 +196,19 @@ class Reference:
         mine, text = self.made[at].call, self.results[at]
         taken = [t for t in self.gold.taken if t.source == number]
         known = [sent(mine, t.value) for t in taken]
-        if not (taken and mine.ok and self.gold.reads(number)) or all(known):
+        if not (taken and self.judged(at) and self.gold.reads(number)) or all(known):
             return 0.0
         if all(resolves(text, t.path, t.value) for t in taken):
             return 0.8
         if any(known):
             return 0.0
         return 0.6 * all(resolves(text, t.path, t.value) or shows(text, t.value) for t in taken)
+
+    def judged(self, at: int) -> bool:
+        """Whether a call ran and is no gold call word by word, which its words alone decide."""
+        mine = self.made[at].call
+        own = [n for n, call in enumerate(self.gold.calls) if call.name == mine.name]
+        return mine.ok and all(self.compare(at, n).values < 1.0 for n in own)
 
     def likenesses(self, found: Comparison) -> dict[str, float]:
         """For each leaf 1 if it is equal, the likeness if both are texts, else 0."""
@@ -225,7 +231,7 @@ class Reference:
         if sure:
             return 1.0, sure + (1 - sure) * sum(alike.values()) / len(alike), 1.0
         worth = {p: float(x == 1.0) for p, x in alike.items()}
-        if self.gold.reads(number) and self.made[at].call.ok and not self._is_taken(number):
+        if self.gold.reads(number) and self.judged(at) and not self._is_taken(number):
             worth = {p: 1.0 if x == 1.0 else 0.8 * (x == 0.9) for p, x in alike.items()}
         telling = sum(worth[p] for p in tells) / len(tells) if tells else 1.0
         return found.types, sum(worth.values()) / len(worth), telling
@@ -253,9 +259,7 @@ class Reference:
         """Whether a call that is no gold call word by word brought what one brings."""
         name = self.made[at].call.name
         numbers = [n for n, call in enumerate(self.gold.calls) if call.name == name]
-        if not self.made[at].readable or any(self.compare(at, n).values == 1.0 for n in numbers):
-            return False
-        return any(self.brought(at, n) for n in numbers)
+        return self.made[at].readable and any(self.brought(at, n) for n in numbers)
 
     def heard(self, at: int) -> int:
         """How many follow-ups the user had said."""
@@ -273,7 +277,7 @@ class Reference:
         return False
 
     def _same_words(self, at: int, number: int) -> bool:
-        if self._is_taken(number) or not self.gold.reads(number):
+        if self._is_taken(number) or not self.gold.reads(number) or not self.judged(at):
             return False
         return all(x >= 0.9 for x in self.likenesses(self.compare(at, number)).values())
 

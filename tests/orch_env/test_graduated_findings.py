@@ -223,6 +223,15 @@ def test_3_a_near_copy_is_worth_less_than_leaving_the_call_out(copy: dict[str, o
     assert copied[1] == pytest.approx(0.49)
 
 
+def test_3_an_id_of_digits_and_a_blank_is_a_near_copy() -> None:
+    world = searches(["5895694", "1573952"], adults=1)
+    first = world.gold_turns()[0][0]
+    near = ToolCall("find", {**first.arguments, "city": "5895694 "})
+    before, after = both(world, world.play([[first], [near]], "done"))
+    assert before > 0.7
+    assert after == pytest.approx(0.49)
+
+
 def test_3_a_padded_copy_of_every_kind_earns_what_exact_repeats_do() -> None:
     world = searches(CITIES, adults=1)
     first = world.gold_turns()[0][0]

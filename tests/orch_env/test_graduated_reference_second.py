@@ -141,7 +141,7 @@ class Gold:
         def near(held: Mapping[str, Json]) -> str:
             forms = {p: canonical_by_schema(held.get(p), _at(rules, p)) for p in sorted(pointers)}
             return json.dumps(
-                [_plain(f) if isinstance(f, str) else [canonical_text(f)] for f in forms.values()]
+                [canonical_text(_plain(f) if isinstance(f, str) else f) for f in forms.values()]
             )
 
         held = given_leaves(self.task, *_parts(call))

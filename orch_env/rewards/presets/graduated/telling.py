@@ -169,11 +169,12 @@ def projection(
             continue
         inside = rules.at(pointer) if rules is not None else None
         form = canonical_by_schema(leaves[pointer], inside)
-        parts.append(_folded(form) if isinstance(form, str) else canonical_text(form))
+        # Once more: what is a number without its blanks is that number.
+        parts.append(canonical_text(_folded(form) if isinstance(form, str) else form))
     return Projection("\n".join(parts), "" not in parts)
 
 
 def _folded(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text)
     letters = "".join(c for c in plain if not unicodedata.combining(c))
-    return repr(" ".join(letters.casefold().split()))
+    return " ".join(letters.casefold().split())

@@ -86,19 +86,22 @@ class Gold:
         self.required = [n for n, call in enumerate(self.calls) if not call.optional]
         self.data: list[dict[str, Json]] = []
         self.order: list[set[int]] = []
+        self.echoed: list[dict[str, set[int]]] = []
         self.taken: list[Taken] = []
         for number, call in enumerate(self.calls):
             carried, before = dict[str, Json](), set(call.state_dependencies())
+            echoed: dict[str, set[int]] = {}
             for pointer, ref in call.provenance.items():
                 if ref.producers() and pointer in self.leaves[number]:
                     value = self.leaves[number][pointer]
                     if any(sent(ToolCall(*parts(self.calls[p])), value) for p in ref.producers()):
-                        before |= set(ref.producers())  # whoever made it knew the value
-                    else:
-                        carried[pointer] = value
+                        echoed[pointer] = set(ref.producers())  # whoever made it knew the value
+                    carried[pointer] = value
+                    if pointer not in echoed:
                         self.taken += self._taken(number, pointer, ref, value)
             self.data.append(carried)
             self.order.append(before)
+            self.echoed.append(echoed)
 
     def _taken(self, number: int, pointer: str, ref: ValueRef, value: Json) -> Iterator[Taken]:
         if ref.parts:
@@ -288,6 +291,8 @@ class Reference:
         edges: list[bool] = []
         for pointer, value in self.gold.data[number].items():
             seen = any(self.visible(v, at) for v in (value, held.get(pointer, value)))
+            if pointer in self.gold.echoed[number]:
+                seen |= all(self.ran(p, at) for p in self.gold.echoed[number][pointer])
             edges.append(found.leaves.get(pointer) == EQUAL and seen)
         edges += [self.ran(producer, at) for producer in self.gold.order[number]]
         asks = self.task.followups_before(number)
@@ -351,12 +356,16 @@ class Reference:
                 (at for at in range(len(made)) if (groups[at] in only) is late),
                 key=lambda at: (-max(row := [table[at][c] for c in free] or [0.0]), -sum(row), at),
             )
-            # Of a group those count that stand best for some gold call, as many as gold has.
-            positions = sorted(
-                at
-                for place, at in enumerate(ranked)
-                if [groups[other] for other in ranked[:place]].count(groups[at]) < held[groups[at]]
-            )
+            # Of equal calls, then of a group, those count that stand best for some gold call, as
+            # many as gold has.
+            for names, owned in ((keys, list(gold.keys)), (groups, of_gold)):
+                ranked = [
+                    at
+                    for place, at in enumerate(ranked)
+                    if [names[other] for other in ranked[:place]].count(names[at])
+                    < max(1, owned.count(names[at]))
+                ]
+            positions = sorted(ranked)
             chosen = best_choice(table, positions, chosen, groups, held)
         spare = self.optional(chosen, keys)
         extra = len(made) - len(chosen) - len(spare)

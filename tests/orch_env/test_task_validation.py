@@ -146,7 +146,8 @@ def test_a_value_that_the_user_says_later_is_taken_only_after_that(
     ]
     assert reasons(backend, replace(talk, after_followup=(0, 2))) == []
     in_capitals = ({"role": "user", "content": "H12 or H77, in Oslo"},)
-    assert reasons(backend, replace(talk, messages=in_capitals)) == []
+    if source is TOLD:  # a dependency asks for the value as it is written
+        assert reasons(backend, replace(talk, messages=in_capitals)) == []
     shown = replace(LIST, arguments={"near": "Bergen"})  # its result shows h77 as well
     assert reasons(backend, replace(talk, gold=((list_it, shown), (book,)))) == []
 

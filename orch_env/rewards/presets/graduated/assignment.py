@@ -40,7 +40,7 @@ def assign(
         made: the model's calls, M of them.
         scores: per call, number of each required gold call of its tool -> score >= 0; the same
             numbers for every call of one tool.
-        copies: group -> how many gold calls are in it.
+        copies: identity, or group -> how many gold calls are in it.
         optional_only: groups in which only optional gold calls are.
         groups: for each call, which calls count as one: at most as many of a group are assigned as
             gold has, at least one. By default those of one identity.
@@ -88,19 +88,23 @@ def _eligible(
     copies: Mapping[str, int],
     groups: Sequence[str | None],
 ) -> list[int]:
-    """Positions of the calls that may be assigned: the best few of each group."""
-    members: dict[str, list[int]] = defaultdict(list)
-    for call in calls:
-        members[groups[call.position] or ""].append(call.position)
-    if len(members) == len(calls):
-        return [call.position for call in calls]
-    rows: list[int] = []
-    for group, positions in members.items():
-        best_first = sorted(
-            positions, key=lambda p: (-max(scores[p].values()), -sum(scores[p].values()), p)
-        )
-        rows.extend(best_first[: max(1, copies.get(group, 0))])
-    return sorted(rows)
+    """Positions of the calls that may be assigned: the best few of each identity and group."""
+    rows = [call.position for call in calls]
+    keys = {call.position: call.key or "" for call in calls}
+    for label in (keys, {p: groups[p] or "" for p in rows}):
+        members: dict[str, list[int]] = defaultdict(list)
+        for row in rows:
+            members[label[row]].append(row)
+        if len(members) == len(rows):
+            continue
+        rows = []
+        for name, positions in members.items():
+            best_first = sorted(
+                positions, key=lambda p: (-max(scores[p].values()), -sum(scores[p].values()), p)
+            )
+            rows.extend(best_first[: max(1, copies.get(name, 0))])
+        rows.sort()
+    return rows
 
 
 def _best_pairs(table: Sequence[Sequence[float]]) -> list[tuple[int, int]]:

@@ -45,6 +45,8 @@ def taken_values(edges: Sequence[GoldEdges]) -> tuple[tuple[Taken, ...], ...]:
     found: list[dict[Taken, None]] = [{} for _ in edges]
     for its in edges:
         for pointer, value in its.data.items():
+            if pointer in its.echoed:
+                continue
             for producer, taken in _sources(its.sources[pointer], value):
                 found[producer][taken] = None
     return tuple(map(tuple, found))

@@ -19,7 +19,7 @@ is visible from then on, and a step that waits for the user is one dependency mo
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple, TypeVar
 
@@ -120,12 +120,14 @@ class GoldEdges:
         state: numbers of gold calls that must have run before, without a value carried.
         sources: pointer of each leaf in ``data`` -> where its value comes from.
         heard: how many follow-ups the user must have said before.
+        echoed: pointers of leaves in ``data`` whose producers had sent the value -> those.
     """
 
     data: Mapping[str, Json]
     state: tuple[int, ...]
     sources: Mapping[str, ValueRef]
     heard: int = 0
+    echoed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def edges_of(call: GoldCall, given: JsonObject) -> GoldEdges:
@@ -141,17 +143,18 @@ def edges_of(call: GoldCall, given: JsonObject) -> GoldEdges:
     return GoldEdges(data, call.state_dependencies(), {p: carried[p] for p in data})
 
 
-def without_echoes(edges: GoldEdges, calls: Sequence[GoldCall]) -> GoldEdges:
-    """Dependencies in which no value comes from a call that itself sent it.
+def with_echoes(edges: GoldEdges, calls: Sequence[GoldCall]) -> GoldEdges:
+    """The dependencies, with those marked whose value the producer itself had sent.
 
-    Whoever made that call knew the value. What is left of the dependency is the order.
+    Whoever made that call knew the value, and its result does not show it. It is enough then that
+    the producer ran.
 
     Args:
         edges: of one gold call.
         calls: all gold calls, by number.
     """
-    known = {
-        pointer: ref.producers()
+    echoed = {
+        pointer: tuple(sorted(ref.producers()))
         for pointer, ref in edges.sources.items()
         if any(
             sent(calls[producer].arguments, leaf)
@@ -159,14 +162,7 @@ def without_echoes(edges: GoldEdges, calls: Sequence[GoldCall]) -> GoldEdges:
             for _, leaf in leaves(edges.data[pointer])
         )
     }
-    if not known:
-        return edges
-    return replace(
-        edges,
-        data={p: value for p, value in edges.data.items() if p not in known},
-        sources={p: ref for p, ref in edges.sources.items() if p not in known},
-        state=tuple(sorted({*edges.state}.union(*known.values()))),
-    )
+    return replace(edges, echoed=echoed) if echoed else edges
 
 
 class EdgeCheck(NamedTuple):
@@ -208,7 +204,10 @@ def check_edges(
     for pointer, value in edges.data.items():
         if not _carries(pointer, comparison):
             broken.append(f"{pointer} does not carry the value of the earlier output")
-        elif not _seen(call, pointer, value, comparison, visibility):
+        elif not _seen(call, pointer, value, comparison, visibility) and not (
+            pointer in edges.echoed
+            and all(ran.get(keys[p], call.position) < call.position for p in edges.echoed[pointer])
+        ):
             broken.append(f"{pointer} has a value that no earlier turn showed")
     for producer in edges.state:
         if ran.get(keys[producer], call.position) >= call.position:

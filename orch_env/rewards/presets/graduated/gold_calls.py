@@ -22,7 +22,7 @@ from orch_env.rewards.matching.calls import CallIdentities, RespeltIdentities, r
 from orch_env.rewards.matching.text_index import TextIndex
 from orch_env.rewards.outcome import is_read
 from orch_env.rewards.presets.graduated.consequences import taken_values
-from orch_env.rewards.presets.graduated.data_flow import GoldEdges, edges_of, without_echoes
+from orch_env.rewards.presets.graduated.data_flow import GoldEdges, edges_of, with_echoes
 from orch_env.rewards.presets.graduated.telling import (
     Likeness,
     compare_telling,
@@ -68,7 +68,7 @@ class GoldCalls:
         counted: n, how many gold calls weigh in the total and in the budget: all of them, in the
             second edition the required ones.
         keys: canonical identity of each.
-        copies: group (see :class:`ComparedCall`) -> how many gold calls are in it.
+        copies: identity, or group (see :class:`ComparedCall`) -> how many gold calls are in it.
         optional: identity -> numbers of the optional gold calls that have it.
         optional_only: groups in which only optional gold calls are.
         edges: the dependencies of each.
@@ -159,7 +159,7 @@ class SecondEdition(GoldCalls):
         self.query = TextIndex(task.opening_query)
         self.followups = tuple(map(TextIndex, task.followups))
         self.edges = tuple(
-            replace(without_echoes(edges, self.calls), heard=task.followups_before(number))
+            replace(with_echoes(edges, self.calls), heard=task.followups_before(number))
             for number, edges in enumerate(self.edges)
         )
         self._differing = {
@@ -185,7 +185,7 @@ class SecondEdition(GoldCalls):
         )
         self._projected = frozenset(found.text for found in own if found is not None)
         groups = [self.compare(ToolCall(c.name, c.arguments)).group for c in self.calls]
-        self.copies = Counter(groups)
+        self.copies.update(Counter(g for g, key in zip(groups, self.keys, strict=True) if g != key))
         self.optional_only = frozenset(groups).difference(groups[n] for n in self.required)
 
     def _distinct(self, numbers: Sequence[int]) -> list[int]:

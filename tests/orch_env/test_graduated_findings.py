@@ -416,6 +416,21 @@ def test_10_an_echo_is_one_however_it_was_sent(value: str, more: dict[str, objec
     assert (before, after) == (pytest.approx(0.49), pytest.approx(0.245))
 
 
+@pytest.mark.parametrize("said", [70001, "70001", 70001.0, "ask for 70001", {"deep": [70001]}])
+@pytest.mark.parametrize("taken", ["70001", 70001])
+def test_10_a_number_is_an_echo_whether_it_was_sent_as_text_or_not(
+    taken: object, said: object
+) -> None:
+    edge = {"/place": output_of(0, "/id")}
+    use_it = GoldCall("book", {"place": taken}, provenance=edge, depends_on=(0,))
+    gold = [[GoldCall("find", {"name": "Oslo"})], [use_it]]
+    world = make_world(gold, [json.dumps({"id": taken}), "{}"], "Book Oslo.")
+    use = (ToolCall("book", {"place": taken}), "{}")
+    echo = (ToolCall("weather", {"for": said}), json.dumps({"asked": said}))
+    guess = SECOND(world.task, played(world, [use])).total
+    assert SECOND(world.task, played(world, [echo], [use])).total < guess
+
+
 def test_10_gold_that_takes_a_value_it_sent_keeps_its_order() -> None:
     gold = [
         [GoldCall("find", {"code": "OSL"})],

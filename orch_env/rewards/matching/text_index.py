@@ -150,9 +150,9 @@ def sent(arguments: JsonObject, scalar: Json) -> bool:
     except ValueError:  # more digits than Python prints; no text holds it
         return False
     if word is not None:
-        word = word.casefold()
+        word, value = word.casefold(), canonical(scalar)
         return any(
-            _occurs(word, leaf.casefold()) if leaf.__class__ is str else leaf == scalar
+            _occurs(word, leaf.casefold()) if leaf.__class__ is str else canonical(leaf) == value
             for _, leaf in leaves(arguments)
             if leaf.__class__ in _QUICK
         )

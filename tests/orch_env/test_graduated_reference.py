@@ -132,9 +132,9 @@ def best_choice(
 ) -> dict[int, int]:
     """The best choice for some calls, beside what is taken; of equal calls as many as gold has.
 
-    Of choices that are as good, the one of the earliest calls.
+    Of choices that are as good, the one of the earliest calls, with the pairs in order.
     """
-    best: tuple[float, int, list[int]] = (-1.0, 0, [])
+    best: tuple[float, int, list[int], int] = (-1.0, 0, [], 0)
     chosen = dict(taken)
     rows = [(p, table[p]) for p in positions]
     for choice in choices(rows, frozenset(taken.values())):
@@ -142,7 +142,8 @@ def best_choice(
         if any(used.count(key) > held[key] for key in set(used)):
             continue
         worth = round(sum(table[at][column] for at, column in choice), 7)
-        rank = (worth, len(choice), [-at for at, _ in choice])
+        in_order = sum(at * column for at, column in choice)
+        rank = (worth, len(choice), [-at for at, _ in choice], in_order)
         if rank > best:
             best, chosen = rank, {**taken, **dict(choice)}
     return chosen

@@ -150,12 +150,17 @@ def sent(arguments: JsonObject, scalar: Json) -> bool:
     except ValueError:  # more digits than Python prints; no text holds it
         return False
     if word is not None:
-        word, value = word.casefold(), canonical(scalar)
-        return any(
-            _occurs(word, leaf.casefold()) if leaf.__class__ is str else canonical(leaf) == value
-            for _, leaf in leaves(arguments)
-            if leaf.__class__ in _QUICK
-        )
+        word = word.casefold()
+        number = canonical(scalar) if word[0] in _NUMBER_BEGINS else None
+        for argument in arguments.values():
+            nested = argument.__class__ in (dict, list)
+            for leaf in (inside for _, inside in leaves(argument)) if nested else (argument,):
+                if leaf.__class__ is str:
+                    if _occurs(word, leaf.casefold()):
+                        return True
+                elif number is not None and leaf.__class__ in _QUICK and canonical(leaf) == number:
+                    return True
+        return False
     try:
         text = json.dumps(arguments, ensure_ascii=False)
     except (ValueError, TypeError, RecursionError):

@@ -25,7 +25,7 @@ from orch_env.replay.policies import Plan
 from orch_env.rewards.matching.calls import CallIdentities
 from orch_env.tasks.resolved import derived
 from orch_env.types import GoldCall, Provenance, Task, ToolCall
-from orch_env.types.json import Json, resolve
+from orch_env.types.json import Json, find
 
 
 def hedging(task: Task) -> Plan | None:
@@ -90,11 +90,11 @@ def telling(task: Task, number: int) -> list[str]:
     siblings = [other.arguments for other in task.gold_calls if other.name == call.name]
     found: list[str] = []
     for pointer, ref in call.provenance.items():
-        value = _at(call.arguments, pointer)
+        value = find(call.arguments, pointer)
         scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
         if ref.kind is Provenance.CONSTANT or not scalar:
             continue
-        if len(siblings) == 1 or any(_at(other, pointer) != value for other in siblings):
+        if len(siblings) == 1 or any(find(other, pointer) != value for other in siblings):
             found.append(pointer)
     return found
 
@@ -104,10 +104,10 @@ def _near_copies(task: Task, number: int) -> Iterator[ToolCall]:
     call = task.gold_calls[number]
     known = properties_of(task.tool_spec(call.name))
     unused: dict[str, Json] = {name: None for name in known if name not in call.arguments}
-    texts = [p for p in telling(task, number) if isinstance(_at(call.arguments, p), str)]
+    texts = [p for p in telling(task, number) if isinstance(find(call.arguments, p), str)]
     for count in itertools.count(1):
         for pointer in texts[:1]:
-            text = _at(call.arguments, pointer)
+            text = find(call.arguments, pointer)
             for changed in (text + " " * count, text.swapcase() + " " * (count - 1)):
                 copied = copy.deepcopy(call.arguments)
                 put(copied, pointer, changed)
@@ -119,7 +119,7 @@ def _guessable(task: Task) -> tuple[int, str] | None:
     """A required call and a text or number that only one later required call takes from it."""
     for call in task.gold_calls:
         for pointer, ref in call.provenance.items():
-            value = _at(call.arguments, pointer)
+            value = find(call.arguments, pointer)
             scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
             if ref.call is None or call.optional or not scalar or str(value) in task.query:
                 continue
@@ -144,10 +144,3 @@ def _echo_first(task: Task, producer: int, value: str) -> Plan:
             break
     rest = without_calls(task, [producer])
     return "" if rest is None else (yield from rest)
-
-
-def _at(arguments: Json, pointer: str) -> Json:
-    try:
-        return resolve(arguments, pointer)
-    except (KeyError, ValueError):
-        return None

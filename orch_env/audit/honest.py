@@ -7,7 +7,6 @@ users, see ``exploits.py``.
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from orch_env.audit.from_gold import copy_of, play_steps, steps_of
 from orch_env.audit.writes import writing_tools
 from orch_env.replay.policies import Plan, in_time
 from orch_env.types import GoldCall, Provenance, Task, ToolCall
-from orch_env.types.json import Json, escape, leaves, unescape
+from orch_env.types.json import Json, escape, leaves, parse_json, unescape
 
 _TOLD = (Provenance.QUERY, Provenance.REASONED)
 
@@ -73,7 +72,7 @@ def _with_look_up(task: Task, tools: list[str]) -> Plan:
     for message in in_time(task, steps_of(task)):
         texts = yield message
         made = () if isinstance(message, str) else message
-        for value in (*(call.arguments for call in made), *map(_read, texts)):
+        for value in (*(call.arguments for call in made), *map(parse_json, texts)):
             for pointer, leaf in leaves(value):
                 seen.setdefault(unescape(pointer.rpartition("/")[2]), leaf)
     for name in tools:
@@ -129,10 +128,3 @@ def _needs(call: GoldCall) -> set[int]:
 def _without_accents(text: str) -> str:
     plain = unicodedata.normalize("NFD", text)
     return "".join(letter for letter in plain if not unicodedata.combining(letter))
-
-
-def _read(text: str) -> Json:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None

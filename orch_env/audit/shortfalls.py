@@ -16,7 +16,7 @@ from orch_env.rewards.matching.calls import CallIdentities
 from orch_env.rewards.outcome import AnswerRule, read_outcome
 from orch_env.tasks.resolved import derived
 from orch_env.types import Episode, GoldCall, Task
-from orch_env.types.json import Json, leaves, resolve
+from orch_env.types.json import Json, find, leaves
 from orch_env.values import canonical, stated, values_equal
 from orch_env.values.canonical import normal
 
@@ -82,7 +82,7 @@ def _broken_share(task: Task, episode: Episode, number: int) -> float:
     data = [
         pointer
         for pointer, ref in gold.provenance.items()
-        if ref.producers() and _at(given, normal(pointer)) is not None
+        if ref.producers() and find(given, normal(pointer)) is not None
     ]
     state = gold.state_dependencies()
     edges = len(data) + len(state) + bool(followups)
@@ -104,7 +104,7 @@ def _made_after(task: Task, episode: Episode, gold: GoldCall, followups: int) ->
 
 def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool:
     """Whether some call of gold's tool has gold's value at ``pointer`` and could have read it."""
-    wanted = _at(gold.arguments, pointer)
+    wanted = find(gold.arguments, pointer)
     rules = derived(task, CallIdentities).rules(gold.name)
     inside = rules.at(pointer) if rules is not None else None
     shown = [_shown(task.query)]
@@ -112,7 +112,7 @@ def _carried(task: Task, episode: Episode, gold: GoldCall, pointer: str) -> bool
         for call in turn.calls:
             if call.name != gold.name:
                 continue
-            value = _at(call.arguments, pointer)
+            value = find(call.arguments, pointer)
             if values_equal(value, wanted, inside) and _is_shown(value, shown):
                 return True
         shown += [
@@ -140,13 +140,6 @@ def _runs_after(task: Task, episode: Episode, gold: GoldCall, producer: GoldCall
             return True
         ready = ready or (call.ok and key == before)
     return False
-
-
-def _at(arguments: Json, pointer: str) -> Json:
-    try:
-        return resolve(arguments, pointer)
-    except KeyError:
-        return None
 
 
 def _is_shown(value: Json, shown: Sequence[str]) -> bool:

@@ -31,7 +31,7 @@ from orch_env.replay.play import replay, turns_of_gold
 from orch_env.replay.policies import GoldPolicy
 from orch_env.rewards.matching.text_index import TextIndex
 from orch_env.types import OrchError, Provenance, Task, ToolCall, ValueRef
-from orch_env.types.json import Json, JsonObject, resolve
+from orch_env.types.json import Json, JsonObject, find
 from orch_env.values import values_equal
 
 _FORMAT = "hermes"
@@ -297,7 +297,4 @@ def _before_cut(whole: str, shown: str) -> str:
 
 
 def _at(value: Json, pointer: str) -> Json:
-    try:
-        return resolve(value, pointer)
-    except KeyError:
-        return _NO_VALUE
+    return find(value, pointer, _NO_VALUE)

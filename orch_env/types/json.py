@@ -69,6 +69,18 @@ def leaves(value: Json, pointer: str = "") -> Iterator[tuple[str, Json]]:
             yield at, node
 
 
+_DIGITS = 10
+"""Digits that no index of a list has; Python refuses to read thousands of them."""
+
+
+def find(value: Json, pointer: str, otherwise: Json = None) -> Json:
+    """What ``pointer`` names inside ``value``; ``otherwise`` if it names nothing."""
+    try:
+        return resolve(value, pointer)
+    except KeyError:
+        return otherwise
+
+
 def resolve(value: Json, pointer: str) -> Json:
     """Return what ``pointer`` names inside ``value``.
 
@@ -88,6 +100,7 @@ def resolve(value: Json, pointer: str) -> Json:
             isinstance(node, list)
             and token.isascii()
             and token.isdigit()
+            and len(token) < _DIGITS
             and int(token) < len(node)
         ):
             node = node[int(token)]

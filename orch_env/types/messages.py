@@ -177,8 +177,7 @@ def refuse_unread_calls(text: str, calls: Sequence[Json]) -> None:
     for number, call in enumerate(calls):
         body = call_body(call)
         if not isinstance(body, Mapping):
-            named = isinstance(body, str) and body and isinstance(call, Mapping)
-            if named and "arguments" in call:
+            if isinstance(body, str) and isinstance(call, Mapping) and "arguments" in call:
                 raise OrchError(
                     f"its call {number} is named by 'function': {got(body)}, which is not read"
                 )

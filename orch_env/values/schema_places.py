@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from orch_env.types.json import Json, escape, resolve
+from orch_env.types.json import Json, escape, find
 
 ONE = (
     "additionalItems",
@@ -111,10 +111,7 @@ def target(reference: Json, root: Json) -> Json:
     if fragment and not fragment.startswith("/"):
         anchors = ("$anchor", "$dynamicAnchor")
         return next((s for s in every_schema(root) if fragment in map(s.get, anchors)), None)
-    try:
-        return resolve(root, fragment)
-    except (KeyError, ValueError):  # ValueError: a list index of thousands of digits
-        return None
+    return find(root, fragment)
 
 
 def every_schema(root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

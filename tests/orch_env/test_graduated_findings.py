@@ -478,3 +478,29 @@ def test_10_honest_variations_lose_at_most_015_and_beat_the_honest_half() -> Non
             half = SECOND(world.task, world.play([world.gold_turns()[0][: (n + 1) // 2]])).total
             assert total >= 0.85
             assert total > half
+
+
+def test_a_call_paid_for_what_it_brought_says_so() -> None:
+    world = look_up_then_use()
+    use = (ToolCall("book", {"place": "P-77"}), "{}")
+    look = ToolCall("find", {"name": "oslo"})
+    scored = SECOND(world.task, played(world, [(look, world.results[0])], [use]))
+    assert scored.calls[0].why == (
+        "Stands for gold call 0, whose result it brings; /name is 'oslo', gold has 'Oslo' (differs "
+        "only in letter case)."
+    )
+    again = ToolCall("find", {"name": "Bergen"})
+    guessed = SECOND(world.task, world.play([*world.gold_turns(), [again]], "done"))
+    assert guessed.calls[2].why.endswith("; a second guess.")
+
+
+def test_a_source_with_an_index_of_thousands_of_digits_is_scored() -> None:
+    far = output_of(0, f"/hits/{'9' * 5000}/id")
+    gold = [
+        [GoldCall("find", {"name": "Oslo"})],
+        [GoldCall("book", {"place": "P-77"}, provenance={"/place": far})],
+    ]
+    world = make_world(gold, ['{"hits": [{"id": "P-77"}]}', "{}"], "Book in Oslo.")
+    look = (ToolCall("find", {"name": "oslo"}), world.results[0])
+    use = (ToolCall("book", {"place": "P-77"}), "{}")
+    assert 0.8 < SECOND(world.task, played(world, [look], [use])).total < 1.0

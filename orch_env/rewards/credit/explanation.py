@@ -26,6 +26,8 @@ def explain(
     repeat_of: int | None,
     name_in_gold: bool,
     reasons: Mapping[str, str] | None = None,
+    brings: bool = False,
+    second_guess: bool = False,
 ) -> str:
     """The sentence.
 
@@ -39,12 +41,15 @@ def explain(
         repeat_of: turn of the first identical call, ``None`` if this is the first.
         name_in_gold: whether gold uses the tool at all.
         reasons: leaf pointer -> why it is not equal (``Comparison.reasons``), where known.
+        brings: whether it brought what later gold calls take, in other words than gold's.
+        second_guess: whether it is charged as one.
     """
     failure = call.failure
     if gold is None and optional and (failure or broken):
         return sentence(["an optional call of gold, but of no use here", *broken, failure])
     if gold is None:
-        return sentence([_needless(call, repeat_of, name_in_gold), failure])
+        guess = "a second guess" if second_guess else ""
+        return sentence([_needless(call, repeat_of, name_in_gold), guess, failure])
     if optional:
         return sentence([f"an optional call of gold (number {gold})", failure])
     why = reasons or {}
@@ -56,7 +61,8 @@ def explain(
     faults += [b for b in broken if not b.startswith(named)]
     if not faults and not failure:
         return f"Matches gold call {gold} in every respect."
-    return sentence([f"stands for gold call {gold}", *faults, failure])
+    stands = f"stands for gold call {gold}" + (", whose result it brings" if brings else "")
+    return sentence([stands, *faults, failure])
 
 
 def _needless(call: MadeCall, repeat_of: int | None, name_in_gold: bool) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from orch_env.rewards.matching.text_index import TextIndex, sent
 from orch_env.rewards.presets.graduated.data_flow import GoldEdges
 from orch_env.types import Provenance, ToolResult, ValueRef
-from orch_env.types.json import Json, JsonObject, parse_json, resolve
+from orch_env.types.json import Json, JsonObject, find, parse_json
 from orch_env.values import values_equal
 
 IN_PLACE = 0.8
@@ -88,10 +88,7 @@ def brought(taken: Sequence[Taken], arguments: JsonObject, result: ToolResult) -
 def _stands_at(parsed: Json, path: str | None, value: Json) -> bool:
     if path is None:
         return False
-    try:
-        there = resolve(parsed, path)
-    except KeyError:
-        return False
+    there = find(parsed, path, [])
     if there.__class__ is value.__class__ and there == value:
         return True
     return not isinstance(there, dict | list) and values_equal(there, value)

@@ -11,9 +11,9 @@ model's; calls of one message cannot see each other's results. Results count unt
 texts of the environment itself do not count: they echo what the model wrote, and would make a guess
 look like knowledge.
 
-In the second edition a result does not show what its own call sent either (unless it has all that
-gold takes from it, in place), what the user says later
-is visible from then on, and a step that waits for the user is one dependency more.
+In the second edition a result does not show what its own call sent either, unless it has all that
+gold takes from it, in place. What the user says later is visible from then on, and a step that
+waits for the user is one dependency more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from orch_env.rewards.matching.arguments import EQUAL, Comparison
 from orch_env.rewards.matching.calls import MadeCall
 from orch_env.rewards.matching.text_index import TextIndex, sent
 from orch_env.types import Episode, GoldCall, ValueRef
-from orch_env.types.json import Json, JsonObject, leaves, resolve
+from orch_env.types.json import Json, JsonObject, find, leaves
 from orch_env.values.canonical import normal
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ def edges_of(call: GoldCall, given: JsonObject) -> GoldEdges:
         given: what its arguments state. A value that may be left out carries nothing.
     """
     carried = {normal(pointer): ref for pointer, ref in call.provenance.items() if ref.producers()}
-    values = {pointer: _value_at(given, pointer) for pointer in carried}
+    values = {pointer: find(given, pointer, _ABSENT) for pointer in carried}
     data = {pointer: value for pointer, value in values.items() if value is not _ABSENT}
     return GoldEdges(data, call.state_dependencies(), {p: carried[p] for p in data})
 
@@ -219,7 +219,7 @@ def check_edges(
     return EdgeCheck(tuple(broken), 1.0 - len(broken) / count)
 
 
-_ABSENT = object()
+_ABSENT: Json = object()
 _NOTHING_BROKEN = EdgeCheck((), 1.0)
 
 
@@ -246,10 +246,3 @@ def _seen(
 
 def _below(leaves_: Mapping[str, T], pointer: str) -> list[T]:
     return [found for at, found in leaves_.items() if at.startswith(f"{pointer}/")]
-
-
-def _value_at(arguments: JsonObject, pointer: str) -> Json:
-    try:
-        return resolve(arguments, pointer)
-    except (KeyError, ValueError):
-        return _ABSENT

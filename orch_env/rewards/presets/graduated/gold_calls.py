@@ -12,7 +12,7 @@ been seen) is not kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
@@ -25,6 +25,7 @@ from orch_env.rewards.presets.graduated.consequences import taken_values
 from orch_env.rewards.presets.graduated.data_flow import GoldEdges, edges_of, with_echoes
 from orch_env.rewards.presets.graduated.telling import (
     Likeness,
+    Projection,
     compare_telling,
     distinguishing,
     projection,
@@ -33,7 +34,7 @@ from orch_env.rewards.presets.graduated.telling import (
 from orch_env.tasks.resolved import derived
 from orch_env.types import Task, ToolCall
 from orch_env.types.json import Json
-from orch_env.values import SchemaRules, stated
+from orch_env.values import stated
 
 
 class ComparedCall(NamedTuple):
@@ -41,16 +42,21 @@ class ComparedCall(NamedTuple):
 
     Attributes:
         key: its canonical identity.
-        comparisons: number of each gold call of its tool -> the arguments of both compared.
+        gold: number of each gold call of its tool -> the arguments of both compared.
         group: of the calls of one group at most as many are paid as gold has, at least one.
         likeness: second edition: number of each gold call whose values it does not all have -> how
             near it comes.
     """
 
     key: str
-    comparisons: dict[int, Comparison]
+    gold: dict[int, Comparison]
     group: str
     likeness: dict[int, Likeness]
+
+    @property
+    def exact(self) -> bool:
+        """Second edition: whether it is one of the gold calls, value by value."""
+        return len(self.likeness) < len(self.gold)
 
 
 class GoldCalls:
@@ -126,16 +132,14 @@ class GoldCalls:
                 made = argument_leaves(given, rules, self._given[number])
             comparisons[number] = compare_arguments(made, self._leaves[number], rules)
         key = self._identities.of(call.name, call.arguments)
-        return self._finished(ComparedCall(key, comparisons, key, {}), call.name, plain, rules)
+        group = self._group(key, call.name, plain)
+        return ComparedCall(key, comparisons, group, self._likeness(comparisons))
 
-    def _finished(
-        self,
-        compared: ComparedCall,
-        name: str,
-        leaves: dict[str, Json],
-        rules: SchemaRules | None,
-    ) -> ComparedCall:
-        return compared
+    def _group(self, key: str, name: str, leaves: Mapping[str, Json]) -> str:
+        return key
+
+    def _likeness(self, comparisons: Mapping[int, Comparison]) -> dict[int, Likeness]:
+        return {}
 
 
 class SecondEdition(GoldCalls):
@@ -180,7 +184,7 @@ class SecondEdition(GoldCalls):
         self.taken = taken_values(self.edges)
         self.reads = tuple(is_read(task, call.name) for call in self.calls)
         own = (
-            projection(c.name, leaves, self._differing[c.name], self._identities.rules(c.name))
+            self._project(c.name, leaves)
             for c, leaves in zip(self.calls, self._leaves, strict=True)
         )
         self._projected = frozenset(found.text for found in own if found is not None)
@@ -192,20 +196,19 @@ class SecondEdition(GoldCalls):
         """One number of each identity."""
         return list({self.keys[n]: n for n in reversed(numbers)}.values())
 
-    def _finished(
-        self,
-        compared: ComparedCall,
-        name: str,
-        leaves: dict[str, Json],
-        rules: SchemaRules | None,
-    ) -> ComparedCall:
-        likeness = {
-            number: compare_telling(comparison, self.telling[number])
-            for number, comparison in compared.comparisons.items()
-            if comparison.values < 1.0
-        }
-        found = projection(name, leaves, self._differing.get(name, frozenset()), rules)
+    def _project(self, name: str, leaves: Mapping[str, Json]) -> Projection | None:
+        pointers = self._differing.get(name, frozenset())
+        return projection(name, leaves, pointers, self._identities.rules(name))
+
+    def _group(self, key: str, name: str, leaves: Mapping[str, Json]) -> str:
+        found = self._project(name, leaves)
         # Calls that lack one of these arguments are alike only where a gold call lacks it too.
         alike = found is not None and (found.whole or found.text in self._projected)
-        group = found.text if found is not None and alike else compared.key
-        return compared._replace(group=group, likeness=likeness)
+        return found.text if found is not None and alike else key
+
+    def _likeness(self, comparisons: Mapping[int, Comparison]) -> dict[int, Likeness]:
+        return {
+            number: compare_telling(comparison, self.telling[number])
+            for number, comparison in comparisons.items()
+            if comparison.values < 1.0
+        }

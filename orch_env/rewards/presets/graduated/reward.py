@@ -40,12 +40,11 @@ from orch_env.rewards.options import Weights
 from orch_env.rewards.outcome import AnswerRule, Outcome, read_outcome
 from orch_env.rewards.presets.graduated.assignment import assign
 from orch_env.rewards.presets.graduated.gold_calls import GoldCalls, SecondEdition
+from orch_env.rewards.presets.graduated.pairs import Pair, pair_calls
 from orch_env.rewards.presets.graduated.scoring import (
     Achievement,
-    Pair,
     achieved,
     marginal_costs,
-    pair_calls,
     verbosity_cost,
 )
 from orch_env.rewards.protocol import Component
@@ -82,8 +81,9 @@ class GraduatedReward:
 
     Its ``components``, beside the total: ``atomic`` and ``orchestration`` (means over the required
     gold calls of what their calls earned, 0..1), ``matched`` (share of required gold calls that
-    have a call at all), ``extra_calls``, ``cost`` (the share that those take away),
-    ``failed_calls``; ``answer`` and ``state`` (0..1) where they count.
+    have a call at all), ``extra_calls``, ``second_guesses`` among them (second edition), ``cost``
+    (the share that those take away), ``failed_calls``; ``answer`` and ``state`` (0..1) where they
+    count.
 
     Attributes:
         weights: of the two halves of a call's score; they sum to at most 1 (to 1 for a maximum
@@ -148,7 +148,7 @@ class GraduatedReward:
         return attributed(
             total,
             _components(gold, made, matched, outcome, needless, cost),
-            _accounts(gold, made, pairs, {**assigned, **optional}),
+            _accounts(gold, made, pairs, {**assigned, **optional}, needless),
             credits,
             turns=len(episode.turns),
             base=achievement.idle,
@@ -278,6 +278,7 @@ def _accounts(
     made: Sequence[MadeCall],
     pairs: Sequence[Mapping[int, Pair]],
     taken: Mapping[int, int],
+    needless: Mapping[int, bool],
 ) -> tuple[CallAccount, ...]:
     seen: dict[str, int] = {}
     accounts: list[CallAccount] = []
@@ -298,6 +299,8 @@ def _accounts(
             repeat_of=None if call.key is None else seen.get(call.key),
             name_in_gold=call.name in gold.by_name,
             reasons=pair.comparison.reasons if pair and faulty else None,
+            brings=pair is not None and pair.brings,
+            second_guess=needless.get(call.position, False),
         )
         accounts.append(
             CallAccount(

@@ -1,4 +1,4 @@
-"""What calls are worth: ``s`` of each pair, ``S'`` of an episode, and what needless calls cost."""
+"""What an episode is worth: ``S'`` from the scores of its pairs, and what needless calls cost."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
-from orch_env.rewards.matching.arguments import Comparison
-from orch_env.rewards.matching.calls import MadeCall
-from orch_env.rewards.options import Weights
 from orch_env.rewards.outcome import Outcome
-from orch_env.rewards.presets.graduated.consequences import brought
-from orch_env.rewards.presets.graduated.data_flow import Visibility, check_edges
-from orch_env.rewards.presets.graduated.gold_calls import ComparedCall, GoldCalls, SecondEdition
-from orch_env.types import Episode
 
-NAME, TYPES, VALUES, SUCCESS = 0.1, 0.2, 0.5, 0.2
-"""Parts of ``atomic``; they sum to 1."""
 COLLATERAL, COLLATERAL_MORE = 0.8, 0.9
 """Factor for a record that gold leaves alone and the episode changed; second edition: for each
 further one."""
@@ -32,152 +22,6 @@ SECOND_GUESS = 0.25
 gains at most 0.21 of a gold call by guessing twice."""
 ABSTENTION = 0.5
 """Factor per call on a task that needs none."""
-
-
-class Pair(NamedTuple):
-    """One model call beside one gold call of its tool.
-
-    Attributes:
-        comparison: of their arguments.
-        broken: dependencies of the gold call that the model call breaks, one phrase each.
-        atomic: 0..1, how right the call is by itself.
-        orchestration: 0..1, how right its place in the data flow is.
-        score: s, both by their weights.
-        consequence: second edition: how surely the call brought what gold's calls take from it,
-            where its values are not all gold's; else 0.
-    """
-
-    comparison: Comparison
-    broken: tuple[str, ...]
-    atomic: float
-    orchestration: float
-    score: float
-    consequence: float = 0.0
-
-
-def pair_calls(
-    gold: GoldCalls,
-    episode: Episode,
-    made: Sequence[MadeCall],
-    compared: Sequence[ComparedCall | None],
-    weights: Weights,
-) -> list[dict[int, Pair]]:
-    """For each model call, number of each gold call of its tool -> their pair.
-
-    Args:
-        gold: the task's gold calls.
-        episode: the finished or running episode.
-        made: its calls.
-        compared: each call beside gold, same length; ``None`` for a malformed one.
-        weights: of the two halves of a score.
-    """
-    if isinstance(gold, SecondEdition):
-        return _pair_second(gold, episode, made, compared, weights)
-    visibility = Visibility(gold.query, episode)
-    ran = _first_runs(made)
-    pairs: list[dict[int, Pair]] = []
-    for call, against in zip(made, compared, strict=True):
-        row: dict[int, Pair] = {}
-        if against is not None:
-            ok = call.error is None
-            for number, comparison in against.comparisons.items():
-                broken, share = check_edges(
-                    call, gold.edges[number], comparison, gold.keys, ran, visibility
-                )
-                values = comparison.values
-                atomic = NAME + TYPES * comparison.types + VALUES * values + SUCCESS * ok
-                orchestration = share * values * ok
-                score = weights.atomic * atomic + weights.orchestration * orchestration
-                row[number] = Pair(comparison, broken, atomic, orchestration, score)
-        pairs.append(row)
-    return pairs
-
-
-def _pair_second(
-    gold: SecondEdition,
-    episode: Episode,
-    made: Sequence[MadeCall],
-    compared: Sequence[ComparedCall | None],
-    weights: Weights,
-) -> list[dict[int, Pair]]:
-    """The same by the second edition, in which telling leaves and consequences count."""
-    consequences = _consequences(gold, episode, made, compared)
-    trusted = {call.position for call, brings in zip(made, consequences, strict=True) if brings}
-    visibility = Visibility(gold.query, episode, gold.followups, trusted)
-    heard = episode.followups_heard if gold.followups else ()
-    ran = _first_runs(made)
-    for call, brings in zip(made, consequences, strict=True):
-        for number in brings:
-            key = gold.keys[number]
-            ran[key] = min(ran.get(key, call.position), call.position)
-    pairs: list[dict[int, Pair]] = []
-    for call, against, brings in zip(made, compared, consequences, strict=True):
-        row: dict[int, Pair] = {}
-        if against is not None:
-            ok = call.error is None
-            judged = ok and len(against.likeness) == len(against.comparisons)
-            for number, comparison in against.comparisons.items():
-                types, values, telling = comparison.types, comparison.values, 1.0
-                sure = brings.get(number, 0.0)
-                if values < 1.0:
-                    likeness = against.likeness[number]
-                    telling = likeness.telling
-                    if sure:
-                        types, values, telling = 1.0, sure + (1.0 - sure) * likeness.alike, 1.0
-                    elif judged and gold.reads[number] and not gold.taken[number]:
-                        values, telling = likeness.respelt, likeness.respelt_telling
-                        if likeness.same_words:
-                            key = gold.keys[number]
-                            ran[key] = min(ran.get(key, call.position), call.position)
-                known = (1.0 + telling) / 2
-                atomic = NAME + known * (TYPES * types + VALUES * values + SUCCESS * ok)
-                broken: tuple[str, ...] = ()
-                orchestration = values * telling * ok
-                if orchestration:
-                    broken, share = check_edges(
-                        call, gold.edges[number], comparison, gold.keys, ran, visibility, heard
-                    )
-                    orchestration *= share
-                score = weights.atomic * atomic + weights.orchestration * orchestration
-                row[number] = Pair(comparison, broken, atomic, orchestration, score, sure)
-        pairs.append(row)
-    return pairs
-
-
-def _consequences(
-    gold: SecondEdition,
-    episode: Episode,
-    made: Sequence[MadeCall],
-    compared: Sequence[ComparedCall | None],
-) -> list[dict[int, float]]:
-    """For each model call, numbers of the gold calls that it brought in other words -> how surely.
-
-    Only calls that ran and change nothing; what their results show must be known before the order
-    of any calls is judged.
-    """
-    results = [exchange.result for turn in episode.turns for exchange in turn.exchanges]
-    found: list[dict[int, float]] = []
-    for call, against, result in zip(made, compared, results, strict=True):
-        brings: dict[int, float] = {}
-        # What is a gold call word by word stands for no other one by what it brought.
-        if against is not None and call.ok and len(against.likeness) == len(against.comparisons):
-            for number in against.likeness:
-                taken = gold.taken[number]
-                if taken and gold.reads[number]:
-                    sure = brought(taken, call.arguments, result)
-                    if sure:
-                        brings[number] = sure
-        found.append(brings)
-    return found
-
-
-def _first_runs(made: Sequence[MadeCall]) -> dict[str, int]:
-    """Identity of each call that ran -> position of the first such call."""
-    ran: dict[str, int] = {}
-    for call in made:
-        if call.key is not None and call.error is None:
-            ran.setdefault(call.key, call.position)
-    return ran
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,10 @@ from orch_env.values import (
     values_equal,
 )
 from orch_env.values.canonical import normal
+from orch_env.values.likeness import SAME_WORDS
 
-SAME_WORDS = 0.9
-"""The likeness from which on two texts differ only in case, blanks, accents or punctuation."""
+RESPELT = 0.8
+"""What a leaf with gold's words in another spelling counts where no result tells what it did."""
 
 
 def distinguishing(gold: Sequence[Mapping[str, Json]], rules: SchemaRules | None) -> frozenset[str]:
@@ -130,10 +131,6 @@ def compare_telling(comparison: Comparison, telling: AbstractSet[str]) -> Likene
         (right + right_respelt) / known if known else 1.0,
         same == count,
     )
-
-
-RESPELT = 0.8
-"""What a leaf with gold's words in another spelling counts where no result tells what it did."""
 
 
 class Projection(NamedTuple):

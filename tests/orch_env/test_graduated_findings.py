@@ -170,6 +170,22 @@ def test_1_what_was_sent_shows_nothing_without_the_rest_in_place(name: str, resu
     assert SECOND(world.task, episode).total <= 0.5
 
 
+def test_1_a_failed_look_up_in_gold_s_words_is_as_wrong_as_any_other() -> None:
+    world = searches(["Oslo", "Bergen"])
+    bergen = world.gold_turns()[0][1]
+    totals = {
+        error: [
+            SECOND(
+                world.task, world.play([[ToolCall("find", {"city": city}, error), bergen]])
+            ).total
+            for city in ("oslo", "banana")
+        ]
+        for error in (None, ErrorType.TOOL_ERROR)
+    }
+    assert totals[None][0] > totals[None][1] + 0.2
+    assert totals[ErrorType.TOOL_ERROR][0] == totals[ErrorType.TOOL_ERROR][1]
+
+
 def test_2_what_the_schema_gives_away_earns_little_without_the_cities() -> None:
     world = searches(CITIES[:4], adults=1, rooms=1, page=0, currency="EUR")
     arguments = [{**c.arguments, "city": f"x{n}"} for n, c in enumerate(world.task.gold_calls)]
@@ -181,7 +197,13 @@ def test_2_what_the_schema_gives_away_earns_little_without_the_cities() -> None:
 
 @pytest.mark.parametrize(
     ("pointer", "telling"),
-    [("constant", False), ("default", False), ("only_value", False), ("said", True)],
+    [
+        ("constant", False),
+        ("default", False),
+        ("only_value", False),
+        ("either", True),
+        ("said", True),
+    ],
 )
 def test_2_constants_defaults_and_single_values_are_no_telling_leaves(
     pointer: str, telling: bool
@@ -190,6 +212,7 @@ def test_2_constants_defaults_and_single_values_are_no_telling_leaves(
         "city": {"type": "string"},
         "default": {"type": "string", "default": "a"},
         "only_value": {"type": "string", "enum": ["a"]},
+        "either": {"anyOf": [{"const": "a"}, {"const": "b"}]},
     }
     spec = ToolSpec(
         "find",

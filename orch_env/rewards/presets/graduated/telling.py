@@ -77,9 +77,8 @@ def _given_away(value: Json, pointer: str, rules: SchemaRules | None) -> bool:
     inside = rules.at(pointer) if rules is not None else None
     if inside is None:
         return False
-    return any(values_equal(value, default, inside) for default in inside.defaults) or (
-        bool(inside.enums) and all(len(members) == 1 for members in inside.enums)
-    )
+    listed = {canonical_text(member) for members in inside.enums for member in members}
+    return len(listed) == 1 or any(values_equal(value, d, inside) for d in inside.defaults)
 
 
 class Likeness(NamedTuple):

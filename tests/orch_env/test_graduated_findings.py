@@ -186,6 +186,39 @@ def test_1_a_failed_look_up_in_gold_s_words_is_as_wrong_as_any_other() -> None:
     assert totals[ErrorType.TOOL_ERROR][0] == totals[ErrorType.TOOL_ERROR][1]
 
 
+def test_1_a_respelt_look_up_that_only_returns_what_it_sent_counts_by_its_words() -> None:
+    gold = [
+        [GoldCall("find", {"code": "OSL"})],
+        [GoldCall("book", {"place": "OSL"}, provenance={"/place": output_of(0, "/code")})],
+    ]
+    world = make_world(gold, ['{"code": "OSL"}', "{}"], "Book Oslo.")
+    respelt, wrong = (
+        SECOND(world.task, played(world, [(ToolCall("find", {"code": code}), text)])).total
+        for code, text in (("osl", '{"code": "OSL"}'), ("BGO", '{"code": "BGO"}'))
+    )
+    assert respelt > wrong + 0.2
+
+
+def test_1_a_call_that_is_one_gold_call_stands_for_no_other_by_its_words() -> None:
+    gold = [
+        [GoldCall("list")],
+        [GoldCall("find", {"city": "OSLO"})],
+        [GoldCall("find", {"city": "Oslo"}, depends_on=(0,))],
+    ]
+    world = make_world(gold, ["{}", "{}", "{}"])
+    early = world.play([[ToolCall("find", {"city": "Oslo"})]], "done")
+    assert SECOND(world.task, early).calls[0].gold == 2
+    assert SECOND(world.task, early).total == pytest.approx(0.5 / 3)
+
+
+def test_3_calls_that_lack_what_tells_gold_s_calls_apart_are_no_near_copies() -> None:
+    world = searches(CITIES[:2], adults=1)
+    bare = ToolCall("find", {"adults": 1})
+    more = ToolCall("find", {"adults": 1, "page": 2})
+    one, two = (SECOND(world.task, world.play([calls])).total for calls in ([bare], [bare, more]))
+    assert two > one + 0.05
+
+
 def test_2_what_the_schema_gives_away_earns_little_without_the_cities() -> None:
     world = searches(CITIES[:4], adults=1, rooms=1, page=0, currency="EUR")
     arguments = [{**c.arguments, "city": f"x{n}"} for n, c in enumerate(world.task.gold_calls)]

@@ -35,7 +35,7 @@ quickstart: $(READY) ## warm-start and train a tiny model, then print before and
 	@$(BIN)/python -m orch_train.cli.quickstart --seed $(SEED)
 
 test: $(READY) ## the test suite (about 6 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long and not vllm"
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long and not vllm"
 
 test-all: $(READY) ## the test suite with its long tier
 	$(BIN)/python -m pytest -m "not vllm"

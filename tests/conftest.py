@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -47,21 +48,32 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         settings.load_profile(profile)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse a long test that could not explore: `@given` fixes its settings at import.
-
-    Where pytest-xdist shares the tests out, a folder stays in one process, in its order: the
-    trainer's tests share one Ray, and their clocks should not meet each other.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a long test that could not explore: `@given` fixes its settings at import."""
     for item in items:
-        if config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path.parent)))
         given = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
         if given and item.get_closest_marker("long") is not None:
             raise pytest.UsageError(
                 f"{item.nodeid} is marked long and would draw the same examples each time: "
                 "write its property inside the test, see tests/orch_env/property_tiers.py"
             )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where pytest-xdist shares the tests out, a file stays in one process, in its order.
+
+    So does a folder of the trainer's tests: they share one Ray, and their clocks should not meet.
+    (xdist's own groups, `--dist loadgroup`, have no effect with pytest 9.2, without a word.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return file.rpartition("/")[0] if "orch_train/" in file else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

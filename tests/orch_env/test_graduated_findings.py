@@ -211,6 +211,21 @@ def test_1_a_call_that_is_one_gold_call_stands_for_no_other_by_its_words() -> No
     assert SECOND(world.task, early).total == pytest.approx(0.5 / 3)
 
 
+@pytest.mark.parametrize(("producer", "ran"), [(0, False), (2, True)])
+def test_1_of_two_equal_gold_calls_only_the_one_that_was_stood_for_has_run(
+    producer: int, ran: bool
+) -> None:
+    look = GoldCall("find", {"name": "Oslo"})
+    use = GoldCall("book", {"place": "P-77"}, provenance={"/place": output_of(0, "/hits/0/id")})
+    gold = [[look], [use], [look], [GoldCall("pay", {"n": 1}, depends_on=(producer,))]]
+    hit = '{"hits": [{"id": "P-77"}]}'
+    world = make_world(gold, [hit, "{}", hit, "{}"], "Book in Oslo, look again, pay.")
+    made = [(ToolCall("find", {"name": "oslo"}), '{"hits": []}')]
+    scored = SECOND(world.task, played(world, made, [(ToolCall("pay", {"n": 1}), "{}")]))
+    assert ("must have run before" in scored.calls[1].why) is not ran
+    assert scored.calls[1].orchestration == float(ran)
+
+
 def test_3_calls_that_lack_what_tells_gold_s_calls_apart_are_no_near_copies() -> None:
     world = searches(CITIES[:2], adults=1)
     bare = ToolCall("find", {"adults": 1})

@@ -181,8 +181,7 @@ def check_edges(
     call: MadeCall,
     edges: GoldEdges,
     comparison: Comparison,
-    keys: Sequence[str],
-    ran: Mapping[str, int],
+    ran: Mapping[int, int],
     visibility: Visibility,
     heard: Sequence[int] = (),
 ) -> EdgeCheck:
@@ -192,8 +191,7 @@ def check_edges(
         call: the model call.
         edges: the dependencies of the gold call it is compared with.
         comparison: of its arguments with that gold call's.
-        keys: canonical identities of all gold calls, by number.
-        ran: identity of each call that ran without an error -> position of the first such call.
+        ran: number of each gold call that ran, or was stood for -> position of the first such call.
         visibility: what the model had seen when.
         heard: for each turn, how many follow-ups the user had said; needed for edges that ask.
     """
@@ -206,11 +204,11 @@ def check_edges(
             broken.append(f"{pointer} does not carry the value of the earlier output")
         elif not _seen(call, pointer, value, comparison, visibility) and not (
             pointer in edges.echoed
-            and all(ran.get(keys[p], call.position) < call.position for p in edges.echoed[pointer])
+            and all(ran.get(p, call.position) < call.position for p in edges.echoed[pointer])
         ):
             broken.append(f"{pointer} has a value that no earlier turn showed")
     for producer in edges.state:
-        if ran.get(keys[producer], call.position) >= call.position:
+        if ran.get(producer, call.position) >= call.position:
             broken.append(f"gold call {producer} must have run before")
     if edges.heard and heard[call.turn] < edges.heard:
         broken.append(f"it had to wait for the user's follow-up {edges.heard}")

@@ -82,12 +82,12 @@ class _First:
     ) -> None:
         self._gold, self._weights = gold, weights
         self._visibility = Visibility(gold.query, episode)
-        self._ran = _first_runs(made)
+        self._ran = _first_runs(made, gold.keys)
 
     def __call__(self, call: MadeCall, against: ComparedCall, number: int) -> Pair:
         comparison, ok = against.gold[number], call.ok
         broken, share = check_edges(
-            call, self._gold.edges[number], comparison, self._gold.keys, self._ran, self._visibility
+            call, self._gold.edges[number], comparison, self._ran, self._visibility
         )
         values = comparison.values
         atomic = NAME + TYPES * comparison.types + VALUES * values + SUCCESS * ok
@@ -113,7 +113,7 @@ class _Second:
     ) -> None:
         self._gold, self._weights = gold, weights
         self._heard = episode.followups_heard if gold.followups else ()
-        self._ran = _first_runs(made)
+        self._ran = _first_runs(made, gold.keys)
         self._brought: dict[tuple[int, int], float] = {}
         results = [exchange.result for turn in episode.turns for exchange in turn.exchanges]
         for call, against, result in zip(made, compared, results, strict=True):
@@ -127,8 +127,7 @@ class _Second:
                 if sure:
                     self._brought[call.position, number] = sure
                 if sure or (not taken and likeness.same_words):
-                    key = gold.keys[number]
-                    self._ran[key] = min(self._ran.get(key, call.position), call.position)
+                    self._ran[number] = min(self._ran.get(number, call.position), call.position)
         trusted = {position for position, _ in self._brought}
         self._visibility = Visibility(gold.query, episode, gold.followups, trusted)
 
@@ -152,7 +151,6 @@ class _Second:
                 call,
                 gold.edges[number],
                 comparison,
-                gold.keys,
                 self._ran,
                 self._visibility,
                 self._heard,
@@ -162,10 +160,10 @@ class _Second:
         return Pair(comparison, broken, atomic, orchestration, score, sure > 0.0)
 
 
-def _first_runs(made: Sequence[MadeCall]) -> dict[str, int]:
-    """Identity of each call that ran -> position of the first such call."""
+def _first_runs(made: Sequence[MadeCall], keys: Sequence[str]) -> dict[int, int]:
+    """Number of each gold call that was made and ran -> position of the first such call."""
     ran: dict[str, int] = {}
     for call in made:
         if call.key is not None and call.ok:
             ran.setdefault(call.key, call.position)
-    return ran
+    return {number: ran[key] for number, key in enumerate(keys) if key in ran}

@@ -1,6 +1,6 @@
 """The docs are true: their code blocks run, their commands and paths exist, their picture is right.
 
-Every fenced block of README.md, CONTRIBUTING.md and docs/*.md is run or checked. One that cannot
+Every fenced block of README.md, CONTRIBUTING.md and docs/**/*.md is run or checked. One that cannot
 run here has ``<!-- not run: the reason -->`` on the line before it, and is reported as skipped.
 """
 
@@ -28,7 +28,7 @@ from orch_train.cli.run_arguments import read_config
 from tests.orch_env.importer_samples import conversation, lines
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAKEFILE = ROOT / "Makefile"
 CHECKED = ("python", "yaml", "bash")
 SHOWN = ("json", "text")
@@ -176,7 +176,9 @@ def check_commands(block: Block) -> None:
             case "make":
                 made = re.findall(r"^([a-z0-9-]+):.*##|^(\w+) *\?=", MAKEFILE.read_text(), re.M)
                 assert {w.split("=")[0] for w in words} <= {t or v for t, v in made}, words
-            case name:
+            case "pip":
+                check_pip(words)
+            case name if block.reason is None:
                 assert name == "pre-commit", f"{block}: nothing here checks {program!r}"
 
 
@@ -192,6 +194,16 @@ def check_orch(words: list[str]) -> None:
     overrides = values.get("overrides")
     if isinstance(overrides, tuple):
         assert read_config(str(ROOT / values["config"]), overrides, None).settings
+
+
+def check_pip(words: list[str]) -> None:
+    """What is installed is the package, from where the reader is, with extras that exist."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert words[0] == "install", words
+    for word in words[1:]:
+        wanted = re.fullmatch(r"(\.|orch-rl|dist/orch_rl-\*\.whl)(?:\[([\w,-]+)\])?", word)
+        assert wanted, f"pip install {word}"
+        assert set((wanted[2] or "").split(",")) <= {*project["optional-dependencies"], ""}, word
 
 
 def check_python(words: list[str]) -> None:
@@ -220,6 +232,8 @@ def test_commands_and_their_options_exist(block: Block) -> None:
         "python no_such.py",
         "make no-such",
         "make quickstart NO_SUCH=1",
+        "pip install '.[no-such]'",
+        "pip install some-other-package",
         "curl example.org",
     ],
 )
@@ -277,7 +291,7 @@ def links_of(text: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_path_and_link_of_a_page_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     missing = {path for path in paths_of(text) if not (ROOT / path).exists()}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orch_env.cache import open_cache
     from orch_env.env import ToolOrchestrationEnv
     from orch_env.rewards import make_reward
+    from orch_env.session import EpisodeSession, EpisodeSource
     from orch_env.tasks.files import load_tasks, save_tasks
 
 __version__ = "0.1.0"
@@ -42,6 +43,8 @@ _LAZY = {
     "open_cache": "orch_env.cache",
     "make_reward": "orch_env.rewards",
     "ToolOrchestrationEnv": "orch_env.env",
+    "EpisodeSource": "orch_env.session",
+    "EpisodeSession": "orch_env.session",
 }
 
 
@@ -66,6 +69,8 @@ _register()
 
 __all__ = [
     "Episode",
+    "EpisodeSession",
+    "EpisodeSource",
     "ErrorType",
     "Exchange",
     "GoldCall",

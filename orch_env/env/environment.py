@@ -25,7 +25,7 @@ from orch_env.formats.openai import read_message
 from orch_env.rewards.compose.schedule import check_step
 from orch_env.tasks.files import located
 from orch_env.tasks.selection import TaskSet, load_split
-from orch_env.types import Episode, OrchError, StopReason, Task
+from orch_env.types import Episode, OrchError, StopReason, Task, ToolSpec
 from orch_env.types.json import JsonObject
 
 if TYPE_CHECKING:
@@ -190,6 +190,21 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
     def task(self) -> Task:
         """The task of the current episode."""
         return self._current().task.source
+
+    @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """The tools that the current episode offers now."""
+        return self._current().tools
+
+    def named(self, task_id: str) -> Task:
+        """The task of an id.
+
+        Raises:
+            OrchError: there is none; the message has the nearest ids.
+        """
+        task = self._tasks.named({"task_id": task_id})
+        assert task is not None
+        return task
 
     @property
     def settings(self) -> JsonObject:
@@ -391,8 +406,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         try:
             if state["schema"] != STATE_SCHEMA:
                 raise OrchError(f"environment state has schema {state['schema']!r}, not 1")
-            task = self._tasks.named({"task_id": state["task_id"]})
-            assert task is not None
+            task = self.named(state["task_id"])
             running = self._open(task, state["seed"])
             running.restore(state)
             payout = self._payout.restored(state)

@@ -129,9 +129,9 @@ def _domain(task: Any) -> str:
 
 def _load(name: str) -> tuple[Task, ...]:
     refuse_pipe(name)
-    path = Path(name)
+    path = Path(name) if exists(name) else bundled(name, "tasks") or Path(name)
     try:
-        status = os.stat(name)
+        status = path.stat()
     except (OSError, ValueError):
         return tuple(load_tasks(name))
     return _load_file(str(path.resolve()), status.st_mtime_ns, status.st_size)

@@ -1,0 +1,616 @@
+"""Episodes for programs that have a loop of their own: what every adapter is built on.
+
+An :class:`EpisodeSource` says which tasks, under which rules. It is plain data: it can be hashed
+and pickled, and each process opens its files when it is first used. It gives
+:class:`EpisodeSession` objects, one per rollout, whose verbs are those of OpenEnv's
+``ResourceSession``: reset, call, finish. No framework is imported here.
+
+Threads: a session has one caller at a time, from any thread; a second one at the same time gets an
+error. Sessions of one source may be used in parallel. A source may be used from anywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypedDict
+
+from orch_env.env.environment import ToolOrchestrationEnv
+from orch_env.env.episode_machine import EpisodeMachine, Limits
+from orch_env.env.payout import Payout
+from orch_env.env.transcript import ToldSession, read_transcript, spoken
+from orch_env.formats import get_format
+from orch_env.tasks.files import located
+from orch_env.tasks.resolved import ResolvedTask
+from orch_env.types import (
+    Episode,
+    ErrorType,
+    OrchError,
+    RewardBreakdown,
+    StopReason,
+    Task,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+)
+from orch_env.types.json import JsonObject
+from orch_env.types.messages import call_body, call_id
+
+_KEPT = 16
+"""Sources that a process keeps open."""
+
+
+class Row(TypedDict):
+    """One task as a line of a framework's data set. It never holds gold or the answer.
+
+    ``messages`` and ``tools`` are in OpenAI's shape; ``index`` is the task's place in the source.
+    """
+
+    task_id: str
+    index: int
+    messages: list[JsonObject]
+    tools: list[JsonObject]
+    seed: int
+    domain: str | None
+    split: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeSource:
+    """Which tasks, under which rules.
+
+    Two sources of equal settings are equal, have one hash, and share one opened environment in a
+    process; after a fork, and where a file has changed, it is opened again.
+
+    Args:
+        tasks: path of a task file, or the name of a bundled data set.
+        cache: path or URL of the response cache; may be left out for a bundled data set.
+        split: keep only the tasks whose metadata names this split.
+        reward: a reward's name, ``"module:function"``, or its configuration as a dict.
+        call_format: how :meth:`EpisodeSession.text` reads calls.
+        max_turns: as in :class:`ToolOrchestrationEnv`; so are the other limits.
+
+    Raises:
+        OrchError: an argument is wrong. A missing or damaged file is found on first use.
+
+    Example:
+        >>> from orch_env import EpisodeSource
+        >>> session = EpisodeSource(tasks="harbour").session()
+        >>> messages = session.reset(index=0, seed=0)
+        >>> session.call("no_such_tool", {}).error.value
+        'unknown_tool'
+        >>> breakdown = session.finish("I do not know.")
+        >>> session.stop_reason
+        <StopReason.ANSWERED: 'answered'>
+    """
+
+    tasks: str
+    cache: str | None = None
+    split: str | None = None
+    reward: str | Mapping[str, Any] = "graduated"
+    call_format: str = "hermes"
+    max_turns: int = 20
+    max_tool_calls: int | None = None
+    max_calls_per_turn: int = 32
+    max_errors: int | None = 5
+    max_observation_chars: int | None = None
+    _key: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        where = {"tasks": located(self.tasks)}
+        if self.cache is not None:
+            where["cache"] = located(self.cache)
+        for name, path in where.items():
+            object.__setattr__(self, name, path)
+        get_format(self.call_format)
+        self._limits()
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        try:
+            key = json.dumps(settings, sort_keys=True)
+        except (TypeError, ValueError) as problem:
+            raise OrchError(
+                f"a source is plain data, and its reward is not ({problem}): name it, as "
+                "'graduated' or 'my_package.rewards:polite', or give its configuration"
+            ) from problem
+        object.__setattr__(self, "reward", json.loads(key)["reward"])
+        object.__setattr__(self, "_key", key)
+
+    def __eq__(self, other: object) -> bool:
+        return self._key == other._key if isinstance(other, EpisodeSource) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def session(self) -> EpisodeSession:
+        """A new session without an episode; costs some 50 microseconds.
+
+        Raises:
+            OrchError: a file is missing or damaged, or there are no tasks.
+        """
+        return EpisodeSession(_opened(self).env.sibling(), self.call_format)
+
+    def rows(self, split: str | None = None) -> Iterator[Row]:
+        """The tasks as lines for a framework's data set, in their order.
+
+        Args:
+            split: only the tasks of this split, in place of the source's own.
+        """
+        source = self if split is None else replace(self, split=split)
+        env = _opened(source).env
+        for index, task in enumerate(env.tasks):
+            _, messages, tools = env.backend.resolve(task).opening()
+            yield Row(
+                task_id=task.id,
+                index=index,
+                messages=messages,
+                tools=tools,
+                seed=task.seed or 0,
+                domain=_text(task.metadata.get("domain")),
+                split=_text(task.metadata.get("split")),
+            )
+
+    def tools(self, task_id: str) -> tuple[ToolSpec, ...]:
+        """The tools that a task offers.
+
+        Raises:
+            OrchError: there is no such task.
+        """
+        return tuple(tool.spec for tool in _opened(self).task(task_id).offered)
+
+    def prompt(
+        self, task_id: str, tools: Literal["native", "system"] = "native"
+    ) -> list[JsonObject]:
+        """The messages that open a task.
+
+        Args:
+            task_id: the task.
+            tools: ``"system"`` puts the tools into the system message, in the words of the
+                source's ``call_format``, for loops that hand no ``tools`` to the chat template.
+
+        Raises:
+            OrchError: there is no such task, or ``tools`` is neither of the two.
+        """
+        if tools not in ("native", "system"):
+            raise OrchError(f"tools must be 'native' or 'system', got {tools!r}")
+        task = _opened(self).task(task_id)
+        _, messages, _ = task.opening()
+        return messages if tools == "native" else self.with_tools(messages, self.tools(task_id))
+
+    def with_tools(
+        self, messages: Sequence[JsonObject], tools: Sequence[ToolSpec]
+    ) -> list[JsonObject]:
+        """Messages whose system message also offers tools, in the source's ``call_format``."""
+        offered = get_format(self.call_format).render_tools(tools)
+        first, rest = (messages[:1], messages[1:])
+        if first and first[0].get("role") == "system" and isinstance(first[0]["content"], str):
+            said = f"{first[0]['content']}\n\n{offered}"
+            return [{**first[0], "content": said}, *rest]
+        return [{"role": "system", "content": offered}, *messages]
+
+    def score(
+        self,
+        task_id: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        final_state: JsonObject | None = None,
+        stop_reason: str | StopReason | None = None,
+    ) -> RewardBreakdown | None:
+        """The reward of a transcript, to the bit what its episode is paid.
+
+        The messages go through the environment's own rules: what comes after its limits is not
+        counted. Where ``max_observation_chars`` cuts results, the reward sees them cut.
+
+        Args:
+            task_id: the task.
+            messages: the conversation in OpenAI's shape, nested, flat or Responses; system and
+                user messages are passed over. A text that holds calls in the source's
+                ``call_format`` is read as those calls. Calls without a result were not run.
+            final_state: what the calls changed in stateful servers, see
+                :meth:`EpisodeSession.final_state`.
+            stop_reason: why the caller ended an episode that had not ended by itself; without one,
+                ``output_truncated``.
+
+        Returns:
+            The breakdown, ``None`` for ``infrastructure``, which is never scored.
+
+        Raises:
+            OrchError: no such task, no such reason, or a message is of a form that is not read.
+        """
+        reason = _reason(stop_reason)
+        opened = _opened(self)
+        task = opened.task(task_id)
+        if reason is StopReason.INFRASTRUCTURE:
+            return None
+        style = get_format(self.call_format)
+        told = ToldSession()
+        machine = EpisodeMachine(task, told, style, self._limits(), task.seed or 0)
+        said = read_transcript(task.id, messages, style)
+        for number, (message, results) in enumerate(said):
+            told.results = results
+            if reason is not None and number == len(said) - 1 and results and not any(results):
+                machine.stop(reason, message)
+            else:
+                machine.take(message)
+            if machine.stop_reason is not None:
+                break
+        else:
+            machine.stop(reason or StopReason.OUTPUT_TRUNCATED)
+        payout = opened.payout.fresh(0)
+        payout.pay(task, replace(machine.episode(), state=final_state), told)
+        return payout.breakdown
+
+    def _limits(self) -> Limits:
+        return Limits(
+            self.max_turns,
+            self.max_tool_calls,
+            self.max_calls_per_turn,
+            self.max_errors,
+            self.max_observation_chars,
+        )
+
+
+_SETTINGS = tuple(name for name in EpisodeSource.__dataclass_fields__ if name != "_key")
+
+
+class EpisodeSession:
+    """One episode at a time, driven by whoever holds the loop; see the module for threads.
+
+    Nothing that a model writes raises. After the end of an episode, calls get a ``limit`` error
+    and change nothing, until :meth:`reset`.
+    """
+
+    def __init__(self, env: ToolOrchestrationEnv, call_format: str) -> None:
+        self._env = env
+        self._format = get_format(call_format)
+        self._busy = threading.Lock()
+        self._stop_reason: StopReason | None = None
+        self._breakdown: RewardBreakdown | None = None
+        self._success = False
+        self._initial: list[JsonObject] = []
+
+    # -- an episode --------------------------------------------------------------------------
+
+    def reset(
+        self, task_id: str | None = None, *, index: int | None = None, seed: int = 0
+    ) -> list[JsonObject]:
+        """Start an episode.
+
+        Args:
+            task_id: the task.
+            index: or its place in the source; without either, the seed draws one.
+            seed: the episode's seed.
+
+        Returns:
+            The messages that open it, as in :attr:`initial_messages`.
+
+        Raises:
+            OrchError: there is no such task, or both are given.
+        """
+        if task_id is not None and index is not None:
+            raise OrchError("reset() takes a task_id or an index, not both")
+        options = {"task_id": task_id} if task_id is not None else {"task_index": index}
+        with self._alone():
+            _, info = self._env.reset(
+                seed=seed, options=None if task_id is None and index is None else options
+            )
+            self._initial = info["messages"]
+            self._stop_reason, self._breakdown, self._success = None, None, False
+        return copy.deepcopy(self._initial)
+
+    def call(
+        self, name: str, arguments: Mapping[str, Any] | str, *, call_id: str | None = None
+    ) -> ToolResult:
+        """Make one call, as a message of its own.
+
+        Args:
+            name: the tool.
+            arguments: an object, or its JSON text.
+            call_id: the id under which the result stands in the record of messages.
+
+        Returns:
+            The text that the model reads, and the error type if it is an error.
+        """
+        made = {"id": call_id, "function": {"name": name, "arguments": arguments}}
+        with self._alone():
+            if self._ended():
+                return self._over()
+            before = len(self._current().turns)
+            answer = self._settle_by(self._env.step_message({"tool_calls": [made]}))
+            call = self._current().turns[before].calls[0]
+            return ToolResult(answer[0]["content"], call.error)
+
+    def message(
+        self, content: str | None, calls: Sequence[Mapping[str, Any] | ToolCall] = ()
+    ) -> list[JsonObject]:
+        """Take one assistant message; calls that stand in it together stay together.
+
+        Args:
+            content: its text. Without ``calls``, calls that stand in the text are read.
+            calls: nested (``{"id", "function": {...}}``), flat (``{"id", "name", "arguments"}``)
+                or in the shape of the Responses API; arguments as an object or as JSON text.
+
+        Returns:
+            What the model reads next: one tool message per call, and the user's next turn if there
+            is one. Empty at the end of the episode.
+        """
+        made = [_nested(c) if isinstance(c, ToolCall) else c for c in calls]
+        with self._alone():
+            if self._ended():
+                over = self._over().text
+                return [
+                    {"role": "tool", "tool_call_id": id_, "name": name, "content": over}
+                    for id_, name in map(_id_and_name, made)
+                ]
+            if not made:
+                return self._settle_by(self._env.step(content or ""))
+            return self._settle_by(self._env.step_message({"content": content, "tool_calls": made}))
+
+    def text(self, action: str) -> list[JsonObject]:
+        """Take one assistant message as the model wrote it, in the source's ``call_format``.
+
+        Returns:
+            As :meth:`message`; nothing after the end.
+        """
+        with self._alone():
+            return [] if self._ended() else self._settle_by(self._env.step(action))
+
+    def finish(
+        self,
+        message: str | Mapping[str, Any] | None = None,
+        *,
+        reason: str | StopReason | None = None,
+    ) -> RewardBreakdown | None:
+        """End the episode, if it has not ended, and say what it earned.
+
+        Args:
+            message: the last message, which the session has not seen yet. Without a call in it, it
+                is the answer. Its calls are not run.
+            reason: why the caller stopped: ``context_overflow``, ``output_truncated`` or
+                ``infrastructure``. Without one, what is not over by the message counts as
+                ``output_truncated``.
+
+        Returns:
+            The breakdown, the same each time; ``None`` for ``infrastructure``.
+
+        Raises:
+            OrchError: no episode was started, or the reason is up to the environment.
+        """
+        why = _reason(reason)
+        if why is not None and not why.external:
+            raise OrchError(
+                f"finish() takes context_overflow, output_truncated or infrastructure; {why.value} "
+                "is up to the environment"
+            )
+        with self._alone():
+            if not self._ended():
+                body = {"content": message} if isinstance(message, str) else message
+                said = None if body is None else spoken(body, self._format)
+                if said is not None and why is None and not said.calls:
+                    self._settle_by(self._env.step(said.text))
+                    said = None
+                if not self._ended():
+                    why = why or StopReason.OUTPUT_TRUNCATED
+                    self._settle_by(self._env.stop(why, "" if said is None else said.text))
+            return self._breakdown
+
+    # -- what is known -----------------------------------------------------------------------
+
+    @property
+    def initial_messages(self) -> list[JsonObject]:
+        """The messages that opened the episode, in OpenAI's shape."""
+        return copy.deepcopy(self._initial)
+
+    @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """The tools that are offered now; a user's turn can add some."""
+        return self._env.tools
+
+    @property
+    def task(self) -> Task:
+        """The task of the episode, with its gold: not for the model's eyes."""
+        return self._env.task
+
+    @property
+    def episode(self) -> Episode:
+        """The record so far."""
+        return self._env.episode
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode has ended."""
+        return self._stop_reason is not None
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why it ended, ``None`` while it runs."""
+        return self._stop_reason
+
+    @property
+    def reward(self) -> float | None:
+        """What the ended episode earned; ``None`` before, and for ``infrastructure``."""
+        return None if self._breakdown is None else self._breakdown.total
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was done; False before the end."""
+        return self._success
+
+    def final_state(self) -> JsonObject:
+        """What the calls changed in stateful servers so far.
+
+        Raises:
+            OrchError: the tools of this task hold no state.
+        """
+        state: JsonObject | None = self._current().state
+        if state is None:
+            raise OrchError("these tools hold no state: their answers come from a recording")
+        return state
+
+    # -- copies ------------------------------------------------------------------------------
+
+    def get_state(self) -> JsonObject:
+        """The episode in the middle, as plain data.
+
+        Raises:
+            OrchError: no episode was started, or its tools cannot be saved.
+        """
+        with self._alone():
+            self._current()
+            return {"env": self._env.get_state(), "initial": copy.deepcopy(self._initial)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go to a state taken by :meth:`get_state` from a session of the same source.
+
+        Raises:
+            OrchError: it is no such state.
+        """
+        with self._alone():
+            try:
+                inner, initial = state["env"], copy.deepcopy(list(state["initial"]))
+            except (KeyError, TypeError) as problem:
+                raise OrchError(f"not a session's state ({problem!r})") from problem
+            self._env.set_state(inner)
+            self._initial = initial
+            episode = self._current()
+            self._stop_reason, self._breakdown = episode.stop_reason, episode.reward
+            self._success = bool(inner["success"])
+
+    def fork(self) -> EpisodeSession:
+        """A second session that goes on from here on its own.
+
+        Raises:
+            OrchError: the tools cannot be copied in the middle.
+        """
+        with self._alone():
+            twin = EpisodeSession(self._env.fork(), self._format.name)
+            twin._initial = copy.deepcopy(self._initial)
+            twin._stop_reason, twin._breakdown = self._stop_reason, self._breakdown
+            twin._success = self._success
+            return twin
+
+    def close(self) -> None:
+        """Free what the episode holds; may be called twice. A later reset opens it again."""
+        self._env.close()
+
+    def __enter__(self) -> EpisodeSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- inside ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise OrchError(
+                "a session has one caller at a time: open one per rollout with source.session()"
+            )
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def _current(self) -> Episode:
+        return self._env.episode
+
+    def _ended(self) -> bool:
+        self._current()
+        return self._stop_reason is not None
+
+    def _settle_by(
+        self, transition: tuple[Any, float, bool, bool, dict[str, Any]]
+    ) -> list[JsonObject]:
+        """Note the end of the episode, if this was it; the messages that the step added."""
+        *_, info = transition
+        if "stop_reason" in info:
+            self._stop_reason = StopReason(info["stop_reason"])
+            self._breakdown = self._current().reward
+            self._success = info.get("success", False)
+        messages: list[JsonObject] = info["messages"]
+        return messages
+
+    def _over(self) -> ToolResult:
+        assert self._stop_reason is not None
+        why = self._stop_reason.value
+        return ToolResult.failure(
+            ErrorType.LIMIT, f"The episode is over ({why}): this call was not run.", stop_reason=why
+        )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A source's files in this process."""
+
+    env: ToolOrchestrationEnv
+    payout: Payout
+
+    def task(self, task_id: str) -> ResolvedTask:
+        return self.env.backend.resolve(self.env.named(task_id))
+
+
+_kept: OrderedDict[object, _Opened] = OrderedDict()
+_opening = threading.Lock()
+
+
+def _forget() -> None:
+    """After a fork: files are opened anew, and the lock may have been held."""
+    global _opening
+    _kept.clear()
+    _opening = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _opened(source: EpisodeSource) -> _Opened:
+    """The source's files, opened once for all its equals as long as none of them changes."""
+    key = (source._key, *map(_stamp, (source.tasks, source.cache)))
+    with _opening:
+        found = _kept.get(key)
+        if found is None:
+            settings = asdict(source)
+            del settings["_key"]
+            reward = settings["reward"]
+            found = _Opened(ToolOrchestrationEnv(**settings), Payout.from_names(reward, "terminal"))
+            _kept[key] = found
+            while len(_kept) > _KEPT:
+                _kept.popitem(last=False)
+        _kept.move_to_end(key)
+        return found
+
+
+def _stamp(path: str | None) -> tuple[int, int] | None:
+    """When a file last changed and how long it is; ``None`` where there is no file."""
+    try:
+        status = os.stat(path or "")
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _reason(word: str | StopReason | None) -> StopReason | None:
+    try:
+        return None if word is None else StopReason(word)
+    except ValueError:
+        known = ", ".join(StopReason)
+        raise OrchError(f"{word!r} is no stop reason; the reasons are {known}") from None
+
+
+def _nested(call: ToolCall) -> JsonObject:
+    return {"function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _id_and_name(call: Any) -> tuple[str | None, Any]:
+    body = call_body(call)
+    return call_id(call), body.get("name") if isinstance(body, Mapping) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

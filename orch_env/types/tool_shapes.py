@@ -53,17 +53,19 @@ def flat(spec: ToolSpec) -> JsonObject:
     """OpenAI's shape with one level of properties, each with a type, as verl's model reads it.
 
     Of a property's schema it holds ``type``, ``description`` and ``enum`` (as texts); everything
-    else stands in the description as JSON Schema.
+    else stands in the description as JSON Schema: a property's in its own, that of the whole
+    (``additionalProperties``, ``$defs``) in the tool's.
     """
     function = spec.to_openai()["function"]
     parameters = function["parameters"]
     properties = parameters.get("properties", {})
     required = parameters.get("required", [])
+    whole = {k: v for k, v in parameters.items() if k not in ("type", "properties", "required")}
     return {
         "type": "function",
         "function": {
             "name": spec.name,
-            "description": spec.description,
+            "description": _with_schema(spec.description, whole),
             "parameters": {
                 "type": "object",
                 "properties": {name: _flat_property(schema) for name, schema in properties.items()},
@@ -143,10 +145,14 @@ def _flat_property(schema: Json) -> JsonObject:
         or (word == "enum" and not listed)
         or (word == "type" and value != kind)
     }
-    if left:
-        schema_text = json.dumps(left, ensure_ascii=False)
-        shape["description"] = f"{said} (JSON Schema: {schema_text})".strip()
-    return shape
+    return {**shape, "description": _with_schema(said, left)}
+
+
+def _with_schema(said: str, schema: JsonObject) -> str:
+    """A description that also holds what is left of a schema."""
+    if not schema:
+        return said
+    return f"{said} (JSON Schema: {json.dumps(schema, ensure_ascii=False)})".strip()
 
 
 def _json_type(schema: Mapping[str, Any]) -> str:

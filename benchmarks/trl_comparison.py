@@ -1,6 +1,6 @@
 """P1: our GRPO step beside one of TRL's `GRPOTrainer`: time, peak memory, and reward.
 
-    make trl                                # TRL in an environment of its own, once
+    make adapters                           # TRL in an environment of its own, once
     python -m benchmarks.trl_comparison     # both rows
     python -m benchmarks.trl_comparison --rows tiny --runs 1 --steps 4 --out /tmp/p1.json
 
@@ -42,7 +42,7 @@ from benchmarks.trl_task import Job
 from orch_env.types import OrchError
 
 RESULTS = Path("benchmarks/results")
-TRL_PYTHON = Path(".venv-trl/bin/python")
+TRL_PYTHON = Path(".venv-adapters/bin/python")
 PARTS = ("generate", "learn", "total")
 SIDES = ("ours", "trl")
 
@@ -75,7 +75,7 @@ def main() -> int:
     """Run, print, write, draw."""
     options = _arguments()
     if not TRL_PYTHON.exists():
-        raise SystemExit("TRL is not installed: run `make trl` first")
+        raise SystemExit("TRL is not installed: run `make adapters` first")
     rows: dict[str, Any] = {}
     for name in options.rows:
         row = replace(ROWS[name], steps=options.steps or ROWS[name].steps)

@@ -1,6 +1,6 @@
 """TRL's side of the comparison: `GRPOTrainer.train()`, timed from outside.
 
-.venv-trl/bin/python -m benchmarks.trl_their_side JOB.json RESULT.json
+.venv-adapters/bin/python -m benchmarks.trl_their_side JOB.json RESULT.json
 """
 
 from __future__ import annotations

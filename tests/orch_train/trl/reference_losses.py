@@ -1,6 +1,6 @@
 """TRL's own loss code on given tensors; runs in TRL's environment, JSON in, JSON out.
 
-    .venv-trl/bin/python tests/orch_train/trl/reference_losses.py < cases.json
+    .venv-adapters/bin/python tests/orch_train/trl/reference_losses.py < cases.json
 
 Only the forward pass is replaced: `GRPOTrainer._compute_loss` reads its log-probabilities from the
 case and not from a model. Everything after that is TRL's.

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
-    pytest.mark.trl,
+    pytest.mark.adapters,
     pytest.mark.skipif(
-        not Path(".venv-trl/bin/python").exists(), reason="TRL is not installed: run `make trl`"
+        not Path(".venv-adapters/bin/python").exists(),
+        reason="TRL is not installed: run `make adapters`",
     ),
 ]
 

@@ -1,7 +1,7 @@
 """Our losses have the value and the gradient of TRL's on the same tensors.
 
-TRL lives in an environment of its own (`make trl`); without it these tests are skipped. Its code
-runs there in a subprocess, see `reference_losses`.
+TRL lives in an environment of its own (`make adapters`); without it these tests are skipped. Its
+code runs there in a subprocess, see `reference_losses`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from orch_train.learner.objective.losses import (
     kl_estimate,
 )
 
-PYTHON = Path(".venv-trl/bin/python")
+PYTHON = Path(".venv-adapters/bin/python")
 SCRIPT = Path(__file__).with_name("reference_losses.py")
 CLIP = ClipRange(0.2, 0.3)
 LENGTH_CONSTANT = 11
 
 pytestmark = [
-    pytest.mark.trl,
-    pytest.mark.skipif(not PYTHON.exists(), reason="TRL is not installed: run `make trl`"),
+    pytest.mark.adapters,
+    pytest.mark.skipif(not PYTHON.exists(), reason="TRL is not installed: run `make adapters`"),
 ]
 
 # Our name -> TRL's loss type, level of the ratio, upper bound. TRL's cispo bound is the ratio's

@@ -12,24 +12,22 @@ Nothing here imports pytest or a framework.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from typing import Any
 
-from orch_env.audit.attack import roll_out
-from orch_env.audit.exploits import EXPLOITS
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.formats import get_format
 from orch_env.replay.play import play
 from orch_env.replay.policies import make_policy
 from orch_env.session import EpisodeSource
 from orch_env.tasks.selection import spread
-from orch_env.types import OrchError, StopReason
+from orch_env.types import StopReason
 from orch_env.types.json import JsonObject, parse_json
+from tests.adapters.two_hundred import cases
 
-SOURCE = EpisodeSource("harbour", split="heldout")
+SOURCE = EpisodeSource("harbour")
 """What the adapters are built on; all limits as they come."""
 
 MALFORMED = '<tool_call>\n{"name": "berth_of", "arguments": {\n</tool_call>'
@@ -119,11 +117,6 @@ def table() -> list[Script]:
     ]
 
 
-def many(count: int = 200) -> list[Script]:
-    """Episodes of gold, of exploits and with malformed calls, over held-out tasks."""
-    return list(islice(_many(), count))
-
-
 @cache
 def expected(script: Script, actions: int | None = None) -> Played:
     """What the environment itself makes of a script, or of its first messages.
@@ -134,13 +127,15 @@ def expected(script: Script, actions: int | None = None) -> Played:
     env.reset(seed=script.seed, options={"task_id": script.task_id})
     results: list[str] = []
     played = script.actions[:actions]
-    for taken, action in enumerate(played, start=1):
+    taken = 0
+    for action in played:
         _, _, terminated, truncated, info = env.step(action)
+        taken += 1
         results += [m["content"] for m in info["messages"] if m["role"] == "tool"]
         if terminated or truncated:
             break
     else:
-        taken, (*_, info) = len(played), env.stop(StopReason.OUTPUT_TRUNCATED)
+        *_, info = env.stop(StopReason.OUTPUT_TRUNCATED)
     return Played(info["reward"]["total"], tuple(results), taken, info["stop_reason"])
 
 
@@ -174,12 +169,13 @@ def report_of(
     rows["two interleaved"] = "; ".join(filter(None, wrong))
     rows["same seed, same bytes"] = "" if list(together) == list(again) else "they differ"
     episodes: dict[str, Any] = {"whole": 0, "cut": 0, "unequal": []}
-    for script in many(count):
+    for case in cases()[:count] if count else ():
+        script = Script(case.policy, case.task_id, case.actions, case.seed)
         [one] = perform([script])
         truth = expected(script)
         kind = "whole" if one.actions >= truth.actions and _by_itself(truth) else "cut"
         episodes[kind] += 1
-        if _reward(script, one) != one.reward:
+        if one.reward != _reward(script, one):
             episodes["unequal"].append([script.case, script.task_id, one.reward])
     return {"rows": rows, "exempt": dict(exempt), "episodes": episodes}
 
@@ -250,19 +246,3 @@ def _gold(task_id: str) -> Script:
     env = _env()
     play(env, make_policy("gold"), env.named(task_id))
     return Script("gold", task_id, tuple(turn.action for turn in env.episode.turns))
-
-
-def _many() -> Iterator[Script]:
-    env = _env()
-    for task_id in _tasks(20):
-        task = env.named(task_id)
-        whole = env.backend.resolve(task)
-        for exploit in EXPLOITS:
-            try:
-                plan = exploit.plan(whole)
-            except OrchError:
-                continue
-            if plan is None:
-                continue
-            turns = roll_out(env, task, plan).turns
-            yield Script(exploit.name, task_id, tuple(turn.action for turn in turns))

@@ -37,7 +37,7 @@ def _played(session: EpisodeSession, script: Script, results: tuple[str, ...]) -
 
 
 def test_sessions_pass_the_table_and_earn_what_the_environment_pays() -> None:
-    check_report(report_of(play, count=40), whole=40)
+    check_report(report_of(play, count=20), whole=20)
 
 
 def paid_twice(scripts: Sequence[Script]) -> list[Played]:
@@ -84,7 +84,7 @@ def test_the_table_finds_an_adapter_that_is_wrong(wrong: Callable[..., Any], row
 
 
 def test_an_unequal_reward_among_the_episodes_is_found() -> None:
-    found = report_of(gold_for_all, count=12)
+    found = report_of(gold_for_all, count=20)
     assert found["episodes"]["unequal"]
 
 

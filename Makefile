@@ -6,6 +6,7 @@ READY  := $(VENV)/.ready
 TORCH  ?= 2.13.0
 SEED   ?= 0
 VLLM   := .venv-vllm
+DOCS   := .venv-docs
 
 # Other RL frameworks, in as few environments as their pins allow: .venv-NAME from
 # constraints-NAME.txt. One that needs another Python or another way has a rule of its own.
@@ -85,6 +86,24 @@ adapters: $(FRAMEWORKS:%=.venv-%/.ready) ## create the environments of other RL 
 test-adapters: $(READY) ## each adapter in its framework's environment (minutes; absent ones are skipped)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m adapters tests/adapters tests/orch_train/trl
 
+.PHONY: docs package
+# Building either needs no network once the environment is there.
+$(DOCS)/.ready: constraints-docs.txt
+	@echo "set-up: tools for the site and the package in $(DOCS) (about 150 MB) ..."
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install --quiet --quiet --upgrade 'pip>=25' 'setuptools>=77'
+	@$(DOCS)/bin/python -m pip install --quiet --quiet --no-deps -r constraints-docs.txt
+	@touch $(DOCS)/.ready
+
+docs: $(DOCS)/.ready ## the documentation site in site/, built strictly (seconds)
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet
+	@echo "open site/index.html"
+
+package: $(DOCS)/.ready ## wheel and sdist in dist/, checked
+	@rm -rf build dist/orch_rl-*
+	@$(DOCS)/bin/python -m build --no-isolation --outdir dist . >/dev/null
+	@$(DOCS)/bin/twine check --strict dist/orch_rl-*
+
 lint: $(READY) ## ruff and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -124,4 +143,4 @@ browser: ## a Chromium for the viewer's tests, where apt-get may install one
 	echo "no Chromium, and none could be installed: the viewer's browser tests will be skipped" >&2
 
 clean: ## remove the virtual environment and caches (runs and models stay)
-	rm -rf $(VENV) $(VLLM) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(DOCS) build site .mypy_cache .ruff_cache .pytest_cache .hypothesis

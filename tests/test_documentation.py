@@ -2,16 +2,18 @@
 
 Every fenced block of README.md, CONTRIBUTING.md and docs/**/*.md is run or checked. One that cannot
 run here has ``<!-- not run: the reason -->`` on the line before it, and is reported as skipped.
+A tutorial is run as a whole: what it prints is what its page shows.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shlex
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,12 +22,15 @@ import click
 import pytest
 import yaml
 
-from orch_env import make_reward
+from orch_env import Episode, ErrorType, Provenance, StopReason, Task, make_reward
+from orch_env.cache import models
 from orch_env.cli.main import cli, main
 from orch_env.types import OrchError
 from orch_train import GRPOConfig
 from orch_train.cli.run_arguments import read_config
+from orch_train.trajectory.store import Rollout
 from tests.orch_env.importer_samples import conversation, lines
+from tools import tutorials
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -60,7 +65,8 @@ def blocks_of(page: str, text: str) -> list[Block]:
         if line.lstrip().startswith("```"):
             if fence is None:
                 marked = MARK.fullmatch(before)
-                fence = (number, line.strip()[3:], marked[1] if marked else None)
+                language = line.strip()[3:].split(" title=")[0]
+                fence = (number, language, marked[1] if marked else None)
             else:
                 found.append(Block(page, fence[0], fence[1], "\n".join(held) + "\n", fence[2]))
                 fence, held = None, []
@@ -76,7 +82,11 @@ BLOCKS = [
     for page in PAGES
     for block in blocks_of(page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8"))
 ]
-RUN = [block for block in BLOCKS if block.reason is None]
+RUN = [
+    block
+    for block in BLOCKS
+    if block.reason is None and not block.page.startswith("docs/tutorials/")
+]
 NOT_RUN = [block for block in BLOCKS if block.reason is not None]
 
 
@@ -155,6 +165,32 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page: str) -> None:
 def test_a_yaml_block_is_a_configuration(block: Block) -> None:
     settings = GRPOConfig().from_dict(yaml.safe_load(block.text)).settings
     make_reward(settings.environment.env_config["reward"])
+
+
+@pytest.mark.parametrize("page", tutorials.PAGES, ids=lambda page: page.stem)
+def test_a_tutorial_prints_what_its_page_shows(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = page.read_text(encoding="utf-8")
+    assert tutorials.play(text) == text, "python -m tools.tutorials writes what is printed now"
+
+
+@pytest.mark.parametrize("page", tutorials.PAGES, ids=lambda page: page.stem)
+def test_the_scripts_in_examples_are_the_code_of_the_tutorials(page: Path) -> None:
+    for name, code in tutorials.scripts(page).items():
+        written = (tutorials.EXAMPLES / name).read_text(encoding="utf-8")
+        same = ast.dump(ast.parse(written)) == ast.dump(ast.parse(code))
+        assert same, f"python -m tools.tutorials writes examples/{name} anew"
+
+
+def test_a_tutorial_that_prints_something_else_is_found() -> None:
+    page = "```python\nprint(6 * 7)\n```\n\n```text\n%s\n```\n"
+    assert tutorials.play(page % "41") == page % "42" == tutorials.play(page % "42")
+    assert tutorials.play(page % "4...") == page % "4..."
+    with pytest.raises(AssertionError, match="printed, and not shown"):
+        tutorials.play(page.split("\n\n")[0] + "\n")
 
 
 # -- commands --------------------------------------------------------------------------------
@@ -297,6 +333,33 @@ def test_every_path_and_link_of_a_page_exists(page: Path) -> None:
     missing = {path for path in paths_of(text) if not (ROOT / path).exists()}
     missing |= {link for link in links_of(text) if not (page.parent / link).exists()}
     assert missing == set()
+
+
+def anchors_of(text: str) -> set[str]:
+    """Anchors of a page's headings, as GitHub and the site make them."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_heading_that_a_link_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([^)\s#:]*)#([^)\s]+)\)", text):
+        path = page.parent / target if target else page
+        assert anchor in anchors_of(path.read_text(encoding="utf-8")), f"{target}#{anchor}"
+
+
+def test_the_schemas_page_shows_a_task_an_episode_and_every_table() -> None:
+    page = (ROOT / "docs" / "schemas.md").read_text(encoding="utf-8")
+    task, episode = (json.loads(b.text) for b in of("json") if b.page == "docs/schemas.md")
+    assert set(task) | {"answer", "servers"} <= set(Task.from_dict(task).to_dict())
+    assert Episode.from_dict({k: v for k, v in episode.items() if k not in ("task", "settings")})
+    for table in (*models.Base.metadata.tables, *Rollout.metadata.tables):
+        assert f"`{table}`" in page, table
+    for column in Rollout.__table__.columns:
+        assert f"`{column.name}`" in page, column.name
+    for name in (*(f.name for f in fields(Task)), *ErrorType, *StopReason, *Provenance):
+        assert f"`{name}`" in page, name
 
 
 def test_paths_and_links_are_found() -> None:

@@ -223,7 +223,7 @@ class EpisodeSource:
         style = get_format(self.call_format)
         told = ToldSession()
         machine = EpisodeMachine(task, told, style, self._limits(), task.seed or 0)
-        said = read_transcript(task.id, messages, style)
+        said = read_transcript(task.id, messages, style, machine.tools)
         for number, (message, results) in enumerate(said):
             told.results = results
             if reason is not None and number == len(said) - 1 and results and not any(results):

@@ -299,7 +299,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         if not isinstance(action, str):
             raise InvalidAction(f"an action must be a str, got {type(action).__name__}")
         running = self._require_running("step()")
-        return self._transition(running, running.take(self._format.parse(action)))
+        return self._transition(running, running.take(self._format.parse(action, running.tools)))
 
     def step_message(
         self, message: Mapping[str, Any]
@@ -328,7 +328,8 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
                 f"step_message() takes an assistant message, got {type(message).__name__}"
             )
         running = self._require_running("step_message()")
-        return self._transition(running, running.take(read_message(message, self._format)))
+        said = read_message(message, self._format, running.tools)
+        return self._transition(running, running.take(said))
 
     def stop(
         self, reason: StopReason, action: str = ""
@@ -353,7 +354,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             allowed = ", ".join(r.value for r in StopReason if r.external)
             raise OrchError(f"stop() takes {allowed}; {reason.value!r} is up to the environment")
         running = self._require_running("stop()")
-        running.stop(reason, self._format.parse(action) if action else None)
+        running.stop(reason, self._format.parse(action, running.tools) if action else None)
         return self._transition(running, Answer("", []))
 
     def render(self) -> str | None:

@@ -172,7 +172,8 @@ class EpisodeMachine:
             }
             for n, (exchange, text) in enumerate(zip(exchanges, shown, strict=True))
         ]
-        observation = self._format.render_results(shown)
+        names = [call.name for call in message.calls]
+        observation = self._format.render_results(shown, names)
         self._count(exchanges)
         self.stop_reason = self._reason_to_stop(refused, number + 1)
         tools = None
@@ -194,7 +195,7 @@ class EpisodeMachine:
             results = [
                 ToolResult.failure(ErrorType.LIMIT, unrun)
                 if call.error is None
-                else _unreadable(message.problems.get(position))
+                else _unreadable(message.problems.get(position), self._format)
                 for position, call in enumerate(message.calls)
             ]
             exchanges = tuple(map(Exchange.of, message.calls, results))
@@ -275,7 +276,7 @@ class EpisodeMachine:
             if position >= limits.max_calls_per_turn:
                 results.append(_over("max_calls_per_turn", limits.max_calls_per_turn))
             elif call.error is not None:
-                results.append(_unreadable(message.problems.get(position)))
+                results.append(_unreadable(message.problems.get(position), self._format))
             elif limits.max_tool_calls is not None and self._tool_calls >= limits.max_tool_calls:
                 refused = True
                 results.append(_over("max_tool_calls", limits.max_tool_calls))
@@ -392,11 +393,11 @@ def _over(limit: str, value: int) -> ToolResult:
     return ToolResult.failure(ErrorType.LIMIT, text, limit=limit, value=value)
 
 
-def _unreadable(problem: str | None) -> ToolResult:
+def _unreadable(problem: str | None, call_format: CallFormat) -> ToolResult:
     return ToolResult.failure(
         ErrorType.MALFORMED_CALL,
         f"This tool call could not be read: {problem}.",
-        expected='{"name": TOOL, "arguments": {...}}',
+        expected=call_format.call_form,
     )
 
 

@@ -163,7 +163,7 @@ class EpisodeSession:
         with self._alone():
             if not self._ended():
                 body = {"content": message} if isinstance(message, str) else message
-                said = None if body is None else spoken(body, self._format)
+                said = None if body is None else spoken(body, self._format, self.tools)
                 if said is not None and why is None and not said.calls:
                     self._settle_by(self._env.step(said.text))
                     said = None

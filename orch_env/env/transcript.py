@@ -7,24 +7,31 @@ from typing import Any
 
 from orch_env.formats import CallFormat, ParsedMessage
 from orch_env.formats.openai import read_message
-from orch_env.types import ErrorType, OrchError, ToolCall, ToolResult
+from orch_env.types import ErrorType, OrchError, ToolCall, ToolResult, ToolSpec
 from orch_env.types.episode import error_of_text
 from orch_env.types.messages import Answer, calls_of, read_conversation, text_of
 
 _NOT_RUN = ToolResult.failure(ErrorType.LIMIT, "This call was not run.")
 
 
-def spoken(message: Mapping[str, Any], style: CallFormat) -> ParsedMessage:
+def spoken(
+    message: Mapping[str, Any], style: CallFormat, tools: Sequence[ToolSpec]
+) -> ParsedMessage:
     """An assistant's message; without ``tool_calls``, its text is read in a call format."""
     try:
         carries_calls = bool(calls_of(message))
     except OrchError:  # in a form that is not read: one malformed call
         carries_calls = True
-    return read_message(message, style) if carries_calls else style.parse(text_of(message))
+    if carries_calls:
+        return read_message(message, style, tools)
+    return style.parse(text_of(message), tools)
 
 
 def read_transcript(
-    task_id: str, messages: Sequence[Mapping[str, Any]], style: CallFormat
+    task_id: str,
+    messages: Sequence[Mapping[str, Any]],
+    style: CallFormat,
+    tools: Sequence[ToolSpec],
 ) -> list[tuple[ParsedMessage, list[ToolResult | None]]]:
     """The assistant's messages, each with the result of every call, ``None`` where there is none.
 
@@ -32,12 +39,12 @@ def read_transcript(
         OrchError: a message is of a form that is not read, or an answer belongs to no call.
     """
     try:
-        said = read_conversation([_with_calls(message, style) for message in messages])
+        said = read_conversation([_with_calls(message, style, tools) for message in messages])
     except OrchError as problem:
         raise OrchError(f"task {task_id!r}: {problem}") from problem
     return [
         (
-            spoken({"content": one.text, "tool_calls": one.calls}, style),
+            spoken({"content": one.text, "tool_calls": one.calls}, style, tools),
             [None if answer is None else _result(answer) for answer in one.answers],
         )
         for one in said
@@ -68,11 +75,13 @@ class ToldSession:
         """There is nothing to free."""
 
 
-def _with_calls(message: Mapping[str, Any], style: CallFormat) -> Mapping[str, Any]:
+def _with_calls(
+    message: Mapping[str, Any], style: CallFormat, tools: Sequence[ToolSpec]
+) -> Mapping[str, Any]:
     """The same message, with the calls that its text holds as ``tool_calls``."""
     if not isinstance(message, Mapping) or message.get("role") != "assistant" or calls_of(message):
         return message
-    parsed = style.parse(text_of(message))
+    parsed = style.parse(text_of(message), tools)
     if not parsed.calls:
         return message
     calls = [

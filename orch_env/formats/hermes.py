@@ -15,13 +15,7 @@ JSON, NaN or Infinity, numbers beyond a double, nesting deeper than 64, a list o
 of an object, a name that is no string, text after the object. A closing tag in a message without
 any opening one is a malformed call too.
 
-Calls inside ``<think>`` are not calls; nor are those after a ``<think>`` that is never closed. The
-first ``</think>`` ends a thought, however often it was opened. A ``</think>`` with neither tag
-before it closes a thought that the prompt opened: what stands before it is no call and no text.
-If calls stand there and nothing follows, the model is told so by a malformed call. Every other
-``</think>`` is text, and so are ``<THINK>`` and ``<thinking>``.
-
-A message may hold 256 calls; the rest of it is one more call, malformed.
+Thoughts and the limit of 256 calls are those of :mod:`orch_env.formats.reader`.
 """
 
 from __future__ import annotations
@@ -29,17 +23,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from orch_env.formats.calls import MAX_CALLS, TOO_MANY, malformed, read_call
+from orch_env.formats.calls import read_call
 from orch_env.formats.protocol import ParsedMessage
+from orch_env.formats.reader import THINK, THOUGHT, MessageReader
 from orch_env.formats.strict_json import decode, decode_at, skip_blanks, without_trailing_commas
 from orch_env.types import ToolCall, ToolSpec
 from orch_env.types.json import Json
 from orch_env.types.text import readable_json
 
 _TAG = re.compile(r"<tool_call>|</tool_call>|<think>|</think>")
-_OPEN, _CLOSE, _THINK, _THOUGHT = "<tool_call>", "</tool_call>", "<think>", "</think>"
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _FENCE = re.compile(r"```[A-Za-z_]*")
 # Inside a JSON string these would start or end markup for others that read the text.
 _MARKUP = re.compile(r"<(?=/?(?:tool_call|tool_response|tools|think)>)")
@@ -55,16 +49,17 @@ class HermesFormat:
     """
 
     name: str = "hermes"
+    call_form: str = '{"name": TOOL, "arguments": {...}}'
 
-    def parse(self, text: str) -> ParsedMessage:
+    def parse(self, text: str, tools: Sequence[ToolSpec] = ()) -> ParsedMessage:
         """Read the calls of an assistant message; never raises, linear in the text."""
         return ParsedMessage(text, text.strip()) if self.is_plain(text) else _Reader(text).read()
 
     def is_plain(self, text: str) -> bool:
         """Whether a text holds none of the tags."""
-        return not any(tag in text for tag in (_OPEN, _CLOSE, _THINK, _THOUGHT))
+        return not any(tag in text for tag in (_OPEN, _CLOSE, THINK, THOUGHT))
 
-    def render_calls(self, calls: Sequence[ToolCall]) -> str:
+    def render_calls(self, calls: Sequence[ToolCall], tools: Sequence[ToolSpec] = ()) -> str:
         r"""Write calls as a model would; in strings, the ``<`` of markup becomes ``\u003c``."""
         return self.render_unread([{"name": c.name, "arguments": c.arguments} for c in calls])
 
@@ -72,7 +67,7 @@ class HermesFormat:
         """Write JSON values, each between the tags of a call."""
         return "\n".join(f"{_OPEN}\n{_json_without_markup(call)}\n{_CLOSE}" for call in calls)
 
-    def render_results(self, results: Sequence[str]) -> str:
+    def render_results(self, results: Sequence[str], names: Sequence[str] = ()) -> str:
         """One ``<tool_response>`` per result, in call order, joined by newlines."""
         return "\n".join(f"<tool_response>\n{text}\n</tool_response>" for text in results)
 
@@ -96,57 +91,14 @@ def _json_without_markup(body: Json) -> str:
     return _MARKUP.sub(r"\\u003c", readable_json(body))
 
 
-class _Reader:
-    """One pass over a message: ``at`` only moves forward."""
+class _Reader(MessageReader):
+    tags = _TAG
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-        self.content: list[str] = []
-        self.calls: list[ToolCall] = []
-        self.problems: dict[int, str] = {}
-        self.stray_close = False
-        self.may_be_thought = True
-        self.discarded = False
-
-    def read(self) -> ParsedMessage:
-        """Read the message to its end."""
-        text = self.text
-        while (tag := _TAG.search(text, self.at)) is not None:
-            self.content.append(text[self.at : tag.start()])
-            self.at = tag.end()
-            kind = tag.group()
-            if kind == _OPEN:
-                if len(self.calls) == MAX_CALLS:
-                    self._add_malformed(TOO_MANY)
-                    self.at = len(text)
-                    break
-                self._read_call()
-            elif kind == _THINK:
-                self.may_be_thought = False
-                end = text.find(_THOUGHT, self.at)
-                self.at = len(text) if end < 0 else end + len(_THOUGHT)
-            elif kind == _THOUGHT and not self.may_be_thought:
-                self.content.append(kind)
-            elif kind == _THOUGHT:
-                # The prompt opened the thought: everything so far belongs to it, calls too.
-                self.may_be_thought, self.discarded = False, bool(self.calls)
-                self.content.clear()
-                self.calls.clear()
-                self.problems.clear()
-                self.stray_close = False
-            else:
-                self.stray_close = True
-        self.content.append(text[self.at :])
-        if self.stray_close and not self.calls:
-            self._add_malformed(f"a {_CLOSE} stands without a {_OPEN} before it")
-        content = "".join(self.content).strip()
-        if self.discarded and not self.calls and not content:
-            self._add_malformed(
-                f"it stands before a {_THOUGHT}, which makes it a part of the thought; write calls "
-                "after that tag"
-            )
-        return ParsedMessage(text, content, tuple(self.calls), self.problems)
+    def read_tag(self, tag: str) -> None:
+        if tag == _OPEN:
+            self._read_call()
+        else:
+            self.stray = f"a {_CLOSE} stands without a {_OPEN} before it"
 
     def _read_call(self) -> None:
         """Read the call whose opening tag ends at ``at``, and move ``at`` to its end."""
@@ -162,8 +114,8 @@ class _Reader:
                 following = _TAG.search(text, after)
                 closes = following is not None and following.group() == _CLOSE
                 if not closes or following is None or following.start() == after:
-                    self._add(value)
                     self.at = following.end() if closes and following is not None else end
+                    self.add(*read_call(value))
                     return
         following = _TAG.search(text, self.at)
         end = len(text) if following is None else following.start()
@@ -179,7 +131,7 @@ class _Reader:
         if fence := _FENCE.match(inner):
             inner = inner[fence.end() :].removesuffix("```").strip()
         if not inner:
-            self._add_malformed("there is nothing between the tags")
+            self.add_malformed("there is nothing between the tags")
             return
         try:
             value = decode(inner)
@@ -187,17 +139,6 @@ class _Reader:
             try:
                 value = decode(without_trailing_commas(inner))
             except ValueError:
-                self._add_malformed(f"not valid JSON: {problem}")
+                self.add_malformed(f"not valid JSON: {problem}")
                 return
-        self._add(value)
-
-    def _add(self, value: Any) -> None:
-        self._append(*read_call(value))
-
-    def _add_malformed(self, problem: str) -> None:
-        self._append(*malformed(problem))
-
-    def _append(self, call: ToolCall, problem: str | None) -> None:
-        if problem is not None:
-            self.problems[len(self.calls)] = problem
-        self.calls.append(call)
+        self.add(*read_call(value))

@@ -13,12 +13,14 @@ from typing import Any
 
 from orch_env.formats.calls import MAX_CALLS, TOO_MANY, malformed, read_call
 from orch_env.formats.protocol import CallFormat, ParsedMessage
-from orch_env.types import OrchError, ToolCall
+from orch_env.types import OrchError, ToolCall, ToolSpec
 from orch_env.types.json import Json
 from orch_env.types.messages import call_body, call_id, calls_of, text_of
 
 
-def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedMessage:
+def read_message(
+    message: Mapping[str, Any], call_format: CallFormat, tools: Sequence[ToolSpec] = ()
+) -> ParsedMessage:
     """Read an assistant message; never raises.
 
     Args:
@@ -27,6 +29,7 @@ def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedM
             :mod:`orch_env.types.messages` are read too; calls in a form that is not read become
             one malformed call.
         call_format: the format in which the message is rendered.
+        tools: the tools on offer.
     """
     try:
         items = calls_of(message)
@@ -50,22 +53,24 @@ def read_message(message: Mapping[str, Any], call_format: CallFormat) -> ParsedM
         content = text_of(message)
     except (TypeError, ValueError, RecursionError):  # no JSON value
         content = ""
-    text = _text(content, calls, bodies, not problems, call_format)
+    text = _text(content, calls, bodies, not problems, call_format, tools)
     if text is not None and not call_format.is_plain(content):
         # The content holds markup: it must not read as other calls than the message has.
-        parsed = call_format.parse(text)
+        parsed = call_format.parse(text, tools)
         text, content = (text, parsed.content) if parsed.calls == tuple(calls) else (None, content)
     written = _as_json(message) if text is None else text
     return ParsedMessage(written, content.strip(), tuple(calls), problems, ids)
 
 
-def reread(action: str, call_format: CallFormat) -> ParsedMessage | None:
+def reread(
+    action: str, call_format: CallFormat, tools: Sequence[ToolSpec] = ()
+) -> ParsedMessage | None:
     """The message of an action that was stored as JSON, ``None`` if the action is no JSON."""
     try:
         message = json.loads(action)
     except (ValueError, RecursionError):
         return None
-    return read_message(message, call_format) if isinstance(message, dict) else None
+    return read_message(message, call_format, tools) if isinstance(message, dict) else None
 
 
 def _read(body: Json) -> tuple[ToolCall, str | None]:
@@ -86,16 +91,17 @@ def _text(
     unread: Sequence[Json],
     readable: bool,
     call_format: CallFormat,
+    tools: Sequence[ToolSpec],
 ) -> str | None:
     """The message in a call format, ``None`` if it cannot be written."""
     if not calls:
         return content
     try:
         if readable:
-            rendered = call_format.render_calls(calls)
+            rendered = call_format.render_calls(calls, tools)
         else:
             rendered = call_format.render_unread(unread)
-    except (TypeError, ValueError, RecursionError):
+    except (OrchError, TypeError, ValueError, RecursionError):
         return None
     return f"{content}\n{rendered}" if content else rendered
 

@@ -30,14 +30,24 @@ class ParsedMessage:
 
 
 class CallFormat(Protocol):
-    """One way to write calls and results. Parsing never raises."""
+    """One way to write calls and results. Parsing never raises.
+
+    Some families write arguments without JSON's marks between strings and other values. What such
+    a text means depends on the schemas of the ``tools`` that are offered; other formats pay no
+    heed to them.
+    """
 
     @property
     def name(self) -> str:
         """The registry name, such as ``hermes``."""
         ...
 
-    def parse(self, text: str) -> ParsedMessage:
+    @property
+    def call_form(self) -> str:
+        """How one call is written, in a few words for a model that wrote it otherwise."""
+        ...
+
+    def parse(self, text: str, tools: Sequence[ToolSpec] = ()) -> ParsedMessage:
         """Read the calls of an assistant message."""
         ...
 
@@ -45,8 +55,14 @@ class CallFormat(Protocol):
         """Whether a text holds no markup of this format."""
         ...
 
-    def render_calls(self, calls: Sequence[ToolCall]) -> str:
-        """The text a model writes to make these calls in one message; inverse of ``parse``."""
+    def render_calls(self, calls: Sequence[ToolCall], tools: Sequence[ToolSpec] = ()) -> str:
+        """The text a model writes to make these calls in one message.
+
+        ``parse`` with the same tools reads the same calls.
+
+        Raises:
+            OrchError: this format cannot write one of them.
+        """
         ...
 
     def render_unread(self, calls: Sequence[Json]) -> str:
@@ -59,8 +75,13 @@ class CallFormat(Protocol):
         """
         ...
 
-    def render_results(self, results: Sequence[str]) -> str:
-        """The observation text for the results of one message, in call order."""
+    def render_results(self, results: Sequence[str], names: Sequence[str] = ()) -> str:
+        """The observation text for the results of one message, in call order.
+
+        Args:
+            results: what the tools answered.
+            names: the tools' names, for formats that write them.
+        """
         ...
 
     def render_tools(self, tools: Sequence[ToolSpec]) -> str:

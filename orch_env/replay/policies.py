@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias
 
 from orch_env.formats import CallFormat, get_format
 from orch_env.tasks.files import exists, read_records
-from orch_env.types import OrchError, Task, ToolCall
+from orch_env.types import OrchError, Task, ToolCall, ToolSpec
 from orch_env.types.json import Json
 
 CLOSING = "Done: this is everything you asked for."
@@ -66,26 +66,38 @@ def in_time(
             yield step
 
 
+class _Writer:
+    """Writes messages in a call format, for the tools that were offered last."""
+
+    def __init__(self, call_format: CallFormat) -> None:
+        self._format = call_format
+        self._tools: tuple[ToolSpec, ...] = ()
+
+    def write(self, message: Message, info: Mapping[str, Any]) -> str:
+        if "tools" in info:
+            self._tools = tuple(map(ToolSpec.from_dict, info["tools"]))
+        if isinstance(message, str):
+            return message
+        return self._format.render_calls(message, self._tools)
+
+
 class GoldPolicy:
     """Makes the gold calls, one message per step at its time, and answers each user turn."""
 
     def __init__(self, call_format: CallFormat) -> None:
-        self._format = call_format
-        self._actions: list[str] = []
+        self._writer = _Writer(call_format)
+        self._messages: list[Message] = []
 
     def start(self, task: Task) -> None:
-        """Write down the messages of this task, the last one first."""
+        """Put down the messages of this task, the last one first."""
         steps = [[ToolCall(c.name, c.arguments) for c in step] for step in task.gold]
-        messages = [
-            said if isinstance(said, str) else self._format.render_calls(said)
-            for said in in_time(task, steps)
-        ]
+        messages: list[Message] = list(in_time(task, steps))
         left = len(task.followups) - messages.count(CLOSING)
-        self._actions = [*messages, *[CLOSING] * left, _answer_text(task.answer)][::-1]
+        self._messages = [*messages, *[CLOSING] * left, _answer_text(task.answer)][::-1]
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
         """The next gold message."""
-        return self._actions.pop() if self._actions else CLOSING
+        return self._writer.write(self._messages.pop() if self._messages else CLOSING, info)
 
 
 class NoopPolicy:
@@ -111,7 +123,7 @@ class RandomPolicy:
     """
 
     def __init__(self, call_format: CallFormat, seed: int = 0) -> None:
-        self._format = call_format
+        self._writer = _Writer(call_format)
         self._seed = seed
         self._random = random.Random(seed)
         self._tools: list[dict[str, Any]] = []
@@ -133,8 +145,8 @@ class RandomPolicy:
         if not self._tools or (started and self._random.random() < 0.25):
             return CLOSING
         picked = self._random.choices(self._tools, k=self._random.choice((1, 1, 2, 3)))
-        return self._format.render_calls(
-            [ToolCall(tool["name"], self._arguments(tool["parameters"])) for tool in picked]
+        return self._writer.write(
+            [ToolCall(tool["name"], self._arguments(tool["parameters"])) for tool in picked], info
         )
 
     def _arguments(self, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +191,7 @@ class PlanPolicy:
 
     def __init__(self, plan: Plan, call_format: CallFormat) -> None:
         self._plan = plan
-        self._format = call_format
+        self._writer = _Writer(call_format)
         self._started = False
         self._answer: str | None = None
 
@@ -197,7 +209,7 @@ class PlanPolicy:
             self._answer = str(stop.value)
             return self._answer
         self._started = True
-        return message if isinstance(message, str) else self._format.render_calls(message)
+        return self._writer.write(message, info)
 
 
 class FilePolicy:

@@ -24,7 +24,16 @@ from orch_env.env.episode_machine import EpisodeMachine, Limits, shown_results
 from orch_env.episodes import StoredEpisode
 from orch_env.formats import CallFormat, ParsedMessage, get_format
 from orch_env.formats.openai import reread
-from orch_env.types import Episode, ErrorType, OrchError, Task, ToolCall, Turn, error_of_text
+from orch_env.types import (
+    Episode,
+    ErrorType,
+    OrchError,
+    Task,
+    ToolCall,
+    ToolSpec,
+    Turn,
+    error_of_text,
+)
 from orch_env.types.json import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -114,7 +123,7 @@ class Verifier:
                     return Divergence(
                         task.id, index, expected.action, f"ended: {running.stop_reason.value}"
                     )
-                message = _message(expected, call_format)
+                message = _message(expected, call_format, running.tools)
                 last = index == len(episode.turns) - 1
                 if last and stopped is not None and not expected.observation:
                     running.stop(stopped, message)
@@ -157,10 +166,11 @@ class Verifier:
     def _turn_difference(
         self, turn: Turn, call_format: CallFormat, limits: Limits
     ) -> tuple[Json, Json] | None:
-        stored_calls, made = _named(turn.calls), _named(_message(turn, call_format).calls)
+        assert self._cache is not None
+        tools = tuple(self._cache.catalogue.values())
+        stored_calls, made = _named(turn.calls), _named(_message(turn, call_format, tools).calls)
         if made != stored_calls:
             return stored_calls, made
-        assert self._cache is not None
         for exchange in turn.exchanges:
             call, text = exchange.call, exchange.result.text
             if call.error not in (None, ErrorType.TOOL_ERROR):
@@ -172,7 +182,9 @@ class Verifier:
                 now = recorded[0] if recorded else f"no recording of {call.name}"
                 return windows(text, now)
         if turn.calls and turn.observation:
-            observation = call_format.render_results(shown_results(turn.results, limits))
+            names = [call.name for call in turn.calls]
+            shown = shown_results(turn.results, limits)
+            observation = call_format.render_results(shown, names)
             if observation != turn.observation:
                 return windows(turn.observation, observation)
         return None
@@ -187,12 +199,12 @@ def _stopped_outside(episode: Episode) -> bool:
     return episode.stop_reason is not None and episode.stop_reason.external
 
 
-def _message(turn: Turn, call_format: CallFormat) -> ParsedMessage:
+def _message(turn: Turn, call_format: CallFormat, tools: Sequence[ToolSpec]) -> ParsedMessage:
     """A stored action as the message that it was: text, or JSON that no text could hold."""
-    parsed = call_format.parse(turn.action)
+    parsed = call_format.parse(turn.action, tools)
     if _named(parsed.calls) == _named(turn.calls):
         return parsed
-    return reread(turn.action, call_format) or parsed
+    return reread(turn.action, call_format, tools) or parsed
 
 
 def _named(calls: Sequence[ToolCall]) -> list[list[Json]]:

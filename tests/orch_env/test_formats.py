@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env.formats import get_format
-from orch_env.formats.hermes import MAX_CALLS
+from orch_env.formats.calls import MAX_CALLS
 from orch_env.types import ErrorType, OrchError, ToolCall, ToolSpec
 
 hermes = get_format("hermes")

@@ -30,7 +30,7 @@ from orch_train import GRPOConfig
 from orch_train.cli.run_arguments import read_config
 from orch_train.trajectory.store import Rollout
 from tests.orch_env.importer_samples import conversation, lines
-from tools import tutorials
+from tools import episode_picture, tutorials
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -383,7 +383,7 @@ def test_every_module_that_a_page_names_can_be_imported() -> None:
             found = getattr(found, part)
 
 
-# -- the picture and the glossary ------------------------------------------------------------
+# -- the pictures and the glossary -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("package", ["orch_env", "orch_train"])
@@ -400,6 +400,19 @@ def test_the_picture_has_the_rooms_and_layers_of_the_import_contracts(package: s
         rows.setdefault(float(text.attrib["y"]), set()).add(text.text or "")
     drawn = [rows[y] for y in sorted(rows)]
     assert drawn == [set(re.findall(r"\w+", layer)) for layer in layers]
+
+
+def test_the_picture_of_an_episode_is_what_its_tool_draws() -> None:
+    drawn = episode_picture.picture()
+    assert episode_picture.PICTURE.read_text(encoding="utf-8") == drawn
+    words = " ".join(text.text or "" for text in ElementTree.fromstring(drawn).iter())
+    assert "unload_cargo" in words and "reward 1.00" in words
+
+
+def test_the_first_screen_of_the_readme_says_how_large_a_model_was_trained() -> None:
+    first = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:25])
+    assert "no run beyond 135 M parameters was made" in first
+    assert "episode.svg" in first and "make quickstart" in first and "make test" in first
 
 
 def glossary() -> dict[str, tuple[str, str]]:

@@ -1,0 +1,50 @@
+"""PPO on the indexed view learns which of 16 candidate messages to send.
+
+Needs `pip install 'orch-rl[rllib]'`. Run it with `python examples/rllib_indexed.py`.
+"""
+
+import argparse
+
+import ray
+from ray.rllib.algorithms.ppo import PPOConfig
+
+from orch_env.adapters import rllib
+
+
+def main() -> None:
+    """Train, and print the mean return of each iteration."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--iterations", type=int, default=10)
+    options.add_argument("--steps", type=int, default=1024, help="environment steps an iteration")
+    given = options.parse_args()
+
+    ray.init(num_cpus=2, include_dashboard=False)
+    rllib.register("orch_env")
+    config = (
+        PPOConfig()
+        .environment(
+            "orch_env",
+            env_config={"view": "indexed", "tasks": "harbour", "split": "train"},
+        )
+        .env_runners(num_env_runners=1, num_envs_per_env_runner=8)
+        .training(
+            train_batch_size_per_learner=given.steps,
+            minibatch_size=256,
+            num_epochs=8,
+            lr=1e-3,
+            entropy_coeff=0.01,
+        )
+        .debugging(seed=0)
+    )
+    algo = config.build_algo()
+    try:
+        for number in range(1, given.iterations + 1):
+            found = algo.train()["env_runners"]
+            print(f"{number:3}  return {found['episode_return_mean']:.3f}", flush=True)
+    finally:
+        algo.stop()
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,6 @@ def main() -> None:
     options.add_argument("--iterations", type=int, default=10)
     options.add_argument("--steps", type=int, default=1024, help="environment steps an iteration")
     given = options.parse_args()
-
     ray.init(num_cpus=2, include_dashboard=False)
     rllib.register("orch_env")
     config = (
@@ -39,8 +38,14 @@ def main() -> None:
     algo = config.build_algo()
     try:
         for number in range(1, given.iterations + 1):
-            found = algo.train()["env_runners"]
-            print(f"{number:3}  return {found['episode_return_mean']:.3f}", flush=True)
+            result = algo.train()
+            played = result["env_runners"]
+            loss = float(result["learners"]["default_policy"]["total_loss"])
+            print(
+                f"{number} return {played['episode_return_mean']:.3f} "
+                f"episodes {played['num_episodes']} loss {loss:.4f}",
+                flush=True,
+            )
     finally:
         algo.stop()
         ray.shutdown()

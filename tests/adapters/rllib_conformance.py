@@ -1,12 +1,8 @@
-"""RLlib's side: the table through the byte view, Gymnasium's checker, PPO on the indexed view.
-
-With the argument ``ppo``, one iteration of PPO, as RLlib's users run it; without one, the rest.
-"""
+"""RLlib's side: the table through the byte view, and Gymnasium's checker on both views."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
@@ -56,34 +52,6 @@ def perform(scripts: Sequence[Script]) -> list[Played]:
     return [rollout.played() for rollout in rollouts]
 
 
-def ppo() -> dict[str, Any]:
-    """What one iteration gives, with one remote runner of four environments."""
-    import ray
-    from ray.rllib.algorithms.ppo import PPOConfig
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    rllib.register("orch_env")
-    env_config = {"view": "indexed", "tasks": SOURCE.tasks, "split": "train"}
-    algo = (
-        PPOConfig()
-        .environment("orch_env", env_config=env_config)
-        .env_runners(num_env_runners=1, num_envs_per_env_runner=4)
-        .training(train_batch_size_per_learner=256, minibatch_size=128, num_epochs=2)
-        .debugging(seed=0)
-        .build_algo()
-    )
-    result = algo.train()
-    algo.stop()
-    ray.shutdown()
-    runners = result["env_runners"]
-    return {
-        "steps": runners["num_env_steps_sampled"],
-        "episodes": runners["num_episodes"],
-        "return": runners["episode_return_mean"],
-        "loss": float(result["learners"]["default_policy"]["total_loss"]),
-    }
-
-
 def checks() -> dict[str, Any]:
     """The table, the checker, and what RLlib does to texts."""
     from ray.rllib.utils.spaces.space_utils import unbatch
@@ -98,4 +66,4 @@ def checks() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(ppo() if sys.argv[1:] == ["ppo"] else checks()))
+    print(json.dumps(checks()))

@@ -10,7 +10,7 @@ from orch_env.adapters import gem
 from orch_env.adapters.gem import GemEpisode
 from orch_env.types import OrchError
 from tests.adapters.conformance import SOURCE, check_report, expected, table
-from tests.adapters.other_python import run_with
+from tests.adapters.other_python import output_of, run_with
 
 GOLD = table()[0]
 
@@ -21,6 +21,12 @@ def test_gem_passes_the_table_in_its_vector_environments_and_wrappers_too() -> N
     check_report(found, whole=200)
     assert found["vector_equal"] and found["vector_ended"] > 10 and found["vector_paid"] > 0
     assert found["concat"] and found["tracking"]
+
+
+@pytest.mark.adapters
+def test_the_example_plays_many_episodes() -> None:
+    *_, last = output_of("adapters", "examples/gem_vector.py").splitlines()
+    assert int(last.split()[0]) > 50 and "episodes ended" in last
 
 
 def test_the_first_observation_offers_the_tools_before_the_users_message() -> None:

@@ -11,7 +11,7 @@ from orch_env.adapters import skyrl
 from orch_env.adapters.skyrl import SkyRLEpisode
 from orch_env.types import OrchError
 from tests.adapters.conformance import MALFORMED, SOURCE, check_report, table
-from tests.adapters.other_python import run_with
+from tests.adapters.other_python import output_of, run_with
 
 GOLD = table()[0]
 
@@ -27,6 +27,12 @@ def test_skyrl_passes_the_table_and_pays_what_replay_pays_on_any_thread() -> Non
     found = run_with("adapters", "tests.adapters.skyrl_conformance")
     check_report(found, whole=200)
     assert found["pool"] == {"episodes": 200, "equal": 200}
+
+
+@pytest.mark.adapters
+def test_the_example_plays_gold() -> None:
+    said = output_of("adapters", "examples/skyrl_rollouts.py")
+    assert said.count("reward 1.0, {'reward': 1.0, 'success': True") == 2
 
 
 def test_the_prompt_is_the_rows_with_the_tools_in_its_system_message() -> None:

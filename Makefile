@@ -7,6 +7,7 @@ TORCH  ?= 2.13.0
 SEED   ?= 0
 VLLM   := .venv-vllm
 DOCS   := .venv-docs
+DOCKER := .venv-docker
 
 # Other RL frameworks, in as few environments as their pins allow: .venv-NAME from
 # constraints-NAME.txt. One that needs another Python or another way has a rule of its own.
@@ -40,7 +41,7 @@ quickstart: $(READY) ## warm-start and train a tiny model, then print before and
 	@$(BIN)/python -m orch_train.cli.quickstart --seed $(SEED)
 
 test: $(READY) ## the test suite (about 6 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long and not vllm"
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long and not vllm and not docker"
 
 test-all: $(READY) ## the test suite with its long tier
 	$(BIN)/python -m pytest -m "not vllm"
@@ -103,6 +104,21 @@ package: $(DOCS)/.ready ## wheel and sdist in dist/, checked
 	@rm -rf build dist/orch_rl-*
 	@$(DOCS)/bin/python -m build --no-isolation --outdir dist . >/dev/null
 	@$(DOCS)/bin/twine check --strict dist/orch_rl-*
+
+.PHONY: docker-check docker-build
+# Linters and parsers alone, with nothing of the package.
+$(DOCKER)/.ready: constraints-docker.txt
+	@echo "set-up: tools that check docker/ in $(DOCKER) (about 450 MB) ..."
+	@$(PYTHON) -m venv $(DOCKER)
+	@$(DOCKER)/bin/python -m pip install --quiet --quiet --no-deps -r constraints-docker.txt
+	@touch $@
+
+docker-check: $(READY) $(DOCKER)/.ready ## lint and validate docker/; one planted error in each file is caught
+	@$(BIN)/python -m tools.docker_check
+	$(BIN)/python -m pytest -q -m docker tests/test_docker.py
+
+docker-build: $(READY) ## build the CPU image without a daemon, replay in it (root, buildah, debootstrap; ten minutes)
+	@$(BIN)/python -m tools.docker_build
 
 lint: $(READY) ## ruff and the import contracts
 	$(BIN)/ruff check .

@@ -169,7 +169,7 @@ def output_of(*words: str) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--work", type=click.Path(path_type=Path), default=Path("build/docker"))
+@click.option("--work", type=click.Path(path_type=Path), default=Path("dist/docker"))
 @click.option("--torch", default="2.13.0", help="Version; its CPU build is installed.")
 @click.option("--mirror", default="http://deb.debian.org/debian", help="Of Debian, for the base.")
 def cli(work: Path, torch: str, mirror: str) -> int:

@@ -48,8 +48,12 @@ def dockerfile(path: Path) -> list[str]:
 
 
 def compose(path: Path) -> list[str]:
-    """What Docker Compose says, all profiles included."""
-    return program("docker-compose", "--file", str(path), "--profile", "*", "config", "--quiet")
+    """What Docker Compose says, all profiles included; warnings count.
+
+    The exit code does not: the package's launcher loses it.
+    """
+    words = ("--file", str(path), "--profile", "*", "config", "--quiet")
+    return program("docker-compose", *words, silent=True)
 
 
 def kubernetes(path: Path) -> list[str]:
@@ -118,8 +122,13 @@ def refusals(schema: Any, value: Any) -> list[str]:
     return [f"{error.json_path}: {error.message[:300]}" for error in errors]
 
 
-def program(name: str, *words: str) -> list[str]:
+def program(name: str, *words: str, silent: bool = False) -> list[str]:
     """What a tool prints when it refuses; nothing if it is content.
+
+    Args:
+        name: of the tool, in `TOOLS`.
+        words: its arguments.
+        silent: a content tool prints nothing, and its exit code says nothing.
 
     Raises:
         SkipFile: the tool is not installed.
@@ -135,7 +144,9 @@ def program(name: str, *words: str) -> list[str]:
             (tool, *words), capture_output=True, text=True, env=environment, timeout=120
         )
     said = [line for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
-    return [] if ran.returncode == 0 else said or [f"exit code {ran.returncode}"]
+    if ran.returncode != 0:
+        return said or [f"exit code {ran.returncode}"]
+    return said if silent else []
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def build_and_replay(work: Path, *, torch: str, mirror: str) -> dict[str, Any]:
             raise OrchError(f"the image runs as user {user}, not as 1000")
         inside = json.loads(buildah(*run, "orch", *REPLAY))
         done("replay")
-        size = int(buildah(*run, "du", "-xsb", "/").split()[0])
+        size = int(output_of("du", "-sb", buildah("mount", container)).split()[0])
     finally:
         buildah("rm", container)
     outside = json.loads(output_of(sys.executable, "-m", "orch_env.cli.main", *REPLAY))

@@ -12,7 +12,10 @@ DOCKER := .venv-docker
 # Other RL frameworks, in as few environments as their pins allow: .venv-NAME from
 # constraints-NAME.txt. One that needs another Python or another way has a rule of its own.
 #   adapters: TRL, RLlib, OpenEnv, SkyRL-gym and gem
-FRAMEWORKS := adapters
+#   verl (Python below 3.13)
+#   nemo: NeMo Gym, which needs Python 3.13
+FRAMEWORKS := adapters verl nemo
+PYTHON313  ?= python3.13
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-all vllm test-vllm adapters test-adapters lint types check format smollm2 bundled offline-kit browser clean
@@ -83,6 +86,18 @@ adapters: $(FRAMEWORKS:%=.venv-%/.ready) ## create the environments of other RL 
 	@.venv-$*/bin/python -m pip install --quiet --quiet --no-deps -r constraints-$*.txt
 	@.venv-$*/bin/python -m pip install --quiet --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+# NeMo Gym asks for Python 3.13.14 and works with any 3.13; it needs no torch.
+.venv-nemo/.ready: constraints-nemo.txt pyproject.toml
+	@if ! $(PYTHON313) -c "" 2>/dev/null; then \
+	  echo "no Python 3.13 for NeMo Gym: skipped (set PYTHON313=/path/to/python3.13)" >&2; exit 0; fi; \
+	set -e; echo "set-up: nemo in .venv-nemo (one to three minutes) ..."; \
+	$(PYTHON313) -m venv .venv-nemo; \
+	.venv-nemo/bin/python -m pip install --quiet --upgrade 'pip>=25'; \
+	.venv-nemo/bin/python -m pip install --quiet --quiet --no-deps --ignore-requires-python \
+	  -r constraints-nemo.txt; \
+	.venv-nemo/bin/python -m pip install --quiet --quiet --no-deps --no-build-isolation -e .; \
+	touch $@
 
 test-adapters: $(READY) ## each adapter in its framework's environment (minutes; absent ones are skipped)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m adapters tests/adapters tests/orch_train/trl

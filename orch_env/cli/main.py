@@ -28,6 +28,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("orch_train.cli.train", "train", "Train a model by GRPO."),
     "view": ("orch_train.cli.view", "view", "Look at a training run, or at two, in a web page."),
     "export": ("orch_train.cli.export", "export", "Write a run's model for other tools."),
+    "export-rows": (
+        "orch_env.cli.export_rows",
+        "export_rows",
+        "Write tasks as another framework's data set.",
+    ),
     "eval": ("orch_env.cli.evaluate", "evaluate", "Score a model or a policy on a benchmark."),
     "doctor": ("orch_env.cli.doctor", "doctor", "Check this installation and say what is missing."),
 }

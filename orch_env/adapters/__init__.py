@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import re
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
+from orch_env.session import EpisodeSource
 from orch_env.types import OrchError
 
 
@@ -48,3 +50,12 @@ def _numbers(version: str) -> tuple[int, ...]:
     """The release numbers of a version: ``1.16.0.dev2`` gives (1, 16, 0)."""
     release = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, release[0].split("."))) if release else ()
+
+
+def by_calls(source: EpisodeSource) -> EpisodeSource:
+    """The source for a session that is told calls one by one, each of which counts as a message.
+
+    Which calls stood in one message is seen only in the transcript, and
+    :meth:`EpisodeSource.score` counts there; the session leaves room for as many.
+    """
+    return replace(source, max_turns=source.max_turns * source.max_calls_per_turn)

@@ -12,9 +12,10 @@ DOCKER := .venv-docker
 # Other RL frameworks, in as few environments as their pins allow: .venv-NAME from
 # constraints-NAME.txt. One that needs another Python or another way has a rule of its own.
 #   adapters: TRL, RLlib, OpenEnv, SkyRL-gym and gem
+#   verifiers: its mcp is not OpenEnv's
 #   verl (Python below 3.13)
 #   nemo: NeMo Gym, which needs Python 3.13
-FRAMEWORKS := adapters verl nemo
+FRAMEWORKS := adapters verifiers verl nemo
 PYTHON313  ?= python3.13
 
 .DEFAULT_GOAL := help
@@ -98,6 +99,14 @@ adapters: $(FRAMEWORKS:%=.venv-%/.ready) ## create the environments of other RL 
 	  -r constraints-nemo.txt; \
 	.venv-nemo/bin/python -m pip install --quiet --quiet --no-deps --no-build-isolation -e .; \
 	touch $@
+
+.venv-verifiers/.ready: constraints-verifiers.txt pyproject.toml # as above, without torch
+	@echo "set-up: verifiers in .venv-verifiers (a minute) ..."
+	@$(PYTHON) -m venv .venv-verifiers
+	@.venv-verifiers/bin/python -m pip install --quiet --upgrade 'pip>=25'
+	@.venv-verifiers/bin/python -m pip install --quiet --quiet --no-deps -r constraints-verifiers.txt
+	@.venv-verifiers/bin/python -m pip install --quiet --quiet --no-deps --no-build-isolation -e .
+	@touch $@
 
 test-adapters: $(READY) ## each adapter in its framework's environment (minutes; absent ones are skipped)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m adapters tests/adapters tests/orch_train/trl

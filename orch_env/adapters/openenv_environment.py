@@ -162,8 +162,8 @@ class Episodes:
 
     def list_tasks(self, split: str) -> list[JsonObject]:
         """The tasks of a split, without their messages and tools."""
-        brief = ("task_id", "index", "seed", "domain", "split")
-        return [{k: row[k] for k in brief} for row in _rows(_of_split(self._source, split))]
+        rows = _rows(_of_split(self._source, split))
+        return [{k: v for k, v in row.items() if k not in ("messages", "tools")} for row in rows]
 
     def num_tasks(self, split: str) -> int:
         """How many tasks a split has."""

@@ -136,7 +136,7 @@ def _verifiers() -> SimpleNamespace:
 
         @property
         def key(self) -> str:
-            return self.data.id
+            return str(self.data.id)
 
         @classmethod
         def toolsets(cls, config: Any) -> list[Any]:
@@ -144,7 +144,7 @@ def _verifiers() -> SimpleNamespace:
 
         @vf.reward
         async def orch_reward(self, trace: Any) -> float:
-            return score(trace).total
+            return float(score(trace).total)
 
         @vf.metric
         async def components(self, trace: Any) -> dict[str, float]:

@@ -104,8 +104,10 @@ def main(count: str = "2") -> None:
             *("--client.api-key-var", "HOME", "--output-dir", str(Path(folder) / "eval")),
         )
         [found] = list(Path(folder).rglob("traces.jsonl"))
-        traces = [json.loads(line) for line in found.read_text().splitlines()]
-    print(json.dumps({"checks": summary["checks"], "traces": traces, "tools": ASKED[0]["tools"]}))
+        traces = [json.loads(line)["traces"][0] for line in found.read_text().splitlines()]
+    kept = ("rewards", "metrics", "stop_condition", "errors")
+    rollouts = [{key: trace[key] for key in kept} for trace in traces]
+    print(json.dumps({"checks": summary["checks"], "rollouts": rollouts, "asked": ASKED[0]}))
 
 
 if __name__ == "__main__":

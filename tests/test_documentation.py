@@ -8,8 +8,9 @@ A tutorial is run as a whole: what it prints is what its page shows.
 from __future__ import annotations
 
 import ast
-import importlib
+import inspect
 import json
+import pkgutil
 import re
 import shlex
 import tomllib
@@ -368,19 +369,26 @@ def test_paths_and_links_are_found() -> None:
     assert links_of(text) == {"docs/x.md"}
 
 
+def names_in_pages(pattern: str) -> set[str]:
+    return {name for page in PAGES for name in re.findall(pattern, page.read_text(), re.M)}
+
+
 def test_every_module_that_a_page_names_can_be_imported() -> None:
-    named = {
-        name
-        for page in PAGES
-        for name in re.findall(r"`(orch_(?:env|train)(?:\.\w+)+)`", page.read_text())
-    }
+    named = names_in_pages(r"`(orch_(?:env|train)(?:\.\w+)+)`")
     assert len(named) >= 4
     for name in named:
-        found: Any = importlib.import_module(name.split(".")[0])
-        for part in name.split(".")[1:]:
-            if not hasattr(found, part):
-                importlib.import_module(f"{found.__name__}.{part}")
-            found = getattr(found, part)
+        pkgutil.resolve_name(name)
+
+
+def test_what_the_api_reference_shows_has_docstrings() -> None:
+    shown = names_in_pages(r"^::: (\S+)$")
+    assert len(shown) >= 30
+    for name in shown:
+        found = pkgutil.resolve_name(name)
+        assert found.__doc__, name
+        for key, member in vars(found).items() if isinstance(found, type) else ():
+            if not key.startswith("_") and (callable(member) or isinstance(member, property)):
+                assert inspect.getdoc(getattr(found, key)), f"{name}.{key}"
 
 
 # -- the pictures and the glossary -----------------------------------------------------------

@@ -52,6 +52,8 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point the links of a page to where their targets are on the site."""
     here = page.file.src_uri
+    if here == "index.md":
+        page.meta["hide"] = ["navigation"]  # a column with one entry
 
     def moved(link: re.Match[str]) -> str:
         path = _linked(here, link[2])

@@ -119,6 +119,12 @@ def _json_object(
     "that a checkpoint was trained with.",
 )
 @click.option(
+    "--call-format",
+    metavar="NAME",
+    help="How calls are written: a format's name, or auto (what the model's chat template "
+    "teaches); by default as a checkpoint was trained, auto for other models.",
+)
+@click.option(
     "--system-tools",
     type=click.Choice(["auto", "always", "never"]),
     help="Who offers the tools, as rollouts.system_tools; by default as a checkpoint was trained.",
@@ -150,6 +156,7 @@ def evaluate(
     samples: int,
     pass_at: tuple[int, ...],
     seed: int,
+    call_format: str | None,
     out: Path | None,
     as_json: bool,
     **model_options: Any,
@@ -171,7 +178,9 @@ def evaluate(
         exact_match_values=exact_match_values,
         strict=strict,
     )
-    env = suite.env()
+    if model is not None:
+        call_format = _call_format(model, call_format, model_options)
+    env = suite.env(call_format=call_format or "hermes")
     try:
         chosen = suite.tasks[:limit]
         with progress_bar() as report:
@@ -179,6 +188,7 @@ def evaluate(
                 episodes = _play(env, chosen, policy, seed, report)
             else:
                 model_options |= {"temperature": temperature, "samples": samples, "seed": seed}
+                model_options["call_format"] = call_format
                 episodes = _evaluate_model(str(model), env, chosen, report, **model_options)
         played = [*chosen] * samples
         scores = [suite.backend.score(t, e) for t, e in zip(played, episodes, strict=True)]
@@ -245,13 +255,24 @@ def _play(
     from orch_env.replay.play import play
     from orch_env.replay.policies import make_policy
 
-    player = make_policy(policy, seed=seed)
+    player = make_policy(policy, call_format=env.settings["call_format"], seed=seed)
     episodes: list[Episode] = []
     for number, task in enumerate(tasks, start=1):
         play(env, player, task, seed=seed)
         episodes.append(env.episode)
         report("evaluating", number, len(tasks))
     return episodes
+
+
+def _call_format(model: str, asked: str | None, options: Mapping[str, Any]) -> str:
+    """How the model writes calls; said, where it was not named."""
+    # Named by a string: orch_env never imports orch_train.
+    choose = load("orch_train.evaluation.policy", "call_format_of_model", "--model")
+    named = {key: options[key] for key in ("chat_template_kwargs", "system_tools")}
+    chosen: str = choose(model, asked, **named)
+    if asked != chosen:
+        click.echo(f"call format: {chosen}", err=True)
+    return chosen
 
 
 def _evaluate_model(

@@ -53,8 +53,13 @@ def skip_blanks(text: str, start: int) -> int:
     return found.end() if found else start
 
 
-def decode_at(text: str, start: int) -> tuple[Json, int]:
+def decode_at(text: str, start: int, depth: int = MAX_DEPTH) -> tuple[Json, int]:
     """Decode the JSON value that begins at ``start``; return it and the index after it.
+
+    Args:
+        text: holds the value.
+        start: where it begins.
+        depth: the deepest nesting; one more where a list of calls is read.
 
     Raises:
         ValueError: there is none, or it breaks one of this module's limits; the message is one
@@ -65,9 +70,9 @@ def decode_at(text: str, start: int) -> tuple[Json, int]:
     except json.JSONDecodeError as problem:
         raise ValueError(f"{problem.msg} (character {problem.pos - start})") from None
     except RecursionError:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
-    if _is_deep(value):
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        raise ValueError(f"nested deeper than {depth} levels") from None
+    if _is_deep(value, depth):
+        raise ValueError(f"nested deeper than {depth} levels")
     return value, end
 
 
@@ -88,9 +93,9 @@ def without_trailing_commas(text: str) -> str:
     return _TRAILING_COMMA.sub(lambda m: m.group(1) or "", text)
 
 
-def _is_deep(value: Json) -> bool:
+def _is_deep(value: Json, depth: int) -> bool:
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(depth):
         below: list[Json] = []
         for node in level:
             if isinstance(node, dict):

@@ -22,6 +22,7 @@ from typing import Any
 from orch_env.formats import get_format
 from orch_env.formats.protocol import CallFormat
 from orch_env.types import OrchError, ToolSpec
+from orch_train.chat.taught_format import asked_format, choose_format
 from orch_train.chat.template import Message, TemplateProbe
 from orch_train.chat.vocabulary import check_vocabulary
 from orch_train.config import RolloutSettings, Settings
@@ -53,6 +54,7 @@ class ChatRenderer:
     Attributes:
         stop_token_ids: ids that end an assistant message, the template's own first.
         tools_in_system: whether tools are offered in a system message.
+        call_format: the name of the call format.
         native_tool_role: whether tool results are rendered as ``tool`` messages; otherwise they
             become one user message written by ``call_format``.
         keeps_empty_thoughts: whether the stream holds an empty thought before each answer that
@@ -79,6 +81,7 @@ class ChatRenderer:
             raise OrchError(f"system_tools must be auto, always or never, got {system_tools!r}")
         self._tokenizer = tokenizer
         self._format = call_format
+        self.call_format = call_format.name
         variables = dict(template_kwargs or {})
         native = {"auto": None, "always": False, "never": True}[system_tools]
         self._probe = TemplateProbe(tokenizer, variables, native_tools=native)
@@ -274,29 +277,31 @@ def make_chat(settings: Settings) -> ChatRenderer:
     Raises:
         OrchError: no tokenizer there, or its template is not usable.
     """
-    call_format = settings.environment.env_config.get("call_format", "hermes")
-    return chat_of_model(settings.model.path, call_format, settings.rollouts)
+    return chat_of_model(settings.model.path, asked_format(settings), settings.rollouts)
 
 
-def chat_of_model(path: str, call_format: str, limits: RolloutSettings) -> ChatRenderer:
+def chat_of_model(path: str, call_format: str | None, limits: RolloutSettings) -> ChatRenderer:
     """The chat renderer of a model.
 
     Args:
         path: the model.
-        call_format: how it writes calls.
+        call_format: how it writes calls, as for
+            :func:`~orch_train.chat.taught_format.choose_format`.
         limits: how its template is used is read from here.
 
     Raises:
-        OrchError: no tokenizer there, its template is not usable, or it has tokens that the model
-            has no embedding for.
+        OrchError: no tokenizer there, its template is not usable or teaches another format, or it
+            has tokens that the model has no embedding for.
     """
     tokenizer = load_tokenizer(path)
+    variables, system_tools = limits.chat_template_kwargs, limits.system_tools
+    name = choose_format(call_format, tokenizer, system_tools=system_tools, variables=variables)
     chat = ChatRenderer(
         tokenizer,
-        get_format(call_format),
-        system_tools=limits.system_tools,
+        get_format(name),
+        system_tools=system_tools,
         stop_token_ids=load_stop_ids(path),
-        template_kwargs=limits.chat_template_kwargs,
+        template_kwargs=variables,
     )
     check_vocabulary(tokenizer, load_embedding_rows(path), path, chat.stop_token_ids)
     return chat

@@ -300,6 +300,7 @@ def chat_template(settings: Settings) -> Fact:
     record = {
         # It would have been refused otherwise.
         "prefix_preserving": True,
+        "call_format": chat.call_format,
         "tools_in_system": chat.tools_in_system,
         "native_tool_role": chat.native_tool_role,
         "stop_token_ids": stops,
@@ -309,9 +310,10 @@ def chat_template(settings: Settings) -> Fact:
         "mean_prompt": round(sum(lengths) / len(lengths)),
     }
     detail = (
-        f"only appends; {role}; ends messages with {', '.join(names)}; {len(lengths)} opening "
-        f"prompts of {record['mean_prompt']} tokens on average, {max(lengths)} at most; an episode "
-        f"of {played.messages} scripted messages earns {played.reward:g}"
+        f"only appends; calls as {chat.call_format}; {role}; ends messages with "
+        f"{', '.join(names)}; {len(lengths)} opening prompts of {record['mean_prompt']} tokens "
+        f"on average, {max(lengths)} at most; an episode of {played.messages} scripted messages "
+        f"earns {played.reward:g}"
     )
     return Fact(Check("chat template", True, True, detail), {"template": record})
 

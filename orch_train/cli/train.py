@@ -74,6 +74,7 @@ def train(
     check_data(settings)
     size = model(settings).check.detail
     quiet_libraries()
+    from orch_train.chat.taught_format import choice_line
     from orch_train.run.display import make_display
     from orch_train.run.training_run import TrainingRun
 
@@ -81,6 +82,8 @@ def train(
     place = run or Path(settings.reporting.log_dir) / (name or config_name(config))
     display = make_display(settings.training.iterations)
     display.note(size)
+    if (choice := choice_line(settings)) is not None:
+        display.note(choice)
     training = TrainingRun(
         built, place, display, resume=run is not None, numbered=run is None and name is None
     )

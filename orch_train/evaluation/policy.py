@@ -28,6 +28,7 @@ from orch_env.evaluation.pass_rates import (
 )
 from orch_env.types import Episode, OrchError, Task
 from orch_train.chat.renderer import chat_of_model
+from orch_train.chat.taught_format import DEFAULT, format_of_model
 from orch_train.config import RolloutSettings, Settings
 from orch_train.config.groups import OUR_ENV, SystemTools
 from orch_train.config.reading import read_yaml
@@ -97,7 +98,7 @@ def evaluate_model(
     max_context: int,
     temperature: float = 0.0,
     seed: int = 0,
-    call_format: str = "hermes",
+    call_format: str = DEFAULT,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     system_tools: SystemTools | None = None,
     dtype: str = "float32",
@@ -115,7 +116,8 @@ def evaluate_model(
         max_context: tokens of a whole conversation.
         temperature: 0 is greedy.
         seed: sampling seed.
-        call_format: how the model writes calls.
+        call_format: how the model and the environments write calls, a name of
+            :func:`call_format_of_model`.
         chat_template_kwargs: further variables for the chat template; ``None``: those that the
             checkpoint was trained with, none for other models.
         system_tools: who offers the tools (``rollouts.system_tools``); ``None``: as the checkpoint
@@ -133,11 +135,12 @@ def evaluate_model(
         EngineError: the engine failed.
     """
     folder = checkpoint_model(model)
-    given = {"chat_template_kwargs": chat_template_kwargs, "system_tools": system_tools}
-    limits = RolloutSettings(
+    limits = _limits(
+        model,
+        chat_template_kwargs,
+        system_tools,
         max_tokens_per_turn=max_tokens_per_turn,
         max_context=max_context,
-        **_trained_with(model) | {key: value for key, value in given.items() if value is not None},
     )
     chat = chat_of_model(folder, call_format, limits)
     chat.warn_of_unread_kwargs()
@@ -159,6 +162,46 @@ def evaluate_model(
         return asyncio.run(play())
     finally:
         engine.close()
+
+
+def call_format_of_model(
+    model: str,
+    asked: str | None = None,
+    *,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    system_tools: SystemTools | None = None,
+) -> str:
+    """The call format to evaluate a model with.
+
+    Args:
+        model: as for `evaluate_model`.
+        asked: a format's name, or ``auto``: what the chat template teaches; ``None``: the one that
+            the checkpoint was trained with, for other models what the template teaches, and
+            `DEFAULT` if it teaches none.
+        chat_template_kwargs: as for `evaluate_model`.
+        system_tools: as for `evaluate_model`.
+
+    Raises:
+        OrchError: there is no such format, or the model's template teaches another one, or none.
+    """
+    if asked is None and (trained := _run_config(model)):
+        environment = trained.get("environment") or {}
+        asked = (environment.get("env_config") or {}).get("call_format", DEFAULT)
+    return format_of_model(
+        asked, checkpoint_model(model), _limits(model, chat_template_kwargs, system_tools)
+    )
+
+
+def _limits(
+    model: str,
+    chat_template_kwargs: Mapping[str, Any] | None,
+    system_tools: SystemTools | None,
+    **limits: Any,
+) -> RolloutSettings:
+    given = {"chat_template_kwargs": chat_template_kwargs, "system_tools": system_tools}
+    trained = _trained_with(model)
+    named = {key: value for key, value in given.items() if value is not None}
+    return RolloutSettings(**limits, **trained | named)
 
 
 def _passes(
@@ -188,13 +231,16 @@ def checkpoint_model(path: str) -> str:
     return str(newest_model(folder)) if runs_in(folder) else path
 
 
-def _trained_with(path: str) -> dict[str, Any]:
-    """How a checkpoint's own run uses the chat template; nothing for other models."""
+def _run_config(path: str) -> Mapping[str, Any]:
+    """The configuration of a checkpoint's own run; empty for other models."""
     folder = Path(checkpoint_model(path))
     file = folder.parent / "config.yaml"
-    if folder.name != "model" or not file.is_file():
-        return {}
-    rollouts = read_yaml(file).get("rollouts") or {}
+    return read_yaml(file) if folder.name == "model" and file.is_file() else {}
+
+
+def _trained_with(path: str) -> dict[str, Any]:
+    """How a checkpoint's own run uses the chat template; nothing for other models."""
+    rollouts = _run_config(path).get("rollouts") or {}
     keys = ("chat_template_kwargs", "system_tools")
     return {key: rollouts[key] for key in keys if key in rollouts}
 

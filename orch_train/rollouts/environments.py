@@ -16,6 +16,7 @@ from orch_env.evaluation.pass_rates import Stratum
 from orch_env.tasks.selection import spread
 from orch_env.types import OrchError, Task
 from orch_env.types.user_code import told
+from orch_train.chat.taught_format import AUTO, format_of_model
 from orch_train.config import Settings
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ class EnvFactory:
         if tasks is not None:
             self._config["tasks"] = tasks
             self._config.pop("split", None)
+        if self._config.get("call_format") == AUTO:
+            chosen = format_of_model(AUTO, settings.model.path, settings.rollouts)
+            self._config["call_format"] = chosen
         self._first: RolloutEnv | None = None
 
     def __call__(self) -> RolloutEnv:

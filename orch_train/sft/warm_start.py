@@ -24,6 +24,7 @@ from orch_env.tasks.selection import spread
 from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.chat.renderer import make_chat
+from orch_train.chat.taught_format import choice_line
 from orch_train.config import Settings
 from orch_train.evaluation.policy import evaluate_policy, open_benchmark
 from orch_train.learner.training_mode import snapshot
@@ -142,6 +143,8 @@ def _demonstrate(settings: Settings) -> DemonstrationSet:
     sft = settings.sft
     chat = make_chat(settings)
     chat.warn_of_unread_kwargs()
+    if (choice := choice_line(settings)) is not None:
+        say(choice, err=True)
     env = EnvFactory(settings, held_out=False, tasks=sft.tasks)()
     try:
         known = demonstrated_tasks(settings, env)
@@ -154,7 +157,7 @@ def _demonstrate(settings: Settings) -> DemonstrationSet:
                 kinds=[DemonstrationKind(name) for name in sft.mistakes],
                 copies=sft.copies,
                 max_tokens=sft.max_tokens or settings.rollouts.max_context,
-                call_format=settings.environment.env_config.get("call_format", "hermes"),
+                call_format=chat.call_format,
                 seed=sft_seed(settings),
                 progress=lambda done, total: report("demonstrating", done, total),
             )

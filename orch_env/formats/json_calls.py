@@ -1,0 +1,129 @@
+"""Calls as JSON behind a tag that nothing closes: a list of objects, or objects in a row.
+
+Read are also: a code fence around the JSON, commas right before a closing bracket, one object
+instead of a list, objects that ``;``, ``,`` or nothing but blanks separate, and what
+:mod:`orch_env.formats.calls` forgives inside an object. Text after the JSON is text of the message.
+
+Anything else behind the tag is one malformed call, which takes everything up to the next tag:
+broken JSON, a list without an object, or no JSON at all. The limits on numbers and nesting are
+those of :mod:`orch_env.formats.strict_json`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from orch_env.formats.calls import MAX_CALLS, read_call
+from orch_env.formats.reader import MessageReader
+from orch_env.formats.strict_json import (
+    MAX_DEPTH,
+    decode,
+    decode_at,
+    skip_blanks,
+    without_trailing_commas,
+)
+from orch_env.types import ToolCall
+from orch_env.types.json import Json
+from orch_env.types.text import readable_json
+
+LINE_START = r"(?:\A\s*+|(?m:^)|(?<=</think>)\s*+)"
+"""Where markup without a tag may stand: at the start of a message or a line, or after a thought."""
+
+NEXT = re.compile(r"\s*+[;,]?\s*+(?=\{)")
+"""What may stand between an object and the next one in a row."""
+
+_FENCE = re.compile(r"\s*+```[A-Za-z_]*\s*")
+_FENCE_END = re.compile(r"\s*```")
+
+
+def bodies(calls: Sequence[ToolCall], key: str = "arguments") -> list[Json]:
+    """The calls as objects ``{"name": ..., key: {...}}``."""
+    return [{"name": call.name, key: call.arguments} for call in calls]
+
+
+def json_without(markup: re.Pattern[str], value: Json) -> str:
+    r"""JSON text in whose strings the ``<`` or ``[`` of a format's own tags is escaped.
+
+    Args:
+        markup: matches the first character of a tag.
+        value: what is written; its structure is never touched, only text inside strings may be.
+    """
+    return markup.sub(lambda found: f"\\u{ord(found.group()):04x}", readable_json(value))
+
+
+class JsonCallReader(MessageReader):
+    """A reader for formats whose calls are JSON values."""
+
+    refused = 0
+
+    def read_values(self, start: int) -> None:
+        """Read the JSON at ``start``, and move ``at`` behind it.
+
+        Linear: what a failure reads twice (up to the next tag) is one malformed call, and the
+        calls of a message are limited.
+        """
+        text = self.text
+        fence = _FENCE.match(text, start)
+        self.at = fence.end() if fence is not None else start
+        while True:
+            self.at = skip_blanks(text, self.at)
+            try:
+                value, end = decode_at(text, self.at, MAX_DEPTH + text.startswith("[", self.at))
+            except ValueError as problem:
+                self.read_broken(str(problem), self.next_tag(self.at))
+                return
+            self.at = end
+            self.add_value(value)
+            following = NEXT.match(text, self.at) if isinstance(value, dict) else None
+            if following is None:
+                break
+            self.at = following.end()
+        if fence is not None:
+            self.skip_fence_end()
+
+    def add_value(self, value: Json) -> None:
+        """Add the call, or the list of calls, that a JSON value is."""
+        if value == []:
+            self.add_malformed("the list holds no call")
+        for item in value if isinstance(value, list) else [value]:
+            self.add(*read_call(item))
+
+    def read_broken(self, problem: str, end: int) -> None:
+        """Read what is no JSON as it stands, from ``at`` to ``end``: repaired, or as malformed.
+
+        Args:
+            problem: why it is no JSON.
+            end: where it ends at the latest.
+        """
+        body = self.text[self.at : end].strip().removesuffix("```").strip()
+        self.at = end
+        if not body:
+            self.add_malformed("nothing follows the tag")
+            return
+        try:
+            value = decode(without_trailing_commas(body))
+        except ValueError:
+            self.add_malformed(f"not valid JSON: {problem}")
+        else:
+            self.add_value(value)
+
+    def next_tag(self, start: int) -> int:
+        """Index of the first tag at or after ``start``, or of the end of the text."""
+        found = self.tags.search(self.text, start)
+        return len(self.text) if found is None else found.start()
+
+    def skip_fence_end(self) -> None:
+        """Move ``at`` behind the end of a code fence, if one stands there."""
+        if closing := _FENCE_END.match(self.text, self.at):
+            self.at = closing.end()
+
+    def add_text(self, text: str) -> None:
+        """Add text that began as a call does and is none.
+
+        After as many of them as a message may hold calls, the rest of it is text.
+        """
+        self.refused += 1
+        if self.refused > MAX_CALLS:
+            text, self.at = text + self.text[self.at :], len(self.text)
+        self._content.append(text)

@@ -1,4 +1,4 @@
-"""PPO on the indexed view learns which of 16 candidate messages to send.
+"""PPO on the indexed view learns which of 8 candidate messages to send.
 
 Needs `pip install 'orch-rl[rllib]'`. Run it with `python examples/rllib_indexed.py`.
 """
@@ -14,8 +14,8 @@ from orch_env.adapters import rllib
 def main() -> None:
     """Train, and print the mean return of each iteration."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--iterations", type=int, default=10)
-    options.add_argument("--steps", type=int, default=1024, help="environment steps an iteration")
+    options.add_argument("--iterations", type=int, default=40)
+    options.add_argument("--steps", type=int, default=4024, help="environment steps an iteration")
     given = options.parse_args()
     ray.init(num_cpus=2, include_dashboard=False)
     rllib.register("orch_env")
@@ -23,15 +23,21 @@ def main() -> None:
         PPOConfig()
         .environment(
             "orch_env",
-            env_config={"view": "indexed", "tasks": "harbour", "split": "train"},
+            env_config={
+                "view": "indexed",
+                "tasks": "harbour",
+                "split": "train",
+                "num_candidates": 8,
+            },
         )
         .env_runners(num_env_runners=1, num_envs_per_env_runner=8)
         .training(
             train_batch_size_per_learner=given.steps,
             minibatch_size=256,
-            num_epochs=8,
-            lr=1e-3,
-            entropy_coeff=0.01,
+            num_epochs=12,
+            lr=2e-3,
+            gamma=1.0,
+            entropy_coeff=0.003,
         )
         .debugging(seed=0)
     )

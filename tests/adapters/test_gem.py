@@ -70,7 +70,7 @@ def test_an_episode_that_the_loop_cuts_is_scored() -> None:
 
 def test_a_copy_with_the_same_state_goes_on_by_itself() -> None:
     env = GemEpisode(tasks=SOURCE.tasks)
-    env.reset(0, task_id=GOLD.task_id)
+    env.reset(task_id=GOLD.task_id)
     env.step(GOLD.actions[0])
     twin = env.spawn(same_state=True)
     for one in (twin, env):
@@ -85,6 +85,16 @@ def test_random_actions_call_offered_tools() -> None:
     action = env.sample_random_action()
     assert any(f'"name": "{tool["function"]["name"]}"' in action for tool in info["tools"])
     assert "unknown_tool" not in env.step(action)[0]
+
+
+def test_random_actions_depend_on_the_episode_alone() -> None:
+    env = GemEpisode(3, tasks=SOURCE.tasks)
+
+    def said(seed: int) -> list[str]:
+        env.reset(seed)
+        return [env.sample_random_action() for _ in range(3)]
+
+    assert said(5) != said(9) != said(5) == said(5)
 
 
 def test_a_source_that_is_wrong_is_said_at_once() -> None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from orch_env.formats.deepseek import DeepSeekFormat
+from orch_env.formats.glm import GlmFormat
 from orch_env.formats.granite import GraniteFormat
+from orch_env.formats.harmony import HarmonyFormat
 from orch_env.formats.hermes import HermesFormat
 from orch_env.formats.llama3 import Llama3Format
 from orch_env.formats.mistral import MistralFormat
 from orch_env.formats.openai_text import OpenAIFormat
 from orch_env.formats.protocol import CallFormat, ParsedMessage
 from orch_env.formats.pythonic import PythonicFormat
+from orch_env.formats.qwen3_coder import Qwen3CoderFormat
 from orch_env.types import OrchError
 
 _ALL: tuple[CallFormat, ...] = (
+    DeepSeekFormat(),
+    GlmFormat(),
+    GraniteFormat(),
+    HarmonyFormat(),
     HermesFormat(),
     Llama3Format(),
     MistralFormat(),
-    PythonicFormat(),
-    GraniteFormat(),
     OpenAIFormat(),
+    PythonicFormat(),
+    Qwen3CoderFormat(),
 )
 _FORMATS = {call_format.name: call_format for call_format in _ALL}
 

@@ -25,16 +25,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orch_env.formats.calls import read_call
+from orch_env.formats.prompt import offer, responses
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.reader import THINK, THOUGHT, MessageReader
-from orch_env.formats.strict_json import decode, decode_at, skip_blanks, without_trailing_commas
 from orch_env.types import ToolCall, ToolSpec
 from orch_env.types.json import Json
 from orch_env.types.text import readable_json
 
 _TAG = re.compile(r"<tool_call>|</tool_call>|<think>|</think>")
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-_FENCE = re.compile(r"```[A-Za-z_]*")
 # Inside a JSON string these would start or end markup for others that read the text.
 _MARKUP = re.compile(r"<(?=/?(?:tool_call|tool_response|tools|think)>)")
 
@@ -69,20 +68,16 @@ class HermesFormat:
 
     def render_results(self, results: Sequence[str], names: Sequence[str] = ()) -> str:
         """One ``<tool_response>`` per result, in call order, joined by newlines."""
-        return "\n".join(f"<tool_response>\n{text}\n</tool_response>" for text in results)
+        return responses(results)
 
     def render_tools(self, tools: Sequence[ToolSpec]) -> str:
         """A system prompt that offers the tools, one JSON object a line within ``<tools>``."""
-        lines = "\n".join(_json_without_markup(tool.to_openai()) for tool in tools)
-        return (
-            "You can use tools to help the user. Each line between the <tools> tags describes one "
-            "tool; its parameters are a JSON Schema.\n"
-            f"<tools>\n{lines}\n</tools>\n"
+        return offer(
+            [_json_without_markup(tool.to_openai()) for tool in tools],
             "To use a tool, write its name and arguments as a JSON object between tool_call tags:\n"
             '<tool_call>\n{"name": TOOL_NAME, "arguments": {ARGUMENT: VALUE, ...}}\n</tool_call>\n'
             "Calls that do not need each other's results may stand in one message, each in its "
-            "own tags. You then read every result in the same order between tool_response tags. "
-            "When you have what you need, answer the user in a message without a tool call."
+            "own tags. You then read every result in the same order between tool_response tags.",
         )
 
 
@@ -95,50 +90,12 @@ class _Reader(MessageReader):
     tags = _TAG
 
     def read_tag(self, tag: str) -> None:
-        if tag == _OPEN:
-            self._read_call()
-        else:
+        if tag != _OPEN:
             self.stray = f"a {_CLOSE} stands without a {_OPEN} before it"
-
-    def _read_call(self) -> None:
-        """Read the call whose opening tag ends at ``at``, and move ``at`` to its end."""
-        text, start = self.text, skip_blanks(self.text, self.at)
-        # Decode first and look for the tag then, so that strings may hold tags.
-        if text.startswith("{", start):
-            try:
-                value, end = decode_at(text, start)
-            except ValueError:
-                pass
-            else:
-                after = skip_blanks(text, end)
-                following = _TAG.search(text, after)
-                closes = following is not None and following.group() == _CLOSE
-                if not closes or following is None or following.start() == after:
-                    self.at = following.end() if closes and following is not None else end
-                    self.add(*read_call(value))
-                    return
-        following = _TAG.search(text, self.at)
-        end = len(text) if following is None else following.start()
-        body = text[self.at : end]
-        self.at = end
-        if following is not None and following.group() == _CLOSE:
-            self.at = following.end()
-        self._add_body(body)
-
-    def _add_body(self, body: str) -> None:
-        """Add the call in ``body``, which is no clean object: repaired, or as malformed."""
-        inner = body.strip()
-        if fence := _FENCE.match(inner):
-            inner = inner[fence.end() :].removesuffix("```").strip()
-        if not inner:
-            self.add_malformed("there is nothing between the tags")
             return
         try:
-            value = decode(inner)
+            value = self.read_json(_CLOSE)
         except ValueError as problem:
-            try:
-                value = decode(without_trailing_commas(inner))
-            except ValueError:
-                self.add_malformed(f"not valid JSON: {problem}")
-                return
-        self.add(*read_call(value))
+            self.add_malformed(str(problem))
+        else:
+            self.add(*read_call(value))

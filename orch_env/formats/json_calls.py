@@ -126,4 +126,4 @@ class JsonCallReader(MessageReader):
         self.refused += 1
         if self.refused > MAX_CALLS:
             text, self.at = text + self.text[self.at :], len(self.text)
-        self._content.append(text)
+        self.content.append(text)

@@ -107,6 +107,6 @@ class _Reader(JsonCallReader):
         elif not isinstance(calls, list | None):
             self.add_malformed('"tool_calls" must be a list')
         else:
-            self._content.append(content or "")
+            self.content.append(content or "")
             for call in calls or ():
                 self.add(*read_call(call))

@@ -16,9 +16,11 @@ import re
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from orch_env.formats.calls import MAX_CALLS, TOO_MANY, malformed
+from orch_env.formats.calls import MAX_CALLS, TOO_MANY, decode_body, malformed
 from orch_env.formats.protocol import ParsedMessage
+from orch_env.formats.strict_json import decode_at, skip_blanks
 from orch_env.types import ToolCall
+from orch_env.types.json import Json
 
 THINK, THOUGHT = "<think>", "</think>"
 
@@ -32,6 +34,7 @@ class MessageReader(ABC):
         text: the message.
         at: where reading goes on; it only moves forward.
         calls: the calls so far.
+        content: the texts so far that are no call.
         stray: what is wrong with markup that belongs to no call; told if there are no calls.
     """
 
@@ -42,7 +45,7 @@ class MessageReader(ABC):
         self.at = 0
         self.calls: list[ToolCall] = []
         self.stray: str | None = None
-        self._content: list[str] = []
+        self.content: list[str] = []
         self._problems: dict[int, str] = {}
         self._may_be_thought = True
         self._discarded = False
@@ -66,11 +69,47 @@ class MessageReader(ABC):
         """Add a call that cannot be read."""
         self.add(*malformed(problem, name))
 
+    def read_json(self, close: str) -> Json:
+        """The JSON value at ``at``, which moves behind the tag that closes it.
+
+        Strings may hold tags. The closing tag may be missing, and what :func:`decode_body` repairs
+        is repaired.
+
+        Args:
+            close: the tag behind the value.
+
+        Raises:
+            ValueError: there is no value that can be read; the message says why.
+        """
+        text, start = self.text, skip_blanks(self.text, self.at)
+        # Decode first and look for the tag then, so that strings may hold tags.
+        if text.startswith("{", start):
+            try:
+                value, end = decode_at(text, start)
+            except ValueError:
+                pass
+            else:
+                after = skip_blanks(text, end)
+                following = self.tags.search(text, after)
+                closes = following is not None and following.group() == close
+                if not closes or following is None or following.start() == after:
+                    self.at = following.end() if closes and following is not None else end
+                    return value
+        return decode_body(self.skip_to(close))
+
+    def skip_to(self, close: str) -> str:
+        """The text up to the next tag; ``at`` moves there, behind it if it is ``close``."""
+        start, following = self.at, self.tags.search(self.text, self.at)
+        end = self.at = len(self.text) if following is None else following.start()
+        if following is not None and following.group() == close:
+            self.at = following.end()
+        return self.text[start:end]
+
     def read(self) -> ParsedMessage:
         """Read the message to its end."""
         text = self.text
         while (tag := self.tags.search(text, self.at)) is not None:
-            self._content.append(text[self.at : tag.start()])
+            self.content.append(text[self.at : tag.start()])
             self.at = tag.end()
             kind = tag.group()
             if kind == THINK:
@@ -80,13 +119,13 @@ class MessageReader(ABC):
             elif kind == THOUGHT and self._may_be_thought:
                 self._forget_thought()
             elif kind == THOUGHT:
-                self._content.append(kind)
+                self.content.append(kind)
             else:
                 self.read_tag(kind)
-        self._content.append(text[self.at :])
+        self.content.append(text[self.at :])
         if self.stray is not None and not self.calls:
             self.add_malformed(self.stray)
-        content = "".join(self._content).strip()
+        content = "".join(self.content).strip()
         if self._discarded and not self.calls and not content:
             self.add_malformed(
                 f"it stands before a {THOUGHT}, which makes it a part of the thought; write calls "
@@ -97,7 +136,7 @@ class MessageReader(ABC):
     def _forget_thought(self) -> None:
         """The prompt opened the thought: everything so far belongs to it, calls too."""
         self._may_be_thought, self._discarded = False, bool(self.calls)
-        self._content.clear()
+        self.content.clear()
         self.calls.clear()
         self._problems.clear()
         self.stray = None

@@ -15,7 +15,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from orch_env.formats import get_format
-from orch_env.types import OrchError, ToolSpec
+from orch_env.types import OrchError, ToolCall, ToolSpec
+from orch_env.types.text import readable_json
 from orch_train.chat.renderer import ChatRenderer
 
 pytestmark = pytest.mark.shared_data
@@ -35,6 +36,31 @@ REFUSED = {
     "glm4moe": "must be closed by a special token",
     "gptoss": "rewrites the assistant message",
 }
+FORMATS = {
+    "deepseek_r1_distill": "deepseek",
+    "deepseekv3": "deepseek",
+    "glm4moe": "glm",
+    "gptoss": "harmony",
+    **dict.fromkeys(THINKING, "qwen3_coder"),
+}
+STOCK = ToolSpec(
+    "find_item",
+    "Finds an item.",
+    {
+        "type": "object",
+        "properties": {
+            "q": {"type": "string"},
+            "n": {"type": "integer"},
+            "o": {"type": "object"},
+            "b": {"type": "boolean"},
+            "u": {"type": ["string", "null"]},
+        },
+    },
+)
+CALLS = [
+    ToolCall("find_item", {"q": "5 \u00e9 <b>", "n": 5, "o": {"a": [1, None, "x"]}}),
+    ToolCall("find_item", {"q": "two"}),
+]
 _SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|<\uff5c[^<>]{1,40}\uff5c>|<(?:start|end)_of_turn>|</?think>|</?tool_\w+>"
 )
@@ -153,3 +179,67 @@ def test_every_template_that_is_at_hand_is_tried(shared_data: Path) -> None:
         pytest.skip(f"{folder} is not at hand")
     found = {file.stem for file in folder.glob("*.jinja")}
     assert found <= {*NATIVE, *FOLDED, *THINKING, *REFUSED}
+
+
+def with_calls(name: str, calls: list[ToolCall]) -> dict[str, Any]:
+    """An assistant's message with calls, as the template takes it."""
+    deepseek = FORMATS[name] == "deepseek"
+    made = [
+        {"name": c.name, "arguments": readable_json(c.arguments) if deepseek else c.arguments}
+        for c in calls
+    ]
+    content = {} if name == "gptoss" else {"content": None if deepseek else ""}
+    items = [{"id": "a", "type": "function", "function": one} for one in made]
+    return {"role": "assistant", **content, "tool_calls": items}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_calls_and_results_are_what_the_familys_template_writes(
+    shared_data: Path, name: str
+) -> None:
+    tokenizer, form = tokenizer_of(template_of(shared_data, name)), get_format(FORMATS[name])
+    calls = [CALLS[0]] if name == "gptoss" else CALLS  # its template writes one call a message
+    results = ["one", '{"two": 2}'][: len(calls)]
+    told = [{"role": "tool", "name": "find_item", "content": text} for text in results]
+    question = {"role": "user", "content": "Where is it?"}
+
+    def text_of(*messages: dict[str, Any]) -> str:
+        offered = [STOCK.to_openai()]
+        text = tokenizer.apply_chat_template([question, *messages], tools=offered, tokenize=False)
+        return str(text)
+
+    said = text_of(with_calls(name, calls)).removeprefix(text_of())
+    assert form.render_calls(calls, [STOCK]) in said
+    assert form.parse(said, [STOCK]).calls == tuple(calls)
+    observed = text_of(with_calls(name, calls), *told).removeprefix(text_of() + said)
+    written = form.render_results(results, ["find_item"] * len(calls))
+    # R1's template puts newlines between the results, V3's does not.
+    assert written in (observed.replace("\n<", "<") if name == "deepseek_r1_distill" else observed)
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_words_of_python_in_a_history_are_read_as_json(shared_data: Path, name: str) -> None:
+    """The template of Qwen3.5 writes ``True`` and ``None``, those of 3.6 and 3.8 JSON."""
+    tokenizer = tokenizer_of(template_of(shared_data, name))
+    call = ToolCall("find_item", {"b": True, "u": None, "n": 5})
+    messages = [{"role": "user", "content": "x"}, with_calls(name, [call])]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert ("True" in text) is name.startswith("qwen3_5")
+    assert get_format("qwen3_coder").parse(str(text), [STOCK]).calls == (call,)
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_sampled_calls_are_the_official_tokens(shared_data: Path, name: str) -> None:
+    tokenizer, form = tokenizer_of(template_of(shared_data, name)), get_format("qwen3_coder")
+    chat = ChatRenderer(tokenizer, form)
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Where is it?"}]
+    stream = chat.start(messages, [STOCK])
+    opened = tokenizer.decode(stream).endswith("<think>\n")
+    for _ in range(2):
+        answer = ("hm\n</think>\n\n" if opened else "") + form.render_calls(CALLS, [STOCK])
+        assert form.parse(answer, [STOCK]).calls == tuple(CALLS)
+        told = [{"role": "tool", "name": "find_item", "content": text} for text in ("one", "two")]
+        stream += chat.encode_action(answer) + chat.observe(told, [STOCK])
+        thought = {"reasoning_content": "hm"} if opened else {}
+        messages += [with_calls(name, CALLS) | thought, *told]
+    assert stream == official(tokenizer, messages, [STOCK])

@@ -14,11 +14,13 @@ is left out, with the reason.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
@@ -26,10 +28,12 @@ from typing import Any
 
 from benchmarks.report import machine, write_report
 from orch_env.env import ToolOrchestrationEnv
+from orch_env.formats import get_format
 from orch_env.replay.play import play
 from orch_env.replay.policies import make_policy
 from orch_env.session import EpisodeSource
 from orch_env.tasks.selection import spread
+from orch_env.types.json import JsonObject
 
 RESULTS = Path("benchmarks/results/adapters.json")
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +43,9 @@ MOST_US = 50.0
 
 Step = Callable[[], object]
 Begin = Callable[[str, Sequence[str]], list[Step]]
-"""Begins an episode of a task; gives what sends each of these messages, which is what is timed."""
+"""Begins an episode of a task; gives what sends each of these messages, which is what is timed.
+
+It may stop before the last ones."""
 
 
 def _session() -> Begin:
@@ -96,11 +102,64 @@ def _rllib(view: str) -> Begin:
     return begin
 
 
+def _openenv() -> Begin:
+    from orch_env.adapters import openenv
+
+    env = openenv.OrchEnvironment(SOURCE)
+
+    def begin(task_id: str, actions: Sequence[str]) -> list[Step]:
+        env.reset(seed=0, task_id=task_id)
+        sent = [openenv.OrchAction(message=action) for action in actions]
+        return [lambda action=action: env.step(action) for action in sent]
+
+    return begin
+
+
+def _openenv_harness() -> Begin:
+    from orch_env.adapters import openenv
+
+    factory = openenv.OrchResourceSessionFactory(SOURCE)
+
+    def begin(task_id: str, actions: Sequence[str]) -> list[Step]:
+        rollout = factory.create(task_id)
+        return _calls(actions, rollout.call_tool)
+
+    return begin
+
+
+def _verifiers() -> Begin:
+    from verifiers.v1 import ToolsetConfig
+
+    from orch_env.adapters import verifiers
+
+    rows = {task.data.id: task.data for task in verifiers.OrchTaskset(verifiers.OrchConfig())}
+
+    def begin(task_id: str, actions: Sequence[str]) -> list[Step]:
+        tools = verifiers.OrchTools(ToolsetConfig())
+        asyncio.run(tools.setup_task(rows[task_id]))
+        return _calls(actions, tools.call)
+
+    return begin
+
+
+def _calls(actions: Sequence[str], call: Callable[[str, JsonObject], object]) -> list[Step]:
+    """For an adapter that is told calls: the first messages, as long as each makes one call."""
+    read = [get_format("hermes").parse(action).calls for action in actions]
+    single = list(takewhile(lambda calls: len(calls) == 1, read))
+    return [
+        lambda made=made: call(made.name, made.arguments)  # type: ignore[misc]
+        for [made] in single
+    ]
+
+
 ADAPTERS: dict[str, tuple[str, Callable[[], Begin]]] = {
     "skyrl": ("adapters", _skyrl),
     "gem": ("adapters", _gem),
     "rllib indexed": ("adapters", lambda: _rllib("indexed")),
     "rllib bytes": ("adapters", lambda: _rllib("bytes")),
+    "openenv": ("adapters", _openenv),
+    "openenv harness": ("adapters", _openenv_harness),
+    "verifiers": ("verifiers", _verifiers),
 }
 """Name -> the environment `.venv-NAME` that it needs, and what makes its side."""
 
@@ -146,8 +205,9 @@ def overhead(made: Begin, tasks: int, rounds: int) -> dict[str, Any]:
                     taken = perf_counter_ns() - started
                     fastest = best.setdefault((task_id, number), [sys.maxsize, sys.maxsize])
                     fastest[side] = min(fastest[side], taken)
-    session, adapter = zip(*best.values(), strict=True)
-    added = [(a - s) / 1000 for s, a in best.values()]
+    both = [pair for pair in best.values() if sys.maxsize not in pair]
+    session, adapter = zip(*both, strict=True)
+    added = [(a - s) / 1000 for s, a in both]
     return {
         "steps": len(added),
         "rounds": rounds,

@@ -109,9 +109,10 @@ def _verifiers() -> SimpleNamespace:
         async def setup_task(self, task: OrchData) -> None:
             self._session = by_calls(EpisodeSource(**task.source)).session()
             self._session.reset(task.id, seed=task.seed)
+            self._holds_state = self._session.episode.state is not None
 
         def register(self, mcp_server: Any) -> None:
-            call = self._with_state(self._call)
+            call = self._with_state(self.call)
 
             async def answer(context: Any, proceed: Any) -> Any:
                 """Answer from the session, whatever the server would check of its own."""
@@ -125,9 +126,11 @@ def _verifiers() -> SimpleNamespace:
 
             mcp_server.middleware.append(answer)
 
-        def _call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+            """Make one call; its effect on stateful servers goes to the task's process."""
             result = self._session.call(name, arguments)
-            self.state.final_state = self._session.episode.state
+            if self._holds_state:
+                self.state.final_state = self._session.final_state()
             content = [TextContent(type="text", text=result.text)]
             return CallToolResult(content=content, is_error=result.error is not None)
 

@@ -15,7 +15,7 @@ from orch_env.session import EpisodeSource
 from orch_env.tasks.files import bundled
 from orch_env.types import OrchError
 from tests.adapters.conformance import check_report
-from tests.adapters.other_python import run_with
+from tests.adapters.other_python import output_of, run_with
 
 absent = pytest.mark.skipif(
     importlib.util.find_spec("openenv") is not None, reason="OpenEnv is installed here"
@@ -75,6 +75,12 @@ def test_the_server_passes_the_validator_and_answers_bad_input_in_one_line() -> 
     assert found["episode after refusals"] == 1.0
     assert found["mcp"] == {"before": 12, "reward": 1.0, "done": True}
     assert found["splits"] == ["all", "heldout", "train"]
+
+
+@pytest.mark.adapters
+def test_the_example_serves_and_plays_gold() -> None:
+    said = output_of("adapters", "examples/openenv_client.py")
+    assert said.count("reward 1.0, answered") == 2 and said.count("12 tools") == 2
 
 
 @pytest.mark.adapters

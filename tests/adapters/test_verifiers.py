@@ -10,7 +10,7 @@ from orch_env.adapters import verifiers
 from orch_env.adapters.verifiers import gold_succeeds
 from orch_env.session import EpisodeSource
 from tests.adapters.conformance import SOURCE, check_report
-from tests.adapters.other_python import run_with
+from tests.adapters.other_python import output_of, run_with
 
 
 @pytest.mark.skipif(
@@ -33,6 +33,11 @@ def test_verifiers_passes_the_table_and_earns_what_the_environment_pays() -> Non
 
 
 @pytest.mark.adapters
+def test_the_example_checks_gold_of_three_tasks() -> None:
+    assert output_of("verifiers", "examples/verifiers_taskset.py").count("gold does it: True") == 3
+
+
+@pytest.mark.adapters
 @pytest.mark.long
 def test_vf_validate_passes_and_vf_eval_gives_gold_its_reward() -> None:
     found = run_with("verifiers", "tests.adapters.verifiers_eval", "2")
@@ -43,5 +48,5 @@ def test_vf_validate_passes_and_vf_eval_gives_gold_its_reward() -> None:
     for rollout in found["rollouts"]:
         assert rollout["rewards"]["orch_reward"]["score"] == 1.0
         assert (rollout["stop_condition"], rollout["errors"]) == ("agent_completed", [])
-    [task_tools] = [SOURCE.tools("crane-train-000")]
-    assert found["asked"]["tools"] == [tool.to_openai() for tool in task_tools]
+    offered = [tool.to_openai() for tool in SOURCE.tools("crane-train-000")]
+    assert found["asked"]["tools"] == offered

@@ -30,15 +30,15 @@ _PARTS = {
     "OrchState": "openenv_environment",
 }
 
-_OPTIONS: dict[str, Any] = {
-    "tasks": "harbour",
-    "cache": None,
-    "split": None,
-    "reward": "graduated",
-    "host": "127.0.0.1",
-    "port": 8000,
-    "max_sessions": 64,
-    "idle_seconds": 600.0,
+_OPTIONS: dict[str, tuple[Any, str]] = {
+    "--tasks": ("harbour", "path of a task file, or the name of a bundled data set"),
+    "--cache": (None, "path or URL of the response cache"),
+    "--split": (None, "only the tasks of this split"),
+    "--reward": ("graduated", "name of the reward"),
+    "--host": ("127.0.0.1", "where to listen; 0.0.0.0 opens it to other machines"),
+    "--port": (8000, "0 takes a free one"),
+    "--max-sessions": (64, "sessions at the same time"),
+    "--idle-seconds": (600.0, "a session that was not used for so long is closed"),
 }
 
 
@@ -108,9 +108,9 @@ def serve(
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve from the command line; bad input is one line and exit code 2."""
     parser = argparse.ArgumentParser("python -m orch_env.adapters.openenv", allow_abbrev=False)
-    for name, default in _OPTIONS.items():
+    for flag, (default, meaning) in _OPTIONS.items():
         kind = str if default is None else type(default)
-        parser.add_argument("--" + name.replace("_", "-"), default=default, type=kind)
+        parser.add_argument(flag, default=default, type=kind, help=meaning)
     given = vars(parser.parse_args(argv))
     source = {name: given.pop(name) for name in ("tasks", "cache", "split", "reward")}
     try:

@@ -2,7 +2,8 @@
 
 Every fenced block of README.md, CONTRIBUTING.md and docs/**/*.md is run or checked. One that cannot
 run here has ``<!-- not run: the reason -->`` on the line before it, and is reported as skipped.
-A tutorial is run as a whole: what it prints is what its page shows.
+A tutorial is run as a whole: what it prints is what its page shows. One on another framework is run
+by tests/adapters/test_tutorial.py.
 """
 
 from __future__ import annotations
@@ -168,7 +169,10 @@ def test_a_yaml_block_is_a_configuration(block: Block) -> None:
     make_reward(settings.environment.env_config["reward"])
 
 
-@pytest.mark.parametrize("page", tutorials.PAGES, ids=lambda page: page.stem)
+HERE = [page for page in tutorials.PAGES if tutorials.environment_of(page) is None]
+
+
+@pytest.mark.parametrize("page", HERE, ids=lambda page: page.stem)
 def test_a_tutorial_prints_what_its_page_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,11 @@
 """Runs the tutorials: their expected outputs, and the scripts in examples/, come from their code.
 
-``python -m tools.tutorials`` writes both anew. In a page, a ``text`` block is what the blocks
-before it print; ``...`` in it stands for anything. A command of a page is ``main([...])`` in the
-script. A block with a title is a file of its own. What has ``<!-- not run: the reason -->``
-before it is left out of both.
+``python -m tools.tutorials`` writes both anew; with ``--check PAGE`` it says whether a page still
+holds. A page that begins with ``<!-- runs in: NAME -->`` needs the interpreter of ``.venv-NAME``.
+
+In a page, a ``text`` block is what the blocks before it print; ``...`` in it stands for anything.
+A command of a page is ``main([...])`` in the script. A block with a title is a file of its own.
+What has ``<!-- not run: the reason -->`` before it is left out of both.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +42,17 @@ def play(text: str) -> str:
     names: dict[str, Any] = {"__name__": "tutorial"}
     printed = io.StringIO()
 
-    def played(block: re.Match[str]) -> str:
+    def shown(block: re.Match[str]) -> str:
         language, title, code = block.groups()
         if title:
             Path(title).write_text(code, encoding="utf-8")
             return block[0]
         if language == "text":
-            shown = printed.getvalue()
+            output = printed.getvalue()
             printed.seek(0)
             printed.truncate()
-            alike = doctest.OutputChecker().check_output(code, shown, doctest.ELLIPSIS)
-            return block[0] if alike else f"```text\n{shown}```"
+            alike = doctest.OutputChecker().check_output(code, output, doctest.ELLIPSIS)
+            return block[0] if alike else f"```text\n{output}```"
         with contextlib.redirect_stdout(printed):
             if language == "python":
                 exec(compile(code, "tutorial", "exec"), names)
@@ -57,7 +60,7 @@ def play(text: str) -> str:
                 assert orch(words) == 0, f"failed: orch {shlex.join(words)}"
         return block[0]
 
-    page = BLOCK.sub(played, text)
+    page = BLOCK.sub(shown, text)
     assert not printed.getvalue(), f"printed, and not shown: {printed.getvalue()!r}"
     return page
 
@@ -86,25 +89,44 @@ def scripts(page: Path) -> dict[str, str]:
     return {f"{page.stem}.py": "\n".join([head, *parts]), **files}
 
 
-def make(page: Path) -> None:
-    """Write a page's outputs and its files in examples/."""
+def environment_of(page: Path) -> str | None:
+    """The NAME of the ``.venv-NAME`` that a page needs, ``None`` for the project's own."""
+    needed = re.match(r"<!-- runs in: (\w+) -->", page.read_text(encoding="utf-8"))
+    return needed[1] if needed else None
+
+
+def played(page: Path) -> str:
+    """The page with what it prints now, run in an empty folder."""
     folder = os.getcwd()
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         sys.path.insert(0, scratch)
         try:
-            text = play(page.read_text(encoding="utf-8"))
+            return play(page.read_text(encoding="utf-8"))
         finally:
             os.chdir(folder)
             sys.path.remove(scratch)
-    page.write_text(text, encoding="utf-8")
+
+
+def make(page: Path) -> None:
+    """Write a page's outputs and its files in examples/."""
+    page.write_text(played(page), encoding="utf-8")
     for name, code in scripts(page).items():
         path = EXAMPLES / name
         path.write_text(code, encoding="utf-8")
-        subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", str(path)], check=True)
+        if find_spec("ruff"):  # another framework's environment has none
+            subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(path)], check=True)
         print(f"{page.relative_to(ROOT)} -> {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
-    for tutorial in PAGES:
-        make(tutorial)
+    match sys.argv[1:]:
+        case ["--check", name]:
+            assert played(Path(name)) == Path(name).read_text(encoding="utf-8"), name
+        case []:
+            for tutorial in PAGES:
+                if environment_of(tutorial) is None:
+                    make(tutorial)
+        case names:
+            for name in names:
+                make(Path(name).resolve())

@@ -45,7 +45,7 @@ _MARKUP = re.compile(r"<(?=/?(?:tool_call|tool_response|tools|think|function|par
 
 
 class _Reader(TaggedReader):
-    tags = re.compile(r"</?tool_call>|<function=|</?think>")
+    tags = re.compile(r"</?tool_call>|<function=|</function>|</?think>")
     own_tags = re.compile(r"</?tool_call>|<function=|</function>|<parameter=|</parameter>")
     head = re.compile(r"(?:<tool_call>[ \t\r\n]*)?<function=(?P<name>[^<>\n]+)>")
     head_form = "<function=NAME>"

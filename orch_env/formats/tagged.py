@@ -54,8 +54,8 @@ class TaggedReader(MessageReader):
 
     def read_tag(self, tag: str) -> None:
         """Read the call that a tag opens."""
-        if tag == CLOSE:
-            self.stray = f"a {CLOSE} stands without a call before it"
+        if tag in (CLOSE, self.inner_close):
+            self.stray = f"a {tag} stands without a call before it"
             return
         name = ""
         try:

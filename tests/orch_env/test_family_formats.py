@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orch_env import OrchError, ToolOrchestrationEnv
+from orch_env import OrchError, Task, ToolOrchestrationEnv
 from orch_env.backends.open import make_backend
 from orch_env.backends.replay import ReplayBackend
 from orch_env.episodes import StoredEpisode
@@ -220,7 +220,8 @@ def test_what_has_one_reading_is_read(name: str, text: str) -> None:
         ("qwen3_coder", qwen("<parameter=s>a</parameter>b</parameter>"), "'b</parameter>"),
         ("qwen3_coder", qwen("<parameter=>5</parameter>"), "'<parameter=>5"),
         ("qwen3_coder", qwen("s=5"), "'s=5"),
-        ("qwen3_coder", "a </tool_call>", "without a call"),
+        ("qwen3_coder", "a </tool_call>", "a </tool_call> stands without a call"),
+        ("qwen3_coder", "s=5 </function>", "a </function> stands without a call"),
         ("glm", '<tool_call>{"name": "get"}</tool_call>', "begin with the tool's name"),
         ("glm", "<tool_call>\n</tool_call>", "begin with the tool's name"),
         ("glm", glm("<arg_key>s</arg_key>"), "'<arg_key>s"),
@@ -417,6 +418,19 @@ def test_gold_is_paid_in_full_and_happens_again_in_every_format(name: str) -> No
         stored = StoredEpisode(env.episode, task, env.settings)
         assert verifier.check(stored) is None
         assert verifier.check(StoredEpisode(env.episode, None, env.settings)) is None
+
+
+def test_the_published_reward_pays_the_same_in_every_format() -> None:
+    paid = {}
+    for name in ("hermes", *NAMES):
+        env = ToolOrchestrationEnv("harbour", call_format=name, reward="paper")
+        task = next(task for task in env.tasks if len(task.gold) > 1)
+        half = Task.from_dict(task.to_dict() | {"gold": [task.to_dict()["gold"][0]]})
+        for played in (task, half):
+            info = play(env, GoldPolicy(get_format(name)), played)
+            paid.setdefault(played is task, set()).add(info["reward"]["total"])
+    (whole,), (part,) = paid[True], paid[False]
+    assert whole > part > 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,6 +17,9 @@ from orch_env.types import Episode, ErrorType, OrchError, Task, ToolCall, Turn, 
 from orch_env.types.json import Json, JsonObject, parse_json
 
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+# A call that could be read in these tags begins with its object or with a code fence. Other call
+# formats have the same tags with something else in them.
+_JSON_CALL = re.compile(r"<tool_call>\s*+[{`]")
 _RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
 _UNREADABLE = object()
 
@@ -87,10 +90,13 @@ def turn_texts(episode: Episode) -> list[str]:
 
 
 def _turn_parts(turn: Turn) -> list[str]:
-    parts = [turn.action]
-    calls, results = turn.calls, turn.results
-    if calls and "<tool_call>" not in turn.action:
-        # Structured calls (OpenAI messages) leave no markup in the text.
+    said, calls, results = turn.action, turn.calls, turn.results
+    read = any(call.error is not ErrorType.MALFORMED_CALL for call in calls)
+    if read and not _JSON_CALL.search(said):
+        said = _CALL.sub("", said).replace("<tool_call>", "")
+    parts = [said]
+    if calls and "<tool_call>" not in said:
+        # OpenAI messages and other call formats leave no such markup in the text.
         parts += [f"<tool_call>\n{_call_text(call)}\n</tool_call>" for call in calls]
     return [*parts, *(f"<tool_response>\n{result}\n</tool_response>" for result in results)]
 

@@ -166,7 +166,7 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page: str) -> None:
 @pytest.mark.parametrize("block", of("yaml"), ids=str)
 def test_a_yaml_block_is_a_configuration(block: Block) -> None:
     settings = GRPOConfig().from_dict(yaml.safe_load(block.text)).settings
-    make_reward(settings.environment.env_config["reward"])
+    make_reward(settings.environment.env_config.get("reward", "graduated"))
 
 
 HERE = [page for page in tutorials.PAGES if tutorials.environment_of(page) is None]

@@ -80,8 +80,8 @@ class GRPOConfig(RunConfig):
                 `{enable_thinking: false}` or a fixed `date_string` for templates that print today's
                 date.
             system_tools: who offers the tools. `auto`: the chat template, or the system message if
-                the template ignores tools; `always`: the system message, which is right when the
-                template teaches another call syntax than `call_format`; `never`: the template.
+                the template ignores tools; `always`: the system message, which has to be set where
+                the template teaches another `call_format`; `never`: the template.
         """
 
     def env_runners(

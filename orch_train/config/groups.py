@@ -170,8 +170,8 @@ class RolloutSettings(_Group):
     ``date_string`` for templates that print today's date."""
     system_tools: SystemTools = "auto"
     """who offers the tools. ``auto``: the chat template, or the system message if the template
-    ignores tools; ``always``: the system message, which is right when the template teaches another
-    call syntax than ``call_format``; ``never``: the template."""
+    ignores tools; ``always``: the system message, which has to be set where the template teaches
+    another ``call_format``; ``never``: the template."""
 
     def _conflicts(self) -> Iterator[str]:
         if self.max_tokens_per_turn >= self.max_context:

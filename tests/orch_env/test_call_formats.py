@@ -6,11 +6,12 @@ import json
 import random
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orch_env.formats import get_format
+from orch_env.formats import format_names, get_format
 from orch_env.formats.calls import MAX_CALLS
 from orch_env.formats.openai import read_message
 from orch_env.types import ErrorType, ToolCall, ToolSpec
@@ -326,3 +327,17 @@ def test_the_tools_prompt_names_each_tool_and_its_example_is_no_call(name: str) 
     assert "first_tool" in prompt and "second_tool" in prompt
     assert "<think>" not in prompt
     assert not any(call.ok for call in get_format(name).parse(prompt).calls)
+
+
+def test_the_page_shows_each_format_as_it_is_written_and_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "call-formats.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## `(\w+)`$", page, flags=re.MULTILINE)
+    shown = dict(zip(sections[1::2], sections[2::2], strict=True))
+    call = ToolCall("get", {"city": "Oslo"})
+    for name in NAMES:
+        written, result = re.findall(
+            r"^```text\n(.*?)\n```$", shown[name], re.DOTALL | re.MULTILINE
+        )
+        assert written == get_format(name).render_calls([call])
+        assert result == get_format(name).render_results(['{"temperature": 4}'])
+    assert all(f"| `{name}` |" in page for name in format_names())

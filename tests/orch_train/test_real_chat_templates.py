@@ -18,6 +18,7 @@ from orch_env.formats import get_format
 from orch_env.types import OrchError, ToolCall, ToolSpec
 from orch_env.types.text import readable_json
 from orch_train.chat.renderer import ChatRenderer
+from orch_train.chat.taught_format import choose_format, taught_format
 
 pytestmark = pytest.mark.shared_data
 
@@ -35,13 +36,6 @@ REFUSED = {
     "deepseekv3": "not prefix-preserving",
     "glm4moe": "must be closed by a special token",
     "gptoss": "rewrites the assistant message",
-}
-FORMATS = {
-    "deepseek_r1_distill": "deepseek",
-    "deepseekv3": "deepseek",
-    "glm4moe": "glm",
-    "gptoss": "harmony",
-    **dict.fromkeys(THINKING, "qwen3_coder"),
 }
 STOCK = ToolSpec(
     "find_item",
@@ -61,6 +55,30 @@ CALLS = [
     ToolCall("find_item", {"q": "5 \u00e9 <b>", "n": 5, "o": {"a": [1, None, "x"]}}),
     ToolCall("find_item", {"q": "two"}),
 ]
+TAUGHT = {
+    "cohere2": None,
+    "deepseek_r1_distill": "deepseek",
+    "deepseekv3": "deepseek",
+    "gemma3": None,
+    "glm4moe": "glm",
+    "gptoss": "harmony",
+    "lfm2": "pythonic",
+    "llama3": None,
+    "llama3_1": "llama3",
+    "llama3_2": "llama3",
+    "phi3": None,
+    "phi3_5": None,
+    "qwen2_5": "hermes",
+    "qwen3": "hermes",
+    "qwen3_5_nothink": "qwen3_coder",
+    "qwen3_5_think": "qwen3_coder",
+    "qwen3_6": "qwen3_coder",
+    "qwen3_8": "qwen3_coder",
+    "qwen3_instruct_2507": "hermes",
+}
+"""The call format that each template teaches."""
+_FAMILIES = ("deepseek", "glm", "harmony", "qwen3_coder")
+FORMATS = {name: str(taught) for name, taught in TAUGHT.items() if taught in _FAMILIES}
 _SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|<\uff5c[^<>]{1,40}\uff5c>|<(?:start|end)_of_turn>|</?think>|</?tool_\w+>"
 )
@@ -179,6 +197,7 @@ def test_every_template_that_is_at_hand_is_tried(shared_data: Path) -> None:
         pytest.skip(f"{folder} is not at hand")
     found = {file.stem for file in folder.glob("*.jinja")}
     assert found <= {*NATIVE, *FOLDED, *THINKING, *REFUSED}
+    assert found == TAUGHT.keys()
 
 
 def with_calls(name: str, calls: list[ToolCall]) -> dict[str, Any]:
@@ -243,3 +262,52 @@ def test_sampled_calls_are_the_official_tokens(shared_data: Path, name: str) -> 
         thought = {"reasoning_content": "hm"} if opened else {}
         messages += [with_calls(name, CALLS) | thought, *told]
     assert stream == official(tokenizer, messages, [STOCK])
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_auto_chooses_what_the_template_teaches(shared_data: Path, name: str) -> None:
+    tokenizer = tokenizer_of(template_of(shared_data, name))
+    assert taught_format(tokenizer) == TAUGHT[name]
+    if TAUGHT[name] is None:
+        with pytest.raises(OrchError, match="teaches no calls that any format reads; name a"):
+            choose_format("auto", tokenizer)
+        assert choose_format(None, tokenizer) == choose_format("hermes", tokenizer) == "hermes"
+    else:
+        assert choose_format("auto", tokenizer) == choose_format(None, tokenizer) == TAUGHT[name]
+
+
+@pytest.mark.parametrize("name", [name for name, taught in TAUGHT.items() if taught])
+def test_a_format_that_the_template_does_not_teach_is_refused_unless_asked_for_twice(
+    shared_data: Path, name: str
+) -> None:
+    tokenizer = tokenizer_of(template_of(shared_data, name))
+    other = "hermes" if TAUGHT[name] != "hermes" else "mistral"
+    for system_tools in ("auto", "never"):
+        with pytest.raises(OrchError, match=rf"teaches {TAUGHT[name]}.*set call_format to auto"):
+            choose_format(other, tokenizer, system_tools=system_tools)  # type: ignore[arg-type]
+    assert choose_format(other, tokenizer, system_tools="always") == other
+
+
+@pytest.mark.parametrize("name", ["llama3_1", "llama3_2", "qwen2_5", "qwen3_instruct_2507"])
+def test_a_call_of_the_format_is_the_templates_own_token_for_token(
+    shared_data: Path, name: str
+) -> None:
+    tokenizer = tokenizer_of(template_of(shared_data, name))
+    style = get_format(choose_format("auto", tokenizer))
+    call = ToolCall("find_item", {"q": 'a "b" \u00e9\n', "n": 1.5, "deep": [{"x": None}, True]})
+    stream, messages = conversation(
+        ChatRenderer(tokenizer, style), TOOLS, [style.render_calls([call])]
+    )
+    function = {"name": call.name, "arguments": call.arguments}
+    messages[1] = {"role": "assistant", "tool_calls": [{"type": "function", "function": function}]}
+    assert stream == official(tokenizer, messages, TOOLS)
+
+
+def test_a_result_in_pythonic_markup_is_what_the_template_of_lfm2_writes(shared_data: Path) -> None:
+    tokenizer = tokenizer_of(template_of(shared_data, "lfm2"))
+    results = get_format("pythonic").render_results(["two\nlines"])
+    written = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "x"}, {"role": "tool", "content": "two\nlines"}],
+        tokenize=False,
+    )
+    assert f"<|im_start|>tool\n{results}<|im_end|>" in written

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -184,11 +185,24 @@ def test_what_the_files_start_exists() -> None:
     assert job.split()[:2] == ["orch", "train"]
     for config in (job.split()[2], read_yaml(FOLDER / "skypilot.yaml")["envs"]["CONFIG"]):
         assert read_config(str(ROOT / config), (), None).settings
+
+
+def test_all_of_the_package_reaches_the_build() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {name.removesuffix("*") for name in settings["packages"]["find"]["include"]}
+    modules = {f"{name}.py" for name in settings.get("py-modules", [])}
+    passed = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     for name in IMAGES:
-        for stage in (FOLDER / name).read_text(encoding="utf-8").split("\nFROM ")[1:]:
-            for copied in re.findall(r"^COPY (?!--from)(.+) \S+$", stage, re.M):
-                for part in copied.replace("${CONSTRAINTS}", "constraints.txt").split():
-                    assert (ROOT / part).exists(), part
+        lines = re.findall(
+            r"^COPY (?!--from)(.+) \S+$", (FOLDER / name).read_text(encoding="utf-8"), re.M
+        )
+        copied = {part for line in lines for part in line.split()} - {"${CONSTRAINTS}"}
+        assert packages | modules <= copied, name
+        for part in copied:
+            assert (ROOT / part).exists() and f"!{part}" in passed, part
+    for service in services().values():
+        constraints = service.get("build", {}).get("args", {}).get("CONSTRAINTS", "constraints.txt")
+        assert (ROOT / constraints).exists() and f"!{constraints}" in passed
 
 
 # -- the build -------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ $(DOCS)/.ready: constraints-docs.txt
 	@touch $(DOCS)/.ready
 
 docs: $(DOCS)/.ready ## the documentation site in site/, built strictly (seconds)
-	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build
 	@echo "open site/index.html"
 
 package: $(DOCS)/.ready ## wheel and sdist in dist/, checked

@@ -72,7 +72,7 @@ class EpisodeSource:
     Raises:
         OrchError: an argument is wrong. A missing or damaged file is found on first use.
 
-    Example:
+    Examples:
         >>> from orch_env import EpisodeSource
         >>> session = EpisodeSource(tasks="harbour").session()
         >>> messages = session.reset(index=0, seed=0)

@@ -25,7 +25,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = tmp_path_factory.mktemp("site")
-    words = [str(MKDOCS), "build", "--quiet", "--site-dir", str(site)]
+    words = [str(MKDOCS), "build", "--site-dir", str(site)]
     alone = ["unshare", "--net"]
     if shutil.which(alone[0]) and subprocess.run([*alone, "true"], check=False).returncode == 0:
         words = alone + words
@@ -47,6 +47,18 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser = Browser(found, tmp_path_factory.mktemp("profile"))
     yield browser
     browser.close()
+
+
+def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
+    for path in ROOT.iterdir():
+        if path.name in ("docs", "tools"):
+            shutil.copytree(path, tmp_path / path.name)
+        elif not path.name.startswith(".") and path.name != "site":
+            (tmp_path / path.name).symlink_to(path)
+    with (tmp_path / "docs" / "view.md").open("a") as page:
+        page.write("\n[a](nope.md) [b](training.md#nowhere) [c](../configs/nope.yaml)\n")
+    done = subprocess.run([str(MKDOCS), "build"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "3 warnings in strict mode" in done.stdout + done.stderr
 
 
 def go(browser: Browser, page: Path) -> None:

@@ -63,7 +63,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
     Raises:
         OrchError: an argument is wrong, a file is missing or damaged, or there are no tasks.
 
-    Example:
+    Examples:
         >>> import gymnasium as gym, orch_env
         >>> env = gym.make("orch_env/ToolOrchestration-v0", tasks="harbour")
         >>> obs, info = env.reset(seed=7)

@@ -32,7 +32,7 @@ class ToolOrchestrationVectorEnv(SyncVectorEnv):
     Raises:
         OrchError: as the single environment does, or ``num_envs`` is below 1.
 
-    Example:
+    Examples:
         >>> envs = gym.make_vec("orch_env/ToolOrchestration-v0", num_envs=8, tasks="harbour")
         >>> observations, infos = envs.reset(seed=0)
     """

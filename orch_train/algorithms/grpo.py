@@ -77,7 +77,7 @@ class GRPO:
     Raises:
         OrchError: the configuration, its files, the model or a runner is not usable.
 
-    Example:
+    Examples:
         >>> with GRPOConfig().from_yaml("configs/quickstart.yaml").build_algo() as algo:
         ...     result = algo.train()                                         # doctest: +SKIP
     """

@@ -78,7 +78,7 @@ def complexfuncbench(
     Raises:
         OrchError: an argument is wrong, or a file is missing or damaged.
 
-    Example:
+    Examples:
         >>> env = complexfuncbench("harbour").env()
         >>> obs, info = env.reset(options={"task_index": 0})
         >>> *_, info = env.step("I would rather not.")

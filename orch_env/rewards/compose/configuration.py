@@ -43,7 +43,7 @@ def make_reward(spec: str | Mapping[str, Any], *, step: int = 0) -> Reward:
         OrchError: an unknown name or option (the nearest one is named), a bad value, or a
             function that cannot be imported.
 
-    Example:
+    Examples:
         >>> make_reward("graduated").name
         'graduated'
         >>> make_reward({"name": "mix", "components": {"graduated": 0.8, "binary": 0.2}}).name

@@ -68,12 +68,15 @@ class Played:
         actions: how many messages of the script were played before the framework or the
             environment ended the episode.
         stop_reason: as the adapter says it, ``None`` where the framework has no place for it.
+        last_run: False where the framework ended the episode at a message whose calls it did not
+            run.
     """
 
     reward: float | None
     results: tuple[str, ...]
     actions: int
     stop_reason: str | None = None
+    last_run: bool = True
 
 
 Play = Callable[[Sequence[Script]], Sequence[Played]]
@@ -118,7 +121,7 @@ def table() -> list[Script]:
 
 
 @cache
-def expected(script: Script, actions: int | None = None) -> Played:
+def expected(script: Script, actions: int | None = None, last_run: bool = True) -> Played:
     """What the environment itself makes of a script, or of its first messages.
 
     An episode that does not end by itself is ended with ``output_truncated``.
@@ -126,7 +129,8 @@ def expected(script: Script, actions: int | None = None) -> Played:
     env = _env()
     env.reset(seed=script.seed, options={"task_id": script.task_id})
     results: list[str] = []
-    played = script.actions[:actions]
+    played = list(script.actions[:actions])
+    unrun = "" if last_run else played.pop()
     taken = 0
     for action in played:
         _, _, terminated, truncated, info = env.step(action)
@@ -135,7 +139,7 @@ def expected(script: Script, actions: int | None = None) -> Played:
         if terminated or truncated:
             break
     else:
-        *_, info = env.stop(StopReason.OUTPUT_TRUNCATED)
+        *_, info = env.stop(StopReason.OUTPUT_TRUNCATED, unrun)
     return Played(info["reward"]["total"], tuple(results), taken, info["stop_reason"])
 
 
@@ -173,9 +177,11 @@ def report_of(
         script = Script(case.policy, case.task_id, case.actions, case.seed)
         [one] = perform([script])
         truth = expected(script)
-        kind = "whole" if one.actions >= truth.actions and _by_itself(truth) else "cut"
-        episodes[kind] += 1
-        if one.reward != _reward(script, one):
+        whole = one.last_run and one.actions >= truth.actions and _by_itself(truth)
+        episodes["whole" if whole else "cut"] += 1
+        if not whole:
+            truth = expected(script, one.actions, one.last_run)
+        if one.reward != truth.reward:
             episodes["unequal"].append([script.case, script.task_id, one.reward])
     return {"rows": rows, "exempt": dict(exempt), "episodes": episodes}
 
@@ -195,7 +201,7 @@ def check_report(found: Mapping[str, Any], *, whole: int) -> None:
 
 def _difference(script: Script, one: Played, whole: bool = True) -> str:
     """What is wrong with a played script, empty if nothing is."""
-    truth = expected(script) if whole else expected(script, one.actions)
+    truth = expected(script) if whole else expected(script, one.actions, one.last_run)
     if one.reward != truth.reward:
         return f"the reward is {one.reward}, not {truth.reward}"
     if not whole:
@@ -210,12 +216,6 @@ def _difference(script: Script, one: Played, whole: bool = True) -> str:
     if reason is not None and reason != truth.stop_reason and not StopReason(reason).external:
         return f"the stop reason is {reason}, not {truth.stop_reason}"
     return ""
-
-
-def _reward(script: Script, one: Played) -> float | None:
-    """The reward that the environment pays for what was played."""
-    truth = expected(script)
-    return truth.reward if one.actions >= truth.actions else expected(script, one.actions).reward
 
 
 def _by_itself(truth: Played) -> bool:

@@ -1,0 +1,318 @@
+"""TRL: train on the tasks of a source with `GRPOTrainer`.
+
+TRL calls tools one by one and never shows an environment the last message. So the environment only
+answers calls; the reward, and the limits that count messages, are those of the transcript.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+from orch_env.adapters import require
+from orch_env.session import EpisodeSource, Row
+from orch_env.types import ErrorType, OrchError, StopReason, ToolResult, ToolSpec
+
+_UNKNOWN = ToolResult.failure(ErrorType.UNKNOWN_TOOL, "There is no such tool.").text
+
+
+class OrchSpec:
+    """A source as TRL's trainers take it.
+
+    Args:
+        source: the tasks and their rules.
+        tokenizer: the policy's. It gets a ``response_template`` if it has none: without one TRL
+            takes every call for plain text.
+
+    Attributes:
+        end: the token that ends a message.
+        environment_factory: for the trainer; a dict by tool set where tasks offer different tools.
+        reward_funcs: the same, also for :attr:`rollout_func`.
+
+    Raises:
+        ImportError: TRL is not installed.
+        OrchError: a version of it that is not known, or TRL cannot read this tokenizer's calls.
+    """
+
+    def __init__(self, source: EpisodeSource, tokenizer: Any) -> None:
+        require("trl", extra="trl", package="trl", known=("1.16", "2"))
+        self.source, self.tokenizer = source, tokenizer
+        self.end = _learn_calls(tokenizer, source.call_format)
+        offers = {_offer(row["tools"]): row["task_id"] for row in source.rows()}
+        factories = {name: Factory(source, task_id) for name, task_id in offers.items()}
+        self._many = len(factories) > 1
+        self.environment_factory = factories if self._many else next(iter(factories.values()))
+        self.reward_funcs = [TranscriptReward(source, self.end)]
+
+    @property
+    def train_dataset(self) -> Any:
+        """A ``datasets.Dataset`` of all tasks of the source."""
+        return self.dataset()
+
+    def dataset(self, split: str | None = None) -> Any:
+        """A ``datasets.Dataset`` of the tasks of a split, without gold."""
+        rows = [
+            {
+                # `rollout_func` is handed nothing but prompts: they say which episode they open.
+                "prompt": [{**m, **_episode(row)} for m in row["messages"]],
+                **_episode(row),
+                **({"environment": _offer(row["tools"])} if self._many else {}),
+            }
+            for row in self.source.rows(split)
+        ]
+        return importlib.import_module("datasets").Dataset.from_list(rows)
+
+    def rollout_func(self, prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
+        """Roll out whole messages: for follow-ups and malformed calls, which TRL's loop cannot do.
+
+        The reward functions get its scores as the column ``orch_reward``.
+        """
+        runs = [_Rollout(self, trainer, prompt) for prompt in prompts]
+        while going := [run for run in runs if not run.session.done]:
+            histories = [run.prompt_ids + run.ids for run in going]
+            turns, logprobs = trainer._generate_single_turn(histories, None, {}, num_generations=1)
+            for run, ids, logs in zip(going, turns, logprobs or [None] * len(turns), strict=True):
+                run.take(ids, logs)
+        known = all(run.logprobs is not None for run in runs)
+        return {
+            "prompt_ids": [run.prompt_ids for run in runs],
+            "completion_ids": [run.ids for run in runs],
+            "logprobs": [run.logprobs for run in runs] if known else None,
+            "env_mask": [run.mask for run in runs],
+            "orch_reward": [run.session.reward for run in runs],
+        }
+
+
+@dataclass(frozen=True)
+class TranscriptReward:
+    """Scores completions; ``None``, which TRL masks, where a tool broke.
+
+    Args:
+        source: says the reward; another one than the trained one measures without training.
+        end: the token that ends a message.
+        name: in TRL's logs.
+    """
+
+    source: EpisodeSource
+    end: int
+    name: str = "orch_reward"
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(
+        self,
+        completions: Sequence[Sequence[Mapping[str, Any]]],
+        completion_ids: Sequence[Sequence[int]],
+        task_id: Sequence[str],
+        environments: Sequence[Environment] | None = None,
+        orch_reward: list[float | None] | None = None,
+        **_: Any,
+    ) -> list[float | None]:
+        """One reward per completion."""
+        if orch_reward is not None:
+            return orch_reward
+        played: Sequence[Environment | None] = environments or [None] * len(completions)
+        return list(map(self._score, completions, completion_ids, task_id, played))
+
+    def _score(
+        self,
+        completion: Sequence[Mapping[str, Any]],
+        ids: Sequence[int],
+        task_id: str,
+        environment: Environment | None,
+    ) -> float | None:
+        if environment is not None and environment.broken:
+            return None
+        offered = {spec.name for spec in self.source.tools(task_id)}
+        # TRL answers a call of an unknown tool itself, in words of its own.
+        messages = [
+            {**m, "content": _UNKNOWN} if m["role"] == "tool" and m["name"] not in offered else m
+            for m in completion
+        ]
+        cut = not ids or ids[-1] != self.end
+        if cut and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
+            del messages[-1]  # an answer that was cut is none
+        state = None if environment is None else environment.session.episode.state
+        breakdown = self.source.score(
+            task_id, messages, final_state=state, stop_reason=StopReason.OUTPUT_TRUNCATED
+        )
+        return None if breakdown is None else breakdown.total
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Makes environments whose tasks offer the same tools as one of them; can be pickled."""
+
+    source: EpisodeSource
+    task_id: str
+
+    def __call__(self) -> Environment:
+        """A new environment, with a session of its own."""
+        specs = self.source.tools(self.task_id)
+        return _class_with(len(specs))(self.source, specs)
+
+
+class Environment:
+    """Answers the calls of one rollout at a time.
+
+    Limits that count messages are the transcript's: TRL does not say which calls are one message.
+    """
+
+    def __init__(self, source: EpisodeSource, specs: Sequence[ToolSpec]) -> None:
+        self.session = replace(source, max_turns=sys.maxsize, max_errors=None).session()
+        self.broken = False
+        vars(self).update({_member(n): _Tool(spec, self) for n, spec in enumerate(specs)})
+
+    def reset(self, task_id: str, seed: int = 0, **_: Any) -> None:
+        """Start the episode of a row.
+
+        Raises:
+            OrchError: the user of this task goes on after the first answer.
+        """
+        self.broken = False
+        self.session.reset(task_id, seed=seed)
+        if self.session.task.followups:
+            raise OrchError(
+                f"task {task_id!r} has more than one user turn, and TRL's tool loop ends at the "
+                "first answer: pass rollout_func=spec.rollout_func, without environment_factory"
+            )
+
+
+class _Tool(dict[str, Any]):
+    """A tool as the chat template reads it, exactly, and as TRL calls it."""
+
+    def __init__(self, spec: ToolSpec, environment: Environment) -> None:
+        super().__init__(spec.to_openai())
+        self.__name__ = spec.name
+        self._environment = environment
+
+    def __call__(self, /, **arguments: Any) -> str:
+        try:
+            return self._environment.session.call(self.__name__, arguments).text
+        except Exception:  # whatever a tool server raises; TRL would make it a result and score it
+            self._environment.broken = True
+            raise
+
+
+@cache
+def _class_with(tools: int) -> type[Environment]:
+    """TRL looks for functions of the class, then takes what an instance has under their names."""
+
+    def hidden(self: Environment) -> None: ...
+
+    return type("OrchEnvironment", (Environment,), {_member(n): hidden for n in range(tools)})
+
+
+def _member(number: int) -> str:
+    return f"tool_{number:04}"
+
+
+class _Rollout:
+    """One episode of `OrchSpec.rollout_func` in tokens; ``mask`` is 1 for those of the model."""
+
+    def __init__(self, spec: OrchSpec, trainer: Any, prompt: Sequence[Mapping[str, Any]]) -> None:
+        self.session = spec.source.session()
+        self._end, self._tokenizer, self._most = (
+            spec.end,
+            spec.tokenizer,
+            trainer.max_completion_length,
+        )
+        self._render = partial(spec.tokenizer.apply_chat_template, **trainer.chat_template_kwargs)
+        messages = self.session.reset(prompt[0]["task_id"], seed=prompt[0]["seed"])
+        tools = [tool.to_openai() for tool in self.session.tools]
+        text = self._render(messages, tools=tools, add_generation_prompt=True, tokenize=False)
+        self.prompt_ids = self._encode(text)
+        self._most = min(
+            self._most, trainer.model.config.max_position_embeddings - len(self.prompt_ids)
+        )
+        self.ids: list[int] = []
+        self.mask: list[int] = []
+        self.logprobs: list[float] | None = []
+
+    def take(self, ids: Sequence[int], logprobs: Sequence[float] | None) -> None:
+        """Take what the model wrote, and add what it reads next."""
+        ids = ids[: self._most - len(self.ids)]
+        self._add(ids, 1, logprobs and logprobs[: len(ids)])
+        whole = bool(ids) and ids[-1] == self._end
+        text = self._tokenizer.decode(ids[: len(ids) - whole])
+        try:
+            read = self.session.text(text) if whole else []
+        except Exception:  # whatever a tool server raises is no fault of the model
+            self.session.finish(reason=StopReason.INFRASTRUCTURE)
+        if self.session.done:
+            return
+        if not whole:
+            self.session.finish(text, reason=StopReason.OUTPUT_TRUNCATED)
+            return
+        added = self._suffix(read)
+        if len(self.ids) + len(added) >= self._most:
+            self.session.finish(reason=StopReason.CONTEXT_OVERFLOW)
+            return
+        self._add(added, 0, [0.0] * len(added))
+
+    def _add(self, ids: Sequence[int], mask: int, logprobs: Sequence[float] | None) -> None:
+        self.ids += ids
+        self.mask += [mask] * len(ids)
+        if self.logprobs is not None:
+            self.logprobs = None if logprobs is None else [*self.logprobs, *logprobs]
+
+    def _suffix(self, read: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The tokens of messages that come after one of the model, which has its end already."""
+        said: dict[str, Any] = {"role": "assistant", "content": "said"}
+        if read[0]["role"] == "tool":
+            function: dict[str, Any] = {"name": read[0].get("name") or "tool", "arguments": {}}
+            said["tool_calls"] = [{"type": "function", "function": function}]
+        talk = [{"role": "user", "content": "said"}, said]
+        before = self._render(talk, tokenize=False)
+        after = self._render([*talk, *read], tokenize=False, add_generation_prompt=True)
+        end = self._tokenizer.decode([self._end])
+        return self._encode(after[before.rindex(end) + len(end) :])
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def _learn_calls(tokenizer: Any, call_format: str) -> int:
+    """See that TRL reads the calls that the chat template writes; the token that ends a message."""
+    trl = importlib.import_module("trl.chat_template_utils")
+    if not (tokenizer.response_template or getattr(tokenizer, "response_schema", None)):
+        try:
+            trl.add_response_schema(tokenizer)
+        except ValueError:  # a template that TRL does not know word for word
+            known = {"hermes": trl.qwen3_template, "qwen3_coder": trl.qwen3_5_template}
+            tokenizer.response_template = known.get(call_format)
+    call = {"type": "function", "function": {"name": "find", "arguments": {"text": "one"}}}
+    talk = [
+        {"role": "user", "content": "Find it."},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+    render = partial(tokenizer.apply_chat_template, tokenize=True, return_dict=False)
+    asked, whole = render(talk[:1], add_generation_prompt=True), render(talk)
+    while not tokenizer.decode(whole[-1:]).strip():  # the line break after a message
+        whole.pop()
+    read = trl.parse_response(tokenizer, whole[len(asked) :], prefix=asked, tools=[])
+    if read.get("tool_calls") != [call]:
+        raise OrchError(
+            "TRL reads the calls of this tokenizer's chat template as plain text: set "
+            "tokenizer.response_template; trl.chat_template_utils has those of known templates"
+        )
+    end: int = whole[-1]
+    return end
+
+
+def _episode(row: Row) -> dict[str, Any]:
+    return {"task_id": row["task_id"], "seed": row["seed"]}
+
+
+def _offer(tools: Sequence[Mapping[str, Any]]) -> str:
+    """A short name for a set of tools."""
+    return hashlib.sha256(json.dumps(tools, sort_keys=True).encode()).hexdigest()[:12]

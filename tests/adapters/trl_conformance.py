@@ -1,0 +1,123 @@
+"""TRL's tool loop plays the conformance table; only the model is replaced, by scripts.
+
+.venv-adapters/bin/python -m tests.adapters.trl_conformance
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import GRPOConfig, GRPOTrainer
+
+from orch_env.adapters.trl import OrchSpec
+from orch_env.formats import get_format
+from tests.adapters.conformance import SOURCE, Played, Script, report
+
+TEMPLATE = Path("orch_train/data/tiny/chat_template.jinja")
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A token per byte, so that every text comes back as it was."""
+    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+    pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    backend = Tokenizer(models.BPE({piece: n for n, piece in enumerate(pieces)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=TEMPLATE.read_text(),
+    )
+
+
+class Loop:
+    """TRL's trainer, or its door for whole messages, with a model that says what is scripted."""
+
+    def __init__(self, folder: str, door: str) -> None:
+        self.tokenizer = byte_tokenizer()
+        self.spec = OrchSpec(SOURCE, self.tokenizer)
+        self.rows = {row["task_id"]: row for row in self.spec.train_dataset}
+        self.said: list[list[str]] = []
+        self.played: list[dict[str, Any]] = []
+        doors = {"environment": "environment_factory", "rollout": "rollout_func"}
+        shape = LlamaConfig(
+            vocab_size=len(self.tokenizer),
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            max_position_embeddings=1 << 20,
+        )
+        self.trainer = GRPOTrainer(
+            LlamaForCausalLM(shape),
+            reward_funcs=[self.reward],
+            train_dataset=self.spec.train_dataset,
+            processing_class=self.tokenizer,
+            args=GRPOConfig(
+                folder,
+                use_cpu=True,
+                bf16=False,
+                max_completion_length=1 << 19,
+                num_generations_eval=1,
+                report_to="none",
+            ),
+            **{doors[door]: getattr(self.spec, doors[door])},
+        )
+        self.trainer._generate_single_turn = self.generate
+        self.trainer.model.eval()
+
+    def reward(self, **columns: Any) -> list[float | None]:
+        """What the adapter's reward says, kept in double precision."""
+        [reward] = self.spec.reward_funcs
+        rewards = reward(**columns)
+        self.played = [
+            {"reward": one, "completion": completion}
+            for one, completion in zip(rewards, columns["completions"], strict=True)
+        ]
+        return rewards
+
+    def generate(self, histories: Any, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+        """The next message of each rollout; nothing where its script is over."""
+        if not self.prompts:
+            self.prompts = list(histories)
+        turns = []
+        for history in histories:
+            at = next(n for n, p in enumerate(self.prompts) if history[: len(p)] == p)
+            left = self.said[at]
+            ids = self.tokenizer(left.pop(0))["input_ids"] + [self.spec.end] if left else []
+            turns.append(ids)
+        return turns, None
+
+    def play(self, scripts: Sequence[Script]) -> list[Played]:
+        """Play the scripts as one batch."""
+        self.prompts: list[list[int]] = []
+        self.said = [list(script.actions) for script in scripts]
+        self.trainer._generate_and_score_completions([self.rows[s.task_id] for s in scripts])
+        return list(map(_played, scripts, self.said, self.played))
+
+
+def _played(script: Script, left: Sequence[str], one: dict[str, Any]) -> Played:
+    results = tuple(m["content"] for m in one["completion"] if m["role"] == "tool")
+    taken = len(script.actions) - len(left)
+    calls = get_format("hermes").parse(script.actions[taken - 1]).calls
+    answered = one["completion"][-1]["role"] == "assistant"
+    return Played(one["reward"], results, taken, last_run=not (calls and answered))
+
+
+EXEMPT = {
+    "malformed call": "TRL takes a message that it cannot read for the answer",
+    "unknown tool": "TRL answers such a call itself, in its own words",
+    "call after the end": "TRL plays on until the model makes no call; the reward stops at the end",
+}
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        report(Loop(folder, sys.argv[1]).play, exempt=EXEMPT)

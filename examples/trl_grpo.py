@@ -1,6 +1,6 @@
 """Train a model on the bundled world with TRL's GRPOTrainer.
 
-    python examples/trl_grpo.py --model runs/quickstart-sft/model --steps 30 --curve curve.json
+    python -m examples.trl_grpo --model runs/quickstart-sft/model --steps 30 --curve curve.json
 
 The model has to know how calls are written. `orch sft configs/quickstart.yaml` makes the tiny one
 that the figures in docs/adapters/trl.md start from.
@@ -64,8 +64,10 @@ def main() -> None:
         ),
     )
     trainer.train()
+    measured = curve(trainer.state.log_history)
     if options.curve:
-        options.curve.write_text(json.dumps(curve(trainer.state.log_history), indent=1))
+        options.curve.write_text(json.dumps(measured, indent=1) + "\n")
+    print(json.dumps(measured))
 
 
 def curve(log: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]:

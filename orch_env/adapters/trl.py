@@ -16,6 +16,7 @@ from functools import cache, partial
 from typing import Any
 
 from orch_env.adapters import require
+from orch_env.adapters.trl_rollouts import roll_out
 from orch_env.session import EpisodeSource, Row
 from orch_env.types import ErrorType, OrchError, StopReason, ToolResult, ToolSpec
 
@@ -73,20 +74,7 @@ class OrchSpec:
 
         The reward functions get its scores as the column ``orch_reward``.
         """
-        runs = [_Rollout(self, trainer, prompt) for prompt in prompts]
-        while going := [run for run in runs if not run.session.done]:
-            histories = [run.prompt_ids + run.ids for run in going]
-            turns, logprobs = trainer._generate_single_turn(histories, None, {}, num_generations=1)
-            for run, ids, logs in zip(going, turns, logprobs or [None] * len(turns), strict=True):
-                run.take(ids, logs)
-        known = all(run.logprobs is not None for run in runs)
-        return {
-            "prompt_ids": [run.prompt_ids for run in runs],
-            "completion_ids": [run.ids for run in runs],
-            "logprobs": [run.logprobs for run in runs] if known else None,
-            "env_mask": [run.mask for run in runs],
-            "orch_reward": [run.session.reward for run in runs],
-        }
+        return roll_out(self.source, self.tokenizer, self.end, prompts, trainer)
 
 
 @dataclass(frozen=True)
@@ -213,72 +201,6 @@ def _class_with(tools: int) -> type[Environment]:
 
 def _member(number: int) -> str:
     return f"tool_{number:04}"
-
-
-class _Rollout:
-    """One episode of `OrchSpec.rollout_func` in tokens; ``mask`` is 1 for those of the model."""
-
-    def __init__(self, spec: OrchSpec, trainer: Any, prompt: Sequence[Mapping[str, Any]]) -> None:
-        self.session = spec.source.session()
-        self._end, self._tokenizer, self._most = (
-            spec.end,
-            spec.tokenizer,
-            trainer.max_completion_length,
-        )
-        self._render = partial(spec.tokenizer.apply_chat_template, **trainer.chat_template_kwargs)
-        messages = self.session.reset(prompt[0]["task_id"], seed=prompt[0]["seed"])
-        tools = [tool.to_openai() for tool in self.session.tools]
-        text = self._render(messages, tools=tools, add_generation_prompt=True, tokenize=False)
-        self.prompt_ids = self._encode(text)
-        self._most = min(
-            self._most, trainer.model.config.max_position_embeddings - len(self.prompt_ids)
-        )
-        self.ids: list[int] = []
-        self.mask: list[int] = []
-        self.logprobs: list[float] | None = []
-
-    def take(self, ids: Sequence[int], logprobs: Sequence[float] | None) -> None:
-        """Take what the model wrote, and add what it reads next."""
-        ids = ids[: self._most - len(self.ids)]
-        self._add(ids, 1, logprobs and logprobs[: len(ids)])
-        whole = bool(ids) and ids[-1] == self._end
-        text = self._tokenizer.decode(ids[: len(ids) - whole])
-        try:
-            read = self.session.text(text) if whole else []
-        except Exception:  # whatever a tool server raises is no fault of the model
-            self.session.finish(reason=StopReason.INFRASTRUCTURE)
-        if self.session.done:
-            return
-        if not whole:
-            self.session.finish(text, reason=StopReason.OUTPUT_TRUNCATED)
-            return
-        added = self._suffix(read)
-        if len(self.ids) + len(added) >= self._most:
-            self.session.finish(reason=StopReason.CONTEXT_OVERFLOW)
-            return
-        self._add(added, 0, [0.0] * len(added))
-
-    def _add(self, ids: Sequence[int], mask: int, logprobs: Sequence[float] | None) -> None:
-        self.ids += ids
-        self.mask += [mask] * len(ids)
-        if self.logprobs is not None:
-            self.logprobs = None if logprobs is None else [*self.logprobs, *logprobs]
-
-    def _suffix(self, read: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The tokens of messages that come after one of the model, which has its end already."""
-        said: dict[str, Any] = {"role": "assistant", "content": "said"}
-        if read[0]["role"] == "tool":
-            function: dict[str, Any] = {"name": read[0].get("name") or "tool", "arguments": {}}
-            said["tool_calls"] = [{"type": "function", "function": function}]
-        talk = [{"role": "user", "content": "said"}, said]
-        before = self._render(talk, tokenize=False)
-        after = self._render([*talk, *read], tokenize=False, add_generation_prompt=True)
-        end = self._tokenizer.decode([self._end])
-        return self._encode(after[before.rindex(end) + len(end) :])
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
 
 def _learn_calls(tokenizer: Any, call_format: str) -> int:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from orch_env.adapters.trl import OrchSpec
 from orch_env.formats import get_format
 from tests.adapters.conformance import SOURCE, Played, Script, report
 
+RESULT = re.compile(r"<tool_response>\n(.*?)\n</tool_response>", re.DOTALL)
 TEMPLATE = Path("orch_train/data/tiny/chat_template.jinja")
 
 
@@ -42,6 +44,7 @@ class Loop:
     """TRL's trainer, or its door for whole messages, with a model that says what is scripted."""
 
     def __init__(self, folder: str, door: str) -> None:
+        self.door = door
         self.tokenizer = byte_tokenizer()
         self.spec = OrchSpec(SOURCE, self.tokenizer)
         self.rows = {row["task_id"]: row for row in self.spec.train_dataset}
@@ -78,11 +81,22 @@ class Loop:
         """What the adapter's reward says, kept in double precision."""
         [reward] = self.spec.reward_funcs
         rewards = reward(**columns)
+        read = self.messages if self.door == "environment" else self.written
         self.played = [
-            {"reward": one, "completion": completion}
-            for one, completion in zip(rewards, columns["completions"], strict=True)
+            {"reward": one, "results": read(completion, ids), "answered": answered(completion)}
+            for one, completion, ids in zip(
+                rewards, columns["completions"], columns["completion_ids"], strict=True
+            )
         ]
         return rewards
+
+    def messages(self, completion: Sequence[Any], ids: Sequence[int]) -> tuple[str, ...]:
+        """The results among the messages that TRL's loop wrote down."""
+        return tuple(m["content"] for m in completion if m["role"] == "tool")
+
+    def written(self, completion: Sequence[Any], ids: Sequence[int]) -> tuple[str, ...]:
+        """The results in the tokens of an episode."""
+        return tuple(RESULT.findall(self.tokenizer.decode(ids)))
 
     def generate(self, histories: Any, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
         """The next message of each rollout; nothing where its script is over."""
@@ -101,23 +115,30 @@ class Loop:
         self.prompts: list[list[int]] = []
         self.said = [list(script.actions) for script in scripts]
         self.trainer._generate_and_score_completions([self.rows[s.task_id] for s in scripts])
-        return list(map(_played, scripts, self.said, self.played))
+        return list(map(self.outcome, scripts, self.said, self.played))
+
+    def outcome(self, script: Script, left: Sequence[str], one: dict[str, Any]) -> Played:
+        """What came of a script."""
+        taken = len(script.actions) - len(left)
+        calls = get_format("hermes").parse(script.actions[taken - 1]).calls
+        unrun = self.door == "environment" and calls and one["answered"]
+        return Played(one["reward"], one["results"], taken, last_run=not unrun)
 
 
-def _played(script: Script, left: Sequence[str], one: dict[str, Any]) -> Played:
-    results = tuple(m["content"] for m in one["completion"] if m["role"] == "tool")
-    taken = len(script.actions) - len(left)
-    calls = get_format("hermes").parse(script.actions[taken - 1]).calls
-    answered = one["completion"][-1]["role"] == "assistant"
-    return Played(one["reward"], results, taken, last_run=not (calls and answered))
+def answered(completion: Sequence[Any]) -> bool:
+    """Whether a completion ends with a message of the model."""
+    return bool(completion[-1]["role"] == "assistant")
 
 
 EXEMPT = {
-    "malformed call": "TRL takes a message that it cannot read for the answer",
-    "unknown tool": "TRL answers such a call itself, in its own words",
-    "call after the end": "TRL plays on until the model makes no call; the reward stops at the end",
+    "environment": {
+        "malformed call": "TRL takes a message that it cannot read for the answer",
+        "unknown tool": "TRL answers such a call itself, in its own words",
+        "call after the end": "TRL plays on until no call is made; the reward stops at the end",
+    },
+    "rollout": {"call after the end": "the last results are not written: nobody reads them"},
 }
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        report(Loop(folder, sys.argv[1]).play, exempt=EXEMPT)
+        report(Loop(folder, sys.argv[1]).play, exempt=EXEMPT[sys.argv[1]])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orch_env.formats.json_calls import JsonCallReader, bodies, json_without
+from orch_env.formats.prompt import offer, responses
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.types import ToolCall, ToolSpec
 from orch_env.types.json import Json
@@ -51,18 +52,15 @@ class GraniteFormat:
 
     def render_results(self, results: Sequence[str], names: Sequence[str] = ()) -> str:
         """One ``<tool_response>`` per result, in call order, joined by newlines."""
-        return "\n".join(f"<tool_response>\n{text}\n</tool_response>" for text in results)
+        return responses(results)
 
     def render_tools(self, tools: Sequence[ToolSpec]) -> str:
-        """A system prompt that offers the tools, as one JSON list within ``<tools>``."""
-        return (
-            "You are a helpful assistant with access to the tools between the <tools> tags, whose "
-            "parameters are JSON Schemas.\n"
-            f"<tools>\n{json_without(_MARKUP, [tool.to_openai() for tool in tools])}\n</tools>\n"
-            f"When you need tools, answer only with {_OPEN} and a JSON list of calls behind it:\n"
+        """A system prompt that offers the tools, one JSON object a line within ``<tools>``."""
+        return offer(
+            [json_without(_MARKUP, tool.to_openai()) for tool in tools],
+            f"To use tools, answer only with {_OPEN} and a JSON list of calls behind it:\n"
             f'{_OPEN}[{{"name": TOOL_NAME, "arguments": {{ARGUMENT: VALUE, ...}}}}, ...]\n'
-            "You then read every result, in the order of the calls. When you have what you need, "
-            "answer the user in a message without a call."
+            "You then read every result in the same order between tool_response tags.",
         )
 
 

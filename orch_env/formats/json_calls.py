@@ -14,14 +14,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from orch_env.formats.calls import MAX_CALLS, read_call
+from orch_env.formats.calls import MAX_CALLS, decode_body, read_call
 from orch_env.formats.reader import MessageReader
 from orch_env.formats.strict_json import (
     MAX_DEPTH,
-    decode,
     decode_at,
     skip_blanks,
-    without_trailing_commas,
 )
 from orch_env.types import ToolCall
 from orch_env.types.json import Json
@@ -64,21 +62,22 @@ class JsonCallReader(MessageReader):
         calls of a message are limited.
         """
         text = self.text
-        fence = _FENCE.match(text, start)
+        fence, begin = _FENCE.match(text, start), start
         self.at = fence.end() if fence is not None else start
         while True:
             self.at = skip_blanks(text, self.at)
             try:
                 value, end = decode_at(text, self.at, MAX_DEPTH + text.startswith("[", self.at))
-            except ValueError as problem:
-                self.read_broken(str(problem), self.next_tag(self.at))
+            except ValueError:
+                self.at = self.next_tag(self.at)
+                self.add_broken(text[begin : self.at])
                 return
             self.at = end
             self.add_value(value)
             following = NEXT.match(text, self.at) if isinstance(value, dict) else None
             if following is None:
                 break
-            self.at = following.end()
+            self.at = begin = following.end()
         if fence is not None:
             self.skip_fence_end()
 
@@ -89,22 +88,12 @@ class JsonCallReader(MessageReader):
         for item in value if isinstance(value, list) else [value]:
             self.add(*read_call(item))
 
-    def read_broken(self, problem: str, end: int) -> None:
-        """Read what is no JSON as it stands, from ``at`` to ``end``: repaired, or as malformed.
-
-        Args:
-            problem: why it is no JSON.
-            end: where it ends at the latest.
-        """
-        body = self.text[self.at : end].strip().removesuffix("```").strip()
-        self.at = end
-        if not body:
-            self.add_malformed("nothing follows the tag")
-            return
+    def add_broken(self, body: str) -> None:
+        """Add the calls of what is no JSON as it stands: repaired, or one as malformed."""
         try:
-            value = decode(without_trailing_commas(body))
-        except ValueError:
-            self.add_malformed(f"not valid JSON: {problem}")
+            value = decode_body(body)
+        except ValueError as problem:
+            self.add_malformed(str(problem))
         else:
             self.add_value(value)
 

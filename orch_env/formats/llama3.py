@@ -118,10 +118,11 @@ class _Reader(JsonCallReader):
             start = self.at
             try:
                 value, end = decode_at(text, start)
-            except ValueError as problem:
+            except ValueError:
                 end = self.next_tag(start + 1)
                 if _ARGUMENTS.search(text, start, end):
-                    self.read_broken(str(problem), end)
+                    self.at = end
+                    self.add_broken(fence + text[start:end])
                     return
                 value = None
             self.at = end

@@ -342,13 +342,16 @@ def test_a_checkpoint_is_evaluated_as_it_was_trained(
     tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[Any, str]] = []
+    formats: list[str] = []
 
     def note(path: str, call_format: str, limits: Any) -> Any:
         seen.append((limits.chat_template_kwargs, limits.system_tools))
+        formats.append(call_format)
         raise OrchError("seen")
 
     monkeypatch.setattr("orch_train.evaluation.policy.chat_of_model", note)
     config = GRPOConfig().rollouts(chat_template_kwargs={"a": 1}, system_tools="always")
+    config = config.environment(env_config={"tasks": "harbour", "call_format": "pythonic"})
     shutil.copytree(toy_model, tmp_path / "step_1" / "model")
     (tmp_path / "step_1" / "config.yaml").write_text(config.to_yaml())
 
@@ -360,11 +363,14 @@ def test_a_checkpoint_is_evaluated_as_it_was_trained(
     assert evaluated(tmp_path / "step_1") == ({"a": 1}, "always")
     assert evaluated(tmp_path / "step_1" / "model") == ({"a": 1}, "always")
     assert evaluated(toy_model) == ({}, "auto")
+    assert formats == ["pythonic", "pythonic", "hermes"]
     given = ("--chat-template-kwargs", '{"b": 2}', "--system-tools", "never")
     assert evaluated(tmp_path / "step_1", *given) == ({"b": 2}, "never")
     assert evaluated(toy_model, *given) == ({"b": 2}, "never")
     assert main(["eval", "--model", "tiny", "--tasks", "x", "--chat-template-kwargs", "[]"]) == 2
     assert len(seen) == 5
+    evaluated(tmp_path / "step_1", "--call-format", "mistral")
+    assert formats[-1] == "mistral"
 
 
 # -- the data of a run -----------------------------------------------------------------------

@@ -26,6 +26,11 @@ _FEATURES = 4
 _HEAD = 4  # bytes in front of a text that say how many follow
 
 
+def _check(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise OrchError(f"{name} must be a whole number, at least {least}, got {value!r}")
+
+
 class IndexedView(gym.Wrapper[Any, Any, Any, Any]):
     """Choose one of k candidate messages by its number; read k times four features and two more.
 
@@ -58,8 +63,7 @@ class IndexedView(gym.Wrapper[Any, Any, Any, Any]):
         self._format = get_format(self._inner.settings["call_format"])
         self._candidates = candidates or self._gold_among_others
         longest = 2 if candidates else max(map(turns_of_gold, self._inner.tasks))
-        if num_candidates < max(2, longest):
-            raise OrchError(f"num_candidates must be at least {longest}, got {num_candidates}")
+        _check("num_candidates", num_candidates, max(2, longest))
         self.action_space = Discrete(num_candidates)
         self.observation_space = Box(0.0, 1.0, (num_candidates * _FEATURES + 2,), np.float32)
 
@@ -135,8 +139,7 @@ class ByteView(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[str, str], max_bytes: int = 1 << 14) -> None:
         super().__init__(env)
-        if max_bytes <= _HEAD:
-            raise OrchError(f"max_bytes must be at least {_HEAD + 1}, got {max_bytes}")
+        _check("max_bytes", max_bytes, _HEAD + 1)
         self._room = max_bytes - _HEAD
         self.action_space = self.observation_space = Box(0, 255, (max_bytes,), np.uint8)
 

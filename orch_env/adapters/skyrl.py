@@ -10,9 +10,11 @@ any chat template, or through none.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from operator import index
 from typing import Any
 
 from orch_env.adapters import require
@@ -68,10 +70,16 @@ class SkyRLEpisode:
                 "writes such rows"
             )
         given = EpisodeSource(**source or {})
-        self.turns = 0
-        self.max_turns = min(given.max_turns, int(row.get("max_turns", given.max_turns)))
+        try:
+            self._seed, most = index(row.get("seed", 0)), index(row.get("max_turns", sys.maxsize))
+        except TypeError as problem:
+            raise OrchError(
+                f"'seed' and 'max_turns' of a row are whole numbers, got {row.get('seed')!r} and "
+                f"{row.get('max_turns')!r} for task {row['task_id']!r}"
+            ) from problem
+        self.turns, self.max_turns = 0, min(given.max_turns, most)
         self._source = replace(given, max_turns=self.max_turns)
-        self._task_id, self._seed = str(row["task_id"]), int(row.get("seed", 0))
+        self._task_id = row["task_id"]
         self._session = self._source.session()
 
     def init(self, prompt: Sequence[JsonObject] = ()) -> tuple[list[JsonObject], JsonObject]:

@@ -128,9 +128,9 @@ def test_candidates_of_ones_own_take_the_place_of_golds() -> None:
         too_many.reset(seed=0)
 
 
-@pytest.mark.parametrize("count", [1, 4])
-def test_too_few_numbers_for_gold_are_refused(count: int) -> None:
-    with pytest.raises(OrchError, match=f"num_candidates must be at least 5, got {count}"):
+@pytest.mark.parametrize("count", [1, 4, "8", None])
+def test_too_few_numbers_for_gold_are_refused(count: Any) -> None:
+    with pytest.raises(OrchError, match=f"num_candidates must be .*at least 5, got {count!r}"):
         made("indexed", num_candidates=count)
 
 
@@ -172,5 +172,5 @@ def test_what_does_not_fit_is_cut_between_characters_and_said(in_bytes: ByteView
 
 
 def test_too_few_bytes_are_refused() -> None:
-    with pytest.raises(OrchError, match="max_bytes must be at least 5, got 4"):
+    with pytest.raises(OrchError, match="max_bytes must be a whole number, at least 5, got 4"):
         made("bytes", max_bytes=4)

@@ -97,6 +97,11 @@ def test_a_row_without_a_task_is_one_clear_line() -> None:
         SkyRLEpisode({}, {"max_turns": 3}, {"tasks": SOURCE.tasks})
 
 
+def test_a_seed_that_is_no_number_is_one_clear_line() -> None:
+    with pytest.raises(OrchError, match=rf"'seed'.*got 'x'.*{GOLD.task_id}"):
+        begun(seed="x")
+
+
 def test_the_first_use_without_skyrl_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skyrl_gym", None)
     skyrl._env_class.cache_clear()

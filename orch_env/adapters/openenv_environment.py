@@ -56,8 +56,7 @@ class Episodes:
         Raises:
             OrchError: there is no such task, or the server has closed this session.
         """
-        if self._closed:
-            raise OrchError("this session was closed after a time without use: connect again")
+        self._open()
         if unknown := sorted(task.keys() - {"task_id", "index", "split"}):
             raise OrchError(
                 f"reset takes seed, episode_id, task_id, index, split; not {unknown[0]}"
@@ -104,7 +103,12 @@ class Episodes:
             self._session.close()
             self._session = None
 
+    def _open(self) -> None:
+        if self._closed:
+            raise OrchError("this session was closed after a time without use: connect again")
+
     def _started(self) -> EpisodeSession:
+        self._open()
         if self._session is None:
             raise OrchError("no episode runs in this session: send 'reset' over /ws first")
         return self._session

@@ -42,10 +42,12 @@ def score(trace: Any) -> Any:
     source = EpisodeSource(**data.source)
     messages = [message.model_dump(exclude_none=True) for message in trace.messages]
     offered = {tool.name for tool in source.tools(data.id)}
-    called = (call for message in messages for call in message.get("tool_calls", ()))
-    unknown = {call["id"] for call in called if call["name"] not in offered}
+    called: dict[str, str] = {}
     for message in messages:
-        if message.get("tool_call_id") in unknown:  # the harness's words are no error for us
+        called |= {call["id"]: call["name"] for call in message.get("tool_calls", ())}
+        answered = called.get(message.get("tool_call_id", ""))
+        if answered is not None and answered not in offered:
+            # The harness's own words are no error for us.
             failed = ToolResult.failure(ErrorType.UNKNOWN_TOOL, str(message["content"]))
             message["content"] = failed.text
     return source.score(

@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import socket
+import time
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -14,8 +16,7 @@ from openenv.cli._validation import validate_running_environment
 from openenv.core.mcp_client import MCPToolClient
 
 from orch_env.adapters import openenv
-from orch_env.types import OrchError
-from tests.adapters.conformance import SOURCE, Script, table
+from tests.adapters.conformance import Script, table
 from tests.adapters.openenv_conformance import running
 
 
@@ -77,6 +78,29 @@ def by_mcp(address: str, script: Script) -> dict[str, Any]:
     return {"before": before, "reward": last.reward, "done": last.done}
 
 
+def after_idle(script: Script) -> dict[str, str]:
+    """What two clients are told where there is room for one and the first does nothing."""
+    told: dict[str, str] = {}
+    with ExitStack() as stack:
+        address = stack.enter_context(running(max_sessions=1, idle_seconds=1))
+        idle = stack.enter_context(GenericEnvClient(base_url=address).sync())
+        idle.reset(task_id=script.task_id)
+        end = time.monotonic() + 60
+        while "then" not in told and time.monotonic() < end:
+            try:
+                with GenericEnvClient(base_url=address).sync() as other:
+                    other.reset(task_id=script.task_id)
+                told["then"] = "there is room"
+            except RuntimeError as problem:
+                told["at first"] = str(problem)
+        for name, call in {"step": lambda: play(idle, script), "reset": idle.reset}.items():
+            try:
+                call()
+            except RuntimeError as problem:
+                told[f"{name} after idle"] = str(problem)
+    return told
+
+
 def main() -> None:
     gold = table()[0]
     with running() as address:
@@ -84,13 +108,7 @@ def main() -> None:
         refused, earned = refusals(address, gold)
         mcp = by_mcp(address, gold)
         splits = httpx.get(f"{address}/OrchEnvironment/splits").json()
-    environment = openenv.OrchEnvironment(SOURCE)
-    environment.reset(task_id=gold.task_id)
-    environment.close()
-    try:
-        environment.reset()
-    except OrchError as problem:
-        refused["after idle"] = str(problem)
+    refused |= after_idle(gold)
     print(
         json.dumps(
             {

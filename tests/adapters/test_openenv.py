@@ -71,7 +71,9 @@ def test_the_server_passes_the_validator_and_answers_bad_input_in_one_line() -> 
     assert "task_index must be from 0 to 1199" in refused["index"]
     assert "reset takes seed, episode_id, task_id, index, split; not tasks" in refused["tasks"]
     assert "send 'reset' over /ws first" in refused["step first"]
-    assert "closed after a time without use" in refused["after idle"]
+    assert "CAPACITY_REACHED" in refused["at first"] and refused["then"] == "there is room"
+    for call in ("step", "reset"):
+        assert "closed after a time without use: connect again" in refused[f"{call} after idle"]
     assert found["episode after refusals"] == 1.0
     assert found["mcp"] == {"before": 12, "reward": 1.0, "done": True}
     assert found["splits"] == ["all", "heldout", "train"]

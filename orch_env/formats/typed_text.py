@@ -52,15 +52,17 @@ class Arguments:
         self._name = name
         spec = next((t for t in tools if t.name == name or name in t.aliases), None)
         self._root: JsonObject = {} if spec is None else spec.parameters
+        whole = list(parts([self._root], self._root, leave_out=("not", "if")))
+        self._properties = [p for s in whole if isinstance(p := s.get("properties"), Mapping)]
+        self._others = _kinds([s.get("additionalProperties") for s in whole], self._root)
         self._kinds: dict[str, Kinds] = {}
 
     def kinds(self, key: str) -> Kinds:
         """The JSON types that an argument may have: those that any branch of its schema names."""
         if key not in self._kinds:
-            whole = list(parts([self._root], self._root, leave_out=("not", "if")))
-            own = [s["properties"].get(key) for s in whole if isinstance(s.get("properties"), dict)]
-            if not any(own):
-                own = [schema.get("additionalProperties") for schema in whole]
+            own = [properties[key] for properties in self._properties if key in properties]
+            if not own:  # a model may invent any number of them
+                return self._others
             self._kinds[key] = _kinds(own, self._root)
         return self._kinds[key]
 

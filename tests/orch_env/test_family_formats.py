@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -386,16 +387,7 @@ def test_a_long_text_is_read_in_linear_time(name: str) -> None:
         form.parse(flood * (size // len(flood)), [GET])
         form.parse("<think>" + flood * (size // len(flood)) + "</think>" * 10_000, [GET])
     for once in ONCE[name]:
-        for filling in (
-            " ",
-            "[",
-            '"',
-            "<parameter=a>",
-            "<arg_key>a</arg_key>",
-            ",",
-            '\\"',
-            "to=a ",
-        ):
+        for filling in (" ", "[", '"', "<parameter=a>", "<arg_key>a</arg_key>", Q_N, G_N, '\\"'):
             form.parse(once.replace("{}", filling * (size // len(filling))), [GET])
     assert time.process_time() - started < 20
 
@@ -410,7 +402,7 @@ def verifier_of(env: ToolOrchestrationEnv) -> Verifier:
 def test_gold_is_paid_in_full_and_happens_again_in_every_format(name: str) -> None:
     env = ToolOrchestrationEnv("harbour", call_format=name)
     verifier = verifier_of(env)
-    for task in env.tasks[:4]:
+    for task in env.tasks[:2]:
         info = play(env, GoldPolicy(get_format(name)), task)
         assert info["reward"]["total"] == 1.0 and info["success"]
         foreign = get_format("hermes").parse(env.episode.turns[0].action)
@@ -457,6 +449,17 @@ def test_a_message_with_native_calls_is_the_same_episode_as_its_text(name: str) 
     assert not actions[0].startswith("{")
     stored = StoredEpisode(episode, env.task, env.settings)
     assert verifier_of(env).check(stored) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_on_call_formats_shows_what_is_written(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "call-formats.md").read_text(encoding="utf-8")
+    section = page.split(f"\n## `{name}`\n")[1].split("\n## ")[0]
+    form = get_format(name)
+    written = form.render_calls([ToolCall("get", {"city": "Oslo"})])
+    assert f"text\n{written}\n```" in section or name == "deepseek"  # there the page's code runs
+    results = form.render_results(['{"temperature": 4}'], ["get"])
+    assert f"text\n{results}\n```" in section or "Results as in `hermes`" in section
 
 
 def test_the_error_for_an_unreadable_call_shows_how_this_format_writes_one() -> None:

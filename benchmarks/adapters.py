@@ -142,6 +142,18 @@ def _verifiers() -> Begin:
     return begin
 
 
+def _trl() -> Begin:
+    from orch_env.adapters import trl
+
+    def begin(task_id: str, actions: Sequence[str]) -> list[Step]:
+        env = trl.Factory(SOURCE, task_id)()
+        env.reset(task_id=task_id)
+        tools = {tool.__name__: tool for name, tool in vars(env).items() if "tool_" in name}
+        return _calls(actions, lambda name, arguments: tools[name](**arguments))
+
+    return begin
+
+
 def _calls(actions: Sequence[str], call: Callable[[str, JsonObject], object]) -> list[Step]:
     """For an adapter that is told calls: the first messages, as long as each makes one call."""
     read = [get_format("hermes").parse(action).calls for action in actions]
@@ -153,6 +165,7 @@ def _calls(actions: Sequence[str], call: Callable[[str, JsonObject], object]) ->
 
 
 ADAPTERS: dict[str, tuple[str, Callable[[], Begin]]] = {
+    "trl": ("adapters", _trl),
     "skyrl": ("adapters", _skyrl),
     "gem": ("adapters", _gem),
     "rllib indexed": ("adapters", lambda: _rllib("indexed")),

@@ -11,9 +11,10 @@ The rows come from ``orch export-rows --for verl``; verl needs no reward functio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from asyncio import to_thread
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from time import perf_counter
 from types import new_class
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,8 @@ class EpisodeLoop:
         if not task_id:
             raise OrchError("a row needs extra_info.task_id: `orch export-rows --for verl` has it")
         for _ in range(TRIES):
-            with await self._aside(self._source.session) as session:
-                await self._aside(session.reset, task_id, seed=seed)
+            with await to_thread(self._source.session) as session:
+                await to_thread(session.reset, task_id, seed=seed)
                 stream = await self._play(session, list(row["raw_prompt"]), sampling_params)
                 if session.reward is not None:
                     return self._output(session, stream)
@@ -110,7 +111,7 @@ class EpisodeLoop:
             else:
                 before = [*messages, {"role": "assistant", "content": text}]
                 began = perf_counter()
-                messages = before + await self._aside(session.text, text)
+                messages = before + await to_thread(session.text, text)
                 stream.seconds["tool_calls"] += perf_counter() - began
                 if not session.done and not await self._read(stream, before, messages, tools):
                     session.finish(reason="context_overflow")
@@ -182,10 +183,6 @@ class EpisodeLoop:
         """Ids of the tokens that can end a message."""
         added = self.tokenizer.added_tokens_decoder.items()
         return {*self.tokenizer.all_special_ids, *(i for i, token in added if token.special)}
-
-    async def _aside(self, work: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        """Run what may wait for a tool without holding up the other episodes."""
-        return await self.loop.run_in_executor(None, partial(work, *given, **named))
 
 
 def _plain(value: Any) -> Any:

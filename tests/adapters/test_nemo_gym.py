@@ -14,7 +14,7 @@ from orch_env.adapters import nemo_gym
 from orch_env.adapters.nemo_gym import Reply, Rollouts
 from orch_env.types import OrchError
 from tests.adapters.conformance import SOURCE, UNKNOWN, check_report, message_of, table
-from tests.adapters.other_python import run_with
+from tests.adapters.other_python import output_of, run_with
 
 GOLD, OTHER = table()[0], table()[1]
 T = TypeVar("T")
@@ -174,3 +174,8 @@ def test_without_nemo_gym_its_first_use_says_what_to_install() -> None:
 @pytest.mark.adapters
 def test_nemo_gym_itself_passes_the_table_and_its_own_check_of_sessions() -> None:
     check_report(run_with("nemo", "tests.adapters.nemo_gym_conformance"), whole=200)
+
+
+@pytest.mark.adapters
+def test_the_example_plays_gold() -> None:
+    assert output_of("nemo", "examples/nemo_gym_server.py").count("reward 1.0") == 2

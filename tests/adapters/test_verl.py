@@ -16,7 +16,7 @@ import pytest
 from orch_env.adapters import verl
 from orch_env.types import OrchError
 from tests.adapters.conformance import SOURCE, Script, check_report, table
-from tests.adapters.other_python import run_with
+from tests.adapters.other_python import output_of, run_with
 
 GOLD, END = table()[0], "\0"
 
@@ -39,7 +39,6 @@ class Base:
         self.rollout_config = SimpleNamespace(
             prompt_length=prompt, response_length=response, max_model_len=longest
         )
-        self.loop = asyncio.get_running_loop()
 
     async def ct_build_initial_tokens(self, messages: list[Any], tools: list[Any]) -> list[int]:
         return list(map(ord, f"{messages}"))[: self.rollout_config.prompt_length]
@@ -213,3 +212,9 @@ def test_without_verl_its_first_use_says_what_to_install() -> None:
 @pytest.mark.adapters
 def test_verl_itself_passes_the_table_and_pays_what_replay_pays() -> None:
     check_report(run_with("verl", "tests.adapters.verl_conformance"), whole=200)
+
+
+@pytest.mark.adapters
+def test_the_example_plays_gold() -> None:
+    said = output_of("verl", "examples/verl_agent_loop.py")
+    assert said.count("reward 1.0, answered: 6 turns") == 2

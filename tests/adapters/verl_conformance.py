@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import pickle
 import re
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +16,13 @@ import hydra
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, DictConfigWrap
+from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
 
 import orch_train
-from tests.adapters.conformance import SOURCE, Played, Script, report
+from orch_env.adapters import verl as adapter
+from orch_env.cli.main import main
+from tests.adapters.conformance import SOURCE, Played, Script, report, table
 
 TOKENIZER = AutoTokenizer.from_pretrained(str(Path(orch_train.__path__[0]) / "data" / "tiny"))
 PROMPT, RESPONSE = 4000, 6000
@@ -104,10 +111,48 @@ def _played(server: WrittenServer, output: AgentLoopOutput) -> Played:
     return Played(output.reward_score, tuple(results), server.said, reason)
 
 
+def check_loop() -> None:
+    """What a worker relies on, and token identity with verl's own builder."""
+    assert pickle.loads(pickle.dumps(adapter.OrchAgentLoop)) is adapter.OrchAgentLoop
+    script = table()[0]
+    server = WrittenServer(script.actions)
+    output = asyncio.run(run(server, script))
+    stream = [*output.prompt_ids, *output.response_ids]
+    assert len(server.prompts) == len(script.actions)
+    for prompt in server.prompts:
+        assert stream[: len(prompt)] == prompt
+    own = [i for i, mine in zip(output.response_ids, output.response_mask, strict=True) if mine]
+    said = "".join(f"{action}{TOKENIZER.eos_token}" for action in script.actions)
+    assert TOKENIZER.decode(own) == said
+    assert "find_ship(name)" in TOKENIZER.decode(output.prompt_ids)
+
+
+async def _run_row(server: WrittenServer, row: Any) -> AgentLoopOutput:
+    return await loop_over(server, split="heldout").run({}, **row)
+
+
+def check_data_set() -> None:
+    """verl's own data set reads what `orch export-rows` writes, and the loop plays its rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("rows.parquet", "rows.jsonl"):
+            out = str(Path(folder) / name)
+            words = ["export-rows", "--for", "verl", "--tasks", "harbour", "--split", "heldout"]
+            with contextlib.redirect_stdout(sys.stderr):
+                assert main([*words, "--out", out]) == 0
+                data = RLHFDataset(out, TOKENIZER, OmegaConf.create({"max_prompt_length": PROMPT}))
+            row = data[0]
+            assert row["agent_name"] == "orch_env" and row["raw_prompt"][0]["role"] == "user"
+            script = Script("row", row["extra_info"]["task_id"], ("Done.",))
+            output = asyncio.run(_run_row(WrittenServer(script.actions), row))
+            assert output.extra_fields["stop_reason"] == "answered"
+
+
 EXEMPT = {
     "call after the end": "the loop stops at the end, and nobody reads the last result or calls on"
 }
 
 
 if __name__ == "__main__":
+    check_loop()
+    check_data_set()
     report(perform, exempt=EXEMPT)

@@ -19,11 +19,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
+from types import SimpleNamespace, coroutine
 from typing import Any
 
 from benchmarks.report import machine, write_report
@@ -164,6 +166,76 @@ def _calls(actions: Sequence[str], call: Callable[[str, JsonObject], object]) ->
     ]
 
 
+def _verl() -> Begin:
+    """From one message of the engine to the next question; verl's tokens are left out."""
+    from orch_env.adapters import verl
+
+    actions: list[str] = []
+
+    async def merged(ids: Any, *rest: Any, **_: Any) -> Any:
+        return SimpleNamespace(token_ids=ids), [], None
+
+    async def prompt(*_: Any, **__: Any) -> list[int]:
+        return []
+
+    @coroutine
+    def generate(**_: Any) -> Any:
+        return (yield)
+
+    loop: Any = object.__new__(verl.OrchAgentLoop)
+    loop.rollout_config = SimpleNamespace(prompt_length=9, response_length=9)
+    loop.server_manager = SimpleNamespace(generate=generate)
+    loop.ct_build_initial_tokens = prompt
+    loop.ct_merge_assistant_token = loop.ct_merge_context_msg = merged
+    loop.tokenizer = SimpleNamespace(
+        all_special_ids=(), added_tokens_decoder={}, decode=lambda ids, **_: actions[ids[0]]
+    )
+    verl.to_thread = _at_once
+    said = {"log_probs": None, "stop_reason": "completed", "extra_fields": {}}
+
+    def begin(task_id: str, texts: Sequence[str]) -> list[Step]:
+        actions[:] = texts
+        session = SOURCE.session()
+        played = loop._play(session, session.reset(task_id), {})
+        played.send(None)
+        outputs = [SimpleNamespace(token_ids=[number], **said) for number in range(len(texts))]
+        return [lambda output=output: _send(played, output) for output in outputs]
+
+    return begin
+
+
+def _nemo_gym() -> Begin:
+    """From NeMo's parsed response to the reply, without HTTP."""
+    from nemo_gym.openai_utils import NeMoGymResponse
+
+    from orch_env.adapters import nemo_gym_rollouts
+    from tests.adapters.conformance import message_of
+    from tests.adapters.nemo_gym_conformance import response_to, server
+
+    nemo_gym_rollouts.to_thread = _at_once
+    served = server()
+
+    def begin(task_id: str, actions: Sequence[str]) -> list[Step]:
+        row = {"verifier_metadata": {"task_id": task_id}}
+        _send(served.reset(row, "cookie"), None)
+        said = [response_to(message_of(action)) for action in actions]
+        responses = [NeMoGymResponse.model_validate(one) for one in said]
+        return [lambda one=one: _send(served.step(one, row, "cookie"), None) for one in responses]
+
+    return begin
+
+
+async def _at_once(work: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Stands where work goes to a thread."""
+    return work(*given, **named)
+
+
+def _send(running: Coroutine[Any, Any, Any], value: Any) -> None:
+    """Let a coroutine go on; it waits for nothing but what is sent."""
+    with suppress(StopIteration):
+        running.send(value)
+
+
 ADAPTERS: dict[str, tuple[str, Callable[[], Begin]]] = {
     "trl": ("adapters", _trl),
     "skyrl": ("adapters", _skyrl),
@@ -173,6 +245,8 @@ ADAPTERS: dict[str, tuple[str, Callable[[], Begin]]] = {
     "openenv": ("adapters", _openenv),
     "openenv harness": ("adapters", _openenv_harness),
     "verifiers": ("verifiers", _verifiers),
+    "verl": ("verl", _verl),
+    "nemo_gym": ("nemo", _nemo_gym),
 }
 """Name -> the environment `.venv-NAME` that it needs, and what makes its side."""
 

@@ -4,7 +4,7 @@ verl finds it by the file that ``actor_rollout_ref.rollout.agent.agent_loop_conf
 
     - name: orch_env
       _target_: orch_env.adapters.verl.OrchAgentLoop
-      source: {tasks: harbour, split: train}      # the arguments of EpisodeSource
+      source: {tasks: harbour, max_turns: 10}      # the arguments of EpisodeSource
 
 The rows come from ``orch export-rows --for verl``; verl needs no reward function.
 """
@@ -91,13 +91,13 @@ class EpisodeLoop:
         self, session: EpisodeSession, messages: list[Any], sampling: Mapping[str, Any]
     ) -> _Stream:
         tools, limits = [tool.to_openai() for tool in session.tools], self.rollout_config
+        longest, request = getattr(limits, "max_model_len", None) or 1 << 62, uuid4().hex
         stream = _Stream(await self.ct_build_initial_tokens(messages, tools=tools))
-        if len(stream.ids) >= limits.prompt_length:  # verl has cut it, and the tools come first
-            raise OrchError(
+        if len(stream.ids) >= min(limits.prompt_length, longest):
+            raise OrchError(  # verl has cut it, and the tools come first
                 f"task {session.task.id!r}: its prompt with the tools fills all "
                 f"{limits.prompt_length} tokens of data.max_prompt_length: set that higher"
             )
-        longest, request = getattr(limits, "max_model_len", None) or 1 << 62, uuid4().hex
         while not session.done:
             room = min(limits.response_length - len(stream.mask), longest - len(stream.ids))
             if room < 1:
@@ -181,7 +181,7 @@ class EpisodeLoop:
     @cached_property
     def _special(self) -> set[int]:
         """Ids of the tokens that can end a message."""
-        added = self.tokenizer.added_tokens_decoder.items()
+        added = getattr(self.tokenizer, "added_tokens_decoder", {}).items()
         return {*self.tokenizer.all_special_ids, *(i for i, token in added if token.special)}
 
 

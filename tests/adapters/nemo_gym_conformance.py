@@ -17,7 +17,8 @@ from nemo_gym.server_utils import ServerClient
 from nemo_gym.testing.session_conformance import check_resources_session_contract
 from responses_api_agents.gymnasium_agent import app as gymnasium_agent
 
-from orch_env.adapters.nemo_gym import OrchAgent, OrchServer, OrchServerConfig, Rollouts
+from orch_env.adapters.nemo_gym import OrchAgent, OrchServer, OrchServerConfig
+from orch_env.adapters.nemo_gym_rollouts import Rollouts
 from orch_env.tasks.framework_rows import framework_rows
 from tests.adapters.conformance import SOURCE, Played, Script, expected, report_of, table
 

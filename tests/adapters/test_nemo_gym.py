@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from orch_env.adapters import nemo_gym
-from orch_env.adapters.nemo_gym import Reply, Rollouts
+from orch_env.adapters.nemo_gym_rollouts import Reply, Rollouts
 from orch_env.types import OrchError
 from tests.adapters.conformance import SOURCE, UNKNOWN, check_report, message_of, table
 from tests.adapters.other_python import output_of, run_with
@@ -146,7 +146,7 @@ def test_a_cookie_without_an_episode_is_masked_and_never_a_zero() -> None:
 
 
 def test_known_ids_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nemo_gym, "REMEMBERED", 3)
+    monkeypatch.setattr("orch_env.adapters.nemo_gym_rollouts.REMEMBERED", 3)
 
     async def played() -> int:
         rollouts = Rollouts(SOURCE, 60.0)

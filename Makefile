@@ -45,7 +45,7 @@ quickstart: $(READY) ## warm-start and train a tiny model, then print before and
 	@$(BIN)/python -m orch_train.cli.quickstart --seed $(SEED)
 
 test: $(READY) ## the test suite (about 6 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long and not vllm and not docker"
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long and not vllm and not docker and not adapters"
 
 test-all: $(READY) ## the test suite with its long tier
 	$(BIN)/python -m pytest -m "not vllm"

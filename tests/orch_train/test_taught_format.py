@@ -45,7 +45,11 @@ PROMPTED = (
     "{%- if tools %}{{- 'answer with <|tool_call|> and a JSON list: ' + (tools | tojson) }}"
     "{%- endif %}{%- for m in messages %}{{- m.role + m.content + '<|im_end|>' }}{%- endfor %}"
 )
-UNKNOWN = BRACKETS.replace("[TOOL_CALLS] [", "((calls")
+UNKNOWN = PROMPTED.replace(
+    "m.role + m.content",
+    "m.role + m.content + (m.tool_calls or []) | map(attribute='function') | join",
+)
+"""Offers tools with a known tag, and writes calls in no known form."""
 
 
 @pytest.mark.parametrize(

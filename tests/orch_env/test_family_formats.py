@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -449,17 +448,6 @@ def test_a_message_with_native_calls_is_the_same_episode_as_its_text(name: str) 
     assert not actions[0].startswith("{")
     stored = StoredEpisode(episode, env.task, env.settings)
     assert verifier_of(env).check(stored) is None
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_page_on_call_formats_shows_what_is_written(name: str) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "call-formats.md").read_text(encoding="utf-8")
-    section = page.split(f"\n## `{name}`\n")[1].split("\n## ")[0]
-    form = get_format(name)
-    written = form.render_calls([ToolCall("get", {"city": "Oslo"})])
-    assert f"text\n{written}\n```" in section or name == "deepseek"  # there the page's code runs
-    results = form.render_results(['{"temperature": 4}'], ["get"])
-    assert f"text\n{results}\n```" in section or "Results as in `hermes`" in section
 
 
 def test_the_error_for_an_unreadable_call_shows_how_this_format_writes_one() -> None:

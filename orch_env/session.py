@@ -221,7 +221,7 @@ class EpisodeSource:
         if reason is StopReason.INFRASTRUCTURE:
             return None
         style = get_format(self.call_format)
-        told = ToldSession()
+        told = ToldSession([tool.spec for tool in task.offered])
         machine = EpisodeMachine(task, told, style, self._limits(), task.seed or 0)
         said = read_transcript(task.id, messages, style, machine.tools)
         for number, (message, results) in enumerate(said):

@@ -18,9 +18,7 @@ from typing import Any
 from orch_env.adapters import require
 from orch_env.adapters.trl_rollouts import roll_out
 from orch_env.session import EpisodeSource, Row
-from orch_env.types import ErrorType, OrchError, StopReason, ToolResult, ToolSpec
-
-_UNKNOWN = ToolResult.failure(ErrorType.UNKNOWN_TOOL, "There is no such tool.").text
+from orch_env.types import OrchError, StopReason, ToolSpec
 
 
 class OrchSpec:
@@ -119,12 +117,7 @@ class TranscriptReward:
     ) -> float | None:
         if environment is not None and environment.broken:
             return None
-        offered = {spec.name for spec in self.source.tools(task_id)}
-        # TRL answers a call of an unknown tool itself, in words of its own.
-        messages = [
-            {**m, "content": _UNKNOWN} if m["role"] == "tool" and m["name"] not in offered else m
-            for m in completion
-        ]
+        messages = list(completion)
         cut = not ids or ids[-1] != self.end
         if cut and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
             del messages[-1]  # an answer that was cut is none

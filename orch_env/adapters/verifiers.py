@@ -19,7 +19,7 @@ from orch_env.adapters import by_calls, require
 from orch_env.formats import get_format
 from orch_env.replay.policies import GoldPolicy
 from orch_env.session import EpisodeSession, EpisodeSource
-from orch_env.types import ErrorType, OrchError, ToolResult
+from orch_env.types import OrchError
 from orch_env.types.json import JsonObject
 from orch_env.types.tool_shapes import mcp
 
@@ -41,15 +41,6 @@ def score(trace: Any) -> Any:
     data = trace.task.data
     source = EpisodeSource(**data.source)
     messages = [message.model_dump(exclude_none=True) for message in trace.messages]
-    offered = {tool.name for tool in source.tools(data.id)}
-    called: dict[str, str] = {}
-    for message in messages:
-        called |= {call["id"]: call["name"] for call in message.get("tool_calls", ())}
-        answered = called.get(message.get("tool_call_id", ""))
-        if answered is not None and answered not in offered:
-            # The harness's own words are no error for us.
-            failed = ToolResult.failure(ErrorType.UNKNOWN_TOOL, str(message["content"]))
-            message["content"] = failed.text
     return source.score(
         data.id,
         messages,

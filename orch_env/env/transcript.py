@@ -54,11 +54,16 @@ def read_transcript(
 class ToldSession:
     """Answers the calls of a message with the results that it got elsewhere.
 
+    Args:
+        tools: what the task offers. A call of another tool failed, in whatever words a framework
+            said so.
+
     Attributes:
         results: of the message that comes next, one per call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Sequence[ToolSpec]) -> None:
+        self._names = {name for tool in tools for name in (tool.name, *tool.aliases)}
         self.results: Sequence[ToolResult | None] = ()
         self._message: Sequence[ToolCall] = ()
 
@@ -69,7 +74,12 @@ class ToldSession:
     def answer(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
         """The results of these calls of the message."""
         at = {id(call): result for call, result in zip(self._message, self.results, strict=False)}
-        return [at.get(id(call)) or _NOT_RUN for call in calls]
+        return [self._judged(call, at.get(id(call)) or _NOT_RUN) for call in calls]
+
+    def _judged(self, call: ToolCall, result: ToolResult) -> ToolResult:
+        if call.name in self._names or result.error is ErrorType.LIMIT:
+            return result
+        return ToolResult(result.text, ErrorType.UNKNOWN_TOOL)
 
     def close(self) -> None:
         """There is nothing to free."""

@@ -390,6 +390,19 @@ def test_what_follows_the_end_of_an_episode_is_not_counted() -> None:
     assert source.score(session.task.id, said) == session.finish()
 
 
+def test_a_tool_that_is_not_offered_failed_in_whatever_words_a_framework_says_so() -> None:
+    session = HARBOUR.session()
+    session.reset(index=7)
+    made = {"id": "w", "function": {"name": "nothing", "arguments": "{}"}}
+    wrong = {"role": "assistant", "content": "", "tool_calls": [made]}
+    session.message("", wrong["tool_calls"])
+    said = [wrong, {"role": "tool", "tool_call_id": "w", "content": "sorry, what?"}]
+    said += [*play_gold(session), {"role": "assistant", "content": answer_of(session.task)}]
+    done = session.finish(said[-1]["content"])
+    assert done is not None and done.total < 1.0
+    assert HARBOUR.score(session.task.id, said) == done
+
+
 def test_an_episode_that_the_caller_cut_scores_as_its_transcript_with_the_reason() -> None:
     session = HARBOUR.session()
     for reason in ("output_truncated", "context_overflow"):

@@ -93,7 +93,7 @@ class GemEpisode:
         """
         session, over = self._session, self._session.done
         info: dict[str, Any] = {"messages": session.text(action)}
-        why, read = session.stop_reason, "" if over else session.episode.turns[-1].observation
+        why, read = session.stop_reason, "" if over else session.observation
         self._seen = (read, {})
         if why is None:
             return read, 0.0, False, False, info

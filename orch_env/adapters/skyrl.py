@@ -106,7 +106,7 @@ class SkyRLEpisode:
         """
         session, over = self._session, self._session.done
         session.text(action)
-        read = "" if over else session.episode.turns[-1].observation
+        read = "" if over else session.observation
         self.turns += 1
         return {
             "observations": [{"role": "user", "content": read}] if read else [],

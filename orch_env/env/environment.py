@@ -25,7 +25,7 @@ from orch_env.formats.openai import read_message
 from orch_env.rewards.compose.schedule import check_step
 from orch_env.tasks.files import located
 from orch_env.tasks.selection import TaskSet, load_split
-from orch_env.types import Episode, OrchError, StopReason, Task, ToolSpec
+from orch_env.types import Episode, OrchError, StopReason, Task, ToolSpec, Turn
 from orch_env.types.json import JsonObject
 
 if TYPE_CHECKING:
@@ -215,6 +215,15 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
     def episode(self) -> Episode:
         """The current episode so far; carries the reward once it has ended."""
         return self._current().episode(self._payout.breakdown)
+
+    @property
+    def last_turn(self) -> Turn | None:
+        """The last message of the current episode with its results, ``None`` at its beginning.
+
+        The same as ``episode.turns[-1]``, without the rest of the record.
+        """
+        turns = self._current().turns
+        return turns[-1] if turns else None
 
     @property
     def tool_seconds(self) -> list[tuple[str, float]]:

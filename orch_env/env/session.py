@@ -93,10 +93,10 @@ class EpisodeSession:
         with self._alone():
             if self._ended():
                 return self._over()
-            before = len(self._current().turns)
             answer = self._settle_by(self._env.step_message({"tool_calls": [made]}))
-            call = self._current().turns[before].calls[0]
-            return ToolResult(answer[0]["content"], call.error)
+            turn = self._env.last_turn
+            assert turn is not None
+            return ToolResult(answer[0]["content"], turn.calls[0].error)
 
     def message(
         self, content: str | None, calls: Sequence[Mapping[str, Any] | ToolCall] = ()
@@ -195,6 +195,16 @@ class EpisodeSession:
         return self._env.episode
 
     @property
+    def observation(self) -> str:
+        """What the model reads next, as one text in the source's ``call_format``.
+
+        Empty before the first message and after the answer. The opening is in
+        :attr:`initial_messages`.
+        """
+        turn = self._env.last_turn
+        return "" if turn is None else turn.observation
+
+    @property
     def done(self) -> bool:
         """Whether the episode has ended."""
         return self._stop_reason is not None
@@ -234,7 +244,6 @@ class EpisodeSession:
             OrchError: no episode was started, or its tools cannot be saved.
         """
         with self._alone():
-            self._current()
             return {"env": self._env.get_state(), "initial": copy.deepcopy(self._initial)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -294,7 +303,8 @@ class EpisodeSession:
         return self._env.episode
 
     def _ended(self) -> bool:
-        self._current()
+        if self._stop_reason is None:
+            _ = self._env.last_turn  # raises where no episode was started
         return self._stop_reason is not None
 
     def _settle_by(

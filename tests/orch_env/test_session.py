@@ -192,7 +192,7 @@ def test_gold_earns_all_in_every_shape_of_a_call(shape: str) -> None:
         bodies = [call["function"] for call in calls]
         made = [ToolCall(body["name"], json.loads(body["arguments"])) for body in bodies]
         action = env._format.render_calls(made)
-        *_, info = env.step(action)
+        read, *_, info = env.step(action)
         if shape == "text":
             answers = session.text(action)
         elif shape == "objects":
@@ -205,6 +205,7 @@ def test_gold_earns_all_in_every_shape_of_a_call(shape: str) -> None:
         else:
             answers = session.message(None, calls)
         assert [a["content"] for a in answers] == [a["content"] for a in info["messages"]]
+        assert session.observation == read
     done = session.finish(answer_of(session.task))
     env.step(answer_of(session.task))
     assert done is not None and done.total == session.reward == 1.0 and session.success

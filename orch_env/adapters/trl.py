@@ -119,7 +119,8 @@ class TranscriptReward:
             return None
         messages = list(completion)
         cut = not ids or ids[-1] != self.end
-        if cut and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
+        last = messages[-1] if cut and messages else {}
+        if last.get("role") == "assistant" and not last.get("tool_calls"):
             del messages[-1]  # an answer that was cut is none
         state = None if environment is None else environment.session.episode.state
         breakdown = self.source.score(

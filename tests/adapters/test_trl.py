@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orch_env import EpisodeSource
+from orch_env import EpisodeSource, load_tasks, save_tasks
 from orch_env.adapters.trl import (
     Environment,
     Factory,
@@ -20,7 +20,8 @@ from orch_env.adapters.trl import (
     _class_with,
 )
 from orch_env.cli.main import main
-from orch_env.types import OrchError, ToolSpec
+from orch_env.formats import get_format
+from orch_env.types import OrchError, ToolCall, ToolSpec
 from tests.adapters.conformance import SOURCE, check_report, expected, message_of, table
 from tests.adapters.other_python import run_with
 from tests.orch_env.recorded_world import build
@@ -102,20 +103,32 @@ def test_gold_earns_1_and_its_first_half_what_the_environment_pays_for_it(
     assert score(environment, half, CUT) == expected(GOLD, 1).reward < 1.0
 
 
-def test_an_answer_that_was_cut_is_no_answer(environment: Environment) -> None:
-    said = conversation(environment, GOLD.actions[0], "The pilot is")
-    whole, cut = score(environment, said, DONE), score(environment, said, CUT)
-    assert cut == expected(GOLD, 1).reward
-    assert whole == expected(replace(GOLD, actions=(GOLD.actions[0], "The pilot is"))).reward
+def test_an_answer_that_was_cut_is_no_answer(tmp_path: Path) -> None:
+    where = build(tmp_path)
+    tasks = {task.id: task for task in load_tasks(where["tasks"])}
+    task = replace(tasks["zurich"], answer="rain")
+    save_tasks([task], where["tasks"])
+    source = EpisodeSource(**where)
+    environment = Factory(source, task.id)()
+    environment.reset(task_id=task.id)
+    steps = [[ToolCall(c.name, c.arguments) for c in step] for step in task.gold]
+    actions = [get_format("hermes").render_calls(step) for step in steps]
+    said = conversation(environment, *actions, "rain")
+    whole, cut, silent = TranscriptReward(source, END)(
+        [said, said, []], [DONE, CUT, []], [task.id] * 3
+    )
+    assert (whole, silent) == (1.0, 0.0)
+    assert cut is not None and 0.0 < cut < 1.0
 
 
-def test_a_call_of_an_unknown_tool_is_a_failed_call_in_whatever_words_trl_answers(
+def test_calls_of_unknown_tools_are_errors_in_whatever_words_trl_answers(
     environment: Environment,
 ) -> None:
     unknown = '<tool_call>\n{"name": "no_such_tool", "arguments": {}}\n</tool_call>'
-    script = replace(GOLD, actions=(unknown, *GOLD.actions))
+    script = replace(GOLD, actions=(*[unknown] * 5, *GOLD.actions))
     said = conversation(environment, *script.actions)
-    assert score(environment, said, DONE) == expected(script).reward < 1.0
+    assert expected(script).stop_reason == "max_errors"
+    assert score(environment, said, DONE) == expected(script).reward
 
 
 def test_a_tool_that_breaks_makes_the_rollout_unscorable_until_the_next_reset(

@@ -416,8 +416,8 @@ def _cannot_be_made(env: str, **env_config: Any) -> str:
 def test_an_environment_that_cannot_be_made_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "package.module:me/Guess-v0" in _cannot_be_made("me/Guess-v0")
-    assert "PYTHONPATH=." in _cannot_be_made("nowhere:me/Guess-v0")
+    assert "package.module:me/Unregistered-v0" in _cannot_be_made("me/Unregistered-v0")
+    assert "PYTHONPATH=." in _cannot_be_made("nowhere:me/Unregistered-v0")
     assert re.search(rf"KeyError: 'folder', at {HERE}", _cannot_be_made(FAULTY, fault="init"))
     assert "unexpected keyword argument 'colour'" in _cannot_be_made(FAULTY, colour=1)
     (tmp_path / "broken_module.py").write_text("import gymnasium\n\nrows = {}['rows']\n")
@@ -426,7 +426,7 @@ def test_an_environment_that_cannot_be_made_says_why(
     (tmp_path / "leaving_module.py").write_text("import sys\n\nsys.exit(4)\n")
     kinds = {"broken": "KeyError: 'rows'", "unfinished": "SyntaxError", "leaving": "SystemExit: 4"}
     for name, kind in kinds.items():
-        said = _cannot_be_made(f"{name}_module:me/Guess-v0")
+        said = _cannot_be_made(f"{name}_module:me/Unregistered-v0")
         assert kind in said and re.search(rf"{name}_module\.py:3", said)
 
 

@@ -108,8 +108,9 @@ adapters: $(FRAMEWORKS:%=.venv-%/.ready) ## create the environments of other RL 
 	@.venv-verifiers/bin/python -m pip install --quiet --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+ADAPTERS := adapters
 test-adapters: $(READY) ## each adapter in its framework's environment (minutes; absent ones are skipped)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m adapters tests/adapters tests/orch_train/trl
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(ADAPTERS)" tests/adapters tests/orch_train/trl
 
 .PHONY: docs package
 # Building either needs no network once the environment is there.

@@ -160,7 +160,6 @@ def test_a_task_with_follow_ups_is_refused_with_the_door_that_takes_it(tmp_path:
 
 
 @pytest.mark.adapters
-@pytest.mark.long
 @pytest.mark.parametrize("door", ["environment", "rollout"])
 def test_trl_plays_the_table_and_pays_what_replay_pays(door: str) -> None:
     found = run_with("adapters", "tests.adapters.trl_conformance", door)
@@ -168,7 +167,6 @@ def test_trl_plays_the_table_and_pays_what_replay_pays(door: str) -> None:
 
 
 @pytest.mark.adapters
-@pytest.mark.long
 def test_what_trl_is_handed(tmp_path: Path) -> None:
     found = run_with("adapters", "tests.adapters.trl_checks", str(tmp_path))
     assert found["prompt"] == found["prompt_with_openai_tools"]
@@ -179,7 +177,6 @@ def test_what_trl_is_handed(tmp_path: Path) -> None:
 
 
 @pytest.mark.adapters
-@pytest.mark.long
 def test_two_grpo_steps_of_trl_have_calls_and_a_gradient(tmp_path: Path) -> None:
     warm = ["sft.max_steps=150", "sft.eval_every=1000", f"sft.out={tmp_path / 'sft'}"]
     assert main(["sft", "configs/quickstart.yaml", *warm]) == 0

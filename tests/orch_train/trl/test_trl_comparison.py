@@ -11,6 +11,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.adapters,
+    pytest.mark.long,
     pytest.mark.skipif(
         not Path(".venv-adapters/bin/python").exists(),
         reason="TRL is not installed: run `make adapters`",

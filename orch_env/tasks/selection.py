@@ -129,11 +129,12 @@ def _domain(task: Any) -> str:
 
 def _load(name: str) -> tuple[Task, ...]:
     refuse_pipe(name)
-    path = Path(name) if exists(name) else bundled(name, "tasks") or Path(name)
+    path = Path(name) if exists(name) else bundled(name, "tasks")
     try:
-        status = path.stat()
-    except (OSError, ValueError):
+        status = os.stat(path or "")
+    except OSError:
         return tuple(load_tasks(name))
+    assert path is not None
     return _load_file(str(path.resolve()), status.st_mtime_ns, status.st_size)
 
 

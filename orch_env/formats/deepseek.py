@@ -29,12 +29,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orch_env.formats.calls import check_rendered, check_unread, name_and_arguments, read_call
-from orch_env.formats.prompt import offer
+from orch_env.formats.prompt import json_without, offer
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.reader import MessageReader
 from orch_env.types import ToolCall, ToolSpec
 from orch_env.types.json import Json
-from orch_env.types.text import readable_json
 
 _CALLS, _CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 _CALL, _SEPARATOR, _END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
@@ -94,7 +93,7 @@ class DeepSeekFormat:
     def render_tools(self, tools: Sequence[ToolSpec]) -> str:
         """A system prompt that offers the tools, one JSON object a line within ``<tools>``."""
         return offer(
-            [_json_without_markup(tool.to_openai()) for tool in tools],
+            [json_without(_MARKUP, tool.to_openai()) for tool in tools],
             "To use a tool, write its name and, as a JSON object, its arguments:\n"
             f"{self.call_form}\n"
             "Calls that do not need each other's results may stand in one message, each between "
@@ -104,15 +103,10 @@ class DeepSeekFormat:
 
 def _written(calls: Sequence[tuple[str, Json]]) -> str:
     each = "\n".join(
-        f"{_CALL}{_KIND}{_SEPARATOR}{name}\n```json\n{_json_without_markup(arguments)}\n```{_END}"
+        f"{_CALL}{_KIND}{_SEPARATOR}{name}\n```json\n{json_without(_MARKUP, arguments)}\n```{_END}"
         for name, arguments in calls
     )
     return f"{_CALLS}{each}{_CALLS_END}"
-
-
-def _json_without_markup(body: Json) -> str:
-    """JSON text whose strings hold no token."""
-    return _MARKUP.sub(r"\\u003c", readable_json(body))
 
 
 class _Reader(MessageReader):

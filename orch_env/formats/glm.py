@@ -30,10 +30,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from orch_env.formats.prompt import offer
+from orch_env.formats.prompt import json_without, offer
 from orch_env.formats.tagged import TaggedFormat, TaggedReader
 from orch_env.types import ToolSpec
-from orch_env.types.text import readable_json
 
 _MARKUP = re.compile(r"<(?=/?(?:tool_call|tool_response|tools|think|arg_key|arg_value)>)")
 
@@ -72,7 +71,7 @@ class GlmFormat(TaggedFormat):
     def render_tools(self, tools: Sequence[ToolSpec]) -> str:
         """A system prompt that offers the tools, one JSON object a line within ``<tools>``."""
         return offer(
-            [_MARKUP.sub(r"\\u003c", readable_json(tool.to_openai())) for tool in tools],
+            [json_without(_MARKUP, tool.to_openai()) for tool in tools],
             f"To use a tool, write:\n{self.call_form}\n"
             "Each argument has a key and a value of its own. Texts stand there as they are, "
             "without quotation marks; all other values are JSON. Calls that do not need each "

@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orch_env.formats.json_calls import JsonCallReader, bodies, json_without
-from orch_env.formats.prompt import offer, responses
+from orch_env.formats.json_calls import JsonCallReader, bodies
+from orch_env.formats.prompt import json_without, offer, responses
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.types import ToolCall, ToolSpec
 from orch_env.types.json import Json

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from orch_env.formats.calls import check_rendered, check_unread, name_and_arguments, read_call
-from orch_env.formats.prompt import offer
+from orch_env.formats.prompt import json_without, offer
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.reader import MessageReader
 from orch_env.types import ToolCall, ToolSpec
@@ -94,7 +94,7 @@ class HarmonyFormat:
     def render_tools(self, tools: Sequence[ToolSpec]) -> str:
         """A system prompt that offers the tools, one JSON object a line within ``<tools>``."""
         return offer(
-            [_json_without_markup(tool.to_openai()) for tool in tools],
+            [json_without(_MARKUP, tool.to_openai()) for tool in tools],
             "To use a tool, write a message to it in the commentary channel, with its arguments as "
             f"a JSON object:\n{_START}assistant{self.call_form}\n"
             "You then read its result.",
@@ -104,14 +104,9 @@ class HarmonyFormat:
 def _written(calls: Sequence[tuple[str, Json]]) -> str:
     return f"{_START}assistant".join(
         f" to={_NAMESPACE}{name}{_CHANNEL}commentary json{_MESSAGE}"
-        f"{_json_without_markup(arguments)}{_CALL}"
+        f"{json_without(_MARKUP, arguments)}{_CALL}"
         for name, arguments in calls
     )
-
-
-def _json_without_markup(body: Json) -> str:
-    """JSON text whose strings hold no token."""
-    return _MARKUP.sub(r"\\u003c", readable_json(body))
 
 
 class _Reader(MessageReader):

@@ -25,12 +25,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orch_env.formats.calls import read_call
-from orch_env.formats.prompt import offer, responses
+from orch_env.formats.prompt import json_without, offer, responses
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.reader import THINK, THOUGHT, MessageReader
 from orch_env.types import ToolCall, ToolSpec
 from orch_env.types.json import Json
-from orch_env.types.text import readable_json
 
 _TAG = re.compile(r"<tool_call>|</tool_call>|<think>|</think>")
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
@@ -64,7 +63,7 @@ class HermesFormat:
 
     def render_unread(self, calls: Sequence[Json]) -> str:
         """Write JSON values, each between the tags of a call."""
-        return "\n".join(f"{_OPEN}\n{_json_without_markup(call)}\n{_CLOSE}" for call in calls)
+        return "\n".join(f"{_OPEN}\n{json_without(_MARKUP, call)}\n{_CLOSE}" for call in calls)
 
     def render_results(self, results: Sequence[str], names: Sequence[str] = ()) -> str:
         """One ``<tool_response>`` per result, in call order, joined by newlines."""
@@ -73,17 +72,12 @@ class HermesFormat:
     def render_tools(self, tools: Sequence[ToolSpec]) -> str:
         """A system prompt that offers the tools, one JSON object a line within ``<tools>``."""
         return offer(
-            [_json_without_markup(tool.to_openai()) for tool in tools],
+            [json_without(_MARKUP, tool.to_openai()) for tool in tools],
             "To use a tool, write its name and arguments as a JSON object between tool_call tags:\n"
             '<tool_call>\n{"name": TOOL_NAME, "arguments": {ARGUMENT: VALUE, ...}}\n</tool_call>\n'
             "Calls that do not need each other's results may stand in one message, each in its "
             "own tags. You then read every result in the same order between tool_response tags.",
         )
-
-
-def _json_without_markup(body: Json) -> str:
-    """JSON text whose strings hold no markup."""
-    return _MARKUP.sub(r"\\u003c", readable_json(body))
 
 
 class _Reader(MessageReader):

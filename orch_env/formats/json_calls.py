@@ -23,7 +23,6 @@ from orch_env.formats.strict_json import (
 )
 from orch_env.types import ToolCall
 from orch_env.types.json import Json
-from orch_env.types.text import readable_json
 
 LINE_START = r"(?:\A\s*+|(?m:^)|(?<=</think>)\s*+)"
 """Where markup without a tag may stand: at the start of a message or a line, or after a thought."""
@@ -38,16 +37,6 @@ _FENCE_END = re.compile(r"\s*```")
 def bodies(calls: Sequence[ToolCall], key: str = "arguments") -> list[Json]:
     """The calls as objects ``{"name": ..., key: {...}}``."""
     return [{"name": call.name, key: call.arguments} for call in calls]
-
-
-def json_without(markup: re.Pattern[str], value: Json) -> str:
-    r"""JSON text in whose strings the ``<`` or ``[`` of a format's own tags is escaped.
-
-    Args:
-        markup: matches the first character of a tag.
-        value: what is written; its structure is never touched, only text inside strings may be.
-    """
-    return markup.sub(lambda found: f"\\u{ord(found.group()):04x}", readable_json(value))
 
 
 class JsonCallReader(MessageReader):

@@ -24,8 +24,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orch_env.formats.json_calls import LINE_START, NEXT, JsonCallReader, bodies, json_without
+from orch_env.formats.json_calls import LINE_START, NEXT, JsonCallReader, bodies
 from orch_env.formats.literals import read_call as read_python_call
+from orch_env.formats.prompt import json_without
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.strict_json import decode_at
 from orch_env.types import ToolCall, ToolSpec

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orch_env.formats.calls import read_call
-from orch_env.formats.json_calls import JsonCallReader, bodies, json_without
+from orch_env.formats.json_calls import JsonCallReader, bodies
+from orch_env.formats.prompt import json_without
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.strict_json import decode_at
 from orch_env.types import ToolCall, ToolSpec

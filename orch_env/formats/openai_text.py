@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orch_env.formats.calls import read_call
-from orch_env.formats.json_calls import LINE_START, JsonCallReader, json_without
+from orch_env.formats.json_calls import LINE_START, JsonCallReader
+from orch_env.formats.prompt import json_without
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.formats.strict_json import decode, decode_at, without_trailing_commas
 from orch_env.types import ToolCall, ToolSpec

@@ -23,8 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orch_env.formats.calls import MAX_CALLS
-from orch_env.formats.json_calls import LINE_START, JsonCallReader, json_without
+from orch_env.formats.json_calls import LINE_START, JsonCallReader
 from orch_env.formats.literals import read_call, write_call
+from orch_env.formats.prompt import json_without
 from orch_env.formats.protocol import ParsedMessage
 from orch_env.types import ToolCall, ToolSpec
 from orch_env.types.json import Json

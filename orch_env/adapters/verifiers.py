@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 from orch_env.adapters import by_calls, require
 from orch_env.formats import get_format
@@ -24,7 +24,7 @@ from orch_env.types.json import JsonObject
 from orch_env.types.tool_shapes import mcp
 
 _OURS = ("OrchConfig", "OrchData", "OrchState", "OrchTask", "OrchTaskset", "OrchTools")
-_SETTINGS = frozenset(field.name for field in fields(EpisodeSource) if field.init)
+_SETTINGS = [field for field in fields(EpisodeSource) if field.init]
 
 
 def score(trace: Any) -> Any:
@@ -81,6 +81,7 @@ def _verifiers() -> SimpleNamespace:
     require("verifiers", extra="verifiers", package="verifiers", known=("0.4", "0.5"))
     import verifiers.v1 as vf
     from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
+    from pydantic import create_model
 
     class OrchData(vf.TaskData):
         """A task's row: which task of which source; never its gold."""
@@ -149,26 +150,23 @@ def _verifiers() -> SimpleNamespace:
         async def validate(self, runtime: Any) -> bool:
             return gold_succeeds(EpisodeSource(**self.data.source), self.data.id)
 
-    class OrchConfig(vf.TasksetConfig):
-        """The settings of :class:`~orch_env.EpisodeSource`."""
-
-        tasks: str = "harbour"
-        cache: str | None = None
-        split: str | None = None
-        reward: str | dict[str, Any] = "graduated"
-        call_format: str = "hermes"
-        max_turns: int = 20
-        max_tool_calls: int | None = None
-        max_calls_per_turn: int = 32
-        max_errors: int | None = 5
-        max_observation_chars: int | None = None
+    hints = get_type_hints(EpisodeSource) | {"reward": str | dict[str, Any]}
+    defaults = {field.name: field.default for field in _SETTINGS} | {"tasks": "harbour"}
+    settings: dict[str, Any] = {name: (hints[name], value) for name, value in defaults.items()}
+    OrchConfig = create_model(
+        "OrchConfig",
+        __base__=vf.TasksetConfig,
+        __doc__="The settings of :class:`~orch_env.EpisodeSource`.",
+        **settings,
+    )
 
     class OrchTaskset(vf.Taskset[OrchTask, OrchConfig]):
         """The tasks of a source."""
 
         def load(self) -> Iterator[OrchTask]:
-            source = EpisodeSource(**self.config.model_dump(include=_SETTINGS))
-            settings = {name: getattr(source, name) for name in _SETTINGS}
+            given = self.config.model_dump(include=defaults.keys())
+            source = EpisodeSource(**given)
+            rules = {name: getattr(source, name) for name in given}
             for row in source.rows():
                 system, prompt = _opening(row["messages"])
                 data = OrchData(
@@ -177,7 +175,7 @@ def _verifiers() -> SimpleNamespace:
                     system_prompt=system,
                     prompt=prompt,
                     seed=row["seed"],
-                    source=settings,
+                    source=rules,
                 )
                 yield OrchTask(data, self.config.task)
 

@@ -153,7 +153,8 @@ def test_a_text_comes_back_from_its_bytes(in_bytes: ByteView, text: str) -> None
 @settings(max_examples=50, deadline=None)
 def test_any_array_is_a_message(in_bytes: ByteView, numbers: list[float]) -> None:
     in_bytes.reset(seed=0)
-    in_bytes.step(np.array(numbers))
+    observed, *_, info = in_bytes.step(np.array(numbers))
+    assert in_bytes.observation_space.contains(observed) and "messages" in info
 
 
 def test_numbers_beyond_a_byte_count_as_the_nearest(in_bytes: ByteView) -> None:

@@ -10,12 +10,22 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orch_env import EpisodeSource, OrchError, StopReason, Task, ToolCall, ToolOrchestrationEnv
+import orch_env.session as sources
+from orch_env import (
+    Episode,
+    EpisodeSource,
+    OrchError,
+    StopReason,
+    Task,
+    ToolCall,
+    ToolOrchestrationEnv,
+)
 from orch_env.replay.policies import make_policy
 from orch_env.tasks.files import BUNDLED
 
@@ -129,10 +139,13 @@ def test_a_relative_path_holds_where_the_folder_changes(
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 def test_a_forked_process_opens_its_own_files() -> None:
     HARBOUR.session()
+    of_parent = list(sources._kept.values())
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         session = HARBOUR.session()
+        if any(one in of_parent for one in sources._kept.values()):
+            os._exit(1)
         session.reset(index=0)
         play_gold(session)
         done = session.finish(answer_of(session.task))
@@ -140,6 +153,12 @@ def test_a_forked_process_opens_its_own_files() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reading, 100) == b"1.0"
+
+
+def test_only_some_sources_stay_open() -> None:
+    for turns in range(30, 30 + sources._KEPT + 3):
+        EpisodeSource(tasks="harbour", max_turns=turns).session()
+    assert len(sources._kept) == sources._KEPT
 
 
 # -- rows and tools ----------------------------------------------------------------------------
@@ -414,15 +433,44 @@ def test_an_episode_that_the_caller_cut_scores_as_its_transcript_with_the_reason
         assert HARBOUR.score(session.task.id, [*said, last], stop_reason=reason) == done
 
 
-def test_a_final_state_given_with_a_transcript_is_scored() -> None:
-    tasks = EpisodeSource(tasks="harbour")
-    session = tasks.session()
-    session.reset(index=7)
-    said = [*play_gold(session), {"role": "assistant", "content": answer_of(session.task)}]
-    spoilt = {"harbour": {"bookings": {str(n): {} for n in range(500)}}}
-    whole = tasks.score(session.task.id, said, final_state={})
-    less = tasks.score(session.task.id, said, final_state=spoilt)
-    assert whole is not None and less is not None and less.total <= whole.total
+def by_the_end(task: Task, episode: Episode) -> float:
+    """A reward that only looks at how an episode ended and what it left behind."""
+    reasons = {"context_overflow": 0.25, "output_truncated": 0.5, "max_errors": 1.0}
+    return reasons.get(str(episode.stop_reason), 0.0) + len(episode.state or {})
+
+
+@pytest.mark.parametrize(
+    ("more", "earned"),
+    [
+        ({}, 0.5),
+        ({"stop_reason": "context_overflow"}, 0.25),
+        ({"final_state": {"a": {}, "b": {}}}, 2.5),
+    ],
+)
+def test_a_reward_sees_why_a_transcript_ended_and_what_it_left_behind(
+    more: dict[str, Any], earned: float
+) -> None:
+    source = EpisodeSource(tasks="harbour", reward=f"{__name__}:by_the_end", max_errors=3)
+    task_id = next(source.rows())["task_id"]
+    wrong = {"id": "w", "function": {"name": "nothing", "arguments": "{}"}}
+    said: list[dict[str, Any]] = []
+    for n in range(2):
+        said.append({"role": "assistant", "content": "", "tool_calls": [{**wrong, "id": f"w{n}"}]})
+        said.append({"role": "tool", "tool_call_id": f"w{n}", "content": "no"})
+    score = source.score(task_id, said, **more)
+    assert score is not None and score.total == earned
+    if "stop_reason" in more:  # the last message was cut: its call is no third error
+        said.append({"role": "assistant", "content": "", "tool_calls": [wrong]})
+        score = source.score(task_id, said, **more)
+        assert score is not None and score.total == earned
+
+
+def test_a_row_has_the_seed_of_its_task(tmp_path: Path) -> None:
+    task = replace(ToolOrchestrationEnv("harbour").tasks[0], seed=5)
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(task.to_dict()) + "\n")
+    cache = str(BUNDLED / "harbour" / "cache.db")
+    source = EpisodeSource(tasks=str(tmp_path / "tasks.jsonl"), cache=cache)
+    assert [row["seed"] for row in source.rows()] == [5]
 
 
 @pytest.mark.parametrize(

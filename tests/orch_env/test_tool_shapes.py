@@ -85,6 +85,23 @@ def test_a_flat_property_has_one_type_and_loses_nothing() -> None:
     assert properties["from_"]["description"].startswith("IATA code (JSON Schema: ")
 
 
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ({"items": {"type": "string"}}, "array"),
+        ({"properties": {"lat": {"type": "number"}}}, "object"),
+        ({"type": ["integer", "null"]}, "integer"),
+        ({"type": ["integer", "string"]}, "string"),
+        ({}, "string"),
+    ],
+)
+def test_a_flat_property_has_the_type_that_its_schema_means(
+    schema: dict[str, Any], kind: str
+) -> None:
+    spec = ToolSpec("t", "", {"type": "object", "properties": {"a": schema}})
+    assert SHAPES["flat"](spec)["function"]["parameters"]["properties"]["a"]["type"] == kind
+
+
 def test_a_signature_takes_what_the_tool_takes() -> None:
     signature = python_signature(ODD)
     assert [p.kind for p in signature.parameters.values()] == [inspect.Parameter.KEYWORD_ONLY] * 8

@@ -20,12 +20,17 @@ import orch_env.session as sources
 from orch_env import (
     Episode,
     EpisodeSource,
+    ErrorType,
     OrchError,
     StopReason,
     Task,
     ToolCall,
     ToolOrchestrationEnv,
+    ToolResult,
+    ToolSpec,
 )
+from orch_env.env.transcript import ToldSession, read_transcript
+from orch_env.formats import get_format
 from orch_env.replay.policies import make_policy
 from orch_env.tasks.files import BUNDLED
 
@@ -486,6 +491,47 @@ def test_a_transcript_of_another_form_is_one_clear_line(messages: Any, words: st
     with pytest.raises(OrchError, match=words) as caught:
         HARBOUR.score(task_id, messages)
     assert task_id in str(caught.value)
+
+
+def test_a_told_call_is_judged_by_the_tools_on_offer_and_their_other_names() -> None:
+    told = ToldSession([ToolSpec("find", aliases=("search",))])
+    limit = ToolResult.failure(ErrorType.LIMIT, "no")
+    calls = [ToolCall("find"), ToolCall("search"), ToolCall("book"), ToolCall("pay")]
+    told.results = [ToolResult("a"), ToolResult("b"), ToolResult("c"), limit]
+    told.whole_message(calls)
+    errors = [result.error for result in told.answer(calls)]
+    assert errors == [None, None, ErrorType.UNKNOWN_TOOL, ErrorType.LIMIT]
+
+
+def test_a_malformed_call_in_a_text_and_a_failed_result_stay_what_they_are() -> None:
+    text = '<tool_call>\n{"name": "find", "arguments": [1]}\n</tool_call>'
+    failed = {"role": "tool", "content": "oh", "tool_call_id": "f", "status": "error"}
+    call = {"id": "f", "name": "find", "arguments": {}}
+    said = [
+        {"role": "assistant", "content": text},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        failed,
+    ]
+    (broken, _), (_, results) = read_transcript("t", said, get_format("hermes"), ())
+    assert [call.error for call in broken.calls] == [ErrorType.MALFORMED_CALL]
+    assert [result and result.error for result in results] == [ErrorType.TOOL_ERROR]
+
+
+def test_a_last_message_whose_calls_cannot_be_read_is_no_answer() -> None:
+    session = HARBOUR.session()
+    session.reset(index=0)
+    session.finish({"content": "The answer.", "tool_calls": "calls"})
+    assert session.stop_reason is StopReason.OUTPUT_TRUNCATED
+
+
+def test_what_a_session_gives_out_is_the_caller_s_own() -> None:
+    session = HARBOUR.session()
+    session.reset(index=7).clear()
+    session.initial_messages.clear()
+    assert session.initial_messages
+    play_gold(session)
+    session.finish(answer_of(session.task))
+    assert session.fork().success
 
 
 # -- threads -----------------------------------------------------------------------------------

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import traceback
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from orch_env.backends.schemas import usable_schema
-from orch_env.servers import Server, ServerSession, server_type
+from orch_env.servers import Clock, Server, ServerSession, server_type
 from orch_env.tasks.resolved import ResolvedTask, TaskResolver, offered_tool
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
 from orch_env.types.json import JsonObject, escape
@@ -59,9 +57,11 @@ class LocalBackend:
         """Start one session of each of the task's servers."""
         resolved = self._resolve(task)
         world = seed if task.seed is None else task.seed
-        sessions = {
-            name: ServerSession(server_type(name), world, task.today) for name in task.servers
-        }
+        clock = Clock(task.today) if task.today else None
+        sessions = {}
+        for name in task.servers:
+            sessions[name] = ServerSession(server_type(name), world, clock=clock)
+            clock = sessions[name].clock  # one for all servers of the episode
         return LocalSession(sessions, resolved.owners)
 
     def close(self) -> None:
@@ -70,6 +70,8 @@ class LocalBackend:
 
 def _resolved(task: Task) -> _ServedTask:
     known = _tools_of(task)
+    if task.today:
+        Clock(task.today)
     specs: list[ToolSpec] = []
     for tool in task.tools or known:
         name = tool if isinstance(tool, str) else tool.name
@@ -116,11 +118,7 @@ class LocalSession:
         self._owners = owners
 
     def answer(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
-        """Answer the calls one after the other.
-
-        What a server refuses is an error result, and so is an exception of its code: the model
-        reads that the tool failed, and a warning has the file and line.
-        """
+        """Answer the calls one after the other; what a server refuses is an error result."""
         return [self._answer(call) for call in calls]
 
     def _answer(self, call: ToolCall) -> ToolResult:
@@ -130,21 +128,7 @@ class LocalSession:
             return ToolResult.failure(
                 ErrorType.UNKNOWN_TOOL, f"No tool {call.name[:60]!r}. Tools: {known}."
             )
-        try:
-            return self._sessions[owner.server].call(owner.tool, call.arguments)
-        except Exception as problem:  # a server's own code, on whatever a model wrote
-            kind = type(problem).__name__
-            at = traceback.extract_tb(problem.__traceback__)[-1]
-            warnings.warn(
-                f"{call.name} of server {owner.server!r} failed at {at.filename}:{at.lineno} "
-                f"({kind}: {problem}): the model got a tool_error",
-                stacklevel=2,
-            )
-            return ToolResult.failure(
-                ErrorType.TOOL_ERROR,
-                f"{call.name[:60]} failed on these arguments ({kind}); nothing was changed. "
-                "Try other arguments.",
-            )
+        return self._sessions[owner.server].call(owner.tool, call.arguments)
 
     def snapshot(self) -> JsonObject:
         """Server name -> its snapshot."""

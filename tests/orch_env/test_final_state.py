@@ -108,7 +108,7 @@ class Desk(Server):
     inbox: Table[Note]
     outbox: Table[Note]
 
-    def populate(self, random: Random) -> None:
+    def populate(self, chance: Random) -> None:
         self.inbox["1"] = Note("1", "hello")
 
     @write

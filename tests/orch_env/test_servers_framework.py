@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from random import Random
 from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orch_env.servers import NotFound, Server, ServerSession, Table, ToolRefusal, read, write
+from orch_env.servers import (
+    Chance,
+    NotFound,
+    Server,
+    ServerSession,
+    Table,
+    ToolRefusal,
+    read,
+    write,
+)
 from orch_env.servers.framework.arguments import Pattern, Range, problem_with, schema_of
 from orch_env.servers.framework.records import from_json, to_json
 from orch_env.types import ErrorType, OrchError
@@ -42,10 +50,10 @@ class Library(Server):
     name = "library"
     books: Table[Book]
 
-    def populate(self, random: Random) -> None:
+    def populate(self, chance: Chance) -> None:
         for number in range(5):
             self.books[f"B-{number}"] = Book(
-                f"B-{number}", f"Title {random.random()}", Place(number, "low")
+                f"B-{number}", f"Title {chance.random()}", Place(number, "low")
             )
 
     @read
@@ -195,18 +203,21 @@ def test_a_refusal_changes_nothing_and_says_its_type() -> None:
     assert session.state_hash() == before
 
 
-def test_a_bug_propagates_and_is_rolled_back() -> None:
+def test_a_bug_is_an_error_to_the_model_a_warning_to_us_and_rolled_back() -> None:
     session = open_library()
     before = session.state_hash()
-    with pytest.raises(ZeroDivisionError):
-        session.call("lend", {"book": "B-1", "reader": "bug"})
+    with pytest.warns(UserWarning, match=r"lend of server 'library' failed at .*ZeroDivision"):
+        result = session.call("lend", {"book": "B-1", "reader": "bug"})
+    assert result.error is ErrorType.TOOL_ERROR
     assert session.state_hash() == before
 
 
 def test_a_read_tool_that_writes_is_caught() -> None:
     session = open_library()
-    with pytest.raises(RuntimeError, match="declared READ"):
-        session.call("vandalise", {"book": "B-1"})
+    before = session.state_hash()
+    with pytest.warns(UserWarning, match="declared READ"):
+        assert session.call("vandalise", {"book": "B-1"}).error is ErrorType.TOOL_ERROR
+    assert session.state_hash() == before
 
 
 def test_equal_states_have_equal_hashes_however_reached() -> None:

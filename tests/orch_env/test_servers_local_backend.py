@@ -53,7 +53,7 @@ def test_whether_a_tool_writes_is_the_servers_word_and_not_the_tasks() -> None:
     claimed = ToolSpec("renew_permit", "Mine.", read_only=True)
     task = make_task(tools=("find_ship", claimed))
     assert [spec.read_only for spec in LocalBackend().resolve(task).tools] == [True, False]
-    assert all(tool.spec.read_only == (tool.access == "read") for tool in Harbour.tools.values())
+    assert all(tool.spec.read_only == (tool.access == "READ") for tool in Harbour.tools.values())
 
 
 def test_an_unknown_server_or_tool_is_a_clear_error() -> None:

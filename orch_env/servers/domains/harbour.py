@@ -124,6 +124,7 @@ class Harbour(Server):
     """A harbour master's office."""
 
     name = "harbour"
+    category = "Examples"
     epoch = "2025-03-03"
     num_ships: ClassVar[int] = NUM_SHIPS
     """A subclass may set another number, up to 10,000, which is the number of ids."""

@@ -1,7 +1,6 @@
 """How a tool refuses a call. The model reads the refusal, so it says how to repair the call.
 
-A tool raises one of these; the session then restores the state and makes an error result of it. Any
-other exception is a bug in the server: the state is restored too, and the exception propagates.
+A tool raises one of these; the session then restores the state and makes an error result of it.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ class ToolRefusal(Exception):
     """The tool ran and refused.
 
     Args:
-        message: one sentence for the model: what was wrong and what to do instead.
-        details: plain data that may help to repair.
+        message: one or two sentences for the model: what was wrong and what to do instead.
+        details: plain data that may help to repair; ``reason`` is the kind of refusal, in
+            snake_case (``"insufficient_funds"``).
     """
 
     kind = ErrorType.TOOL_ERROR

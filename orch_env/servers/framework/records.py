@@ -11,7 +11,18 @@ import functools
 import types
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from orch_env.types.json import Json, JsonObject
 
@@ -24,10 +35,22 @@ class Record(Protocol):
 
 R = TypeVar("R", bound=Record)
 
+_STAMP = "session time"
+Stamp: TypeAlias = Annotated[str, _STAMP]
+"""A field that holds the session's time at some call (created at, changed at).
 
-def to_json(record: Record) -> JsonObject:
-    """A record as plain data; :func:`from_json` undoes it."""
-    return {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
+It belongs to the state, but not to what rewards compare: a good episode may take a call more.
+"""
+
+
+def to_json(record: Record, *, stamps: bool = True) -> JsonObject:
+    """A record as plain data; :func:`from_json` undoes it.
+
+    Args:
+        record: the record.
+        stamps: whether to keep the fields of type :data:`Stamp`.
+    """
+    return {name: _plain(getattr(record, name), stamps) for name in _fields(type(record), stamps)}
 
 
 def from_json(kind: type[R], data: Mapping[str, Json]) -> R:
@@ -52,12 +75,27 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _plain(value: Any) -> Json:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return to_json(value)
+@functools.cache
+def _fields(kind: type[Any], stamps: bool) -> tuple[str, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(n for n in kind.__dataclass_fields__ if stamps or not _is_stamp(hints[n]))
+
+
+def _is_stamp(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        return _STAMP in get_args(hint)
+    return get_origin(hint) in (Union, types.UnionType) and any(map(_is_stamp, get_args(hint)))
+
+
+def _plain(value: Any, stamps: bool) -> Json:
+    if value is None or type(value) in _SCALARS:
+        return value
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value.value if isinstance(value, Enum) else value
+        return [_plain(item, stamps) for item in value]
+    return value.value if isinstance(value, Enum) else to_json(value, stamps=stamps)
+
+
+_SCALARS = frozenset({str, int, float, bool})
 
 
 def _typed(hint: Any, value: Json) -> Any:

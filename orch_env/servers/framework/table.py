@@ -9,7 +9,7 @@ records must be frozen: a tool replaces a record (`dataclasses.replace`) and nev
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, ValuesView
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from orch_env.servers.framework.errors import NotFound
 from orch_env.servers.framework.records import Record, from_json, to_json
@@ -89,7 +89,13 @@ class Table(MutableMapping[str, R], Generic[R]):
         """The records in the order of their ids."""
         if not self._changes:
             return self._base.values()
-        return {key: self[key] for key in self}.values()
+        merged: dict[str, Any] = {**self._base}
+        for key, record in sorted(self._changes.items()):
+            if record is None:
+                del merged[key]
+            else:
+                merged[key] = record
+        return merged.values()
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -136,6 +142,16 @@ class Table(MutableMapping[str, R], Generic[R]):
             key: None if record is None else to_json(record)
             for key, record in sorted(self._changes.items())
         }
+
+    def lasting_changes(self) -> JsonObject:
+        """The changes as plain data, without session times and without what only they changed."""
+        lasting: JsonObject = {}
+        for key, record in sorted(self._changes.items()):
+            made = None if record is None else to_json(record, stamps=False)
+            base = self._base.get(key)
+            if made is None or base is None or made != to_json(base, stamps=False):
+                lasting[key] = made
+        return lasting
 
     def changes_from_json(self, data: JsonObject) -> None:
         """Undo :meth:`changes_to_json`."""

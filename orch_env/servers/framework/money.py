@@ -1,0 +1,25 @@
+"""Money: whole cents in a state, numbers with at most two decimals in tools."""
+
+from __future__ import annotations
+
+from orch_env.servers.framework.errors import InvalidArguments
+
+
+def to_cents(amount: float) -> int:
+    """An amount in major units (12.5) as cents (1250).
+
+    Raises:
+        InvalidArguments: it has more than two decimals.
+    """
+    cents = round(amount * 100)
+    if abs(amount * 100 - cents) > 1e-6 * max(1.0, abs(amount)):
+        raise InvalidArguments(
+            f"The amount {amount} has more than two decimals; round it to cents.",
+            reason="fraction_of_a_cent",
+        )
+    return cents
+
+
+def from_cents(cents: int) -> float:
+    """Cents (1250) as an amount in major units (12.5)."""
+    return cents / 100

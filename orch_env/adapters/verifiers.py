@@ -125,8 +125,8 @@ def _verifiers() -> SimpleNamespace:
             result = self._session.call(name, arguments)
             if self._holds_state:
                 self.state.final_state = self._session.final_state()
-            content = [TextContent(type="text", text=result.text)]
-            return CallToolResult(content=content, is_error=result.error is not None)
+            text = TextContent(type="text", text=result.text)
+            return CallToolResult(content=[text], is_error=result.error is not None)
 
     class OrchTask(vf.Task[OrchData, OrchState, vf.TaskConfig]):
         """A task, rewarded by its trace."""

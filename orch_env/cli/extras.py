@@ -8,8 +8,14 @@ from typing import Any
 from orch_env.types.errors import OrchError
 
 
-def load(module: str, attribute: str, needed_by: str) -> Any:
+def load(module: str, attribute: str, needed_by: str, extra: str = "train") -> Any:
     """Import ``attribute`` of ``module``.
+
+    Args:
+        module: the module's name.
+        attribute: what is wanted of it.
+        needed_by: what the user asked for.
+        extra: the extra of the package that installs what it needs.
 
     Raises:
         OrchError: a package is not installed; the message says how to install it.
@@ -21,5 +27,5 @@ def load(module: str, attribute: str, needed_by: str) -> Any:
         if missing in ("orch_env", "orch_train"):
             raise
         raise OrchError(
-            f"{needed_by} needs the package {missing!r}: pip install 'orch-rl[train]'"
+            f"{needed_by} needs the package {missing!r}: pip install 'orch-rl[{extra}]'"
         ) from problem

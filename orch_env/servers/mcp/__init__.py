@@ -1,0 +1,1 @@
+"""Serving our servers to other agents by MCP. It needs the extra ``orch-rl[servers]``."""

@@ -120,7 +120,7 @@ def test_damaged_arguments_are_typed_errors_and_change_nothing(name: str, tool: 
     session = valid.session(name)
     before = session.state_hash()
     schema = server_type(name).tools[tool].spec.parameters
-    damaged: list[Any] = [{**valid.arguments, "colour": "red"}, [], None, "x"]
+    damaged: list[Any] = [{**valid.arguments, "no_such_argument": "red"}, [], None, "x"]
     for argument in schema["required"]:
         damaged.append({k: v for k, v in valid.arguments.items() if k != argument})
     for argument, inner in schema["properties"].items():

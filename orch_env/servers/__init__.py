@@ -18,6 +18,7 @@ from orch_env.types import OrchError
 SERVERS = {
     "harbour": "orch_env.servers.domains.harbour:Harbour",
     "shopping": "orch_env.servers.domains.shopping:Shopping",
+    "vehicle": "orch_env.servers.domains.vehicle:Vehicle",
 }
 
 

@@ -45,7 +45,7 @@ quickstart: $(READY) ## warm-start and train a tiny model, then print before and
 	@$(BIN)/python -m orch_train.cli.quickstart --seed $(SEED)
 
 test: $(READY) ## the test suite (about 6 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long and not vllm and not docker and not adapters"
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long and not vllm and not docker and not adapters and not mcp"
 
 test-all: $(READY) ## the test suite with its long tier
 	$(BIN)/python -m pytest -m "not vllm"
@@ -111,6 +111,27 @@ adapters: $(FRAMEWORKS:%=.venv-%/.ready) ## create the environments of other RL 
 ADAPTERS := adapters
 test-adapters: $(READY) ## each adapter in its framework's environment (minutes; absent ones are skipped)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(ADAPTERS)" tests/adapters tests/orch_train/trl
+
+# Servers of other people: two Python environments, because one of them needs an older SDK, and a
+# folder of npm packages where there is npm.
+MCP := .venv-mcp
+MCP_NPM := filesystem@2026.8.31 memory@2026.8.31 everything@2026.8.31
+.PHONY: test-mcp
+$(MCP)/.ready: constraints-mcp.txt constraints-mcp-sqlite.txt Makefile
+	@echo "set-up: third-party MCP servers in $(MCP) (about 200 MB; a minute) ..."
+	@$(PYTHON) -m venv $(MCP)
+	@$(MCP)/bin/python -m pip install --quiet --quiet --upgrade 'pip>=25'
+	@$(MCP)/bin/python -m pip install --quiet --quiet --no-deps -r constraints-mcp.txt
+	@$(PYTHON) -m venv $(MCP)/sqlite
+	@$(MCP)/sqlite/bin/python -m pip install --quiet --quiet --no-deps -r constraints-mcp-sqlite.txt
+	@if command -v npm >/dev/null; then \
+	  npm install --silent --no-fund --no-audit --prefix $(MCP)/node \
+	    $(MCP_NPM:%=@modelcontextprotocol/server-%); \
+	else echo "no npm: the three servers on Node will be skipped" >&2; fi
+	@touch $@
+
+test-mcp: $(READY) $(MCP)/.ready ## five episodes on each of six third-party MCP servers (about a minute)
+	$(BIN)/python -m pytest -m "mcp and not long" tests/orch_env/mcp
 
 .PHONY: docs package
 # Building either needs no network once the environment is there.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orch_env.backends.mcp.backend import McpBackend, McpSession
-from orch_env.backends.mcp.check import ServersCheck, check_servers
+from orch_env.backends.mcp.check import check_servers
 from orch_env.backends.mcp.config import read_file
 from orch_env.backends.mcp.errors import ServerFailure
 
@@ -11,7 +11,6 @@ __all__ = [
     "McpBackend",
     "McpSession",
     "ServerFailure",
-    "ServersCheck",
     "check_servers",
     "read_file",
 ]

@@ -13,7 +13,6 @@ import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from orch_env.backends.mcp.backend import McpBackend
@@ -32,40 +31,20 @@ _PLACE = re.compile(r"path|dir|folder|file|root|repo", re.IGNORECASE)
 _MOST_DEPTH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class ServersCheck:
-    """What a check found.
-
-    Attributes:
-        problems: what cannot be used, one sentence each.
-        differs: tools whose text differed: ``{tool, arguments, first, second}``, the texts from
-            shortly before the first difference on.
-        played: names of the tools that were called.
-    """
-
-    problems: tuple[str, ...]
-    differs: tuple[JsonObject, ...]
-    played: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no problem; differences are for the user to judge."""
-        return not self.problems
-
-    def to_dict(self) -> JsonObject:
-        """``{ok, problems, differs}``."""
-        return {"ok": self.ok, "problems": list(self.problems), "differs": list(self.differs)}
-
-
-def check_servers(path: str | os.PathLike[str]) -> ServersCheck:
+def check_servers(path: str | os.PathLike[str]) -> JsonObject:
     """Start the servers of an ``mcpServers`` file twice and compare what they answer.
+
+    Returns:
+        ``{ok, problems, differs}``. ``problems`` are sentences on what cannot be used, and ``ok``
+        says that there are none. ``differs`` has the tools whose text differed, for the user to
+        judge: ``{tool, arguments, first, second}``, each text from shortly before the first
+        difference on.
 
     Raises:
         OrchError: the file is wrong, or MCP's SDK is not installed.
     """
     backend = McpBackend(path)
     problems: list[str] = []
-    played: list[str] = []
     differs: list[JsonObject] = []
     try:
         for server in backend.servers:
@@ -77,22 +56,25 @@ def check_servers(path: str | os.PathLike[str]) -> ServersCheck:
             except OrchError as problem:
                 problems.append(str(problem))
                 continue
-            calls = [ToolCall(name, _arguments(s)) for name, s in tools.items() if _only_reads(s)]
+            calls = calls_that_read(tools)
             first = dict(_play(backend, server, calls, problems))
             time.sleep(_APART_S)
             second = dict(_play(backend, server, calls, problems))
-            played += [call.name for call in calls]
             differs += [
                 _difference(call, first[call.name].text, second[call.name].text)
                 for call in calls
                 if call.name in first.keys() & second.keys()
                 and first[call.name] != second[call.name]
-                and call.name in second
-                and first[call.name] != second[call.name]
             ]
     finally:
         backend.close()
-    return ServersCheck(tuple(dict.fromkeys(problems)), tuple(differs), tuple(played))
+    told = list(dict.fromkeys(problems))
+    return {"ok": not told, "problems": told, "differs": differs}
+
+
+def calls_that_read(tools: Mapping[str, ToolSpec]) -> list[ToolCall]:
+    """One call of each tool that says that it only reads, or whose name says so."""
+    return [ToolCall(name, _arguments(s)) for name, s in tools.items() if _only_reads(s)]
 
 
 def _play(

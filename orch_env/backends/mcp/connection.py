@@ -328,4 +328,5 @@ def _told(problem: BaseException) -> str:
         return f"cannot be started: {problem}"
     if isinstance(problem, OSError) and problem.strerror:
         return f"cannot be started ({problem.strerror})"
-    return f"failed ({type(problem).__name__}: {' '.join(str(problem).split())[:_SHOWN]})"
+    first_line = str(problem).strip().partition("\n")[0][:_SHOWN]
+    return f"failed ({type(problem).__name__}: {first_line})"

@@ -1016,7 +1016,7 @@ def test_a_seed_gives_the_same_world_and_the_same_answers_on_every_machine() -> 
 
 
 WORLDS = ["b6132afc5f5d3b25", "630301d654e60596", "a4dc3326c77e35cc"]
-TRANSCRIPTS = ["f25301d9e5974a7f", "ca9d085fc3d49857"]
+TRANSCRIPTS = ["e45e65cd5a3d3834", "53c478bb5a30e398"]
 
 
 def test_what_rewards_compare_does_not_hold_the_time_of_a_call() -> None:

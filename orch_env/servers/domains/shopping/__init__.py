@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from orch_env.servers.domains.shopping.cart import CartTools
 from orch_env.servers.domains.shopping.catalogue import CatalogueTools
@@ -10,6 +11,7 @@ from orch_env.servers.domains.shopping.checkout import CheckoutTools
 from orch_env.servers.domains.shopping.orders import OrderTools
 from orch_env.servers.domains.shopping.parcels import Status, status_of
 from orch_env.servers.domains.shopping.pricing import paid
+from orch_env.servers.domains.shopping.records import Order
 from orch_env.servers.domains.shopping.wishes import WishTools
 from orch_env.servers.domains.shopping.world import fill
 from orch_env.servers.framework.chance import Chance
@@ -49,7 +51,6 @@ class Shopping(CatalogueTools, WishTools, CartTools, CheckoutTools, OrderTools):
     def _broken_orders(self) -> Iterator[str]:
         used: set[str] = set()
         for order in self.orders.values():
-            status = status_of(order, self.now)
             for code in () if order.cancelled else order.coupons:
                 if code in used:
                     yield f"coupon {code} was used for two orders"
@@ -60,18 +61,21 @@ class Shopping(CatalogueTools, WishTools, CartTools, CheckoutTools, OrderTools):
                     yield f"more of {line.variant} was sent back than {order.id} had"
                 if sum(r.refund for r in back) > paid(line):
                     yield f"more was paid back for {line.variant} than {order.id} cost"
-                if back and status is not Status.DELIVERED:
-                    yield f"goods of {order.id} were sent back, and it is {status}"
+                if not all(_arrived(order, r.asked_at) for r in back):
+                    yield f"goods of {order.id} were sent back before they arrived"
 
     def _broken_reviews(self) -> Iterator[str]:
-        reviewed = [review.product for review in self.reviews.values() if review.mine]
-        for product in reviewed:
-            variants = self.products[product].variants
-            if reviewed.count(product) > 1:
-                yield f"the customer reviewed {product} twice"
-            if not any(
-                status_of(order, self.now) is Status.DELIVERED
-                for order in self.orders.values()
-                if any(line.variant in variants for line in order.lines)
-            ):
-                yield f"the customer reviewed {product}, which never arrived"
+        mine = [review for review in self.reviews.values() if review.mine]
+        for review in mine:
+            variants = self.products[review.product].variants
+            orders = [
+                o for o in self.orders.values() if any(x.variant in variants for x in o.lines)
+            ]
+            if sum(other.product == review.product for other in mine) > 1:
+                yield f"the customer reviewed {review.product} twice"
+            if not any(_arrived(order, review.written_at) for order in orders):
+                yield f"the customer reviewed {review.product} before it arrived"
+
+
+def _arrived(order: Order, by: str) -> bool:
+    return status_of(order, datetime.fromisoformat(by)) is Status.DELIVERED

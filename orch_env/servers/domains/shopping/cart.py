@@ -142,7 +142,7 @@ class CartTools(PricedCart):
                     "percent_off": coupon.percent or None,
                     "amount_off": from_cents(coupon.amount) if coupon.amount else None,
                     "minimum": from_cents(coupon.minimum),
-                    "categories": list(coupon.categories) or "all",
+                    "categories": list(coupon.categories) or None,
                     "covers_offers": coupon.covers_offers,
                     "combines": coupon.combines,
                     "valid_from": coupon.first,

@@ -1,4 +1,4 @@
-"""Goods, reviews and the wish list."""
+"""Goods and reviews."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class CatalogueTools(ShopState):
         Args:
             products: The products' ids; find_product and search_products give them.
         """
-        if len(dict.fromkeys(products)) < len(products):
+        if len(set(products)) < len(products):
             raise ToolRefusal(
                 "A product stands twice in the comparison; name each one once.",
                 reason="repeated_product",
@@ -252,8 +252,8 @@ class CatalogueTools(ShopState):
         for review in self.reviews.values():
             given.setdefault(review.product, []).append(review.stars)
         return {
-            product: (20 * sum(all_) + len(all_)) // (2 * len(all_)) / 10
-            for product, all_ in given.items()
+            product: (20 * sum(marks) + len(marks)) // (2 * len(marks)) / 10
+            for product, marks in given.items()
         }
 
     def _row(self, product: Product, stars: dict[str, float]) -> JsonObject:

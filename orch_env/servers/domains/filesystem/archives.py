@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Never
 
 from orch_env.servers.domains.filesystem.nodes import Kind, Member, Node, tar_bytes
 from orch_env.servers.domains.filesystem.volume import (
@@ -39,7 +39,9 @@ class ArchiveTools(Volume):
             paths: Files and folders with all that is in them; ls and find show them.
             folder: Take the paths from this folder, not from the working folder (-C).
         """
+        self.put_text(archive, "")
         members: list[Member] = []
+        packed: set[str] = set()
         whole = self.locate(archive).path
         base = "" if folder is None else joined(self._base(folder).said, "")
         for said in self.expand(paths) if folder is None else paths:
@@ -52,6 +54,9 @@ class ArchiveTools(Volume):
             start = self.need(said if said.startswith("/") else base + said, follow=False)
             denied: list[str] = []
             for found in self.walk(said, start.path, denied):
+                if found.path in packed:
+                    _refuse_twice(found.said)
+                packed.add(found.path)
                 if found.path != whole:
                     members.append(self._packed(found))
             if denied:
@@ -59,7 +64,6 @@ class ArchiveTools(Volume):
         content = tuple(members)
         if tar_bytes(content) > MAX_ARCHIVE or _nesting(content) > MAX_NESTED:
             refuse("file_too_large", archive)
-        self.put_text(archive, "")
         place = self.need(archive)
         self.nodes[place.path] = replace(place.node, members=content)
         self.check_quota()
@@ -138,13 +142,16 @@ class ArchiveTools(Volume):
     ) -> tuple[Member, ...]:
         names = [said.rstrip("/") for said in wanted]
         for said in names:
-            if not any(_is_in(member, said) for member in content):
+            if not any(_is_in(member.name, said) for member in content):
                 raise ToolRefusal(
                     f"'{said[:200]}': Not found in archive '{archive[:200]}'. "
                     "tar_list shows the names.",
                     reason="not_in_archive",
                 )
-        return tuple(m for m in content if any(_is_in(m, said) for said in names))
+        for one in names:
+            if sum(_is_in(one, said) for said in names) > 1:
+                _refuse_twice(one)
+        return tuple(m for m in content if any(_is_in(m.name, said) for said in names))
 
     def _unpack(self, base: Found, member: Member) -> str:
         """Make one member; returns its absolute path."""
@@ -182,8 +189,15 @@ class ArchiveTools(Volume):
                 self.add(place, Kind.FOLDER, self.masked(0o777))
 
 
-def _is_in(member: Member, name: str) -> bool:
-    return f"{member.name.rstrip('/')}/".startswith(f"{name}/")
+def _is_in(path: str, folder: str) -> bool:
+    return f"{path.rstrip('/')}/".startswith(f"{folder}/")
+
+
+def _refuse_twice(said: str) -> Never:
+    raise InvalidArguments(
+        f"'{said[:200]}' is named twice. Name each file once, and a folder without what is in it.",
+        reason="named_twice",
+    )
 
 
 def _nesting(members: tuple[Member, ...]) -> int:

@@ -21,7 +21,7 @@ from orch_env.servers.domains.filesystem.volume import (
     refuse,
 )
 from orch_env.servers.framework.arguments import Length, Pattern, Range
-from orch_env.servers.framework.errors import ToolRefusal
+from orch_env.servers.framework.errors import NotFound, ToolRefusal
 from orch_env.servers.framework.server import write
 from orch_env.types.json import JsonObject
 
@@ -74,10 +74,10 @@ class ChangingTools(Volume):
         found = self.need(path, follow=False)
         if name_of(path) in (".", ".."):
             refuse("busy", path)
-        if found.node.kind is not Kind.FOLDER:
-            refuse("not_a_folder", path)
         self.check_unused(found)
         self.check_removable(found)
+        if found.node.kind is not Kind.FOLDER:
+            refuse("not_a_folder", path)
         if self.names_in(found.path):
             refuse("not_empty", path)
         self.unlink(found)
@@ -112,6 +112,9 @@ class ChangingTools(Volume):
             append: Add to the end of the file instead of replacing its content.
         """
         place = self.locate(path)
+        if append and not text and place.node is not None:
+            self.need_file(path, WRITE)
+            return {"path": path, "bytes": place.node.bytes}
         if append and place.node is not None:
             if place.node.members is not None:
                 refuse("archive_file", path)
@@ -158,8 +161,7 @@ class ChangingTools(Volume):
         """
         if "\0" in target:
             refuse("not_found", target)
-        place = self.locate(path)
-        if place.node is not None and place.node.kind is Kind.FOLDER:
+        if self._is_folder(path):
             path = joined(path, name_of(target))
         place = self.locate(path, follow=False)
         if place.node is not None:
@@ -180,7 +182,8 @@ class ChangingTools(Volume):
             recursive: Copy folders with all that is in them, and links as links (-r).
         """
         made: list[str] = []
-        for said, wanted in self._pairs(sources, target):
+        # dict: a source that is named twice is copied once.
+        for said, wanted in dict(self._pairs(sources, target)).items():
             source = self.need(said, follow=not recursive)
             if source.node.kind is Kind.FOLDER and not recursive:
                 raise ToolRefusal(
@@ -217,13 +220,13 @@ class ChangingTools(Volume):
         for said in self.expand(paths):
             if name_of(said) in (".", "..", "/"):
                 refuse("busy", said)
-            place = self.locate(said, follow=False)
-            if place.node is None:
-                if force:
+            try:
+                found = self.need(said, follow=False)
+            except ToolRefusal as refusal:
+                if force and refusal.details["reason"] in ("not_found", "not_a_folder"):
                     continue
-                refuse("not_found", said)
-            found = Found(said, place.path, place.node)
-            if place.node.kind is Kind.FOLDER and not recursive:
+                raise
+            if found.node.kind is Kind.FOLDER and not recursive:
                 refuse("is_a_folder", said)
             self._remove_all(found)
             removed.append(said)
@@ -286,6 +289,9 @@ class ChangingTools(Volume):
         path = "/" if said.startswith("/") else ""
         for number, part in enumerate(parts):
             path = joined(path, part) if path else part
+            here = self.locate(path, follow=False).node
+            if here is not None and here.kind is Kind.LINK and not self._is_folder(path):
+                refuse("already_exists", path)
             place = self.locate(path)
             if place.node is None:
                 whole = self.masked(0o777)
@@ -298,24 +304,36 @@ class ChangingTools(Volume):
     def _pairs(self, sources: list[str], target: str) -> list[tuple[str, str]]:
         """Source and wanted path of each node to copy or move."""
         said = self.expand(sources)
-        place = self.locate(target)
-        if place.node is not None and place.node.kind is Kind.FOLDER:
+        if self._is_folder(target):
             return [(source, joined(target, name_of(source))) for source in said]
         if len(said) > 1:
+            self.need_folder(target)
+        source = self.need(said[0], follow=False).node
+        if target.endswith("/") and source.kind is not Kind.FOLDER:
             refuse("not_a_folder", target)
-        if target.endswith("/") and place.node is None:
-            source = self.locate(said[0], follow=False).node
-            if source is not None and source.kind is not Kind.FOLDER:
-                refuse("not_a_folder", target)
         return [(said[0], target)]
+
+    def _is_folder(self, said: str) -> bool:
+        try:
+            return self.need(said).node.kind is Kind.FOLDER
+        except ToolRefusal:  # whoever uses the path gets the refusal
+            return False
 
     def _copy(self, source: Found, wanted: str, recursive: bool, made: list[str]) -> None:
         node = source.node
         regular = node.kind is Kind.FILE
-        place = self.locate(wanted, follow=regular)
         is_folder = node.kind is Kind.FOLDER
+        unreadable = regular and not self.may(node, READ)
+        try:
+            place = self.locate(wanted, follow=regular)
+        except NotFound:
+            if unreadable:  # cp opens the source first
+                refuse("permission_denied", source.said)
+            raise
         if place.node is not None:
             _check_pair(source, place, place.node, made)
+        elif unreadable:
+            refuse("permission_denied", source.said)
         elif regular and self.locate(wanted, follow=False).node is not None:
             raise ToolRefusal(
                 f"'{wanted[:200]}' is a link that leads nowhere: not writing through dangling "
@@ -324,7 +342,7 @@ class ChangingTools(Volume):
             )
         if is_folder and f"{place.path}/".startswith(f"{source.path.rstrip('/')}/"):
             _refuse_itself(source.said, wanted)
-        if regular and not self.may(node, READ):
+        if unreadable:
             refuse("permission_denied", source.said)
         made.append(wanted)
         if is_folder:
@@ -359,13 +377,13 @@ class ChangingTools(Volume):
 
     def _move(self, source: Found, wanted: str, made: list[str]) -> None:
         node = source.node
+        if name_of(source.said) in (".", ".."):
+            refuse("busy", source.said)
         place = self.locate(wanted, follow=False)
         if place.node is not None:
             _check_pair(source, place, place.node, made)
         if node.kind is Kind.FOLDER and f"{place.path}/".startswith(f"{source.path}/"):
             _refuse_itself(source.said, wanted)
-        if name_of(source.said) in (".", ".."):
-            refuse("busy", source.said)
         self.check_unused(source)
         self.check_removable(source)
         new_parent = parent_of(place.path)
@@ -466,6 +484,9 @@ def _changed(node: Node, mode: str) -> str:
         wanted &= mask
         if sign == "-":
             bits &= ~wanted
+        elif sign == "+":
+            bits |= wanted
         else:
-            bits = bits | wanted if sign == "+" else bits & ~mask | wanted
+            sticky = 0o1000 if mask & 0o007 else 0
+            bits = bits & ~(mask | sticky) | wanted
     return f"{bits:04o}"

@@ -107,7 +107,7 @@ class LookingTools(Volume):
         all: bool = False,
         folders_only: bool = False,
     ) -> JsonObject:
-        """Draw a folder and what is below it as a tree.
+        """Draw a folder and what is below it as a tree, and count the folders and files in it.
 
         Args:
             path: The folder; ls and find show folders.
@@ -116,20 +116,19 @@ class LookingTools(Volume):
             folders_only: Draw folders alone (-d).
         """
         top = self.need_folder(path)
-        if not self.may_list(top.node):
-            refuse("permission_denied", path)
         lines = [path]
-        counts = {Kind.FOLDER: 1, Kind.FILE: 0, Kind.LINK: 0}
+        counts = {Kind.FOLDER: 0, Kind.FILE: 0, Kind.LINK: 0}
         denied: list[str] = []
 
         def draw(folder: Found, indent: str, depth: int) -> None:
             if not self.may_list(folder.node):
                 denied.append(folder.said)
+                lines[-1] += "  [error opening dir]"
                 return
             entries = [
                 entry
                 for entry in self._entries(folder, hidden=all)
-                if entry.node.kind is Kind.FOLDER or not folders_only
+                if not folders_only or self._leads_to_folder(entry)
             ]
             for entry in entries:
                 last = entry is entries[-1]
@@ -142,10 +141,8 @@ class LookingTools(Volume):
                     draw(replace(entry, said=said), below, depth + 1)
 
         draw(top, "", 1)
-        folders, files = counts[Kind.FOLDER], counts[Kind.FILE] + counts[Kind.LINK]
-        total = f"{folders} director{'y' if folders == 1 else 'ies'}"
-        total += "" if folders_only else f", {files} file{'' if files == 1 else 's'}"
-        return _with_denied({"output": "\n".join([*lines, "", total, ""])}, denied)
+        result: JsonObject = {"folders": counts[Kind.FOLDER], "files": counts[Kind.FILE]}
+        return _with_denied({**result, "output": "\n".join([*lines, ""])}, denied)
 
     @read
     def stat(self, path: Path, follow: bool = False) -> JsonObject:
@@ -362,7 +359,15 @@ class LookingTools(Volume):
             return node.bytes == 0
         if node.kind is Kind.LINK:
             return False
-        return found.said not in denied and not self.names_in(found.path)
+        return self._lists(found, denied) and not self.names_in(found.path)
+
+    def _leads_to_folder(self, entry: Found) -> bool:
+        if entry.node.kind is not Kind.LINK:
+            return entry.node.kind is Kind.FOLDER
+        try:
+            return self.need(entry.path).node.kind is Kind.FOLDER
+        except ToolRefusal:
+            return False
 
 
 def _in_order(entries: list[Found], sort: Sort, reverse: bool) -> list[Found]:

@@ -25,6 +25,8 @@ from orch_env.servers.domains.filesystem.volume import (
     Path,
     Paths,
     Volume,
+    joined,
+    name_of,
     parent_of,
     refuse,
 )
@@ -34,6 +36,7 @@ from orch_env.servers.framework.server import read, write
 from orch_env.types.json import JsonObject
 
 Count = Annotated[int, Range(0, 100_000)]
+NumLines = Annotated[int, Range(1, 100_000)]
 PatternText = Annotated[str, Length(0, 200)]
 OneChar = Annotated[str, Length(1, 1)]
 Positions = Annotated[str, Pattern("[0-9]{0,6}-?[0-9]{0,6}(,[0-9]{0,6}-?[0-9]{0,6}){0,50}")]
@@ -59,7 +62,7 @@ class TextTools(Volume):
         return {"output": text}
 
     @read
-    def head(self, path: Path, lines: Count = 10) -> JsonObject:
+    def head(self, path: Path, lines: NumLines = 10) -> JsonObject:
         """Print the first lines of a text file.
 
         Args:
@@ -69,7 +72,7 @@ class TextTools(Volume):
         return {"output": "".join(_lines(self.text_of(path))[:lines])}
 
     @read
-    def tail(self, path: Path, lines: Count = 10, from_line: Count | None = None) -> JsonObject:
+    def tail(self, path: Path, lines: NumLines = 10, from_line: Count | None = None) -> JsonObject:
         """Print the last lines of a text file, or all from one line on.
 
         Args:
@@ -141,7 +144,7 @@ class TextTools(Volume):
         budget = Budget()
         names = self.expand(paths)
         files, denied = self._files(names, recursive)
-        titled = recursive or len(names) > 1
+        titled = len(names) > 1 or (recursive and self.need(names[0]).node.kind is Kind.FOLDER)
         output: list[str] = []
         total, matched = 0, []
         for said, text in files:
@@ -299,7 +302,8 @@ class TextTools(Volume):
         found = self.need(path, follow=False)
         # sed writes a new file, with the permissions of the old one, and moves it over the path.
         self.check_removable(found)
-        group = old.group if old.group in self.groups else self.groups[0]
+        folder = self.nodes[parent_of(found.path)]
+        group = old.group if old.group in self.groups else self.group_in(folder)
         self.nodes[found.path] = replace(
             old, owner=self.shell.user, group=group, text=text, modified=self.stamp
         )
@@ -315,6 +319,17 @@ class TextTools(Volume):
             path: The old file; ls and find show files.
             other: The new file.
         """
+        one, two = (self.need(said).node.kind is Kind.FOLDER for said in (path, other))
+        if one and two:
+            raise ToolRefusal(
+                "Both are folders: Is a directory. Name two files, or a folder and a file.",
+                reason="two_folders",
+            )
+        # Beside a file, a folder stands for the file of that name in it.
+        path = joined(path, name_of(other)) if one else path
+        other = joined(other, name_of(path)) if two else other
+        if self.need(path).path == self.need(other).path:
+            return {"equal": True, "output": ""}
         old, new = _lines(self.text_of(path)), _lines(self.text_of(other))
         return {"equal": old == new, "output": normal_diff(old, new, Budget())}
 

@@ -145,15 +145,15 @@ class Volume(Server):
         links = 0
         while todo:
             name = todo.pop()
-            if name in ("", "."):
+            if not name:
                 continue
             folder = self.nodes.get(at)
             if folder is None:
                 refuse("not_found", said)
             if not self.may(folder, SEARCH):
                 refuse("permission_denied", said)
-            if name == "..":
-                at = parent_of(at)
+            if name in (".", ".."):
+                at = at if name == "." else parent_of(at)
                 continue
             if len(name.encode()) > MAX_NAME:
                 refuse("name_too_long", said)
@@ -195,6 +195,8 @@ class Volume(Server):
     def need_file(self, said: str, right: int) -> Found:
         """Walk a path that must lead to a file on which the user has a right."""
         found = self.need(said)
+        if right == READ and not self.may(found.node, right):
+            refuse("permission_denied", said)
         if found.node.kind is Kind.FOLDER:
             refuse("is_a_folder", said)
         if not self.may(found.node, right):
@@ -321,13 +323,16 @@ class Volume(Server):
         if not self.may(folder, WRITE | SEARCH):
             refuse("permission_denied", place.said)
         _check_name(name_of(place.path))
-        inherits = int(folder.mode, 8) & 0o2000
-        group = folder.group if inherits else self.groups[0]
-        if inherits and kind is Kind.FOLDER:
-            mode |= 0o2000
+        if kind is Kind.FOLDER:
+            mode |= int(folder.mode, 8) & 0o2000
+        group = self.group_in(folder)
         node = Node(kind, f"{mode:04o}", self.shell.user, group, self.stamp, text)
         self.nodes[place.path] = node
         self.touch_folder(folder_path)
+
+    def group_in(self, folder: Node) -> str:
+        """The group of what the user makes in a folder."""
+        return folder.group if int(folder.mode, 8) & 0o2000 else self.groups[0]
 
     def masked(self, mode: int) -> int:
         """A mode without the permissions that the umask takes away."""

@@ -264,7 +264,7 @@ class _Writer:
 
     def prices(self, count: int) -> list[str]:
         amounts = self.chance.draw(range(199, 90_000), count)
-        items = self.chance.draw(_ITEMS, count)
+        items = self.chance.draw(words("office_items"), count)
         pairs = zip(items, amounts, strict=True)
         return ["item,price", *(f"{item},{amount / 100:.2f}" for item, amount in pairs)]
 
@@ -305,13 +305,6 @@ class _Writer:
                 "",
             ]
         return lines
-
-
-_ITEMS = tuple(
-    "armchair bookcase cabinet cable chair clock copier cupboard desk drawer easel fan folder "
-    "kettle keyboard lamp locker monitor mouse printer projector scanner shelf shredder sofa "
-    "speaker stapler stool table whiteboard".split()
-)
 
 
 def _slug(company: str) -> str:

@@ -8,7 +8,6 @@ from typing import Annotated, Never
 from orch_env.servers.domains.filesystem.nodes import Kind, Member, Node, tar_bytes
 from orch_env.servers.domains.filesystem.volume import (
     READ,
-    SEARCH,
     Found,
     Path,
     Paths,
@@ -114,7 +113,7 @@ class ArchiveTools(Volume):
 
     def _base(self, folder: str) -> Found:
         found = self.need_folder(folder)
-        if not self.may(found.node, SEARCH):
+        if not self.may_list(found.node):
             refuse("permission_denied", folder)
         return found
 

@@ -47,7 +47,7 @@ class ChangingTools(Volume):
 
     @write
     def mkdir(self, paths: Paths, parents: bool = False) -> JsonObject:
-        """Make folders.
+        """Make one folder or several.
 
         Args:
             paths: The new folders, absolute or from the working folder.

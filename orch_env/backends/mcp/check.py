@@ -43,20 +43,23 @@ def check_servers(path: str | os.PathLike[str]) -> JsonObject:
     Raises:
         OrchError: the file is wrong, or MCP's SDK is not installed.
     """
-    backend = McpBackend(path)
+    with warnings.catch_warnings(record=True) as left_out:
+        warnings.simplefilter("always")
+        problems, differs = _play_twice(McpBackend(path))
+    told = list(dict.fromkeys([*(str(warning.message) for warning in left_out), *problems]))
+    return {"ok": not told, "problems": told, "differs": differs}
+
+
+def _play_twice(backend: McpBackend) -> tuple[list[str], list[JsonObject]]:
     problems: list[str] = []
     differs: list[JsonObject] = []
     try:
         for server in backend.servers:
             try:
-                with warnings.catch_warnings(record=True) as left_out:
-                    warnings.simplefilter("always")
-                    tools = backend.tools([server])
-                problems += [str(warning.message) for warning in left_out]
+                calls = calls_that_read(backend.tools([server]))
             except OrchError as problem:
                 problems.append(str(problem))
                 continue
-            calls = calls_that_read(tools)
             first = dict(_play(backend, server, calls, problems))
             time.sleep(_APART_S)
             second = dict(_play(backend, server, calls, problems))
@@ -68,8 +71,7 @@ def check_servers(path: str | os.PathLike[str]) -> JsonObject:
             ]
     finally:
         backend.close()
-    told = list(dict.fromkeys(problems))
-    return {"ok": not told, "problems": told, "differs": differs}
+    return problems, differs
 
 
 def calls_that_read(tools: Mapping[str, ToolSpec]) -> list[ToolCall]:

@@ -6,8 +6,9 @@ environment. Keys of other programs are left out with one warning. What this pro
 under ``"orch"``, of a server or of the file.
 
 Secrets are: every header, except those that name a content type or a program; every value of
-``env`` with six characters or more, or under a name that sounds like a secret; and what a variable
-with such a name brings in anywhere else. A value with the folder's placeholder is none, nor is one
+``env`` with six characters or more, or under a name that sounds like a secret; an argument after a
+flag with such a name; what a URL carries after ``?`` or before ``@``; and what a variable with such
+a name brings in anywhere else. A value with the folder's placeholder is none, nor is one
 whose name is listed in ``"public"``.
 """
 
@@ -211,6 +212,10 @@ class _Reader:
         if not isinstance(args, list):
             raise self._wrong(f"{at}/args", f"must be a list of texts, got {args!r:.60}")
         read = tuple(self._text(arg, f"{at}/args/{n}") for n, arg in enumerate(args))
+        for flag, value in zip(read, (*read[1:], ""), strict=False):
+            option, joined, rest = flag.partition("=")
+            if option.startswith("-") and _SOUNDS_SECRET.search(option):
+                self._keep(rest if joined else value, named=True)
         env = {
             variable: self._env(variable, value, f"{at}/env/{variable}", public)
             for variable, value in self._object(entry.get("env") or {}, f"{at}/env").items()

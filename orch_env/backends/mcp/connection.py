@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 _MOST_PAGES = 100
 _SHOWN = 300
-_METHOD_NOT_FOUND, _INVALID_PARAMS = -32601, -32602
+_INVALID_PARAMS = -32602
 _NO_ANSWER = (-32000, -32600, -32700)
 """Codes that the SDK makes up where an HTTP server answered with no message."""
 
@@ -152,11 +152,11 @@ class Connection:
                 self._streams() as (read, write),
                 ClientSession(read, write, message_handler=self._hear, client_info=me) as session,
             ):
-                began = await session.initialize()
-                offers = began.capabilities.tools
-                self._announces_changes = bool(offers and offers.list_changed)
-                if offers is not None:
-                    await self._read_tools(session)
+                try:
+                    await self._begin(session)
+                except Exception as problem:
+                    self._report(_told(problem))  # before the end of its process is a reason
+                    raise
                 self._session = session
                 self._ready.set()
                 await self._stop.wait()
@@ -165,6 +165,13 @@ class Connection:
         except asyncio.CancelledError:
             self._report("was closed")
             raise
+
+    async def _begin(self, session: ClientSession) -> None:
+        began = await session.initialize()
+        offers = began.capabilities.tools
+        self._announces_changes = bool(offers and offers.list_changed)
+        if offers is not None:
+            await self._read_tools(session)
 
     def _streams(self) -> AbstractAsyncContextManager[tuple[Any, Any]]:
         config, child = self.config, self._child

@@ -41,9 +41,13 @@ class EpisodeFolder:
         )
         self.path = self.root + ALIAS
         self._shown = re.compile(re.escape(self.root) + r"(?![\w-])(/?)")
-        os.mkdir(self.path)
-        for template in templates:
-            shutil.copytree(template, self.path, symlinks=True, dirs_exist_ok=True)
+        try:
+            os.mkdir(self.path)
+            for template in templates:
+                shutil.copytree(template, self.path, symlinks=True, dirs_exist_ok=True)
+        except OSError:  # a full disk, say
+            self.remove()
+            raise
 
     def filled(self, text: str) -> str:
         """A text of the configuration with the real path for its placeholder."""

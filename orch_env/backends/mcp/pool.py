@@ -22,7 +22,7 @@ from orch_env.backends.mcp.folder import EpisodeFolder
 T = TypeVar("T")
 
 _ATTEMPTS = 3
-"""Times that starting is tried before the failure is told."""
+"""Times that servers which started before are tried before the failure is told."""
 
 
 class ServerSet:
@@ -65,6 +65,7 @@ class ServerPool:
         self._ready: dict[tuple[str, ...], deque[asyncio.Task[ServerSet]]] = {}
         self._shared: dict[str, asyncio.Task[ServerSet]] = {}
         self._sets: set[ServerSet] = set()
+        self._seen: set[tuple[str, ...]] = set()
         self._work: set[asyncio.Task[Any]] = set()
         self._places = asyncio.Semaphore(max(2, os.cpu_count() or 1))
 
@@ -128,16 +129,20 @@ class ServerPool:
     async def _take_own(self, own: tuple[str, ...]) -> ServerSet:
         ready = self._ready.setdefault(own, deque())
         try:
-            while ready:
-                started = ready.popleft()
+            while True:
+                ahead = bool(ready)
+                started = ready.popleft() if ready else self._begin(self._start(own))
                 try:
                     servers = await asyncio.shield(started)
+                    if await _answer(servers):
+                        return servers
+                    self._begin(self._retire(servers))
                 except ServerFailure:
-                    continue
-                if await _answer(servers):
-                    return servers
-                self._begin(self._retire(servers))
-            return await self._begin(self._start(own))
+                    if not ahead:
+                        raise
+                except asyncio.CancelledError:  # an interrupt: the next episode takes them
+                    ready.append(started)
+                    raise
         finally:
             while own and not self._closed and len(ready) < self._file.ahead:
                 ready.append(self._begin(self._start(own)))
@@ -170,8 +175,9 @@ class ServerPool:
             del self._shared[name]
 
     async def _start(self, own: tuple[str, ...]) -> ServerSet:
-        """Start servers; a failure is tried again, in a new folder."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        """Start servers; where they started before, a failure is tried again, in a new folder."""
+        attempts = _ATTEMPTS if own in self._seen else 1
+        for attempt in range(1, attempts + 1):
             async with self._places:
                 folder = None if self._closed else await self._new_folder(own)
                 servers = ServerSet({name: self._connection(name, folder) for name in own}, folder)
@@ -179,9 +185,10 @@ class ServerPool:
                 if not self._closed:
                     try:
                         await _start_all(servers)
+                        self._seen.add(own)
                         return servers
                     except ServerFailure:
-                        if attempt == _ATTEMPTS and not self._closed:
+                        if attempt == attempts and not self._closed:
                             raise
                     finally:
                         if not _all_started(servers):

@@ -14,11 +14,13 @@ import json
 from typing import TYPE_CHECKING
 
 from orch_env.types import ErrorType, ToolResult
+from orch_env.types.json import parse_json
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult, ContentBlock
 
 _DIGITS = 16
+_OWN_ERRORS = frozenset({ErrorType.TOOL_ERROR, ErrorType.NOT_FOUND, ErrorType.INVALID_ARGUMENTS})
 
 
 def result_text(result: CallToolResult) -> str:
@@ -31,8 +33,20 @@ def result_text(result: CallToolResult) -> str:
 
 
 def tool_result(text: str, *, failed: bool) -> ToolResult:
-    """A server's text as a result; a failed one keeps it as the message of a ``tool_error``."""
-    return ToolResult.failure(ErrorType.TOOL_ERROR, text) if failed else ToolResult(text)
+    """A server's text as a result.
+
+    A failed one keeps it as the message of a ``tool_error``; a server of this project fails with an
+    error observation, which stands as it is.
+    """
+    if not failed:
+        return ToolResult(text)
+    value = parse_json(text)
+    told = value.get("error") if isinstance(value, dict) and value.keys() == {"error"} else None
+    if isinstance(told, dict) and told.keys() == {"type", "message", "details"}:
+        kind = told["type"]
+        if isinstance(kind, str) and kind in _OWN_ERRORS:
+            return ToolResult(text, ErrorType(kind))
+    return ToolResult.failure(ErrorType.TOOL_ERROR, text)
 
 
 def _text_of(block: ContentBlock) -> str:

@@ -259,7 +259,8 @@ def find_program(command: str, path: str | None, cwd: str | None) -> str | None:
     """
     if os.sep in command:
         command = os.path.join(cwd or os.curdir, os.path.expanduser(command))
-    return shutil.which(command, path=path)
+    found = shutil.which(command, path=path)
+    return found and os.path.abspath(found)
 
 
 @asynccontextmanager
@@ -292,12 +293,12 @@ async def open_remote(config: ServerConfig, report: Report) -> AsyncIterator[tup
         async def aclose(self) -> None:
             await self._stream.aclose()
 
-    class Watched(httpx2.AsyncHTTPTransport):
+    class Watched(httpx2.AsyncClient):
         """Reports answers that are failures, and bounds those to requests of ours."""
 
-        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        async def send(self, request: httpx2.Request, **more: Any) -> httpx2.Response:
             try:
-                response = await super().handle_async_request(request)
+                response = await super().send(request, **more)
             except httpx2.HTTPError as problem:
                 report(f"could not be reached ({type(problem).__name__})")
                 raise
@@ -313,10 +314,9 @@ async def open_remote(config: ServerConfig, report: Report) -> AsyncIterator[tup
         timeout: httpx2.Timeout | None = None,
         auth: httpx2.Auth | None = None,
     ) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(
+        return Watched(
             headers={**(headers or {}), **config.headers, "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(config.timeout_s, read=None),  # our calls have their own limit
-            transport=Watched(),
         )
 
     assert config.url is not None

@@ -1,6 +1,8 @@
 """An MCP server on stdio without any SDK, which can misbehave. Started as a script by the tests.
 
-Arguments: ``noisy`` prints a greeting first, ``dead`` ends at once, ``mute`` never answers.
+Arguments: ``noisy`` prints a greeting first, ``dead`` ends at once, ``mute`` never answers,
+``odd`` has a tool without a name and one with a schema that is unclear, ``wrong`` has one whose
+schema is none.
 """
 
 from __future__ import annotations
@@ -48,8 +50,16 @@ def answer(to: Any, text: str, *, failed: bool = False) -> None:
     say({"id": to, "result": {"content": [{"type": "text", "text": text}], "isError": failed}})
 
 
+ODD = {
+    "": {"type": "object"},
+    "unclear": {"type": "object", "properties": {"text": {"$ref": "#/$defs/nowhere"}}},
+}
+WRONG = {"wrong": {"type": "object", "properties": []}}
+
+
 def listed() -> list[dict[str, Any]]:
-    return [
+    more = {**(ODD if "odd" in sys.argv else {}), **(WRONG if "wrong" in sys.argv else {})}
+    return [{"name": name, "inputSchema": schema} for name, schema in more.items()] + [
         {
             "name": name,
             "description": f"The tool {name}.",
@@ -91,6 +101,9 @@ class Server:
 
     def echo(self, to: Any, text: str) -> None:
         answer(to, text)
+
+    def unclear(self, to: Any, text: Any) -> None:
+        answer(to, f"unclear {text}")
 
     def add_numbers(self, to: Any, numbers: list[float]) -> None:
         answer(to, str(sum(numbers)))

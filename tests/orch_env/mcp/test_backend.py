@@ -313,6 +313,14 @@ def test_a_greeting_before_the_first_message_is_passed_over(backend: MakeBackend
     assert call(session, "echo", text="x").text == "x"
 
 
+def test_a_tool_that_cannot_be_offered_is_left_out_and_told(backend: MakeBackend) -> None:
+    made = backend({"raw": raw("odd")})
+    with pytest.warns(UserWarning, match="MCP server 'raw': a tool is left out: a tool needs"):
+        assert "" not in made.tools()
+    session = made.open(task(), seed=0)  # a schema that only the server can read is its to judge
+    assert call(session, "unclear", text=[1]).text == "unclear [1]"
+
+
 def test_closing_twice_and_using_it_again_is_fine(backend: MakeBackend) -> None:
     made = backend({"raw": raw()})
     session = made.open(task(), seed=0)

@@ -51,6 +51,11 @@ def test_a_check_goes_on_after_a_tool_that_breaks_its_server(
     assert [one["tool"] for one in found["differs"]] == ["process_id"]
 
 
+def test_a_tool_that_is_left_out_is_a_problem(mcp_file: Callable[..., Path]) -> None:
+    (problem,) = check_servers(mcp_file({"raw": raw("odd")}))["problems"]
+    assert "a tool is left out: a tool needs" in problem
+
+
 def test_a_check_of_a_broken_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OrchError, match="cannot be read"):
         check_servers(tmp_path / "none.json")

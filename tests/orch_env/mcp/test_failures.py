@@ -113,6 +113,7 @@ def test_what_a_server_writes_to_its_standard_error_does_not_stop_it(backend: Ma
     ("server", "why"),
     [
         (raw("dead"), "ended by itself with exit code 4; it said: no licence: None"),
+        (raw("wrong"), r"failed \(ValidationError: \d+ validation errors? for ListToolsResult\)"),
         (raw("mute", orch={"start_timeout": 0.2}), r"was not ready within 0\.2 s"),
         ({"command": "no-such-program"}, "there is no program 'no-such-program'"),
         ({"command": "/"}, "there is no program '/'"),

@@ -8,7 +8,8 @@ from typing import Any
 import mcp_types
 import pytest
 
-from orch_env.backends.mcp.results import result_text
+from orch_env.backends.mcp.results import result_text, tool_result
+from orch_env.types import ErrorType, ToolResult
 
 PIXEL = base64.b64encode(b"a picture").decode()
 LINK = {"type": "resource_link", "uri": "file:///a.txt", "name": "a", "mimeType": "text/plain"}
@@ -63,3 +64,23 @@ def test_structured_content_stands_where_there_is_no_text() -> None:
         alone = {"content": content, "structuredContent": {"a": "ß"}}
         read = mcp_types.CallToolResult.model_validate(alone, by_name=False)
         assert result_text(read) == f'{text}{{"a": "ß"}}'
+
+
+def test_an_error_of_a_server_of_ours_stands_as_it_is() -> None:
+    own = ToolResult.failure(ErrorType.NOT_FOUND, "No such boat.", reason="unknown_boat")
+    assert tool_result(own.text, failed=True) == own
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no",
+        "[]",
+        '{"error": "no"}',
+        '{"error": {"type": ["x"], "message": "", "details": {}}}',
+        '{"error": {"type": "limit", "message": "", "details": {}}}',
+    ],
+)
+def test_any_other_error_is_the_message_of_a_tool_error(text: str) -> None:
+    assert tool_result(text, failed=True) == ToolResult.failure(ErrorType.TOOL_ERROR, text)
+    assert tool_result(text, failed=False) == ToolResult(text)

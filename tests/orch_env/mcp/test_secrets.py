@@ -60,6 +60,8 @@ def test_they_are_redacted_in_what_other_packages_log(
         ),
         ({"command": "x", "env": {"FILE": "{folder}/memory.json"}}, [], ["memory.json"]),
         ({"command": "x", "args": ["--key=${MY_TOKEN}"]}, ["t-12345"], ["--key="]),
+        ({"command": "x", "args": ["--api-key", "q-12", "-v"]}, ["q-12"], ["-v", "--api-key"]),
+        ({"command": "x", "args": ["--token=q-12", "data"]}, ["q-12"], ["data"]),
         ({"command": "x", "args": ["${PLACE}"]}, [], ["/srv/data"]),
         (
             {

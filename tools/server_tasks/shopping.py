@@ -100,11 +100,6 @@ def line_number(order: Order, line: OrderLine) -> int:
     return order.lines.index(line)
 
 
-def pieces(number: int) -> str:
-    """A small number in words."""
-    return ("no", "one", "two", "three", "four")[number]
-
-
 # -- requests ----------------------------------------------------------------------------------
 
 
@@ -171,19 +166,25 @@ def order_a_wish(shop: Shopping, chance: Chance) -> Chain | None:
     address = chance.pick(list(shop.addresses.values()))
     if not variant.stock:
         return None
-    card = main_card(shop)
+    card, name = main_card(shop), shop.products[variant.product].name
     return Chain(
-        f"Put the {shop.products[variant.product].name} from my wish list into my cart as well and "
-        f"order everything in it: to my {address.label!r} address, standard shipping, paid with "
-        f"the {card.label}.",
-        call("show_wish_list", product=shop.products[variant.product].name),
+        chance.pick(
+            (
+                f"Put the {name} from my wish list into my cart as well and order everything in "
+                f"it: to my {address.label!r} address, standard shipping, paid with the "
+                f"{card.label}.",
+                f"I'd like to order now: my cart plus the {name} that I have on my wish list. "
+                f"Standard shipping to {address.label!r}, on the {card.label}. What is the total?",
+            )
+        ),
+        call("show_wish_list", product=name),
         call("add_to_cart", variant=out(0, "/wishes/0/variant"), quantity=1),
         together(
             call("list_addresses", label=address.label),
             call("list_payments", label=card.label),
         ),
         call(
-            "place_order",
+            "check_out",
             after=(1,),
             address=out(2, "/addresses/0/address"),
             shipping="standard",
@@ -215,7 +216,7 @@ def order_the_cart(shop: Shopping, chance: Chance) -> Chain | None:
             call("list_payments", label=card.label),
         ),
         call(
-            "place_order",
+            "check_out",
             address=out(0, "/addresses/0/address"),
             shipping=method,
             payment=out(1, "/payments/0/payment"),
@@ -236,15 +237,21 @@ def fastest_way(shop: Shopping, chance: Chance) -> Chain | None:
         return None
     card = main_card(shop)
     return Chain(
-        f"Send my cart to {address.label!r} by whichever shipping arrives first, and pay with the "
-        f"{card.label}. What do I pay in all?",
+        chance.pick(
+            (
+                f"Send my cart to {address.label!r} by whichever shipping arrives first, and pay "
+                f"with the {card.label}. What do I pay in all?",
+                f"I need what is in my cart at {address.label!r} as soon as possible. Order it "
+                f"the fastest way on the {card.label} and tell me the total.",
+            )
+        ),
         together(
             call("list_addresses", label=address.label),
             call("list_payments", label=card.label),
         ),
         call("shipping_options", address=out(0, "/addresses/0/address")),
         call(
-            "place_order",
+            "check_out",
             address=out(0, "/addresses/0/address"),
             shipping=out(2, f"/options/{days.index(min(days))}/shipping"),
             payment=out(1, "/payments/0/payment"),
@@ -283,7 +290,12 @@ def another_quantity(shop: Shopping, chance: Chance) -> Chain | None:
         return None
     name = said(shop, shop.variants[lines[place].variant])
     return Chain(
-        f"Change the {name} in my cart to {pieces(quantity)} in all."
+        chance.pick(
+            (
+                f"Change the {name} in my cart to {quantity} in all.",
+                f"Of the {name} in my cart I want {quantity}, no more and no less.",
+            )
+        )
         if quantity
         else f"I don't need the {name} after all, take it out of my cart.",
         call("show_cart"),
@@ -299,8 +311,14 @@ def another_coupon(shop: Shopping, chance: Chance) -> Chain | None:
     if coupon.code == applied or shop.refusal_of(coupon, shop.items()):
         return None
     return Chain(
-        f"Use my coupon {coupon.code} for the cart in place of the one that is on it. What do the "
-        "goods cost then?",
+        chance.pick(
+            (
+                f"Use my coupon {coupon.code} for the cart in place of the one that is on it. What "
+                "do the goods cost then?",
+                f"Swap the coupon on my cart for {coupon.code} and tell me the new price of the "
+                "goods.",
+            )
+        ),
         call("show_cart"),
         call("remove_coupon", code=out(0, "/coupons/0/code")),
         call("apply_coupon", after=(1,), code=coupon.code),
@@ -338,8 +356,14 @@ def goods_with_coupon(shop: Shopping, chance: Chance) -> Chain | None:
     if shop.refusal_of(coupon, shop.items()):
         return None
     return Chain(
-        f"Add a {said(shop, variant)} to my cart and use {coupon.code} on top of the coupon that "
-        "is there. What do all the goods cost now?",
+        chance.pick(
+            (
+                f"Add one {said(shop, variant)} to my cart and use {coupon.code} on top of the "
+                "coupon that is there. What do all the goods cost now?",
+                f"One {said(shop, variant)} more for my cart, please. Then apply {coupon.code} as "
+                "well and give me the price of the goods.",
+            )
+        ),
         *look_up(shop, variant),
         call("add_to_cart", variant=out(1, FOUND), quantity=1),
         call("apply_coupon", after=(2,), code=coupon.code),
@@ -355,8 +379,14 @@ def which_is_cheaper(shop: Shopping, chance: Chance) -> Chain | None:
     if not same:
         return None
     return Chain(
-        f"Which is cheaper, the {one.name} or the {other.name}? Show me what the cheaper one comes "
-        "in.",
+        chance.pick(
+            (
+                f"Which is cheaper, the {one.name} or the {other.name}? Show me what the cheaper "
+                "one comes in.",
+                f"I am torn between the {one.name} and the {other.name}. Compare them and list "
+                "the variants of the one that costs less.",
+            )
+        ),
         together(call("find_product", name=one.name), call("find_product", name=other.name)),
         call("compare_products", products=[out(0, "/product"), out(1, "/product")]),
         call("list_variants", product=out(2, "/cheapest")),
@@ -372,8 +402,14 @@ def what_buyers_say(shop: Shopping, chance: Chance) -> Chain | None:
     if one.category != other.category or 0.0 in known or known[0] == known[1]:
         return None
     return Chain(
-        f"Do buyers prefer the {one.name} or the {other.name}? Read me what they say about the "
-        "better one.",
+        chance.pick(
+            (
+                f"Do buyers prefer the {one.name} or the {other.name}? Read me what they say "
+                "about the better one.",
+                f"Compare the {one.name} with the {other.name} and show me the reviews of the one "
+                "with more stars.",
+            )
+        ),
         together(call("find_product", name=one.name), call("find_product", name=other.name)),
         call("compare_products", products=[out(0, "/product"), out(1, "/product")]),
         call("read_reviews", product=out(2, "/best_rated")),
@@ -418,8 +454,14 @@ def say_what_you_think(shop: Shopping, chance: Chance) -> Chain | None:
         )
     )
     return Chain(
-        f"Please leave a review of the {product.name}: {stars} stars, title {title!r}, text "
-        f"{text!r}",
+        chance.pick(
+            (
+                f"Please leave a review of the {product.name}: {stars} stars, title {title!r}, "
+                f"text {text!r}",
+                f"Rate the {product.name} with {stars} stars. Headline: {title!r}. Below it: "
+                f"{text!r}",
+            )
+        ),
         call("find_product", name=product.name),
         call("write_review", product=out(0, "/product"), stars=stars, title=title, text=text),
     )
@@ -441,7 +483,7 @@ def stop_an_order(shop: Shopping, chance: Chance) -> Chain | None:
             )
         ),
         call("find_orders", product=name),
-        call("cancel_order", order=out(0, "/orders/0/order")),
+        call("call_off_order", order=out(0, "/orders/0/order")),
         answer=out(1, "/refund"),
     )
 
@@ -465,8 +507,13 @@ def send_back(shop: Shopping, chance: Chance) -> Chain | None:
         return None
     reason = chance.pick(list(REASONS))
     return Chain(
-        f"I want to send back one {product.name} that I bought; {REASONS[reason]}. What will I be "
-        "paid back?",
+        chance.pick(
+            (
+                f"I want to send back one {product.name} that I bought; {REASONS[reason]}. What "
+                "will I be paid back?",
+                f"Please return one {product.name} for me: {REASONS[reason]}. Tell me the refund.",
+            )
+        ),
         call("find_orders", product=product.name),
         call("show_order", order=out(0, "/orders/0/order")),
         call(
@@ -491,7 +538,13 @@ def buy_again(shop: Shopping, chance: Chance) -> Chain | None:
     if not shop.variants[line.variant].stock:
         return None
     return Chain(
-        f"Put another {product.name} into my cart, the same colour and size as last time.",
+        chance.pick(
+            (
+                f"Put another {product.name} into my cart, exactly the one of last time.",
+                f"I'd like one more {product.name}, the same as in my earlier order. Into the "
+                "cart, please.",
+            )
+        ),
         call("find_orders", product=product.name),
         call("show_order", order=out(0, "/orders/0/order")),
         call(
@@ -515,8 +568,15 @@ def to_a_new_address(shop: Shopping, chance: Chance) -> Chain | None:
     recipient = next(iter(shop.addresses.values())).recipient
     card = main_card(shop)
     return Chain(
-        f"Save a new address {label!r}: {recipient}, {street}, {postcode} {town}, {region}. Then "
-        f"order my cart there with standard shipping, on the {card.label}.",
+        chance.pick(
+            (
+                f"Save a new address {label!r}: {recipient}, {street}, {postcode} {town}, "
+                f"{region}. Then order my cart there with standard shipping, on the {card.label}.",
+                f"My cart shall go to a new place, standard shipping, paid with the {card.label}. "
+                f"Call it {label!r}: {recipient}, {street}, {postcode} {town}, {region}. What is "
+                "the total?",
+            )
+        ),
         together(
             call(
                 "add_address",
@@ -530,7 +590,7 @@ def to_a_new_address(shop: Shopping, chance: Chance) -> Chain | None:
             call("list_payments", label=card.label),
         ),
         call(
-            "place_order",
+            "check_out",
             address=out(0, "/address"),
             shipping="standard",
             payment=out(1, "/payments/0/payment"),
@@ -862,7 +922,7 @@ def _pay(label: str) -> Chain:
         f"Order my cart to 'home' with standard shipping; pay with the {label}.",
         together(call("list_addresses", label="home"), call("list_payments", label=label)),
         call(
-            "place_order",
+            "check_out",
             address=out(0, "/addresses/0/address"),
             shipping="standard",
             payment=out(1, "/payments/0/payment"),
@@ -898,7 +958,7 @@ def _cancel(shop: Shopping, chance: Chance, status: Status) -> Chain | None:
     return Chain(
         f"Cancel my order with the {name}.",
         call("find_orders", product=name),
-        call("cancel_order", order=out(0, "/orders/0/order")),
+        call("call_off_order", order=out(0, "/orders/0/order")),
     )
 
 

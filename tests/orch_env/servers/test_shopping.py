@@ -198,7 +198,7 @@ class ShopAndModel(RuleBasedStateMachine):
         pays = self.choose(payment, self.model.payments)
         allowed = self.model.may_place(where, method, pays)
         placed_at = self.model.now
-        made = self.play(allowed, "place_order", address=where, shipping=method, payment=pays)
+        made = self.play(allowed, "check_out", address=where, shipping=method, payment=pays)
         if made is not None:
             end = self.model.now
             self.session.clock.set(self.session.clock.calls - 1)
@@ -213,7 +213,7 @@ class ShopAndModel(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def cancel(self, number: int) -> None:
         order = self.choose(number, self.newest_first())
-        made = self.play(self.model.may_cancel(order), "cancel_order", order=order)
+        made = self.play(self.model.may_cancel(order), "call_off_order", order=order)
         if made is not None:
             assert made["refund"] == money(self.model.cancel(order))
 
@@ -522,7 +522,7 @@ def to_home(session: ServerSession, payment: str = "") -> dict[str, Any]:
     usable = [p for p in shop.payments.values() if p.expires >= "2026" and p.limit]
     return good(
         session,
-        "place_order",
+        "check_out",
         address=next(iter(shop.addresses)),
         shipping="standard",
         payment=payment or max(usable, key=lambda p: p.limit).id,
@@ -546,10 +546,10 @@ def test_checkout_reserves_stock_empties_the_cart_and_a_cancelled_order_gives_al
     assert not shop.cart_coupons
     assert money(balance - shop.payments[gift].balance) == made["total"]
     assert reason(session, "apply_coupon", code=code) == "coupon_used"
-    assert good(session, "cancel_order", order=made["order"])["refund"] == made["total"]
+    assert good(session, "call_off_order", order=made["order"])["refund"] == made["total"]
     assert (shop.variants[cheap.id].stock, shop.payments[gift].balance) == (cheap.stock, balance)
     assert reason(session, "apply_coupon", code=code) == "coupon_covers_nothing"
-    assert reason(session, "cancel_order", order=made["order"]) == "already_cancelled"
+    assert reason(session, "call_off_order", order=made["order"]) == "already_cancelled"
 
 
 def test_an_order_can_be_cancelled_until_it_ships_and_sent_back_for_thirty_days() -> None:
@@ -568,9 +568,9 @@ def test_an_order_can_be_cancelled_until_it_ships_and_sent_back_for_thirty_days(
     assert reason(session, "return_items", **send_back) == "not_delivered"
     session.clock.set(9 * 60 - 1)  # 17:59
     early = session.fork()
-    assert good(early, "cancel_order", order=made["order"])["status"] == "cancelled"
+    assert good(early, "call_off_order", order=made["order"])["status"] == "cancelled"
     session.clock.set(9 * 60)
-    assert reason(session, "cancel_order", order=made["order"]) == "already_shipped"
+    assert reason(session, "call_off_order", order=made["order"]) == "already_shipped"
     shown = good(session, "show_order", order=made["order"])
     arrives = datetime.fromisoformat(shown["arrives_on"]) + timedelta(hours=12)
     assert shown["return_until"] == (arrives + timedelta(days=30)).date().isoformat()

@@ -157,7 +157,7 @@ class CheckoutTools(PricedCart):
         return {"region": region, "options": options}
 
     @write
-    def place_order(self, address: AddressId, shipping: Method, payment: PaymentId) -> JsonObject:
+    def check_out(self, address: AddressId, shipping: Method, payment: PaymentId) -> JsonObject:
         """Order what is in the cart, with its coupons. It can be cancelled until it is shipped.
 
         Args:

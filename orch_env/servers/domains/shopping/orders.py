@@ -120,7 +120,7 @@ class OrderTools(ShopState):
         }
 
     @write(destructive=True, idempotent=True)
-    def cancel_order(self, order: OrderId) -> JsonObject:
+    def call_off_order(self, order: OrderId) -> JsonObject:
         """Cancel an order that was not shipped yet; all of it is paid back.
 
         Args:

@@ -6,6 +6,7 @@ kind of refusal that it names. Nothing of the oracle comes from the server's cod
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -1090,6 +1091,28 @@ def test_a_world_has_cars_in_every_mode_with_trips_that_hang_together(seed: int)
             assert one.end == other.start and one.date <= other.date
         if trips[-1].end is not None:
             assert trips[-1].end == car.node
+
+
+def test_worlds_and_schemas_are_those_that_tasks_were_made_for() -> None:
+    """Tasks name ids of a seed's world: whoever changes a world or a schema does so knowingly."""
+
+    def without_text(schema: Any) -> Any:
+        if not isinstance(schema, dict):
+            return schema
+        return {
+            name: without_text(value)
+            for name, value in schema.items()
+            if not (name == "description" and isinstance(value, str))
+        }
+
+    session = open_session("vehicle", 0)
+    tools = {
+        name: [without_text(t.spec.parameters), t.access, t.destructive, t.idempotent]
+        for name, t in session.tools.items()
+    }
+    world = session.snapshot()["world"]
+    schemas = hashlib.sha256(json.dumps(tools, sort_keys=True).encode()).hexdigest()[:16]
+    assert (world, schemas) == ("2bba2fff0502f76880f18f4ae8d9b3a0", "010a73f7e4a108e3")
 
 
 def test_the_page_lists_every_tool_and_every_refusal() -> None:

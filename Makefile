@@ -8,6 +8,7 @@ SEED   ?= 0
 VLLM   := .venv-vllm
 DOCS   := .venv-docs
 DOCKER := .venv-docker
+MUTANTS := .venv-mutants
 
 # Other RL frameworks, in as few environments as their pins allow: .venv-NAME from
 # constraints-NAME.txt. One that needs another Python or another way has a rule of its own.
@@ -165,6 +166,17 @@ docker-check: $(READY) $(DOCKER)/.ready ## lint and validate docker/; one plante
 
 docker-build: $(READY) ## build the CPU image without a daemon, replay in it (root, buildah, debootstrap; ten minutes)
 	@$(BIN)/python -m tools.docker_build
+
+# cosmic-ray alone: it lists and applies changes, the tests run in $(VENV).
+.PHONY: mutants
+$(MUTANTS)/.ready: constraints-mutants.txt
+	@echo "set-up: cosmic-ray in $(MUTANTS) (about 70 MB) ..."
+	@$(PYTHON) -m venv $(MUTANTS)
+	@$(MUTANTS)/bin/python -m pip install --quiet --quiet --no-deps -r constraints-mutants.txt
+	@touch $@
+
+mutants: $(READY) $(MUTANTS)/.ready ## ten wrong versions of each tool server, which its tests must notice (ten minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.server_mutants
 
 lint: $(READY) ## ruff and the import contracts
 	$(BIN)/ruff check .

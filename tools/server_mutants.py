@@ -72,8 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             began = time.monotonic()
             drawn = _draw(_listed(server, tree, given.cosmic_ray), given.count, given.seed, tree)
             limit = max(LEAST_S, PATIENCE * _unchanged_s(server, tree))
-            results = [_run(m, server, tree, given.cosmic_ray, limit) for m in drawn]
-            report["servers"][server] = results
+            results = report["servers"][server] = []
+            for mutant in drawn:
+                results.append(_run(mutant, server, tree, given.cosmic_ray, limit))
+                last = f"{results[-1]['outcome']} ({results[-1]['by']})"
+                print(f"{server} {len(results)}/{len(drawn)}: {last}", file=sys.stderr, flush=True)
             count = Counter(result["outcome"] for result in results)
             print(
                 f"{server:<12}{len(results):>8}{count['killed']:>8}{count['survived']:>10}"
@@ -223,20 +226,25 @@ def _run(
 def _failing(server: str, tree: Path, limit_s: float | None) -> str | None:
     """The first test that fails; None if all pass."""
     own = sorted(path.relative_to(tree) for path in (tree / SUITE).glob(f"test_{server}*.py"))
-    for files, chosen in (([Path(SUITE) / "test_contract.py"], ["-k", server]), (own, [])):
-        command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-m", "not long"]
-        command += ["-p", "no:cacheprovider", "--tb=no", "-rfE", *map(str, files), *chosen]
-        environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-        try:
-            done = subprocess.run(
-                command, cwd=tree, env=environment, capture_output=True, text=True, timeout=limit_s
-            )
-        except subprocess.TimeoutExpired:
-            return "takes too long"
-        if done.returncode != 0:
-            named = [x for x in done.stdout.splitlines() if x.startswith(("FAILED", "ERROR"))]
-            return named[0].split(" - ")[0] if named else done.stdout[-300:] + done.stderr[-300:]
-    return None
+    # A test's name for -k holds its parameters and its file.
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-m", "not long", "-k", server]
+    command += ["-p", "no:cacheprovider", "--tb=no", "-rfE", f"{SUITE}/test_contract.py"]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            [*command, *map(str, own)],
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+        )
+    except subprocess.TimeoutExpired:
+        return "takes too long"
+    if done.returncode == 0:
+        return None
+    named = [x for x in done.stdout.splitlines() if x.startswith(("FAILED", "ERROR"))]
+    return named[0].split(" - ")[0] if named else done.stdout[-300:] + done.stderr[-300:]
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ LINES = (
     *("aaa", "aab", "abab", "(x)", "a.b", "1e3", "-"),
 )
 CONTENTS = 12
-FILE_MODES = (0o644, 0o644, 0o644, 0o640, 0o600, 0o664, 0o755, 0o444, 0o200, 0o000)
-FOLDER_MODES = (0o755, 0o755, 0o755, 0o750, 0o775, 0o700, 0o2775, 0o1777, 0o555, 0o711, 0o000)
+FILE_MODES = (*(0o644,) * 9, 0o640, 0o600, 0o664, 0o755, 0o444, 0o200, 0o000)
+FOLDER_MODES = (*(0o755,) * 12, 0o750, 0o775, 0o700, 0o2775, 0o1777, 0o555, 0o711, 0o000)
 TARGETS = ("a.txt", "docs", "../b.txt", "missing", "loop", "d1/a.txt", ".", "docs/src")
 PATTERNS = (
     *("a", "^a", "b$", "[0-9]+", "a|b", "(ab)+", "x*", "e.a", "[[:upper:]]", "^$", "a{2}"),
@@ -73,7 +73,7 @@ class Small(Filesystem):
             self._fill(joined(folder, name), chance, depth + 1)
 
     def _put(self, path: str, kind: Kind, chance: Chance) -> None:
-        owner = chance.pick((USER, USER, USER, USER, "jonas", "root"))
+        owner = chance.pick((*(USER,) * 8, "jonas", "root"))
         group = chance.pick((*MEMBERSHIP[owner], "staff"))
         mode = chance.pick(FOLDER_MODES if kind is Kind.FOLDER else FILE_MODES)
         text = ""

@@ -38,12 +38,13 @@ class ArchiveTools(Volume):
             paths: Files and folders with all that is in them; ls and find show them.
             folder: Take the paths from this folder, not from the working folder (-C).
         """
+        expanded = self.expand(paths) if folder is None else paths
         self.put_text(archive, "")
         members: list[Member] = []
         packed: set[str] = set()
         whole = self.locate(archive).path
         base = "" if folder is None else joined(self._base(folder).said, "")
-        for said in self.expand(paths) if folder is None else paths:
+        for said in expanded:
             if ".." in said.split("/"):
                 raise InvalidArguments(
                     f"'{said[:200]}' leads up. Name what is below a folder, and the folder with "

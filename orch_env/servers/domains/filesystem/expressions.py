@@ -110,7 +110,7 @@ class _Automaton:
         """The state after reading a character; state ``dead`` never accepts."""
         known = self._moves[state].get(char)
         if known is None:
-            budget.spend(len(self._sets[state]) + 1)
+            budget.spend(4 * len(self._sets[state]) + 4)
             reached = [
                 step.to[0]
                 for step in map(self._program.__getitem__, sorted(self._sets[state]))

@@ -113,10 +113,11 @@ ADAPTERS := adapters
 test-adapters: $(READY) ## each adapter in its framework's environment (minutes; absent ones are skipped)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(ADAPTERS)" tests/adapters tests/orch_train/trl
 
-# Servers of other people: two Python environments, because one of them needs an older SDK, and a
-# folder of npm packages where there is npm.
+# Servers of other people, MCP's conformance suite and the MCP Inspector: two Python environments,
+# because one server needs an older SDK, and a folder of npm packages where there is npm.
 MCP := .venv-mcp
-MCP_NPM := filesystem@2026.8.31 memory@2026.8.31 everything@2026.8.31
+MCP_NPM := server-filesystem@2026.8.31 server-memory@2026.8.31 server-everything@2026.8.31 \
+  conformance@0.1.13 inspector@0.15.0
 .PHONY: test-mcp
 $(MCP)/.ready: constraints-mcp.txt constraints-mcp-sqlite.txt Makefile
 	@echo "set-up: third-party MCP servers in $(MCP) (about 200 MB; a minute) ..."
@@ -127,12 +128,12 @@ $(MCP)/.ready: constraints-mcp.txt constraints-mcp-sqlite.txt Makefile
 	@$(MCP)/sqlite/bin/python -m pip install --quiet --quiet --no-deps -r constraints-mcp-sqlite.txt
 	@if command -v npm >/dev/null; then \
 	  npm install --silent --no-fund --no-audit --prefix $(MCP)/node \
-	    $(MCP_NPM:%=@modelcontextprotocol/server-%); \
-	else echo "no npm: the three servers on Node will be skipped" >&2; fi
+	    $(MCP_NPM:%=@modelcontextprotocol/%); \
+	else echo "no npm: what runs on Node will be skipped" >&2; fi
 	@touch $@
 
-test-mcp: $(READY) $(MCP)/.ready ## five episodes on each of six third-party MCP servers (about a minute)
-	$(BIN)/python -m pytest -m "mcp and not long" tests/orch_env/mcp
+test-mcp: $(READY) $(MCP)/.ready ## third-party MCP servers as environments; MCP's conformance suite on ours (two minutes)
+	$(BIN)/python -m pytest -m "mcp and not long" tests/orch_env/mcp tests/orch_env/servers
 
 .PHONY: docs package
 # Building either needs no network once the environment is there.

@@ -12,7 +12,8 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from orch_env.servers.framework.chance import Chance
@@ -134,7 +135,7 @@ def _of_calls(server: type[Server]) -> Iterator[str]:
         yield "a snapshot that went through JSON restores another state"
 
 
-def _texts(session: ServerSession) -> list[str]:
+def _texts(session: ServerSession) -> tuple[str, ...]:
     """Ids and texts of the world, sorted."""
     found: set[str] = set()
     for table in session.server.tables:
@@ -142,10 +143,10 @@ def _texts(session: ServerSession) -> list[str]:
             found.add(key)
             values = (value for _, value in leaves(to_json(table[key])))
             found.update(value for value in values if isinstance(value, str) and value)
-    return sorted(found)
+    return tuple(sorted(found))
 
 
-def _drawn(schema: Mapping[str, Any], texts: Sequence[str], chance: Chance) -> JsonObject:
+def _drawn(schema: Mapping[str, Any], texts: tuple[str, ...], chance: Chance) -> JsonObject:
     return {
         name: _value(inner, texts, chance)
         for name, inner in schema["properties"].items()
@@ -153,7 +154,7 @@ def _drawn(schema: Mapping[str, Any], texts: Sequence[str], chance: Chance) -> J
     }
 
 
-def _value(schema: Mapping[str, Any], texts: Sequence[str], chance: Chance) -> Json:
+def _value(schema: Mapping[str, Any], texts: tuple[str, ...], chance: Chance) -> Json:
     kind = schema["type"]
     if "enum" in schema:
         return chance.pick(schema["enum"])
@@ -170,12 +171,17 @@ def _value(schema: Mapping[str, Any], texts: Sequence[str], chance: Chance) -> J
     return _text(schema, texts, chance)
 
 
-def _text(schema: Mapping[str, Any], texts: Sequence[str], chance: Chance) -> str:
+def _text(schema: Mapping[str, Any], texts: tuple[str, ...], chance: Chance) -> str:
     if "pattern" in schema:
-        fitting = [text for text in texts if re.search(schema["pattern"], text, re.ASCII)]
+        fitting = _fitting(schema["pattern"], texts)
         return chance.pick(fitting) if fitting else "x"
     if "format" in schema:
         return _FORMATS[schema["format"]]
     low, high = schema.get("minLength", 0), schema.get("maxLength", 20_000)
     text = chance.pick(texts) if texts and chance.often(0.8) else "x"
     return text[:high].ljust(low, "x")
+
+
+@lru_cache(maxsize=64)
+def _fitting(pattern: str, texts: tuple[str, ...]) -> list[str]:
+    return [text for text in texts if re.search(pattern, text, re.ASCII)]

@@ -13,8 +13,10 @@ from importlib.metadata import version
 from typing import Any, TypeAlias
 
 import mcp_types as types
+from mcp import Client
 from mcp.server.lowlevel import Server as McpServer
 from mcp.shared.exceptions import MCPError
+from pydantic import TypeAdapter
 
 from orch_env.servers.framework.clock import PER_CALL
 from orch_env.servers.framework.episode import ServerEpisode
@@ -41,6 +43,30 @@ class RestoreParams(types.RequestParams):
     """``orch/restore``: what ``orch/snapshot`` gave."""
 
     snapshot: dict[str, Any]
+
+
+class _ControlRequest(types.Request[Any, Any]):
+    method: str
+    params: dict[str, Any] | None = None
+
+
+_PLAIN = TypeAdapter(dict[str, Any])
+
+
+async def control(client: Client, request: str, **params: Any) -> JsonObject:
+    """Send a request of the control channel, from the client's side.
+
+    Args:
+        client: a connected client of a server of ours.
+        request: one of :data:`CONTROL`.
+        params: the request's parameters.
+
+    Raises:
+        MCPError: the server refuses it, and says why.
+    """
+    asked = _ControlRequest(method=request, params=params)
+    found: JsonObject = await client.session.send_request(asked, _PLAIN)
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import Any
 
 import mcp_types as types
 from mcp import Client, StdioServerParameters
-from pydantic import TypeAdapter
 
 from orch_env.servers import Chance, open_session
 from orch_env.servers.domains.harbour import Harbour
@@ -23,6 +22,8 @@ from tools.server_tasks.chains import run_chain, templates_of
 
 Calls = list[tuple[str, JsonObject]]
 Answers = list[tuple[str, bool]]
+PATIENCE_S = 60.0
+"""Seconds in which everything ends, on a machine that does much else too."""
 SERVE = (sys.executable, "-m", "orch_env.cli.main", "servers", "serve")
 ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1"}
 
@@ -43,24 +44,33 @@ def natural_calls(name: str, seed: int = 0) -> Calls:
 
 
 def harbour_calls(seed: int) -> Calls:
-    """Look a few ships up, renew their permits and book a pilot; some of it twice."""
+    """Serve a few ships in port by every tool; some of it is refused, as done before."""
     session = open_session("harbour", seed)
     found: Calls = []
 
-    def ask(tool: str, **arguments: str) -> JsonObject:
+    def ask(tool: str, result: str, **arguments: str) -> str:
         found.append((tool, dict(arguments)))
-        return dict(json.loads(session.call(tool, arguments).text))
+        return str(json.loads(session.call(tool, arguments).text).get(result))
 
     harbour = session.server
     assert isinstance(harbour, Harbour)
-    pilot = next(pilot for pilot in harbour.pilots.values() if pilot.on_duty)
+    on_duty = next(pilot for pilot in harbour.pilots.values() if pilot.on_duty)
     for known in list(harbour.ships.values())[:3]:
-        ship = ask("find_ship", name=known.name)["ship"]
-        cargo = ask("ship_cargo", ship=ship)["cargo"]
-        permit = ask("cargo_permit", cargo=cargo)["permit"]
-        ask("renew_permit", permit=permit)
-        ask("renew_permit", permit=permit)
-        ask("book_pilot", ship=ship, pilot=ask("find_pilot", name=pilot.name)["pilot"])
+        ship = ask("find_ship", "ship", name=known.name)
+        cargo = ask("ship_cargo", "cargo", ship=ship)
+        permit = ask("cargo_permit", "permit", cargo=cargo)
+        for _ in range(2):
+            ask("renew_permit", "until", permit=permit)
+        berth = ask("ship_berth", "berth", ship=ship)
+        crane = ask("berth_crane", "crane", berth=berth)
+        ask("unload_cargo", "job", cargo=cargo, crane=crane)
+        ask("notify_agent", "notice", agent=ask("ship_agent", "agent", ship=ship), berth=berth)
+        pilot = ask("find_pilot", "pilot", name=on_duty.name)
+        ask(
+            "confirm_booking",
+            "confirmed",
+            booking=ask("book_pilot", "booking", ship=ship, pilot=pilot),
+        )
     return found
 
 
@@ -87,18 +97,7 @@ def listening(*arguments: str) -> Iterator[tuple[str, list[str]]]:
             yield found[0], lines
         finally:
             process.terminate()
-            assert process.wait(10) == 0
-
-
-class _Request(types.Request[Any, Any]):
-    method: str
-    params: dict[str, Any] | None = None
-
-
-async def control(client: Client, method: str, **params: Any) -> JsonObject:
-    """One request of the control channel."""
-    asked = _Request(method=f"orch/{method}", params=params)
-    return dict(await client.session.send_request(asked, TypeAdapter(dict[str, Any])))
+            assert process.wait(PATIENCE_S) == 0
 
 
 async def play(client: Client, calls: Calls) -> Answers:
@@ -125,7 +124,7 @@ def connect(url: str) -> tuple[http.client.HTTPConnection, str]:
     found = re.fullmatch(r"http://(.+):(\d+)(/.*)", url)
     assert found
     address = "127.0.0.1" if found[1] == "0.0.0.0" else found[1]
-    return http.client.HTTPConnection(address, int(found[2]), timeout=10), found[3]
+    return http.client.HTTPConnection(address, int(found[2]), timeout=PATIENCE_S), found[3]
 
 
 @contextmanager

@@ -32,14 +32,14 @@ from orch_env.servers import (
 )
 from orch_env.servers.framework.episode import ServerEpisode
 from orch_env.servers.mcp.http import http_app, listen, serve_http
-from orch_env.servers.mcp.protocol import CONTROL, Serving
+from orch_env.servers.mcp.protocol import CONTROL, Serving, control
 from tests.orch_env.servers.served import (
     ENVIRONMENT,
     INITIALIZE,
+    PATIENCE_S,
     SERVE,
     Answers,
     Calls,
-    control,
     listening,
     natural_calls,
     play,
@@ -100,7 +100,7 @@ def test_the_same_calls_give_the_same_bytes_and_states_by_every_transport(
         target = url if transport == "http" else stdio_client(stdio(*NAMES))
         async with Client(target, mode=mode) as client:
             assert await play(client, calls) == expected
-            assert (await control(client, "state_hash"))["state_hash"] == hashes
+            assert (await control(client, "orch/state_hash"))["state_hash"] == hashes
 
     anyio.run(run)
 
@@ -143,8 +143,8 @@ def test_two_clients_do_not_see_each_other(url: str) -> None:
             for part in range(0, len(calls), 7):
                 some = slice(part, part + 7)
                 assert await play(one, calls[some]) == expected[some]
-                assert (await control(other, "state_hash"))["state_hash"] == start
-            assert (await control(one, "state_hash"))["state_hash"] == hashes
+                assert (await control(other, "orch/state_hash"))["state_hash"] == start
+            assert (await control(one, "orch/state_hash"))["state_hash"] == hashes
             assert await play(other, calls) == expected
 
     anyio.run(run)
@@ -228,7 +228,7 @@ def test_an_idle_session_ends_and_its_episode_with_it() -> None:
     status, answer, _ = post(found, "tools/call", asked, mcp_session_id=session)
     assert status == 200 and answer["result"]["isError"]
     waited, pause = 0.0, threading.Event()
-    while opened[-1]() is not None and waited < 20:
+    while opened[-1]() is not None and waited < PATIENCE_S:
         waited += 0.05
         pause.wait(0.05)
         gc.collect()
@@ -259,21 +259,21 @@ def test_an_episode_is_reset_to_a_seed_and_a_day_and_goes_back_to_a_snapshot() -
     calls = natural_calls("harbour", 3)
 
     async def use(client: Client) -> None:
-        there = await control(client, "reset", seed=3, today="2025-06-01T10:30")
+        there = await control(client, "orch/reset", seed=3, today="2025-06-01T10:30")
         assert there == {"seed": 3, "now": "2025-06-01T10:30"}
         session = ServerSession(harbour, 3, "2025-06-01T10:30")
         for name, arguments in calls[:5]:
             session.call(name, arguments)
         await play(client, calls[:5])
-        kept = (await control(client, "snapshot"))["snapshot"]
+        kept = (await control(client, "orch/snapshot"))["snapshot"]
         assert kept == {"seed": 3, "servers": {"harbour": session.snapshot()}}
         first = await play(client, calls[5:])
-        end = await control(client, "state_hash")
-        assert await control(client, "reset") == {"seed": 0, "now": "2025-03-03T09:00"}
-        back = await control(client, "restore", snapshot=json.loads(json.dumps(kept)))
+        end = await control(client, "orch/state_hash")
+        assert await control(client, "orch/reset") == {"seed": 0, "now": "2025-03-03T09:00"}
+        back = await control(client, "orch/restore", snapshot=json.loads(json.dumps(kept)))
         assert back == {"seed": 3, "now": "2025-06-01T10:35"}
         assert await play(client, calls[5:]) == first
-        assert await control(client, "state_hash") == end
+        assert await control(client, "orch/state_hash") == end
 
     with_clients(Serving([harbour]), use)
 
@@ -281,13 +281,17 @@ def test_an_episode_is_reset_to_a_seed_and_a_day_and_goes_back_to_a_snapshot() -
 @pytest.mark.parametrize(
     ("method", "params", "problem"),
     [
-        ("reset", {"today": "soon"}, "'soon' is no date"),
-        ("reset", {"seed": "many"}, "Invalid request parameters"),
-        ("restore", {}, "Invalid request parameters"),
-        ("restore", {"snapshot": {}}, "it has another form"),
-        ("restore", {"snapshot": {"seed": 0, "servers": {"x": {}}}}, "other servers: x"),
-        ("restore", {"snapshot": {"seed": 0, "servers": {"harbour": {}}}}, "the snapshot belongs"),
-        ("restore", {"snapshot": {"seed": [], "servers": 1}}, "it has another form"),
+        ("orch/reset", {"today": "soon"}, "'soon' is no date"),
+        ("orch/reset", {"seed": "many"}, "Invalid request parameters"),
+        ("orch/restore", {}, "Invalid request parameters"),
+        ("orch/restore", {"snapshot": {}}, "it has another form"),
+        ("orch/restore", {"snapshot": {"seed": 0, "servers": {"x": {}}}}, "other servers: x"),
+        (
+            "orch/restore",
+            {"snapshot": {"seed": 0, "servers": {"harbour": {}}}},
+            "the snapshot belongs",
+        ),
+        ("orch/restore", {"snapshot": {"seed": [], "servers": 1}}, "it has another form"),
     ],
 )
 def test_a_bad_control_request_says_why_and_changes_nothing(
@@ -295,10 +299,10 @@ def test_a_bad_control_request_says_why_and_changes_nothing(
 ) -> None:
     async def use(client: Client) -> None:
         await play(client, natural_calls("harbour")[:8])
-        before = await control(client, "snapshot")
+        before = await control(client, "orch/snapshot")
         with pytest.raises(MCPError, match=problem):
             await control(client, method, **params)
-        assert await control(client, "snapshot") == before
+        assert await control(client, "orch/snapshot") == before
 
     with_clients(Serving([server_type("harbour")]), use)
 
@@ -307,7 +311,7 @@ def test_a_bad_control_request_says_why_and_changes_nothing(
 def test_control_can_be_switched_off_and_is_no_tool(method: str) -> None:
     async def use(client: Client) -> None:
         with pytest.raises(MCPError, match="Method not found"):
-            await control(client, method.removeprefix("orch/"))
+            await control(client, method)
         [(text, is_error)] = await play(client, [(method, {})])
         assert is_error and json.loads(text)["error"]["type"] == "unknown_tool"
 
@@ -423,7 +427,7 @@ def test_serving_on_stdio_ends_cleanly(how: str, code: int) -> None:
             process.stdin.close()
         else:
             process.send_signal(signal.SIGINT)
-        assert process.wait(10) == code
+        assert process.wait(PATIENCE_S) == code
         assert process.stdout.read() == process.stderr.read() == b""
 
 
@@ -438,5 +442,5 @@ def test_serving_on_a_port_ends_cleanly_with_clients_there(number: int, code: in
         session = post(said["url"], "initialize", INITIALIZE)[2] or ""
         with streaming(said["url"], session):
             process.send_signal(number)
-            assert process.wait(10) == code
+            assert process.wait(PATIENCE_S) == code
         assert "Traceback" not in process.stderr.read()

@@ -16,7 +16,7 @@ import mcp_types as types
 from mcp import Client
 from mcp.server.lowlevel import Server as McpServer
 from mcp.shared.exceptions import MCPError
-from pydantic import TypeAdapter
+from pydantic import RootModel
 
 from orch_env.servers.framework.clock import PER_CALL
 from orch_env.servers.framework.episode import ServerEpisode
@@ -50,7 +50,9 @@ class _ControlRequest(types.Request[Any, Any]):
     params: dict[str, Any] | None = None
 
 
-_PLAIN = TypeAdapter(dict[str, Any])
+_Plain = RootModel[dict[str, Any]]
+_STAMPS = ("_meta", "resultType")
+"""What newer versions of the protocol add to every result."""
 
 
 async def control(client: Client, request: str, **params: Any) -> JsonObject:
@@ -65,8 +67,8 @@ async def control(client: Client, request: str, **params: Any) -> JsonObject:
         MCPError: the server refuses it, and says why.
     """
     asked = _ControlRequest(method=request, params=params)
-    found: JsonObject = await client.session.send_request(asked, _PLAIN)
-    return found
+    found = await client.session.send_request(asked, _Plain)
+    return {key: value for key, value in found.root.items() if key not in _STAMPS}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from orch_env.servers import SERVERS
 from orch_env.servers.framework.chance import Chance
 from orch_env.servers.framework.records import to_json
 from orch_env.servers.framework.server import Access, Server, World
@@ -71,7 +72,7 @@ def _of_worlds(server: type[Server]) -> Iterator[str]:
         yield "seed 0 gives another world each time: populate() must draw from its chance alone"
         return
     for hash_seed in ("1", "2"):
-        path = f"{server.__module__}:{server.__qualname__}"
+        path = SERVERS.get(server.name, f"{server.__module__}:{server.__qualname__}")
         done = subprocess.run(
             [sys.executable, "-c", _WORLD, path],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},

@@ -218,9 +218,7 @@ class AccountTools(Books):
             "money_in": from_cents(money_in),
             "money_out": from_cents(money_out),
             "fees": from_cents(sum(m.cents for m in within if m.kind is MovementKind.FEE)),
-            "interest": from_cents(
-                sum(m.cents for m in within if m.kind is MovementKind.INTEREST)
-            ),
+            "interest": from_cents(sum(m.cents for m in within if m.kind is MovementKind.INTEREST)),
             "closing": from_cents(opening + money_in - money_out),
             "entries": len(within),
         }

@@ -102,9 +102,7 @@ class OrderTools(Books):
         found = [
             o
             for o in self.orders.values()
-            if o.customer == customer
-            and o.state is OrderState.ACTIVE
-            and payee in (None, o.payee)
+            if o.customer == customer and o.state is OrderState.ACTIVE and payee in (None, o.payee)
         ]
         found.sort(key=lambda o: (o.due, o.id))
         return {

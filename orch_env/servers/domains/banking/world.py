@@ -128,9 +128,7 @@ class _World:
             currency = chance.pick(CURRENCIES[1:])
             opening = chance.between(200_00, 3_000_00)
             name = ACCOUNT_NAMES[currency]
-            self._open(
-                customer, name, AccountKind.CURRENT, currency, opening, daily_limit=1_000_00
-            )
+            self._open(customer, name, AccountKind.CURRENT, currency, opening, daily_limit=1_000_00)
         if number % 3 == 0:
             matures = self.today + timedelta(days=chance.between(20, 300))
             opening = 500_00 * chance.between(4, 40)
@@ -191,7 +189,7 @@ class _World:
         accounts = self._accounts(customer)
         everyday = accounts["Everyday"]
         landlord = self._payee(customer, self.persons.pop(), COUNTRY, "EUR")
-        supplier, other, new = (
+        supplier, other, _ = (
             self._payee(customer, name, COUNTRY, "EUR", confirmed=place < 2)
             for place, name in enumerate(chance.draw(self.services, 3))
         )
@@ -297,9 +295,7 @@ class _World:
             for end in ends
         )
         time = f"{self.chance.between(8, 21):02d}:{self.chance.between(0, 59):02d}"
-        self.plans[day].append(
-            _Planned(source, target, cents, kind, party, reference, time)
-        )
+        self.plans[day].append(_Planned(source, target, cents, kind, party, reference, time))
 
     # -- what came of it -------------------------------------------------------------------
 

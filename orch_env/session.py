@@ -62,12 +62,15 @@ class EpisodeSource:
     process; after a fork, and where a file has changed, it is opened again.
 
     Args:
-        tasks: path of a task file, or the name of a bundled data set.
+        tasks: path of a task file, or the name of a bundled data set; without one, the servers can
+            be played freely.
         cache: path or URL of the response cache; may be left out for a bundled data set.
         split: keep only the tasks whose metadata names this split.
         reward: a reward's name, ``"module:function"``, or its configuration as a dict.
         call_format: how :meth:`EpisodeSession.text` reads calls.
         max_turns: as in :class:`ToolOrchestrationEnv`; so are the other limits.
+        servers: stateful servers whose tools join those of the tasks, as distractors.
+        mcp: path of an ``mcpServers`` file: its servers answer the calls.
 
     Raises:
         OrchError: an argument is wrong. A missing or damaged file is found on first use.
@@ -83,7 +86,7 @@ class EpisodeSource:
         <StopReason.ANSWERED: 'answered'>
     """
 
-    tasks: str
+    tasks: str | None = None
     cache: str | None = None
     split: str | None = None
     reward: str | Mapping[str, Any] = "graduated"
@@ -93,14 +96,17 @@ class EpisodeSource:
     max_calls_per_turn: int = 32
     max_errors: int | None = 5
     max_observation_chars: int | None = None
+    servers: Sequence[str] = ()
+    mcp: str | None = None
     _key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        where = {"tasks": located(self.tasks)}
-        if self.cache is not None:
-            where["cache"] = located(self.cache)
-        for name, path in where.items():
-            object.__setattr__(self, name, path)
+        for name in _PATHS:
+            path = getattr(self, name)
+            object.__setattr__(self, name, None if path is None else located(path))
+        object.__setattr__(self, "servers", tuple(self.servers))
+        if self.tasks is None and not self.servers and self.mcp is None:
+            raise OrchError("name tasks=..., servers=[...] or mcp=FILE: there is nothing to play")
         get_format(self.call_format)
         self._limits()
         settings = {name: getattr(self, name) for name in _SETTINGS}
@@ -248,6 +254,7 @@ class EpisodeSource:
         )
 
 
+_PATHS = ("tasks", "cache", "mcp")
 _SETTINGS = tuple(name for name in EpisodeSource.__dataclass_fields__ if name != "_key")
 
 
@@ -278,7 +285,7 @@ os.register_at_fork(after_in_child=_forget)
 
 def _opened(source: EpisodeSource) -> _Opened:
     """The source's files, opened once for all its equals as long as none of them changes."""
-    key = (source._key, *map(_stamp, (source.tasks, source.cache)))
+    key = (source._key, *(_stamp(getattr(source, name)) for name in _PATHS))
     with _opening:
         found = _kept.get(key)
         if found is None:

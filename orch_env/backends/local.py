@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from orch_env.backends.schemas import usable_schema
-from orch_env.servers import Clock, Server, ServerSession, server_type
+from orch_env.servers import Clock, ServerSession, register_server, server_type
+from orch_env.servers.framework.episode import names_of_tools
 from orch_env.tasks.resolved import ResolvedTask, TaskResolver, offered_tool
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
 from orch_env.types.json import JsonObject, escape
@@ -40,10 +40,19 @@ class _ServedTask(ResolvedTask):
 
 
 class LocalBackend:
-    """A `ToolBackend` over the server library; one serves any task."""
+    """A `ToolBackend` over the server library; one serves any task.
 
-    def __init__(self) -> None:
-        self._resolve = TaskResolver(_resolved)
+    Args:
+        beside: servers that every episode gets beside those of its task; their tools are
+            distractors. A name, or ``"package.module:Class"`` of your own.
+
+    Raises:
+        OrchError: there is no such server.
+    """
+
+    def __init__(self, beside: Sequence[str] = ()) -> None:
+        self._beside = tuple(dict.fromkeys(map(register_server, beside)))
+        self._resolve = TaskResolver(self._resolved)
 
     def resolve(self, task: Task) -> ResolvedTask:
         """The task with the specs it offers, in its order; all of its servers' if it names none.
@@ -54,55 +63,59 @@ class LocalBackend:
         return self._resolve(task)
 
     def open(self, task: Task, *, seed: int) -> LocalSession:
-        """Start one session of each of the task's servers."""
+        """Start one session of each of the task's servers, all on one clock."""
         resolved = self._resolve(task)
         world = seed if task.seed is None else task.seed
         clock = Clock(task.today) if task.today else None
         sessions = {}
-        for name in task.servers:
+        for name in resolved.servers:
             sessions[name] = ServerSession(server_type(name), world, clock=clock)
-            clock = sessions[name].clock  # one for all servers of the episode
+            clock = sessions[name].clock
         return LocalSession(sessions, resolved.owners)
 
     def close(self) -> None:
         """Nothing is held."""
 
-
-def _resolved(task: Task) -> _ServedTask:
-    known = _tools_of(task)
-    if task.today:
-        Clock(task.today)
-    specs: list[ToolSpec] = []
-    for tool in task.tools or known:
-        name = tool if isinstance(tool, str) else tool.name
-        if name not in known:
-            raise OrchError(
-                f"task {task.id!r} offers tool {name!r}, which none of its servers has "
-                f"({', '.join(task.servers) or 'it names no server'})"
-            )
-        spec = _spec(name, *known[name])
-        if isinstance(tool, ToolSpec):
-            usable_schema(tool)
-            spec = replace(tool, read_only=spec.read_only)  # the server knows, not the task
-        specs.append(spec)
-    owners = {s.name: _Owner(known[s.name][0].name, known[s.name][1]) for s in specs}
-    return _ServedTask.of(task, map(offered_tool, specs), owners=owners)
+    def _resolved(self, task: Task) -> _ServedTask:
+        if task.today:
+            Clock(task.today)  # refuses what is no date
+        known = _owners(task.servers)
+        offered = [_offered(tool, known, task) for tool in task.tools or known]
+        beside = [name for name in self._beside if name not in task.servers]
+        for name, owner in _owners(beside).items():
+            if name in known:  # the task's own tool keeps its name, which its gold uses
+                name = f"{owner.server}__{owner.tool}"
+            known[name] = owner
+            offered.append(_spec(name, owner))
+        owners = {spec.name: known[spec.name] for spec in offered}
+        servers = (*task.servers, *beside)
+        return _ServedTask.of(task, map(offered_tool, offered), owners=owners, servers=servers)
 
 
-def _tools_of(task: Task) -> dict[str, tuple[type[Server], str]]:
-    """Name as the model sees it -> server class and the tool's name there, over all servers."""
-    servers = [server_type(name) for name in task.servers]
-    count = Counter(tool for server in servers for tool in server.tools)
-    return {
-        tool if count[tool] == 1 else f"{server.name}__{tool}": (server, tool)
-        for server in servers
-        for tool in server.tools
-    }
+def _owners(servers: Sequence[str]) -> dict[str, _Owner]:
+    """Name as the model sees it -> where the tool lives, over all tools of some servers."""
+    named = names_of_tools([server_type(name) for name in servers])
+    return {name: _Owner(server.name, tool) for name, (server, tool) in named.items()}
 
 
-def _spec(name: str, server: type[Server], tool: str) -> ToolSpec:
-    spec = server.tools[tool].spec
-    return spec if name == tool else replace(spec, name=name)
+def _offered(tool: str | ToolSpec, known: Mapping[str, _Owner], task: Task) -> ToolSpec:
+    """The spec of a tool that a task offers."""
+    name = tool if isinstance(tool, str) else tool.name
+    if name not in known:
+        raise OrchError(
+            f"task {task.id!r} offers tool {name!r}, which none of its servers has "
+            f"({', '.join(task.servers) or 'it names no server'})"
+        )
+    spec = _spec(name, known[name])
+    if isinstance(tool, str):
+        return spec
+    usable_schema(tool)
+    return replace(tool, read_only=spec.read_only)  # the server knows, not the task
+
+
+def _spec(name: str, owner: _Owner) -> ToolSpec:
+    spec = server_type(owner.server).tools[owner.tool].spec
+    return spec if name == owner.tool else replace(spec, name=name)
 
 
 class LocalSession:

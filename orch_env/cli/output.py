@@ -21,6 +21,14 @@ json_option = click.option(
 )
 
 
+mcp_option = click.option(
+    "--mcp",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="An mcpServers file (JSON) whose servers answer the calls.",
+)
+
+
 def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
     """Print a command's result: one JSON object, or aligned ``name  value`` lines."""
     if as_json:

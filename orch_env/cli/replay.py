@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from orch_env.cli.output import check_out, emit, json_option, next_command, option, say
+from orch_env.cli.output import check_out, emit, json_option, mcp_option, next_command, option, say
 from orch_env.cli.progress import progress_bar
 from orch_env.types import OrchError, Task
 
@@ -28,6 +28,7 @@ Stored episodes carry their task and settings, so --verify needs nothing but the
 @click.command(epilog=_EPILOG)
 @click.option("--tasks", help="Task file, or the name of a bundled data set.")
 @click.option("--cache", help="Response cache; a bundled data set has its own.")
+@mcp_option
 @click.option("--split", help="Only the tasks of this split.")
 @click.option(
     "--policy",
@@ -71,6 +72,7 @@ def replay(
     /,
     tasks: str | None,
     cache: str | None,
+    mcp: str | None,
     verify: str | None,
     as_json: bool,
     **play_options: Any,
@@ -84,11 +86,13 @@ def replay(
     if verify is not None:
         given = [name for name in ("policy", "reward", "out", "split") if _given(context, name)]
         if given:
-            raise click.UsageError(f"--verify takes --cache and --tasks, not --{given[0]}", context)
-        return _verify(verify, cache, tasks, as_json)
+            raise click.UsageError(
+                f"--verify takes --cache, --mcp and --tasks, not --{given[0]}", context
+            )
+        return _verify(verify, cache, mcp, tasks, as_json)
     if tasks is None:
         raise click.UsageError("give --tasks FILE, or --verify EPISODES", context)
-    return _play(tasks, cache, as_json, **play_options)
+    return _play(tasks, cache, mcp, as_json, **play_options)
 
 
 def _given(context: click.Context, name: str) -> bool:
@@ -99,6 +103,7 @@ def _given(context: click.Context, name: str) -> bool:
 def _play(
     tasks: str,
     cache: str | None,
+    mcp: str | None,
     as_json: bool,
     *,
     split: str | None,
@@ -129,6 +134,7 @@ def _play(
     env = ToolOrchestrationEnv(
         tasks,
         cache,
+        mcp=mcp,
         split=split,
         reward=reward_spec(reward),
         max_turns=max_turns,
@@ -145,7 +151,7 @@ def _play(
     if out is not None:
         write_episodes((one.stored for one in played), out)
     emit(summarise(played, seconds), as_json=as_json, title=f"{policy} on {tasks}")
-    data = ("--tasks", tasks, *option("--cache", cache))
+    data = ("--tasks", tasks, *option("--cache", cache), *option("--mcp", mcp))
     if out is not None:
         next_command("replay", "--verify", out, *data[2:], why="run the episodes again")
         next_command("reward", "audit", out, "--reward", reward, *data, why="what its parts say")
@@ -162,7 +168,9 @@ def _play(
     return 1 if failed else 0
 
 
-def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) -> int:
+def _verify(
+    episodes: str, cache: str | None, mcp: str | None, tasks: str | None, as_json: bool
+) -> int:
     from orch_env.episodes import read_episodes
     from orch_env.replay.verify import Divergence, Verifier
     from orch_env.tasks.files import load_tasks
@@ -181,7 +189,8 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
         from orch_env.backends.open import make_backend
 
         known = list(named.values()) if named else [e.task for e in stored if e.task is not None]
-        verifier = Verifier(make_backend(tasks or episodes, None, known), None, named)
+        backend = make_backend(tasks or episodes, None, known, mcp=mcp)
+        verifier = Verifier(backend, None, named)
     divergence: Divergence | None = None
     for one in _with_progress(stored, len(stored), "verifying"):
         divergence = verifier.check(one)
@@ -193,7 +202,7 @@ def _verify(episodes: str, cache: str | None, tasks: str | None, as_json: bool) 
         "divergence": divergence.to_dict() if divergence is not None else None,
     }
     emit(result, as_json=as_json, title=f"verification of {episodes}")
-    data = (*option("--tasks", tasks), *option("--cache", cache))
+    data = (*option("--tasks", tasks), *option("--cache", cache), *option("--mcp", mcp))
     next_command("reward", "audit", episodes, *data, why="what a reward's parts say about them")
     return 0 if divergence is None else 1
 

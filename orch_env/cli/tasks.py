@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from orch_env.cli.output import check_out, emit, json_option, next_command, option, say
+from orch_env.cli.output import check_out, emit, json_option, mcp_option, next_command, option, say
 from orch_env.types import OrchError, Task
 from orch_env.types.text import nearest, readable_json, shortened
 
@@ -99,6 +99,7 @@ def import_(
 )
 @click.argument("file", type=click.Path())
 @click.option("--cache", "cache", type=click.Path(), help="Cache that answers the tasks' calls.")
+@mcp_option
 @click.option(
     "--max-observation-chars",
     "limit",
@@ -108,7 +109,12 @@ def import_(
 @json_option
 @click.pass_context
 def validate(
-    ctx: click.Context, file: str, cache: str | None, limit: int | None, as_json: bool
+    ctx: click.Context,
+    file: str,
+    cache: str | None,
+    mcp: str | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """Check that every task of FILE can be solved as its gold says; exit code 1 if one cannot.
 
@@ -125,7 +131,7 @@ def validate(
     loaded = load_tasks(file)
     if not loaded:
         raise OrchError(f"{file!r} holds no tasks")
-    backend = make_backend(file, cache, loaded)
+    backend = make_backend(file, cache, loaded, mcp=mcp)
     with progress_bar() as report:
         result = validate_tasks(loaded, backend, max_observation_chars=limit, progress=report)
     if as_json:
@@ -139,7 +145,8 @@ def validate(
     if result["failures"]:
         next_command("tasks", "show", result["failures"][0]["id"], file, why="a task that fails")
         ctx.exit(1)
-    next_command("replay", "--tasks", file, *option("--cache", cache), why="play gold for a reward")
+    data = (*option("--cache", cache), *option("--mcp", mcp))
+    next_command("replay", "--tasks", file, *data, why="play gold for a reward")
 
 
 @tasks.command(

@@ -36,6 +36,9 @@ MAX_ACTION = 1 << 22
 
 STATE_SCHEMA = 1
 
+FREE_PLAY = Task("free-play", messages=())
+"""The task of an environment without tasks."""
+
 
 class ToolOrchestrationEnv(gym.Env[str, str]):
     """One task of tool orchestration per episode.
@@ -43,8 +46,12 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
     Every argument is plain data, so that ``EnvSpec.to_json`` works.
 
     Args:
-        tasks: path of a task file, or the name of a bundled data set.
+        tasks: path of a task file, or the name of a bundled data set. Without one, the servers can
+            be played freely: one task without a request, a goal or a reward.
         cache: path or URL of the response cache; may be left out for a bundled data set.
+        servers: names of stateful servers, or ``"package.module:Class"`` of your own. Their tools
+            join those of the tasks that run on servers, as distractors.
+        mcp: path of an ``mcpServers`` file: its servers answer the calls.
         split: keep only the tasks whose metadata names this split.
         reward: name of a reward preset, or its configuration as a dict; see
             :func:`orch_env.make_reward`.
@@ -76,9 +83,11 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
 
     def __init__(
         self,
-        tasks: str,
+        tasks: str | None = None,
         cache: str | None = None,
         *,
+        servers: Sequence[str] = (),
+        mcp: str | None = None,
         split: str | None = None,
         reward: str | Mapping[str, Any] = "graduated",
         reward_mode: str = "terminal",
@@ -91,7 +100,8 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         memory_mb: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        tasks, cache = located(tasks), None if cache is None else located(cache)
+        tasks, cache, mcp = (None if p is None else located(p) for p in (tasks, cache, mcp))
+        servers = list(servers)
         # What pickling rebuilds from: every argument is plain data.
         self._arguments: dict[str, Any] | None = {
             k: v for k, v in locals().items() if k not in ("self", "__class__")
@@ -99,11 +109,13 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         limits = Limits(
             max_turns, max_tool_calls, max_calls_per_turn, max_errors, max_observation_chars
         )
-        loaded = load_split(tasks, split)
+        loaded = (FREE_PLAY,) if tasks is None else load_split(tasks, split)
         self._setup(
             TaskSet(loaded),
-            lambda: make_backend(tasks, cache, loaded, memory_mb),
-            Payout.from_names(reward, reward_mode),
+            lambda: make_backend(
+                tasks, cache, loaded, memory_mb=memory_mb, servers=servers, mcp=mcp
+            ),
+            Payout.nothing() if tasks is None else Payout.from_names(reward, reward_mode),
             call_format,
             limits,
             render_mode,
@@ -500,6 +512,8 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         if reason is not None:
             info["stop_reason"] = reason.value
         if reason is StopReason.INFRASTRUCTURE:
+            if running.problem is not None:
+                info["problem"] = running.problem
             return answer.observation, paid, False, True, info
         if self._payout.due(reason is not None):
             paid = self._payout.pay(running.task, running.episode(), running.session)

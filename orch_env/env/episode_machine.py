@@ -37,6 +37,7 @@ from orch_env.types import (
     Episode,
     ErrorType,
     Exchange,
+    InfrastructureError,
     OrchError,
     RewardBreakdown,
     StopReason,
@@ -128,6 +129,7 @@ class EpisodeMachine:
         tool_seconds: each call that reached a tool: its name and how long it took, calls of one
             message in equal parts. Measured, so no part of the record or of its state.
         running_tools: names of the tools that are being called now.
+        problem: what was lost, where the session ended the episode by an infrastructure failure.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class EpisodeMachine:
         self.tools: tuple[ToolSpec, ...] = tuple(tool.spec for tool in task.offered)
         self.tool_seconds: list[tuple[str, float]] = []
         self.running_tools: tuple[str, ...] = ()
+        self.problem: str | None = None
         self._can = _capabilities(type(session))
         self._format = call_format
         self._limits = limits
@@ -159,7 +162,12 @@ class EpisodeMachine:
         """Take one assistant message."""
         if not message.calls:
             return self._take_answer(message)
-        results, refused = self._results(message)
+        try:
+            results, refused = self._results(message)
+        except InfrastructureError as lost:
+            self.problem = str(lost)
+            self.stop(StopReason.INFRASTRUCTURE, message)
+            return Answer("", [])
         exchanges = tuple(map(Exchange.of, message.calls, results))
         shown = shown_results([result.text for result in results], self._limits)
         number = len(self.turns)

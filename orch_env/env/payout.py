@@ -47,7 +47,7 @@ class Payout:
     """What one episode is paid.
 
     Args:
-        reward: scores the episode; ``None`` pays what the scorer says.
+        reward: scores the episode; ``None`` pays what the scorer says, or nothing.
         verdict: says whether the task was done.
         dense: pay the change of the score at each step, beginning from 0, instead of everything at
             the end. A running episode is scored only then.
@@ -101,6 +101,11 @@ class Payout:
         verdict = cast(BinaryReward, make_reward(verdict_spec(reward)))
         return cls(made, verdict, dense=mode == "dense", scorer=scorer)
 
+    @classmethod
+    def nothing(cls) -> Payout:
+        """Pays 0 and judges nothing: for play without a task."""
+        return cls(None, BinaryReward(), dense=False)
+
     def fresh(self, training_step: int) -> Payout:
         """The same terms with the weights of a training step, and nothing paid yet."""
         twin = copy.copy(self)
@@ -115,6 +120,8 @@ class Payout:
 
     def pay(self, task: Task, episode: Episode, session: BackendSession) -> float:
         """What a step earns for which something is due; a stop reason settles the episode."""
+        if self._reward is None and self._scorer is None:
+            return 0.0
         ended = episode.stop_reason is not None
         score = self._scorer(episode, session) if ended and self._scorer is not None else None
         if self._now is not None:

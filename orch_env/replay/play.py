@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from orch_env.env import ToolOrchestrationEnv
 from orch_env.episodes import StoredEpisode, digest_of
 from orch_env.replay.policies import Policy
-from orch_env.types import Task
+from orch_env.types import InfrastructureError, OrchError, StopReason, Task
 from orch_env.types.json import JsonObject
 
 
@@ -41,8 +41,12 @@ class Playable(Protocol):
         ...
 
 
+TRIES = 3
+"""How often an episode is begun that infrastructure ends: it is never scored."""
+
+
 def play(env: Playable, policy: Policy, task: Task, *, seed: int = 0) -> dict[str, Any]:
-    """Play one episode to its end.
+    """Play one episode to its end; again from the start where infrastructure ended it.
 
     Args:
         env: an environment that has a task of this id.
@@ -52,7 +56,24 @@ def play(env: Playable, policy: Policy, task: Task, *, seed: int = 0) -> dict[st
 
     Returns:
         The last ``info``.
+
+    Raises:
+        OrchError: infrastructure ended each of several tries.
     """
+    problem = ""
+    for _ in range(TRIES):
+        try:
+            info = _play_once(env, policy, task, seed)
+        except InfrastructureError as lost:  # no server could be had
+            problem = str(lost)
+            continue
+        if info.get("stop_reason") != StopReason.INFRASTRUCTURE:
+            return info
+        problem = str(info.get("problem", ""))
+    raise OrchError(f"task {task.id!r}: infrastructure ended {TRIES} tries, the last by: {problem}")
+
+
+def _play_once(env: Playable, policy: Policy, task: Task, seed: int) -> dict[str, Any]:
     observation, info = env.reset(seed=seed, options={"task_id": task.id})
     policy.start(task)
     ended = False

@@ -9,7 +9,7 @@ from orch_env.types.episode import (
     Turn,
     error_of_text,
 )
-from orch_env.types.errors import ErrorType, OrchError
+from orch_env.types.errors import ErrorType, InfrastructureError, OrchError
 from orch_env.types.task import GoldCall, Provenance, Task, ValueRef
 from orch_env.types.tools import ToolCall, ToolResult, ToolSpec
 
@@ -19,6 +19,7 @@ __all__ = [
     "ErrorType",
     "Exchange",
     "GoldCall",
+    "InfrastructureError",
     "OrchError",
     "Provenance",
     "RewardBreakdown",

@@ -30,6 +30,13 @@ class ErrorType(StrEnum):
         return self not in (ErrorType.NOT_FOUND, ErrorType.TOOL_ERROR)
 
 
+class InfrastructureError(Exception):
+    """What answers the tool calls was lost: a server died, hung or spoke nonsense.
+
+    It says nothing about the model: the episode is discarded and may be played again.
+    """
+
+
 class OrchError(Exception):
     """Bad input or usage: one clear line for a person. The CLI prints it and exits with 2.
 

@@ -26,7 +26,7 @@ from functools import partial
 from time import perf_counter, time
 from typing import Any
 
-from orch_env.types import OrchError, StopReason
+from orch_env.types import InfrastructureError, OrchError, StopReason
 from orch_train.chat.renderer import ChatRenderer
 from orch_train.config import RolloutSettings
 from orch_train.engines.protocol import EngineError, RolloutEngine, SamplingParams, TokenOutput
@@ -79,6 +79,7 @@ async def run_group(
     Raises:
         EngineError: the engine failed.
         EnvTimeout: an environment did not answer in time.
+        InfrastructureError: an environment lost what answers its tool calls.
         Exception: whatever an environment raised.
     """
 
@@ -209,6 +210,8 @@ class _Episode:
         with self._timed("env"):
             answer = await self._caller(partial(call, *arguments))
         _, reward, terminated, truncated, self._info = answer
+        if self._info.get("stop_reason") == StopReason.INFRASTRUCTURE:
+            raise InfrastructureError(self._info.get("problem") or "the environment lost its tools")
         self._reward += float(reward)
         return bool(terminated or truncated)
 

@@ -86,7 +86,8 @@ def test_a_caller_s_reward_dict_can_change_and_the_source_does_not() -> None:
         ({"call_format": "hermse"}, "unknown call format 'hermse'"),
         ({"max_turns": 0}, "max_turns must be a whole number, at least 1"),
         ({"reward": lambda task, episode: 1.0}, "a source is plain data"),
-        ({"tasks": None}, "named by text"),
+        ({"tasks": 7}, "named by text"),
+        ({"tasks": None}, "there is nothing to play"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(settings: dict[str, Any], words: str) -> None:

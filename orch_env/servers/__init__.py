@@ -17,6 +17,7 @@ from orch_env.types import OrchError
 # name -> module:class; a server is imported when a task asks for it.
 SERVERS = {
     "banking": "orch_env.servers.domains.banking:Banking",
+    "calendar": "orch_env.servers.domains.calendar:Calendar",
     "filesystem": "orch_env.servers.domains.filesystem:Filesystem",
     "harbour": "orch_env.servers.domains.harbour:Harbour",
     "shopping": "orch_env.servers.domains.shopping:Shopping",

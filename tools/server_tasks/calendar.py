@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from typing import Any
 
 from orch_env.servers.domains.calendar import Calendar
 from orch_env.servers.domains.calendar.records import Answer, Event, Person
@@ -489,17 +490,17 @@ def move_one_occurrence(calendar: Calendar, chance: Chance) -> Chain | None:
 # -- refusals ----------------------------------------------------------------------------------
 
 
-def create(calendar: Calendar, start: str, /, **more: object) -> Chain:
+def create(calendar: Calendar, start: str, /, **more: Any) -> Chain:
     """A request for an event that the calendar refuses."""
-    arguments: dict[str, object] = {"title": "Supplier call", "minutes": 30, **more}
+    arguments: dict[str, Any] = {"title": "Supplier call", "minutes": 30, **more}
     return Chain(
         f'Plan "Supplier call" at {start}.', call("create_event", start=start, **arguments)
     )
 
 
-def series(calendar: Calendar, start: str, /, **more: object) -> Chain:
+def series(calendar: Calendar, start: str, /, **more: Any) -> Chain:
     """A request for a series that the calendar refuses."""
-    arguments: dict[str, object] = {"title": "Supplier call", "minutes": 30, **more}
+    arguments: dict[str, Any] = {"title": "Supplier call", "minutes": 30, **more}
     return Chain(
         f'Plan "Supplier call" as a series from {start}.',
         call("create_recurring_event", start=start, **arguments),

@@ -8,7 +8,7 @@ from itertools import islice, takewhile
 from typing import Annotated, Literal
 
 from orch_env.servers.domains.calendar.records import Answer, Event, Person
-from orch_env.servers.domains.calendar.recurrence import Span, spans, spans_between
+from orch_env.servers.domains.calendar.recurrence import Span, spans
 from orch_env.servers.domains.calendar.state import (
     Date,
     EventId,
@@ -30,7 +30,8 @@ Interval = tuple[datetime, datetime]
 Days = Annotated[int, Range(1, 31)]
 Limit = Annotated[int, Range(1, 50)]
 
-NOT_FREE = (Answer.ACCEPTED, Answer.TENTATIVE, Answer.UNANSWERED)
+BUSY = (Answer.ACCEPTED,)
+MAY_BE_BUSY = (Answer.TENTATIVE, Answer.UNANSWERED)
 HALF_HOUR = timedelta(minutes=30)
 NEXT_SHOWN = 3
 """How many coming occurrences get_event gives."""
@@ -60,8 +61,8 @@ class AgendaTools(State):
                 events=[{"event": e.id, "start": e.timing.start} for e in found[:5]],
             )
         (event,) = found
-        every = spans(event.timing)
-        coming = [s for s in every if s.end > self.now_utc] or every[-1:]
+        every, now = spans(event.timing), self.now_utc
+        coming = [s for s in every if s.end > now] or every[-1:]
         return {
             **self._brief(event),
             "repeats": event.timing.rule is not None,
@@ -78,7 +79,8 @@ class AgendaTools(State):
         found = self.visible(event)
         timing, rule = found.timing, found.timing.rule
         room = None if found.room is None else self.rooms[found.room]
-        coming = (s for s in spans(timing) if s.end > self.now_utc and not found.cancelled)
+        now = self.now_utc
+        coming = (s for s in spans(timing) if s.end > now and not found.cancelled)
         return {
             **self._brief(found),
             "cancelled": found.cancelled,
@@ -130,10 +132,9 @@ class AgendaTools(State):
         start, end = self.window(first_date, days, zone)
         found = [
             (span, event)
-            for event, _ in self.mine()
+            for span, event, given in self.taken(self.me.id, start, end)
             if (text is None or text.lower() in event.title.lower())
-            and answer in (None, self._role(event))
-            for span in spans_between(event.timing, start, end)
+            and (answer is None or answer == self._role(event, given))
         ]
         found.sort(key=_by_time)
         shown = [{**self._brief(event), **show_span(span, zone)} for span, event in found[:limit]]
@@ -152,8 +153,9 @@ class AgendaTools(State):
         """
         zone = self.me.zone
         start, end = self.window(first_date, days, zone)
-        busy = self.taken(self.me.id, start, end, (Answer.ACCEPTED,))
-        found = sorted(((span, event) for event, span in busy), key=_by_time)
+        taken = self.taken(self.me.id, start, end)
+        busy = [(span, event) for span, event, given in taken if given in BUSY]
+        found = sorted(busy, key=_by_time)
         pairs = [
             (first, second)
             for place, first in enumerate(found)
@@ -179,23 +181,22 @@ class AgendaTools(State):
             person: The person's id; find_person gives it. Yourself if left out.
             zone: The time zone of the day and of the answer; your own if left out.
         """
-        who, zone = self.person(person), zone or self.me.zone
-        start, end = self.window(date, 1, zone)
+        who = self.person(person)
+        shown_in = zone or self.me.zone
+        start, end = self.window(date, 1, shown_in)
         working = _clipped(working_windows(who, start, end), start, end)
+        taken = list(self.taken(who.id, start, end))
         busy, tentative = (
-            _merged(_clipped(((s.start, s.end) for _, s in taken), start, end))
-            for taken in (
-                self.taken(who.id, start, end, (Answer.ACCEPTED,)),
-                self.taken(who.id, start, end, (Answer.TENTATIVE, Answer.UNANSWERED)),
-            )
+            _merged(_clipped(((s.start, s.end) for s, _, a in taken if a in answers), start, end))
+            for answers in (BUSY, MAY_BE_BUSY)
         )
         return {
             "person": who.id,
             "name": who.name,
-            "zone": zone,
-            "working": _shown(working, zone),
-            "busy": _shown(busy, zone),
-            "tentative": _shown(tentative, zone),
+            "zone": shown_in,
+            "working": _shown(working, shown_in),
+            "busy": _shown(busy, shown_in),
+            "tentative": _shown(tentative, shown_in),
         }
 
     @read
@@ -241,27 +242,24 @@ class AgendaTools(State):
         busy: list[Interval] = []
         for person in people:
             free = _shared(free, list(working_windows(person, start, end)))
-            taken = self.taken(person.id, start, end, (Answer.ACCEPTED,))
-            busy += [(span.start, span.end) for _, span in taken]
+            taken = self.taken(person.id, start, end)
+            busy += [(span.start, span.end) for span, _, given in taken if given in BUSY]
         for begins, ends in _without(free, _merged(busy)):
             at = begins + (datetime.min - begins) % HALF_HOUR
             while at + length <= ends:
                 yield at
                 at += HALF_HOUR
 
-    def _role(self, event: Event) -> str:
-        """Your answer, or ``organiser``."""
-        if event.organiser == self.me.id:
-            return "organiser"
-        answer = event.answer_of(self.me.id)
-        return "" if answer is None else answer.value
+    def _role(self, event: Event, answer: Answer | None) -> str | None:
+        """The owner's answer as tools say it: ``organiser`` where there is no other."""
+        return "organiser" if event.organiser == self.me.id else answer
 
     def _brief(self, event: Event) -> JsonObject:
         return {
             "event": event.id,
             "title": event.title,
             "organiser": self.people[event.organiser].name,
-            "answer": self._role(event),
+            "answer": self._role(event, event.answer_of(self.me.id)),
         }
 
 

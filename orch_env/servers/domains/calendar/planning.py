@@ -409,7 +409,8 @@ class PlanningTools(State):
             )
 
     def _ahead(self, event: Event) -> list[Span]:
-        return [s for s in spans(event.timing) if s.start > self.now_utc]
+        now = self.now_utc
+        return [s for s in spans(event.timing) if s.start > now]
 
     def _check_times(self, event: Event, changed: Sequence[Span], ignoring: bool) -> None:
         """Refuse occurrences that meet each other, a taken room or, if asked, people's time."""
@@ -443,8 +444,8 @@ class PlanningTools(State):
 
     def _check_free(self, event: Event, people: Sequence[str], changed: Sequence[Span]) -> None:
         """Refuse where one of the people is busy with another event."""
-        for other in self.events.values():
-            if other.cancelled or other.id == event.id:
+        for other in self.standing(changed[0].start, changed[-1].start):
+            if other.id == event.id:
                 continue
             busy = [p for p in people if other.answer_of(p) is Answer.ACCEPTED]
             met = first_overlap(changed, other.timing) if busy else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from typing import Annotated
 
@@ -89,14 +89,27 @@ class State(Server):
             if answer is not None and not event.cancelled:
                 yield event, answer
 
-    def taken(
-        self, person: str, start: datetime, end: datetime, answers: Container[Answer | None]
-    ) -> Iterator[tuple[Event, Span]]:
-        """A person's occurrences in a window of UTC time, where the answer is one of these."""
+    def standing(self, start: datetime, end: datetime) -> Iterator[Event]:
+        """Events that are not cancelled, without most that cannot meet a window of UTC time.
+
+        Most events take place once, and the text of their start tells at once that they are far.
+        """
+        first = (start - timedelta(days=2)).isoformat()
+        last = (end + timedelta(days=2)).isoformat()
         for event in self.events.values():
-            if not event.cancelled and event.answer_of(person) in answers:
+            timing = event.timing
+            if (timing.rule is not None or first < timing.start < last) and not event.cancelled:
+                yield event
+
+    def taken(
+        self, person: str, start: datetime, end: datetime
+    ) -> Iterator[tuple[Span, Event, Answer]]:
+        """A person's occurrences in a window of UTC time, with the person's answers."""
+        for event in self.standing(start, end):
+            answer = event.answer_of(person)
+            if answer is not None:
                 for span in spans_between(event.timing, start, end):
-                    yield event, span
+                    yield span, event, answer
 
     def is_over(self, event: Event) -> bool:
         """Whether the last occurrence of an event has begun."""
@@ -127,8 +140,8 @@ class State(Server):
             but: an event that does not count.
         """
         taken: dict[str, Span] = {}
-        for event in self.events.values():
-            if event.room is not None and not event.cancelled and event.id != but:
+        for event in self.standing(wanted[0].start, wanted[-1].start):
+            if event.room is not None and event.id != but:
                 met = first_overlap(wanted, event.timing)
                 if met is not None and event.room not in taken:
                     taken[event.room] = met[0]

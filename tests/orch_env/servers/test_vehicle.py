@@ -1093,6 +1093,221 @@ def test_a_world_has_cars_in_every_mode_with_trips_that_hang_together(seed: int)
             assert trips[-1].end == car.node
 
 
+def charging(session: ServerSession) -> str:
+    return car_where(session, lambda car: car.mode == "charging")
+
+
+def parked(session: ServerSession) -> str:
+    return car_where(session, lambda car: car.mode == "off")
+
+
+BROKEN: list[tuple[Callable[[ServerSession], str], dict[str, Any], str]] = [
+    (parked, {"gear": "drive"}, "it is off in drive"),
+    (parked, {"mode": "accessory", "gear": "reverse"}, "it is accessory in reverse"),
+    (charging, {"gear": "reverse"}, "it is charging in reverse"),
+    (charging, {"mode": "on", "gear": "drive"}, "it is on in drive, with cable: True"),
+    (parked, {"lights": "low"}, "headlights"),
+    (parked, {"lights": "high"}, "headlights"),
+    (charging, {"cable": False}, "without a cable"),
+    (ready, {"gear": "neutral", "parking_brake": False}, "roll away"),
+    (parked, {"charge_wh": -1}, "it holds -1 Wh"),
+    (parked, {"charge_wh": 77_001}, "it holds 77001 Wh"),
+    (ready, {"cruise_kmh": 30}, "it stands"),
+    (ready, {"trip": "TR-00000"}, "it stands"),
+    (on_a_fast_road, {"gear": "neutral"}, "against a brake"),
+    (on_a_fast_road, {"brake_held": True}, "against a brake"),
+    (on_a_fast_road, {"parking_brake": True}, "against a brake"),
+    (on_a_fast_road, {"path": []}, "without a route"),
+    (on_a_fast_road, {"trip": None}, "without a route"),
+    (on_a_fast_road, {"trip": "TR-00000"}, "without a route"),
+    (on_a_fast_road, {"cruise_kmh": 121}, "above the limit"),
+    (in_town, {"cruise_kmh": 51}, "above the limit"),
+    (on_a_fast_road, {"past_m": 0}, "neither at a node"),
+    (on_a_fast_road, {"towards": None}, "neither at a node"),
+    (in_town, {"past_m": 9000}, "beyond the end"),
+    (ready, {"cable": True}, "away from a charger"),
+    (in_town, {"cable": True}, "away from a charger"),
+    (parked, {"odometer_m": 100}, "add up to its odometer"),
+]
+
+
+@pytest.mark.parametrize(("of", "fields", "law"), BROKEN)
+def test_a_broken_law_is_named(
+    of: Callable[[ServerSession], str], fields: dict[str, Any], law: str
+) -> None:
+    session = open_session("vehicle", 0)
+    car = of(session)
+    changed(session, "cars", car, **fields)
+    name = table(session, "cars")[car].name
+    assert any(x.startswith(name) and law in x for x in session.server.invariants())
+
+
+@pytest.mark.parametrize(
+    ("parts", "part", "fields", "law"),
+    [
+        ("doors", "rear_right", {"state": "open"}, "open door"),
+        ("doors", "boot", {"state": "open"}, "open door"),
+        ("seats", "driver", {"belted": False}, "open belt"),
+        ("seats", "rear_right", {"occupied": True}, "open belt"),
+    ],
+)
+def test_a_broken_law_of_a_driving_car_is_named(
+    parts: str, part: str, fields: dict[str, Any], law: str
+) -> None:
+    session = open_session("vehicle", 0)
+    changed(session, parts, f"{on_a_fast_road(session)}:{part}", **fields)
+    [broken] = session.server.invariants()
+    assert law in broken
+    changed(session, parts, f"{parked(session)}:{part}", **fields)
+    assert len(list(session.server.invariants())) == 1  # a parked car may
+
+
+@pytest.mark.parametrize("mode", ["off", "accessory"])
+def test_climate_control_without_power_is_a_broken_law(mode: str) -> None:
+    session = open_session("vehicle", 0)
+    car = parked(session)
+    changed(session, "cars", car, mode=mode)
+    assert list(session.server.invariants()) == []
+    changed(session, "zones", f"{car}:rear", fan=1)
+    [broken] = session.server.invariants()
+    assert broken.endswith(f"climate control runs in mode {mode}")
+
+
+def test_what_may_be_is_no_broken_law() -> None:
+    session = open_session("vehicle", 0)
+    changed(session, "cars", ready(session), gear="neutral")  # the parking brake holds
+    at_charger = car_at_charger(session)
+    changed(session, "cars", at_charger.id, cable=True, charge_wh=0, lights="parking")
+    full = table(session, "cars")[parked(session)].capacity_wh
+    changed(session, "cars", parked(session), charge_wh=full)
+    limit = limit_under(session, table(session, "cars")[on_a_fast_road(session)])
+    changed(session, "cars", on_a_fast_road(session), cruise_kmh=limit)
+    changed(session, "cars", in_town(session), past_m=100, cruise_kmh=50)
+    broken = list(session.server.invariants())
+    # Moving a car by hand breaks the sum of its trips and nothing else.
+    assert all("trips do not add up" in x for x in broken), broken
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_status_shows_each_part_of_the_car(seed: int) -> None:
+    session = open_session("vehicle", seed)
+    places = table(session, "places")
+    parts = {name: table(session, name) for name in ("doors", "seats", "windows", "zones")}
+    for car in cars_of(session):
+        changed(session, "windows", f"{car.id}:rear_left", open_percent=15)
+        parts["windows"] = table(session, "windows")
+        shown = answer(session, "get_status", car=car.id)
+        own = {
+            name: {r.id.partition(":")[2]: r for r in held.values() if r.id.startswith(car.id)}
+            for name, held in parts.items()
+        }
+        place = places.get(car.node) if car.towards is None else None
+        goal = places[car.path[-1]] if car.path else None
+        assert shown == {
+            "car": car.id,
+            "name": car.name,
+            "mode": car.mode,
+            "gear": car.gear,
+            "pedal_held": car.brake_held,
+            "parking_brake": car.parking_brake,
+            "cable": car.cable,
+            "charge_percent": shown["charge_percent"],
+            "charge_kwh": shown["charge_kwh"],
+            "range_km": shown["range_km"],
+            "odometer_km": car.odometer_m / 1000,
+            "at": place and {"place": place.id, "name": place.name},
+            "destination": goal and {"place": goal.id, "name": goal.name},
+            "lights": car.lights,
+            "cruise_kmh": car.cruise_kmh,
+            "outside_celsius": car.outside_celsius,
+            "doors": {name: door.state for name, door in own["doors"].items()},
+            "belts": {
+                name: "fastened" if seat.belted else "open"
+                for name, seat in own["seats"].items()
+                if seat.occupied
+            },
+            "windows": {name: window.open_percent for name, window in own["windows"].items()},
+            "climate": {n: {"celsius": z.celsius, "fan": z.fan} for n, z in own["zones"].items()},
+        }
+        assert shown["charge_percent"] == round(shown["charge_kwh"] * 1000) * 100 // car.capacity_wh
+        assert answer(session, "find_car", name=car.name.upper()) == {
+            "car": car.id,
+            "mode": car.mode,
+        }
+
+
+def test_a_place_is_shown_with_what_it_offers() -> None:
+    session = open_session("vehicle", 0)
+    towns = table(session, "towns")
+    kinds = set()
+    for place in table(session, "places").values():
+        offers: dict[str, Any] = {}
+        if place.charger_wh:
+            offers["charger_kw"] = place.charger_wh * 0.06
+        if place.air_pump:
+            offers["air_pump"] = True
+        kinds.add((place.kind, *offers))
+        assert answer(session, "find_place", name=place.name) == pytest.approx(
+            {
+                "place": place.id,
+                "name": place.name,
+                "kind": place.kind,
+                "town": towns[place.town].name,
+                **offers,
+            }
+        )
+    assert {("charger", "charger_kw"), ("workshop", "air_pump"), ("cafe",)} <= kinds
+
+
+def details_of(session: ServerSession, tool: str, **arguments: Any) -> dict[str, Any]:
+    """What a refusal tells besides its message."""
+    error = json.loads(session.call(tool, arguments).text)["error"]
+    return dict(error["details"])
+
+
+def test_refusals_tell_the_numbers_that_repair_the_call() -> None:
+    session = open_session("vehicle", 0)
+    fast, town = on_a_fast_road(session), in_town(session)
+    its = table(session, "cars")[fast]
+    goal = its.path[-1]
+    changed(session, "cars", fast, charge_wh=50_000)
+    left = details_of(session, "drive", car=fast, distance_km=999)
+    away = distances(session, table(session, "cars")[fast])[goal]
+    assert left == {"reason": "beyond_destination", "left_km": away / 1000}
+    status = answer(session, "get_status", car=town)
+    short = details_of(session, "drive", car=town)
+    assert short == {"reason": "not_enough_charge", "range_km": status["range_km"]}
+    window = details_of(session, "set_window", car=fast, window="all", open_percent=100)
+    assert window == {"reason": "too_fast", "most": 20}
+    limit = details_of(session, "set_cruise", car=town, speed_kmh=99)
+    assert limit == {"reason": "above_limit", "limit_kmh": 50}
+    flat = car_where(
+        session, lambda car: car.charge_wh * 10 < car.capacity_wh and car.mode == "off"
+    )
+    percent = answer(session, "get_status", car=flat)["charge_percent"]
+    wrong = details_of(session, "set_climate", car=flat, zone="all", celsius=20)
+    assert wrong == {"reason": "wrong_mode", "mode": "off"}
+    answer(session, "set_brake", car=flat, brake="pedal", engaged=True)
+    answer(session, "set_power", car=flat, power="on")
+    low = details_of(session, "set_climate", car=flat, zone="all", celsius=20)
+    assert low == {"reason": "battery_low", "charge_percent": percent}
+    locked = details_of(session, "set_door", car=flat, door="boot", state="open")
+    assert locked == {"reason": "door_locked", "door": "boot"}
+    charger = car_at_charger(session)
+    percent = answer(session, "get_status", car=charger.id)["charge_percent"]
+    enough = details_of(session, "plug_in", car=charger.id, limit_percent=2)
+    assert enough == {"reason": "charged_enough", "charge_percent": percent}
+    workshops = {p.id for p in table(session, "places").values() if p.air_pump}
+    pumped = car_where(session, lambda car: car.node in workshops and car.mode == "off")
+    best = table(session, "tyres")[f"{pumped}:rear_left"].recommended_decibar
+    over = details_of(session, "inflate_tyre", car=pumped, tyre="rear_left", bar=5)
+    assert over == {"reason": "over_pressure", "most_bar": (best + 4) / 10}
+    booked = next(s for s in table(session, "services").values() if s.booked_for)
+    workshop = {"workshop": booked.workshop, "day": "2025-06-02"}
+    twice = details_of(session, "book_service", service=booked.id, **workshop)
+    assert twice == {"reason": "already_booked", "day": booked.booked_for}
+
+
 def test_worlds_and_schemas_are_those_that_tasks_were_made_for() -> None:
     """Tasks name ids of a seed's world: whoever changes a world or a schema does so knowingly."""
 

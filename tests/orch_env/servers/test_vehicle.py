@@ -784,6 +784,22 @@ def test_cruise_control_keeps_to_each_road_and_ends_with_the_drive() -> None:
     assert reason_of(session, "set_cruise", car=car, speed_kmh=40) == "not_driving"
 
 
+def test_at_a_town_the_road_ahead_sets_the_limit() -> None:
+    session = open_session("vehicle", 0)
+    car = in_town(session)
+    its = table(session, "cars")[car]
+    assert len(its.path) >= 3 and its.node.startswith("PL-")
+    for tyre in TYRES:
+        changed(session, "tyres", f"{car}:{tyre}", decibar=30)
+    lane = table(session, "places")[its.node].lane_m
+    answer(session, "drive", car=car, distance_km=(lane - its.past_m) / 1000)
+    its = table(session, "cars")[car]
+    assert (its.towards, its.past_m) == (None, 0)
+    ahead = table(session, "roads")[":".join(sorted((its.node, its.path[0])))].limit_kmh
+    assert ahead > 50
+    assert answer(session, "set_cruise", car=car, speed_kmh=ahead)["limit_kmh"] == ahead
+
+
 @pytest.mark.parametrize(("lost", "allowed"), [(4, True), (5, False)])
 def test_cruise_control_wants_air_in_the_tyres(lost: int, allowed: bool) -> None:
     session = open_session("vehicle", 0)

@@ -902,8 +902,16 @@ def test_maintenance_is_due_by_date_or_by_odometer(seed: int) -> None:
         of_car.sort(key=lambda s: (s.due_date, s.item))
         due = [s.due_date <= today or s.due_odometer_m <= car.odometer_m for s in of_car]
         listed = answer(session, "list_services", car=car.id)["services"]
-        assert [(s["service"], s["due"]) for s in listed] == [
-            (s.id, is_due) for s, is_due in zip(of_car, due, strict=True)
+        assert listed == [
+            {
+                "service": s.id,
+                "item": s.item,
+                "due": is_due,
+                "due_date": s.due_date,
+                "due_km": s.due_odometer_m / 1000,
+                "booked_for": s.booked_for,
+            }
+            for s, is_due in zip(of_car, due, strict=True)
         ]
         only = answer(session, "list_services", car=car.id, only_due=True)["services"]
         assert [s["service"] for s in only] == [
@@ -953,7 +961,8 @@ def test_a_workshop_takes_cars_on_its_open_days_once_a_service() -> None:
             assert reason_of(session, "book_service", **arguments) == "fully_booked"
         else:
             done = answer(session, "book_service", **arguments)
-            assert done["workshop"] == workshop.name
+            item = table(session, "services")[arguments["service"]].item
+            assert done == {**arguments, "item": item, "workshop": workshop.name}
             assert reason_of(session, "book_service", **arguments) == "already_booked"
             kept = table(session, "services")[arguments["service"]]
             assert (kept.workshop, kept.booked_for) == (workshop.id, day.isoformat())
@@ -968,8 +977,19 @@ def test_the_log_lists_finished_trips_and_sums_all_that_fit(seed: int) -> None:
         finished = [t for t in trips if t.end is not None]
         assert len(finished) == 6
         log = answer(session, "list_trips", car=car.id)
-        assert [t["trip"] for t in log["trips"]] == [t.id for t in finished[:5]]
         assert log["found"] == 6
+        places = table(session, "places")
+        assert log["trips"] == [
+            {
+                "trip": t.id,
+                "date": t.date,
+                "from": {"place": t.start, "name": places[t.start].name},
+                "to": {"place": t.end, "name": places[t.end].name},
+                "distance_km": t.metres / 1000,
+                "energy_kwh": t.used_wh / 1000,
+            }
+            for t in finished[:5]
+        ]
         assert log["total_km"] == sum(t.metres for t in finished) / 1000
         assert log["total_kwh"] == sum(t.used_wh for t in finished) / 1000
         since = finished[2].date
@@ -1000,6 +1020,7 @@ def test_a_drive_is_one_trip_from_start_to_stop() -> None:
     assert (last["from"]["place"], last["to"]["place"]) == (its.node, its.path[-1])
     assert last["distance_km"] == round(0.3 + second["driven_km"], 1)
     status = answer(session, "get_status", car=car)
+    assert second["charge_percent"] == status["charge_percent"]
     assert status["pedal_held"] and status["destination"] is None
     assert status["at"]["place"] == its.path[-1]
 
@@ -1073,7 +1094,8 @@ def test_places_are_found_by_name_or_label_in_any_case() -> None:
     for saved in table(session, "saved_places").values():
         assert answer(session, "find_place", name=saved.label)["place"] == saved.place
     one, other = list(places)[:2]
-    assert answer(session, "save_place", label="Gym", place=one)["label"] == "Gym"
+    saved = answer(session, "save_place", label="Gym", place=one)
+    assert saved == {"label": "Gym", "name": places[one].name}
     assert reason_of(session, "save_place", label="gym", place=one) == "already_set"
     assert answer(session, "save_place", label="GYM", place=other)["label"] == "Gym"
     assert answer(session, "find_place", name="gym")["place"] == other

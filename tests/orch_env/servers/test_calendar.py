@@ -243,32 +243,42 @@ class CalendarMachine(RuleBasedStateMachine):
     def day(self, days: int) -> str:
         return day_after(self.session, days)
 
-    def event(self, data: st.DataObject, organised: bool) -> dict[str, Any]:
+    def event(self, data: st.DataObject, organised: bool, repeats: bool = False) -> dict[str, Any]:
         options = self.model.own() if organised else self.model.mine()
-        ids = sorted(e["id"] for e in options)
+        ids = sorted(e["id"] for e in options if e["timing"]["rule"] or not repeats)
         return self.model.events[data.draw(st.sampled_from(ids), "event")]
 
     def people_ids(self, data: st.DataObject, fewest: int, most: int) -> list[str]:
         ids = sorted(self.model.people)
-        drawn = st.lists(st.sampled_from(ids), min_size=fewest, max_size=most)
+        drawn = st.lists(
+            st.sampled_from(ids), min_size=fewest, max_size=most, unique=data.draw(st.booleans())
+        )
         return data.draw(drawn, "people")
 
     def drawn_times(self, data: st.DataObject, last: int) -> dict[str, Any]:
-        day = self.day(data.draw(st.integers(-1, last), "day"))
-        found: dict[str, Any] = {"start": f"{day}T{data.draw(st.sampled_from(SLOTS), 'slot')}"}
+        """A start, now and then that of an event of the owner."""
         zone = data.draw(st.sampled_from([None, None, *sorted(ZONES)]), "zone")
-        if zone is not None:
-            found["zone"] = zone
+        found: dict[str, Any] = {} if zone is None else {"zone": zone}
+        day = self.day(data.draw(st.integers(-1, last), "day"))
+        found["start"] = f"{day}T{data.draw(st.sampled_from(SLOTS), 'slot')}"
+        if data.draw(st.booleans(), "at an event's time"):
+            ahead = [t for t in takings(self.event(data, organised=False)) if day <= t.occurrence]
+            if ahead:
+                found["start"] = told(ahead[0].start, zone or self.model.zone)
         return found
+
+    def drawn_room(self, data: st.DataObject) -> str:
+        used = sorted({e["room"] for e in self.model.mine() if e["room"] is not None})
+        return data.draw(st.sampled_from([*used, *sorted(self.model.rooms)]), "room")
 
     @rule(data=st.data(), minutes=st.sampled_from((15, 45, 90)), ignoring=st.booleans())
     def create(self, data: st.DataObject, minutes: int, ignoring: bool) -> None:
         arguments = {"title": "Made up", "minutes": minutes, **self.drawn_times(data, 20)}
-        arguments["invitees"] = self.people_ids(data, 1, 5)
+        arguments["invitees"] = self.people_ids(data, 1, 4)
         if ignoring:
             arguments["ignore_conflicts"] = True
         if data.draw(st.booleans(), "in a room"):
-            arguments["room"] = data.draw(st.sampled_from(sorted(self.model.rooms)), "room")
+            arguments["room"] = self.drawn_room(data)
         self.write("create_event", arguments, *self.model.create(arguments))
 
     @rule(data=st.data(), arguments=series(), ignoring=st.booleans())
@@ -276,7 +286,7 @@ class CalendarMachine(RuleBasedStateMachine):
         arguments = {**arguments, **self.drawn_times(data, 20), "minutes": 30}
         arguments["ignore_conflicts"] = ignoring
         if data.draw(st.booleans(), "in a room"):
-            arguments["room"] = data.draw(st.sampled_from(sorted(self.model.rooms)), "room")
+            arguments["room"] = self.drawn_room(data)
         self.write("create_recurring_event", arguments, *self.model.create(arguments))
 
     @rule(data=st.data(), ignoring=st.booleans())
@@ -304,19 +314,21 @@ class CalendarMachine(RuleBasedStateMachine):
     def reschedule(
         self, data: st.DataObject, organised: int, minutes: int | None, ignoring: bool
     ) -> None:
-        event = self.event(data, organised=organised > 0)
+        one = data.draw(st.booleans(), "one occurrence")
+        event = self.event(data, organised > 0, repeats=one and organised > 1)
         arguments = {"event": event["id"], **self.drawn_times(data, 20)}
         arguments["ignore_conflicts"] = ignoring
         if minutes is not None:
             arguments["minutes"] = minutes
-        if data.draw(st.booleans(), "one occurrence"):
+        if one:
             arguments["occurrence"] = self.occurrence(data, event)
         self.write("reschedule_event", arguments, *self.model.reschedule(event, arguments))
 
     @rule(data=st.data(), organised=st.integers(0, 5))
     def cancel(self, data: st.DataObject, organised: int) -> None:
-        event = self.event(data, organised=organised > 0)
-        one = self.occurrence(data, event) if data.draw(st.booleans(), "one") else None
+        single = data.draw(st.booleans(), "one occurrence")
+        event = self.event(data, organised > 0, repeats=single and organised > 1)
+        one = self.occurrence(data, event) if single else None
         arguments = {"event": event["id"], **({"occurrence": one} if one else {})}
         self.write("cancel_event", arguments, *self.model.cancel(event, one))
 

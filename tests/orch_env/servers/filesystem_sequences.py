@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC
 from typing import Any, ClassVar
 
-from orch_env.servers import Access, Chance, ServerSession
+from orch_env.servers import Access, Chance, ServerSession, ToolRefusal
 from orch_env.servers.domains.filesystem import Filesystem
 from orch_env.servers.domains.filesystem.nodes import Account, Kind, Node, Shell
 from orch_env.servers.domains.filesystem.volume import joined, parent_of
@@ -160,13 +160,28 @@ class Drawer:
             if self.chance.often(0.33)
         }
 
+    def has_archive(self) -> bool:
+        """Whether the tree holds an archive."""
+        nodes = nodes_below(self.session, Small.root).values()
+        return any(node.members is not None for node in nodes)
+
     def call(self) -> tuple[str, dict[str, Any]]:
         """A tool and its arguments."""
-        server = self.session.server
-        assert isinstance(server, Small)
-        archived = any(n.members is not None for n in server.nodes.values())
-        tool = self.chance.pick((*TOOLS, "tar_extract", "tar_extract") if archived else TOOLS)
+        more = ("tar_extract", "tar_extract") if self.has_archive() else ()
+        tool = self.chance.pick((*TOOLS, *more))
         return tool, CALLS[tool](self)
+
+
+def _cd(d: Drawer) -> dict[str, Any]:
+    """A change of folder that stays in the compared one."""
+    server = d.session.server
+    assert isinstance(server, Small)
+    path = d.chance.pick((d.folder(), d.folder(), "..", Small.root))
+    try:
+        outside = not f"{server.locate(path).path}/".startswith(f"{Small.root}/")
+    except ToolRefusal:
+        outside = False
+    return {"path": Small.root if outside else path}
 
 
 def _cut(d: Drawer) -> dict[str, Any]:
@@ -209,6 +224,22 @@ def _extract(d: Drawer) -> dict[str, Any]:
     return {"archive": archive, **flags, **({} if members is None else {"members": members})}
 
 
+def _pack(d: Drawer) -> dict[str, Any]:
+    """An archive outside of what is packed: made inside, it changes the time of its folder."""
+    server = d.session.server
+    assert isinstance(server, Small)
+    for _ in range(20):
+        archive, paths = d.chance.pick(("t.tar", d.new())), d.paths(d.any)
+        flags = d.flags(folder=d.folder) if d.chance.often(0.15) else {}
+        start = joined(server.shell.folder, str(flags.get("folder", ".")))
+        packed = paths if flags else server.expand(paths)
+        above = os.path.dirname(os.path.normpath(joined(server.shell.folder, archive)))
+        tops = [os.path.normpath(os.path.join(start, path)) for path in packed]
+        if not any(f"{above}/".startswith(f"{top}/") for top in tops):
+            return {"archive": archive, "paths": paths, **flags}
+    return {"archive": "t.tar", "paths": ["none"]}
+
+
 def _find(d: Drawer) -> dict[str, Any]:
     if d.chance.often(0.2):
         return {"path": joined(".", d.any())} if d.chance.often(0.5) else {}
@@ -231,7 +262,7 @@ def _target(d: Drawer) -> str:
 
 CALLS: dict[str, Callable[[Drawer], dict[str, Any]]] = {
     "pwd": lambda d: {},
-    "cd": lambda d: {"path": d.chance.pick((d.folder(), d.folder(), "..", Small.root))},
+    "cd": _cd,
     "id": lambda d: {},
     "ls": lambda d: d.flags(
         paths=lambda: d.paths(d.any),
@@ -264,8 +295,13 @@ CALLS: dict[str, Callable[[Drawer], dict[str, Any]]] = {
         **({"invert": True} if d.chance.often(0.2) else {}),
         "pattern": d.chance.pick([p for p in PATTERNS if p]),
         "paths": d.paths(d.any if d.chance.often(0.4) else d.file),
+        # Archives are passed over, and grep would search their bytes.
+        **(
+            {}
+            if d.has_archive() or d.chance.often(0.6)
+            else {"recursive": True, "paths": [d.any()]}
+        ),
         **d.flags(
-            recursive=True,
             ignore_case=True,
             fixed=True,
             line_numbers=True,
@@ -345,11 +381,7 @@ CALLS: dict[str, Callable[[Drawer], dict[str, Any]]] = {
         "paths": d.paths(d.any),
         **d.flags(recursive=True),
     },
-    "tar_create": lambda d: {
-        "archive": d.chance.pick(("t.tar", d.new())),
-        "paths": d.paths(d.any),
-        **(d.flags(folder=d.folder) if d.chance.often(0.5) else {}),
-    },
+    "tar_create": _pack,
     "tar_list": lambda d: {"archive": _archive(d)},
     "tar_extract": _extract,
 }

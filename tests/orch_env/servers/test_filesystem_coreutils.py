@@ -32,8 +32,11 @@ def _folder() -> Iterator[None]:
     """A folder that the other user can reach; pytest's own is closed to others."""
     base = Path(tempfile.mkdtemp(prefix="orch-files-"))
     base.chmod(0o755)
-    os.chown(base, coreutils.USERS["root"], coreutils.GROUPS["root"])
-    Small.root = str(base / "w")
+    # Deep, so that no row of `..` in a link leads to where the other user may write.
+    above = base.joinpath(*"abcdefghijklmnop")
+    above.mkdir(parents=True)
+    os.chown(above, coreutils.USERS["root"], coreutils.GROUPS["root"])
+    Small.root = str(above / "w")
     Small.worlds = type(Small.worlds)(64 << 20)
     yield
     shutil.rmtree(base)

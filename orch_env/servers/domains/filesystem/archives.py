@@ -57,8 +57,8 @@ class ArchiveTools(Volume):
                 if found.path in packed:
                     _refuse_twice(found.said)
                 packed.add(found.path)
-                if found.path != whole:
-                    members.append(self._packed(found))
+                member = self._packed(found)
+                members += [member] if found.path != whole else []
             if denied:
                 refuse("permission_denied", denied[0])
         content = tuple(members)

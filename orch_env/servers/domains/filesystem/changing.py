@@ -310,6 +310,7 @@ class ChangingTools(Volume):
             self.need_folder(target)
         source = self.need(said[0], follow=False).node
         if target.endswith("/") and source.kind is not Kind.FOLDER:
+            self.locate(target)
             refuse("not_a_folder", target)
         return [(said[0], target)]
 

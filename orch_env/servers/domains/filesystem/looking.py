@@ -19,7 +19,7 @@ from orch_env.servers.domains.filesystem.volume import (
     refuse,
 )
 from orch_env.servers.framework.arguments import Format, Length, Range
-from orch_env.servers.framework.errors import ToolRefusal
+from orch_env.servers.framework.errors import NotFound, ToolRefusal
 from orch_env.servers.framework.server import read, write
 from orch_env.types.json import JsonObject
 
@@ -295,7 +295,7 @@ class LookingTools(Volume):
         if found.node.kind is Kind.LINK and not long:
             try:
                 behind = self.locate(said)
-            except ToolRefusal:
+            except NotFound:
                 return found
             if behind.node is not None and behind.node.kind is Kind.FOLDER:
                 return Found(said, behind.path, behind.node)

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from orch_env.provenance.information import folded, occurs_in
 from orch_env.servers import Chance, ServerSession
 from orch_env.types import GoldCall, Provenance, ToolResult, ValueRef
 from orch_env.types.json import Json, JsonObject, escape, resolve
@@ -165,12 +166,13 @@ def run_chain(made: Chain, session: ServerSession) -> Trace:
     """Run a chain in a session, up to the first call that fails."""
     gold: list[tuple[GoldCall, ...]] = []
     results: list[ToolResult] = []
+    said = folded(made.query)
     for step in made.steps:
         done: list[GoldCall] = []
         # Calls of one step may run in any order, so none sees the result of another.
         seen = [json.loads(result.text) for result in results]
         for planned in step:
-            resolved = _gold_call(planned, seen)
+            resolved = _gold_call(planned, seen, said)
             done.append(resolved)
             results.append(session.call(resolved.name, resolved.arguments))
             if results[-1].error is not None:
@@ -179,7 +181,7 @@ def run_chain(made: Chain, session: ServerSession) -> Trace:
     return Trace(tuple(gold), tuple(results))
 
 
-def _gold_call(planned: Call, seen: list[Json]) -> GoldCall:
+def _gold_call(planned: Call, seen: list[Json], said: str) -> GoldCall:
     provenance: dict[str, ValueRef] = {}
     producers = set(planned.after)
 
@@ -190,7 +192,8 @@ def _gold_call(planned: Call, seen: list[Json]) -> GoldCall:
             return resolve(seen[value.call], value.path)
         if isinstance(value, list):
             return [value_at(f"{pointer}/{i}", item) for i, item in enumerate(value)]
-        provenance[pointer] = ValueRef(Provenance.QUERY)
+        kind = Provenance.QUERY if occurs_in(value, said) else Provenance.REASONED
+        provenance[pointer] = ValueRef(kind)
         return value
 
     arguments: JsonObject = {

@@ -160,6 +160,15 @@ def test_a_seed_gives_the_same_world_and_a_snapshot_the_same_future(name: str) -
         assert (session.state_hash(), session.diff(state)) == (end, diff)
 
 
+@pytest.mark.parametrize(
+    "worlds", [range(25), pytest.param(range(2_000), marks=pytest.mark.long)], ids=["25", "2000"]
+)
+@pytest.mark.parametrize("name", SERVERS)
+def test_every_seed_makes_a_world_that_keeps_its_laws(name: str, worlds: range) -> None:
+    for seed in worlds:
+        assert list(open_session(name, seed).server.invariants()) == [], seed
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_interleaved_sessions_do_not_see_each_other(name: str) -> None:
     runs = []

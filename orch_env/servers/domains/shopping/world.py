@@ -343,10 +343,12 @@ def _add_cart(shop: PricedCart, chance: Chance, coupon: str) -> None:
         and shop.products[variant.product].max_per_order >= 4
         and not known.intersection(shop.products[variant.product].variants)
     ]
-    dear = [v for v in light if v.list_price >= 7500 and not shop.offer(shop.products[v.product])]
-    first = chance.pick(dear)
+    full_price = [v for v in light if not shop.offer(shop.products[v.product])]
+    dear = [v for v in full_price if v.list_price >= 7500]
+    first = chance.pick(dear or [max(full_price, key=lambda v: v.list_price)])
     others = [v for v in light if v.product != first.product and 1000 <= v.list_price <= 5000]
     second = chance.pick(others)
-    for variant, quantity in ((first, 2), (second, chance.between(1, 2))):
+    enough = max(2, -(-15_000 // first.list_price))
+    for variant, quantity in ((first, enough), (second, chance.between(1, 2))):
         shop.cart[variant.id] = CartLine(variant.id, quantity)
     shop.cart_coupons[coupon] = CartCoupon(coupon)

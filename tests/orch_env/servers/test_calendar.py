@@ -666,6 +666,23 @@ def test_find_event_gives_the_next_occurrence_or_the_last(session: ServerSession
     assert ask(session, "find_event", title="every day")["next"] is None
 
 
+@pytest.mark.parametrize(("minutes_early", "begun"), [(0, True), (1, False)])
+def test_what_begins_this_minute_has_begun(minutes_early: int, begun: bool) -> None:
+    model = Model(open_session("calendar", 0))
+    own = [e for e in model.own() if takings(e)[-1].start > model.now]
+    single = next(e for e in own if not e["timing"]["rule"])
+    repeated = next(e for e in own if e["timing"]["rule"])
+    for event, occurrence in ((single, None), (repeated, takings(repeated)[-2].occurrence)):
+        (taking,) = (t for t in takings(event) if occurrence in (None, t.occurrence))
+        now = told(taking.start - timedelta(minutes=minutes_early), model.zone)
+        arguments = {"event": event["id"], **({"occurrence": occurrence} if occurrence else {})}
+        calendar = open_session("calendar", 0, now)
+        if begun:
+            assert refused(calendar, "cancel_event", **arguments)["reason"] == "event_over"
+        else:
+            ask(calendar, "cancel_event", **arguments)
+
+
 def test_people_are_found_by_name_team_and_city(session: ServerSession) -> None:
     me = ask(session, "find_person", name="ME")
     assert me["person"] == session.server.me.id

@@ -97,13 +97,13 @@ class Books(Server):
         held = sum(hold.cents for hold in self.holds.values() if hold.account == account.id)
         return account.balance + account.overdraft - held
 
+    def sent_on(self, account: str, day: str) -> list[Movement]:
+        """What left the account on a day."""
+        return [m for m in self.movements.values() if m.source == account and m.at.startswith(day)]
+
     def paid_on(self, account: str, day: str) -> int:
         """Cents that the account paid to payees on a day."""
-        return sum(
-            m.cents
-            for m in self.movements.values()
-            if m.source == account and m.kind in SPENDING and m.at.startswith(day)
-        )
+        return sum(m.cents for m in self.sent_on(account, day) if m.kind in SPENDING)
 
     def post(
         self,

@@ -229,9 +229,9 @@ class PaymentTools(Books):
         customer = self.customer_of(session)
         giver, taker = self.account_of(customer, source), self.payee_of(customer, payee)
         cents = to_cents(amount)
-        for m in self.movements.values():
-            same = (m.source, m.party, m.cents, m.reference, m.kind, m.at[:10])
-            if same == (source, taker.name, cents, reference, MovementKind.PAYMENT, self.today):
+        for m in self.sent_on(source, self.today):
+            same = (m.party, m.cents, m.reference, m.kind)
+            if same == (taker.name, cents, reference, MovementKind.PAYMENT):
                 raise ToolRefusal(
                     f"This was paid today already: {m.id}. For a second payment give another "
                     "reference.",

@@ -54,7 +54,7 @@ OWN_REFUSALS = {
 """Refusals that are the server's own; docs/servers/filesystem.md lists them as differences."""
 SAYS = {
     "not_found": ("No such file or directory", "dangling symlink", "irectory nonexistent"),
-    "permission_denied": ("Permission denied", "Cannot open: File exists"),
+    "permission_denied": ("Permission denied", "Cannot open: File exists", "Cannot create symlink"),
     "not_permitted": ("Operation not permitted", "Permission denied"),
     "not_a_folder": ("Not a directory", "is not a directory", "irectory nonexistent"),
     "is_a_folder": (

@@ -231,9 +231,9 @@ def _pack(d: Drawer) -> dict[str, Any]:
     for _ in range(20):
         archive, paths = d.chance.pick(("t.tar", d.new())), d.paths(d.any)
         flags = d.flags(folder=d.folder) if d.chance.often(0.15) else {}
-        start = joined(server.shell.folder, str(flags.get("folder", ".")))
+        start = os.path.join(server.shell.folder, str(flags.get("folder", ".")))
         packed = paths if flags else server.expand(paths)
-        above = os.path.dirname(os.path.normpath(joined(server.shell.folder, archive)))
+        above = os.path.dirname(os.path.normpath(os.path.join(server.shell.folder, archive)))
         tops = [os.path.normpath(os.path.join(start, path)) for path in packed]
         if not any(f"{above}/".startswith(f"{top}/") for top in tops):
             return {"archive": archive, "paths": paths, **flags}

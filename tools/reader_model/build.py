@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -30,6 +30,30 @@ CARD = Path(__file__).with_name("model_card.md")
 _HEADS = {"gather": GATHER_HEAD, "wanted": WANTED_HEAD, "find": FIND_HEAD, "copy": COPY_HEADS[0]}
 
 
+_MIXED = Mix(episodes=0.45, choices=0.28, lookups=0.25)
+_CHOOSING = Mix(episodes=0.3, choices=0.56, lookups=0.06, varied=True)
+_FAR = Mix(episodes=0.0, choices=0.0, lookups=0.6, varied=True)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the practice, with an optimizer of its own.
+
+    Attributes:
+        steps: optimizer steps.
+        lr: learning rate at its start, after the warm-up.
+        last_lr: at its end; it falls linearly.
+        looks: weight of the losses of looks.
+        turns: tokens a sequence and what is in it, in turn.
+    """
+
+    steps: int
+    lr: float
+    last_lr: float
+    looks: float
+    turns: tuple[tuple[int, Mix], ...]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides the weights, besides the seed."""
@@ -39,19 +63,30 @@ class Recipe:
     layers: int = 4
     heads: int = 4
     theta: float = 1e7
-    lr: float = 1.2e-3
-    last_lr: float = 1e-4
     warmup: int = 50
-    looks: float = 0.3
-    steps: int = 2300
     tokens: int = 5120
-    short_steps: int = 500
-    lengths: tuple[int, ...] = (320, 768, 320, 320, 768, 320, 1536)
-    mix: Mix = field(default_factory=Mix)
-
-    def length(self, step: int) -> int:
-        """Tokens a sequence in a step: short ones first, then all in turn."""
-        return self.lengths[step % len(self.lengths)] if step >= self.short_steps else 320
+    phases: tuple[Phase, ...] = (
+        Phase(500, 1.2e-3, 9.6e-4, 0.3, ((320, _MIXED),)),
+        Phase(
+            600,
+            9.6e-4,
+            7e-4,
+            0.3,
+            tuple((length, _MIXED) for length in (320, 768, 320, 320, 768, 320, 1536)),
+        ),
+        Phase(
+            700,
+            7e-4,
+            3e-5,
+            1.0,
+            (
+                *((320, _CHOOSING),) * 4,
+                (768, _FAR),
+                *((320, _CHOOSING),) * 4,
+                (4160, _FAR),
+            ),
+        ),
+    )
 
 
 def reader_tokenizer() -> PreTrainedTokenizerBase:
@@ -117,23 +152,27 @@ def practise(
 ) -> None:
     """Train in place; ``report`` is told (step, loss, losses of looks) now and then."""
     model.config._attn_implementation = NAME
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-    )
-    for step in range(recipe.steps):
-        rate = recipe.last_lr + (recipe.lr - recipe.last_lr) * (1 - step / recipe.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / recipe.warmup)
-        length = recipe.length(step)
-        rng = Random(f"practice {seed} {step}")
-        given = batch(tokenizer, round(recipe.tokens / length), length, recipe.mix, rng)
-        loss, looks = losses(model, given)
-        weighted = loss + recipe.looks * sum(looks.values(), torch.zeros(()))
-        optimizer.zero_grad()
-        weighted.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        report(step + 1, loss.item(), {n: looks[h].item() for n, h in _HEADS.items() if h in looks})
+    done = 0
+    for number, phase in enumerate(recipe.phases):
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=phase.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        )
+        for step in range(phase.steps):
+            rate = phase.last_lr + (phase.lr - phase.last_lr) * (1 - step / phase.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1.0, (step + 1) / recipe.warmup)
+            length, mix = phase.turns[step % len(phase.turns)]
+            rng = Random(f"practice {seed} {number} {step}")
+            given = batch(tokenizer, round(recipe.tokens / length), length, mix, rng)
+            loss, looks = losses(model, given)
+            weighted = loss + phase.looks * sum(looks.values(), torch.zeros(()))
+            optimizer.zero_grad()
+            weighted.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            done += 1
+            named = {n: looks[h].item() for n, h in _HEADS.items() if h in looks}
+            report(done, loss.item(), named)
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Path, card: str) -> None:

@@ -75,12 +75,14 @@ class Page:
     """A text with what is learned in it. Spans count characters.
 
     Attributes:
+        varied: requests may say more than is needed, and results may be wrapped in an object.
         text: all of it.
         learned: what a model has to write.
         copies: values in it that stand earlier.
         rows: each JSON object and the first value in it.
     """
 
+    varied: bool = False
     text: str = ""
     learned: list[Span] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
@@ -309,10 +311,12 @@ class Conversation:
         page.learned.append((start, len(page.text)))
 
     def result(self, fields: Sequence[tuple[str, Value]]) -> dict[str, Span]:
-        """A tool message with one object."""
-        self.page.add("<|tool|>")
+        """A tool message with one object, now and then inside another."""
+        wrapped = self.page.varied and self.rng.random() < 0.2
+        outer = self.rng.choice(NOUNS) if wrapped else ""
+        self.page.add("<|tool|>" + (f'{{"{outer}": ' if outer else ""))
         spans = self.page.add_object(fields)
-        self.page.add("<|end|>")
+        self.page.add(("}" if outer else "") + "<|end|>")
         return spans
 
     def rows(
@@ -339,9 +343,7 @@ class Conversation:
         self.page.add("<|assistant|>")
         self.page.learned.append(self.page.add(CLOSING + "<|end|>"))
 
-    def say(
-        self, opening: str, values: Sequence[tuple[str, Value]], closing: str = ""
-    ) -> list[Span]:
+    def say(self, opening: str, values: Sequence[tuple[str, Value]]) -> list[Span]:
         """A request that names these values; returns where each is said."""
         rng, page = self.rng, self.page
         page.add("<|user|>")
@@ -355,9 +357,10 @@ class Conversation:
             page.add(joint + before)
             spans.append(page.add(value.said))
             page.add(after)
-        page.add(
-            closing + ("?" if polite == "Can you " else rng.choice((".", ".", ""))) + "<|end|>"
-        )
+        page.add("?" if polite == "Can you " else rng.choice((".", ".", "")))
+        if page.varied and rng.random() < 0.25:
+            page.add(f" It is for the {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}.")
+        page.add("<|end|>")
         return spans
 
 

@@ -105,6 +105,7 @@ class Mix:
     choices: float = 0.28
     lookups: float = 0.25
     most_rows: int = 4
+    varied: bool = False
 
 
 def batch(
@@ -117,13 +118,13 @@ def batch(
     for row in range(rows):
         draw = rng.random()
         if draw < 1 - mix.episodes - mix.choices - mix.lookups:
-            period = rng.randint(8, length // 2)
+            period = rng.randint(8, length * 7 // 8 if mix.varied else length // 2)
             piece = [rng.randrange(8, len(tokenizer)) for _ in range(period)]
             ids = [piece[i % period] for i in range(length)]
             ids_BT[row] = torch.tensor(ids)
             weights_BT[row, period + 2 :] = 0.3
             continue
-        page = Page()
+        page = Page(mix.varied)
         if draw > 1 - mix.lookups:
             # About 2.3 characters a token; the calls take a quarter of the room.
             reach = int(length * 2.6 * rng.uniform(0.1, 0.85))

@@ -37,6 +37,16 @@ from orch_env.types.json import JsonObject
 
 ANNOUNCEMENT = "[tools changed] "
 
+_opening = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _opening
+    _opening = threading.Lock()  # another thread may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 
 class _Owner(NamedTuple):
     """Where a tool lives: the server, and the tool's name there."""
@@ -76,7 +86,6 @@ class McpBackend:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = read_file(path)
         _require_sdk()
-        self._lock = threading.Lock()
         self._pool: ServerPool | None = None
         self._tools: dict[str, dict[str, ToolSpec]] = {}
         self._resolve = TaskResolver(self._resolved)
@@ -116,13 +125,13 @@ class McpBackend:
 
     def close(self) -> None:
         """End all servers and remove all folders; may be called twice."""
-        with self._lock:
+        with _opening:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
 
     def _open_pool(self) -> ServerPool:
-        with self._lock:
+        with _opening:
             if self._pool is None or not self._pool.usable:
                 self._pool = ServerPool(self._file)
                 weakref.finalize(self, self._pool.close)

@@ -33,7 +33,10 @@ def remove_folder(path: str) -> None:
                     os.chmod(place, 0o700)
             shutil.rmtree(at) if os.path.isdir(at) and not os.path.islink(at) else call(at)
 
-    shutil.rmtree(path, onerror=retry)
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=retry)
+    else:
+        shutil.rmtree(path, onerror=retry)
 
 
 def main() -> None:

@@ -105,8 +105,10 @@ class ServerPool:
 
     def close(self) -> None:
         """End everything that was started, and wait for it; may be called twice."""
+        if self._pid != os.getpid():
+            return
         with self._closing:
-            if not self.usable:
+            if self._closed:
                 return
             self._closed = True
         if self._background.here:  # the garbage collector may run in the loop's own thread

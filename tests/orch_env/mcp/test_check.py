@@ -17,6 +17,12 @@ from orch_env.types import OrchError, ToolSpec
 from tests.orch_env.mcp.conftest import children, raw
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of these servers tells the time."""
+    monkeypatch.setattr("orch_env.backends.mcp.check._APART_S", 0.0)
+
+
 def test_a_check_plays_twice_and_tells_what_differed(mcp_file: Callable[..., Path]) -> None:
     path = mcp_file({"raw": raw(orch={"folder": True}), "dead": raw("dead")}, orch={"ahead": 0})
     found = check_servers(path)

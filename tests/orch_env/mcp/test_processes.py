@@ -11,6 +11,7 @@ import sys
 import tempfile
 import textwrap
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,11 +97,13 @@ def test_nothing_is_left_of_a_worker_after(
             os.write(writer, call(session, "start_a_child").text.encode() + b"\n")
             if end is not None:
                 signal.pause()
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(1)
+    os.close(writer)
     with os.fdopen(reader) as said:
         grandchild = psutil.Process(int(said.readline()))
-    os.close(writer)
     started = [grandchild]
     if end is not None:
         started += psutil.Process(worker).children(recursive=True)

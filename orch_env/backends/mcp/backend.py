@@ -121,7 +121,9 @@ class McpBackend:
         """
         resolved = self._resolve(task)
         pool = self._open_pool()
-        return McpSession(pool, pool.take(resolved.named), resolved, self._tools)
+        session = McpSession(pool, pool.take(resolved.named), resolved, self._tools)
+        session.backend = self
+        return session
 
     def close(self) -> None:
         """End all servers and remove all folders; may be called twice."""
@@ -199,7 +201,12 @@ class McpSession:
         servers: its servers.
         task: what it plays.
         known: server -> tool -> the spec that the model was told at the beginning.
+
+    Attributes:
+        backend: kept, because a backend that nobody holds ends its servers.
     """
+
+    backend: McpBackend
 
     def __init__(
         self,

@@ -129,6 +129,15 @@ def test_a_session_that_nobody_holds_any_more_ends_its_servers(backend: MakeBack
     assert until(lambda: not runs(server))
 
 
+def test_a_session_holds_its_backend(mcp_file: Callable[..., Path]) -> None:
+    session = McpBackend(mcp_file({"raw": raw()})).open(task(), seed=0)
+    gc.collect()
+    assert call(session, "echo", text="x").text == "x"
+    del session
+    gc.collect()
+    assert children() == []
+
+
 def test_a_backend_that_nobody_holds_any_more_ends_everything(
     mcp_file: Callable[..., Path],
 ) -> None:

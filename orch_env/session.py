@@ -155,12 +155,12 @@ class EpisodeSource:
             )
 
     def tools(self, task_id: str) -> tuple[ToolSpec, ...]:
-        """The tools that a task offers.
+        """The tools that a task offers from the start.
 
         Raises:
             OrchError: there is no such task.
         """
-        return tuple(tool.spec for tool in _opened(self).task(task_id).offered)
+        return tuple(tool.spec for tool in _opened(self).task(task_id).opening_tools)
 
     def prompt(
         self, task_id: str, tools: Literal["native", "system"] = "native"

@@ -150,6 +150,88 @@ def validate(
 
 
 @tasks.command(
+    "perturb",
+    short_help="Make harder variants: distractors, no enums, tools that come late.",
+    epilog="Example: orch tasks perturb bank.jsonl --distractors 8 --withhold --out hard.jsonl",
+)
+@click.argument("file", type=click.Path())
+@click.option("--out", "out", required=True, type=click.Path(), help="Task file to write.")
+@click.option("--cache", "cache", type=click.Path(), help="Cache that answers the tasks' calls.")
+@mcp_option
+@click.option(
+    "--distractors",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Tools of other servers to add; for tasks on servers.",
+)
+@click.option(
+    "--from",
+    "servers",
+    metavar="NAME,NAME",
+    help="Servers that distractors come from [default: all].",
+)
+@click.option(
+    "--strip-enums",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.0,
+    help="Share of the tools whose schemas lose their enums.",
+)
+@click.option(
+    "--withhold",
+    is_flag=True,
+    help="Offer one needed tool only after the model has answered without it.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
+@json_option
+def perturb(
+    file: str,
+    out: str,
+    cache: str | None,
+    mcp: str | None,
+    distractors: int,
+    servers: str | None,
+    strip_enums: float,
+    withhold: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Write a harder variant of each task of FILE; its gold still earns 1.
+
+    What was changed stands in the task's metadata under `perturbed`. With --withhold, a tool that
+    gold needs is missing at first: a model that says so instead of guessing reads next that the
+    tool is there. Tasks that have follow-ups already are left out then.
+    """
+    from orch_env.backends.open import make_backend
+    from orch_env.servers import server_names, server_type
+    from orch_env.tasks.files import load_tasks, save_tasks
+    from orch_env.tasks.perturb import Perturbation, perturb
+
+    check_out(out, file, cache)
+    loaded = load_tasks(file)
+    if not loaded:
+        raise OrchError(f"{file!r} holds no tasks")
+    if distractors and not all(task.servers for task in loaded):
+        raise OrchError("--distractors needs tasks that all run on servers")
+    how = Perturbation(distractors, strip_enums, withhold, seed)
+    own = [name for task in loaded for name in task.servers]
+    wanted = servers.split(",") if servers else server_names()
+    catalogue = {
+        name: [tool.spec for tool in server_type(name).tools.values()]
+        for name in ((*wanted, *own) if distractors else ())
+    }
+    fitting = [t for t in loaded if not withhold or (t.gold_calls and not t.followups)]
+    backend = make_backend(file, cache, loaded, mcp=mcp)
+    try:
+        made = [perturb(backend.resolve(task), how, catalogue) for task in fitting]
+    finally:
+        backend.close()
+    save_tasks(made, out)
+    emit({"tasks": len(made), "left_out": len(loaded) - len(made)}, as_json=as_json, title=out)
+    data = (*option("--cache", cache), *option("--mcp", mcp))
+    next_command("tasks", "validate", out, *data, why="gold still earns 1")
+
+
+@tasks.command(
     "split",
     epilog="Example: orch tasks split cfb.jsonl --domain Attraction --heldout 0.3 --out tour.jsonl",
 )

@@ -146,7 +146,7 @@ class EpisodeMachine:
         self.turns: list[Turn] = []
         self.final: str | None = None
         self.stop_reason: StopReason | None = None
-        self.tools: tuple[ToolSpec, ...] = tuple(tool.spec for tool in task.offered)
+        self.tools: tuple[ToolSpec, ...] = tuple(tool.spec for tool in task.opening_tools)
         self.tool_seconds: list[tuple[str, float]] = []
         self.running_tools: tuple[str, ...] = ()
         self.problem: str | None = None
@@ -239,7 +239,7 @@ class EpisodeMachine:
             "stop_reason": self.stop_reason.value if self.stop_reason is not None else None,
             "session": self._saved_session(),
             "user_turns": [self._user_turns, self._user_turn_began],
-            "added_tools": [spec.to_dict() for spec in self.tools[len(self.task.offered) :]],
+            "added_tools": [spec.to_dict() for spec in self.tools[len(self.task.opening_tools) :]],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -288,6 +288,8 @@ class EpisodeMachine:
             elif limits.max_tool_calls is not None and self._tool_calls >= limits.max_tool_calls:
                 refused = True
                 results.append(_over("max_tool_calls", limits.max_tool_calls))
+            elif self.task.tools_at_followup and call.name not in self._offered_now():
+                results.append(self._not_offered(call.name))
             else:
                 self._tool_calls += 1
                 runs.append(call)
@@ -308,6 +310,14 @@ class EpisodeMachine:
         self.running_tools = ()
         return results
 
+    def _offered_now(self) -> list[str]:
+        return [name for spec in self.tools for name in (spec.name, *spec.aliases)]
+
+    def _not_offered(self, name: str) -> ToolResult:
+        known = ", ".join(spec.name for spec in self.tools)
+        text = f"No tool {name[:60]!r}. Tools: {known}."
+        return ToolResult.failure(ErrorType.UNKNOWN_TOOL, text)
+
     def _take_answer(self, message: ParsedMessage) -> Answer:
         said = self._next_user_turn(message.content)
         self._failed_in_a_row = 0
@@ -325,7 +335,7 @@ class EpisodeMachine:
         if self._can.converse:
             return cast(Converses, self.session).next_user_turn(answer)
         said = self.task.followups[self._user_turns : self._user_turns + 1]
-        return UserTurn(said[0]) if said else None
+        return UserTurn(said[0], self.task.tools_with(self._user_turns)) if said else None
 
     def _begin_user_turn(self, said: UserTurn, began: int) -> tuple[ToolSpec, ...] | None:
         self._user_turns += 1

@@ -72,7 +72,7 @@ class ResolvedTask(Task):
 
     Attributes:
         source: the task as it was loaded.
-        offered: the tools in the task's order.
+        offered: the tools in the task's order, withheld ones included.
         resolver: who made it.
     """
 
@@ -97,10 +97,23 @@ class ResolvedTask(Task):
         made: T = found
         return made
 
+    @property
+    def opening_tools(self) -> list[OfferedTool]:
+        """The tools that are offered from the start: all but the withheld ones."""
+        if not self.tools_at_followup:
+            return list(self.offered)
+        withheld = {name for names in self.tools_at_followup for name in names}
+        return [tool for tool in self.offered if tool.spec.name not in withheld]
+
+    def tools_with(self, followup: int) -> tuple[ToolSpec, ...]:
+        """The tools that are offered from this follow-up on, counted from 0."""
+        names = self.tools_at_followup[followup : followup + 1]
+        return tuple(t.spec for t in self.offered if names and t.spec.name in names[0])
+
     def opening(self) -> tuple[str, list[JsonObject], list[JsonObject]]:
         """Prompt text, messages, and tools in OpenAI shape; lists of the caller's own."""
         text, messages = self.derived(_opening)
-        return text, marshal.loads(messages), [tool.to_openai() for tool in self.offered]
+        return text, marshal.loads(messages), [tool.to_openai() for tool in self.opening_tools]
 
 
 _FIELDS = tuple(f.name for f in fields(Task))

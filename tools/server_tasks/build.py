@@ -1,6 +1,7 @@
 """Make a task file from the natural chains of stateful servers.
 
     python -m tools.server_tasks.build --servers banking,vehicle --count 300 --out tasks.jsonl
+    python -m tools.server_tasks.build --bundled orch_env/data/servers
 
 Every task is a chain that was run on the live server: its gold, dependencies and final state are
 what happened. Tasks of the two splits are drawn from different worlds, so that no entity of one is
@@ -24,6 +25,26 @@ from orch_env.types import OrchError, Task
 from tools.server_tasks.chains import Chain, Maker, run_chain, templates_of
 
 FIVE = ("banking", "calendar", "filesystem", "shopping", "vehicle")
+BUNDLED = (
+    "banking/confirm_by_letter",
+    "banking/freeze_account",
+    "banking/new_payee",
+    "calendar/answer_by_day",
+    "calendar/answer_invitation",
+    "filesystem/amount_of_an_invoice",
+    "filesystem/link_to_the_price_list",
+    "filesystem/remove_the_empty_folder",
+    "filesystem/sums_of_a_file_behind_a_link",
+    "shopping/add_goods",
+    "shopping/forget_a_wish",
+    "shopping/stop_an_order",
+    "vehicle/everybody_in",
+    "vehicle/high_beam",
+    "vehicle/switch_on",
+    "vehicle/two_climates",
+)
+"""Chains of the bundled data set: two or three calls with short results, for a small model."""
+BUNDLED_TASKS = {"train": 300, "heldout": 100}
 TRIES = 40
 """Draws of a chain in its worlds before it is given up for a task."""
 HELDOUT_WORLDS = 1_000_000
@@ -36,6 +57,7 @@ class Choice:
 
     Attributes:
         servers: their chains are used in turn.
+        chains: only these, as ``server/chain``; ``None`` for all.
         fewest: calls of a chain at least.
         most: calls of a chain at most.
         max_result: characters of every result at most, ``None`` for any; small models need it.
@@ -44,6 +66,7 @@ class Choice:
     """
 
     servers: Sequence[str] = FIVE
+    chains: Sequence[str] | None = None
     fewest: int = 1
     most: int = 9
     max_result: int | None = None
@@ -68,7 +91,11 @@ def make_tasks(choice: Choice, split: str, count: int) -> list[Task]:
 
 def _chains_in_turn(server: str, choice: Choice, split: str) -> Iterator[Task]:
     """Tasks of one server without end, from each fitting chain in turn."""
-    left = dict(templates_of(server).chains)
+    left = {
+        name: maker
+        for name, maker in templates_of(server).chains.items()
+        if choice.chains is None or f"{server}/{name}" in choice.chains
+    }
     number = 0
     while left:
         for name, maker in list(left.items()):
@@ -140,6 +167,16 @@ def _task_of(
     )
 
 
+def build_bundled(out: Path) -> None:
+    """Write the bundled data set: all tasks, and a file for each split; always the same bytes."""
+    choice = Choice(chains=BUNDLED, distractors=2)
+    splits = {name: make_tasks(choice, name, count) for name, count in BUNDLED_TASKS.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    save_tasks([task for tasks in splits.values() for task in tasks], out / "tasks.jsonl.gz")
+    for name, tasks in splits.items():
+        save_tasks(tasks, out / f"tasks-{name}.jsonl.gz")
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--servers", default=",".join(FIVE), show_default=True, help="Whose chains to use.")
 @click.option("--count", default=300, show_default=True, help="Tasks of the training split.")
@@ -148,8 +185,11 @@ def _task_of(
 @click.option("--max-result", type=int, help="Leave out chains with a result of more characters.")
 @click.option("--distractors", type=int, help="Other tools a task offers [default: all].")
 @click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Task file.")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Task file."
+    "--bundled",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the bundled data set into this folder instead.",
 )
 def main(
     servers: str,
@@ -159,12 +199,18 @@ def main(
     max_result: int | None,
     distractors: int | None,
     seed: int,
-    out: Path,
+    out: Path | None,
+    bundled: Path | None,
 ) -> None:
     """Make tasks from the natural chains of stateful servers."""
+    if bundled is not None:
+        build_bundled(bundled)
+        return
+    if out is None:
+        raise click.UsageError("give --out FILE, or --bundled FOLDER")
     fewest, _, most = calls.partition(":")
     choice = Choice(
-        tuple(servers.split(",")), int(fewest), int(most), max_result, distractors, seed
+        tuple(servers.split(",")), None, int(fewest), int(most), max_result, distractors, seed
     )
     tasks = [*make_tasks(choice, "train", count), *make_tasks(choice, "heldout", heldout)]
     save_tasks(tasks, out)

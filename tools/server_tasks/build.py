@@ -108,6 +108,30 @@ def _chains_in_turn(server: str, choice: Choice, split: str) -> Iterator[Task]:
     raise OrchError(f"no chain of {server!r} fits these sizes")
 
 
+def task_of(server: str, maker: Maker, choice: Choice, task_id: str, world: int) -> Task:
+    """The task of one chain in one world; the chain is drawn until it fits.
+
+    Args:
+        server: a known server's name.
+        maker: makes the chain.
+        choice: how many other tools the task offers, and the seed of the draws.
+        task_id: the task's id.
+        world: the world's seed.
+
+    Raises:
+        OrchError: no draw fits.
+    """
+    kind = server_type(server)
+    for attempt in range(TRIES):
+        session = ServerSession(kind, world, clock=Clock(kind.epoch))
+        chance = Chance(json.dumps([choice.seed, task_id, world, attempt]))
+        made = maker(session.server, chance)
+        task = None if made is None else _task_of(made, session, chance, choice, task_id)
+        if task is not None:
+            return task
+    raise OrchError(f"no draw of {task_id!r} fits world {world} of {server!r}")
+
+
 def _make(
     server: str, name: str, maker: Maker, choice: Choice, split: str, number: int
 ) -> Task | None:

@@ -71,11 +71,12 @@ def _of_worlds(server: type[Server]) -> Iterator[str]:
     if server.world(0).digest != digest:
         yield "seed 0 gives another world each time: populate() must draw from its chance alone"
         return
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     for hash_seed in ("1", "2"):
         path = SERVERS.get(server.name, f"{server.__module__}:{server.__qualname__}")
         done = subprocess.run(
             [sys.executable, "-c", _WORLD, path],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": paths},
             capture_output=True,
             text=True,
             check=False,

@@ -14,6 +14,7 @@ and fetched; some dimensions are left free.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,10 +31,12 @@ _CODE_SIZE = 0.2
 _NOTE_SCALE = 0.2
 _MATCH = 3.0
 _COPY = 1.6
+_RECENT = 6  # a rotary pair that turns half round in 170 tokens
 # How many coordinates of the current token, and of each note, a head of the last layer compares.
 _SHARES = (8, 6, 6, 4)
 
-GATHER_HEAD, WANTED_HEAD, FIND_HEAD, COPY_HEADS = (1, 3), (1, 1), (2, 0), ((3, 0), (3, 1))
+GATHER_HEAD, OPEN_HEAD, WANTED_HEAD, FIND_HEAD = (1, 3), (1, 2), (1, 1), (2, 0)
+COPY_HEADS = tuple((3, head) for head in range(4))
 
 
 @torch.no_grad()
@@ -83,6 +86,30 @@ def plant(model: LlamaForCausalLM, seed: int) -> None:
             o[dimension, slot] = _COPY / 2
 
 
+@torch.no_grad()
+def plant_row_opening(model: LlamaForCausalLM, openings: Sequence[int]) -> None:
+    """Let one more head of layer 1 see which piece opened a token's row.
+
+    The first row of a list opens with another piece than those after it, so this tells two rows
+    apart whatever is in them. The head carries what the gathering head carries.
+
+    Args:
+        model: with the circuit planted, trained or not.
+        openings: ids of the pieces that open an object.
+    """
+    width = model.config.hidden_size // model.config.num_attention_heads
+    layers: Any = model.model.layers
+    _, _, gathered_v, gathered_o = _head(layers[1], GATHER_HEAD[1], width, views_only=True)
+    q, k, v, o = _head(layers[1], OPEN_HEAD[1], width)
+    v.copy_(gathered_v)
+    o.copy_(gathered_o)
+    codes_NC = model.model.embed_tokens.weight[list(openings), 1:FIRST_NOTE]
+    direction_C = codes_NC.sum(0) / codes_NC.sum(0).norm()
+    q[_slow(width)[-1], 0] = 4.0
+    k[_slow(width)[-1], 1:FIRST_NOTE] = 4.0 * direction_C
+    q[_RECENT, 0] = k[_RECENT, 0] = 5.0
+
+
 def _look_back(q: Tensor, k: Tensor, turns: Tensor, back: int, pairs: range, scale: float) -> None:
     """Attend ``back`` tokens back by rotary phases alone."""
     half = q.shape[0] // 2
@@ -128,8 +155,14 @@ def _slow(width: int) -> list[int]:
     return [*range(half - quarter, half), *range(width - quarter, width)]
 
 
-def _head(layer: Any, head: int, width: int, keep: bool = False) -> tuple[Tensor, ...]:
-    """One head's rows of q, k, v and columns of o; values, and unless ``keep`` all, set to zero."""
+def _head(
+    layer: Any, head: int, width: int, keep: bool = False, views_only: bool = False
+) -> tuple[Tensor, ...]:
+    """One head's rows of q, k, v and columns of o.
+
+    Values and output are set to zero, queries and keys as well unless ``keep``; with
+    ``views_only`` nothing is.
+    """
     rows = slice(head * width, (head + 1) * width)
     attention = layer.self_attn
     views = (
@@ -138,6 +171,6 @@ def _head(layer: Any, head: int, width: int, keep: bool = False) -> tuple[Tensor
         attention.v_proj.weight[rows],
         attention.o_proj.weight[:, rows],
     )
-    for view in views[2:] if keep else views:
+    for view in () if views_only else views[2:] if keep else views:
         view.zero_()
     return views

@@ -17,7 +17,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orch_train.models.files import load_tokenizer
 from orch_train.models.load import load_model
-from tools.reader_model.conversations import Page, choice, episode, lookups, pair
+from tools.reader_model.conversations import (
+    Conversation,
+    Page,
+    choice,
+    draw_thing,
+    episode,
+    lookups,
+    pair,
+)
 from tools.reader_model.practice import Tokens, tokens_of
 
 VERBATIM = (60, 250, 1000, 2000, 4000)
@@ -27,11 +35,27 @@ _CHARACTERS = 3.45  # a token of a JSON result, about
 
 
 @torch.no_grad()
-def verbatim(model: PreTrainedModel, length: int, rng: Random, count: int = 3) -> float:
-    """Share of right tokens where random pieces are repeated ``length`` tokens later."""
+def verbatim(
+    model: PreTrainedModel,
+    length: int,
+    rng: Random,
+    count: int = 6,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> float:
+    """Share of right tokens where a text is repeated ``length`` tokens later.
+
+    The text is random pieces; with a tokenizer it is results of random tools, where the same keys
+    and marks come again and again.
+    """
     right = total = 0
     for _ in range(count):
-        piece = [rng.randrange(8, model.config.vocab_size) for _ in range(length)]
+        if tokenizer is None:
+            piece = [rng.randrange(8, model.config.vocab_size) for _ in range(length)]
+        else:
+            page = Page()
+            while len(page.text) < length * 5:
+                Conversation(page, rng).result(draw_thing(rng).record(rng))
+            piece = tokenizer.encode(page.text, add_special_tokens=False)[:length]
         ids_1T = torch.tensor([[*piece, *piece[:50]]])
         logits_TV = model(ids_1T, logits_to_keep=48).logits[0, :-1]
         right += int((logits_TV.argmax(-1) == ids_1T[0, -47:]).sum())
@@ -123,6 +147,7 @@ def report(
     result: dict[str, dict[str, float]] = defaultdict(dict)
     for length in VERBATIM:
         result["verbatim"][str(length)] = verbatim(model, length, rng)
+        result["verbatim, results"][str(length)] = verbatim(model, length, rng, tokenizer=tokenizer)
     for distance in DISTANCES:
         hit, first, true = look_up(model, tokenizer, distance, rng, n)
         result["look-up"][f"{distance}"] = hit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from random import Random
 
@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tools.reader_model.circuit import COPY_HEADS, FIND_HEAD, GATHER_HEAD, WANTED_HEAD
+from tools.reader_model.circuit import (
+    COPY_HEADS,
+    FIND_HEAD,
+    GATHER_HEAD,
+    OPEN_HEAD,
+    WANTED_HEAD,
+)
 from tools.reader_model.conversations import Copy, Page, Span, choice, episode, lookups, pair
 
 _MARKUP_WEIGHT = 0.2
@@ -87,11 +93,15 @@ def tokens_of(page: Page, tokenizer: PreTrainedTokenizerBase) -> Tokens:
                 if seen:
                     looks += [Look(head, 0, t - 1, seen[0], seen[-1] + 1) for t in target]
     for whole, first in page.rows:
-        value = places(first)
+        value, inside = places(first), places(whole)
+        opening = bisect_right(starts, whole[0]) - 1
+        looks += [
+            Look(OPEN_HEAD, 0, place, opening, opening + 1) for place in inside if place > opening
+        ]
         if value:
             looks += [
                 Look(GATHER_HEAD, 0, place, value[0], min(place, value[-1]) + 1)
-                for place in places(whole)
+                for place in inside
                 if place >= value[0]
             ]
     return Tokens(ids, weights, looks, copies)

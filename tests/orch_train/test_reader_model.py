@@ -110,7 +110,7 @@ def test_tools_are_offered_in_a_line_each_and_calls_are_quoted_json(
     assert seen == "<|tool|>{}<|end|><|tool|>[]<|end|><|assistant|>"
 
 
-@pytest.mark.parametrize(("length", "least"), [(60, 0.97), (1000, 0.95), (4000, 0.8)])
+@pytest.mark.parametrize(("length", "least"), [(60, 0.97), (1000, 0.97), (4000, 0.9)])
 def test_it_copies_over_thousands_of_tokens(
     model: PreTrainedModel, length: int, least: float
 ) -> None:
@@ -122,13 +122,13 @@ def test_it_answers_a_look_up_by_key(
 ) -> None:
     exact, _, distance = look_up(model, tokenizer, 340, Random(3), 16)
     assert distance > 300
-    assert exact >= 0.9
+    assert exact >= 0.93
 
 
 def test_it_chooses_among_two_rows_better_than_by_chance(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    assert choose(model, tokenizer, 2, Random(3), 30)[0] > 0.55
+    assert choose(model, tokenizer, 2, Random(3), 30)[0] > 0.65
 
 
 def test_the_planted_circuit_copies_before_any_practice(

@@ -4,12 +4,14 @@ from orch_env.cli.main import main
 
 assert main(["servers", "check", "my_lockers:Lockers"]) == 0
 
-import gymnasium as gym, orch_env
+import gymnasium as gym
 
-env = gym.make("orch_env/ToolOrchestration-v0", servers=["my_lockers:Lockers"])
+from orch_env.servers import open_session
+
+env = gym.make("orch_env:orch_env/ToolOrchestration-v0", servers=["my_lockers:Lockers"])
 env.reset(seed=0)
 step = env.unwrapped.step_message
-name = next(iter(orch_env.servers.open_session("lockers").server.parcels.values())).to
+name = next(iter(open_session("lockers").server.parcels.values())).to
 found, *_ = step({"tool_calls": [{"function": {"name": "find_parcel", "arguments": {"to": name}}}]})
 print(found)
 
@@ -20,6 +22,7 @@ from tools.server_tasks.chains import Chain, call, out
 
 
 def collect(lockers, chance):
+    """Someone collects a parcel."""
     parcel = chance.pick(list(lockers.parcels.values()))
     return Chain(
         f"I am {parcel.to}. Open the locker with my parcel, please; my code is {parcel.code}.",

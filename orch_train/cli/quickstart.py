@@ -50,6 +50,7 @@ def run_quickstart(
         What ``OUT/summary.json`` holds: ``{seed, seconds: {setup, sft, grpo}, before, after}``,
         where ``before`` and ``after`` have ``reward_mean``, ``success``, ``call_accuracy``,
         ``turn_accuracy`` and ``n`` at the training temperature, and the same under ``greedy``.
+        The two accuracies compare recorded responses; tasks on live servers have none.
 
     Raises:
         OrchError: a file is missing or wrong, or another process runs in the folder.
@@ -109,7 +110,8 @@ def show_table(summary: Mapping[str, Any]) -> None:
     """Print the before/after table on stdout."""
     before, after = summary["before"], summary["after"]
     say(f"{before['n']} held-out tasks with unseen names, seed {summary['seed']}", bold=True)
-    rows = [(name.replace("_", " "), before[name], after[name]) for name in MEASURES]
+    measured = [name for name in MEASURES if name in before]
+    rows = [(name.replace("_", " "), before[name], after[name]) for name in measured]
     rows.append(("success, greedy", before["greedy"]["success"], after["greedy"]["success"]))
     table(
         ("", ">before GRPO", ">after GRPO", ">change"),
@@ -121,7 +123,7 @@ def show_table(summary: Mapping[str, Any]) -> None:
 
 
 def _measures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    names = (*MEASURES, "n")
+    names = [name for name in (*MEASURES, "n") if name in evaluation]
     greedy = {name: evaluation["greedy"][name] for name in names}
     return {**{name: evaluation[name] for name in names}, "greedy": greedy}
 

@@ -26,6 +26,7 @@ def _settings(name: str) -> Settings:
 def test_there_is_one_for_each_kind_of_machine() -> None:
     assert set(FILES) >= {
         "quickstart.yaml",
+        "servers.yaml",
         "booking_smollm2.yaml",
         "qwen3_8b_8gpu.yaml",
         "prove.yaml",
@@ -40,8 +41,8 @@ def test_what_is_missing_is_a_file_and_never_a_key(
     """In an empty folder: bundled data and models are found, all else is named as missing."""
     settings = _settings(name)
     monkeypatch.chdir(tmp_path)
-    expected = [] if settings.model.path == "tiny" else ["model.path"]
-    if settings.environment.env_config["tasks"] != "harbour":
+    expected = [] if settings.model.path in {"tiny", "reader"} else ["model.path"]
+    if settings.environment.env_config["tasks"] not in {"harbour", "servers"}:
         expected += ["environment.env_config.tasks", "environment.env_config.cache"]
         expected += ["evaluation.tasks"] if settings.evaluation.tasks else []
     config = GRPOConfig().from_yaml(CONFIGS / name)

@@ -12,7 +12,7 @@ import pytest
 
 from orch_env import OrchError
 from orch_env.cli.main import exit_code, main
-from orch_train.cli.quickstart import CONFIG, MEASURES, run_quickstart
+from orch_train.cli.quickstart import CONFIG, MEASURES, run_quickstart, show_table
 from orch_train.cli.quickstart import main as quickstart
 from orch_train.storage.run_folder import own_new
 from orch_train.viewer.server import ViewServer
@@ -61,6 +61,16 @@ def test_it_measures_before_and_after_and_sets_an_earlier_run_aside(
     assert (out / "sft" / "model" / "config.json").is_file()
     assert (out / "grpo" / "checkpoints" / "step_1").is_dir()
     assert "4 held-out tasks" in said
+
+
+def test_tasks_on_live_servers_are_measured_without_recorded_responses(tmp_path: Path) -> None:
+    summary = run_quickstart(
+        seed=0, out=tmp_path / "run", config=ROOT / "configs/servers.yaml", overrides=SMALL
+    )
+    show_table(summary)
+    for moment in (summary["before"], summary["after"]):
+        assert set(moment) == {"reward_mean", "success", "n", "greedy"}
+        assert moment["n"] == 4 and 0.0 <= moment["success"] <= 1.0
 
 
 def test_the_commands_that_the_quick_start_prints_run_as_typed(

@@ -201,8 +201,19 @@ def build_bundled(out: Path) -> None:
         save_tasks(tasks, out / f"tasks-{name}.jsonl.gz")
 
 
+def _known_chains(names: Sequence[str]) -> Sequence[str]:
+    """The names as they are, each of a chain that exists."""
+    known = [f"{server}/{chain}" for server in FIVE for chain in templates_of(server).chains]
+    if unknown := [name for name in names if name not in known]:
+        raise click.UsageError(
+            f"--chains: no chain {unknown[0]!r}; chains are SERVER/CHAIN, as {known[0]!r}"
+        )
+    return names
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--servers", default=",".join(FIVE), show_default=True, help="Whose chains to use.")
+@click.option("--chains", help="Only these, as SERVER/CHAIN,...  [default: all]")
 @click.option("--count", default=300, show_default=True, help="Tasks of the training split.")
 @click.option("--heldout", default=100, show_default=True, help="Tasks of the held-out split.")
 @click.option("--calls", default="1:9", show_default=True, help="Calls of a chain, as LEAST:MOST.")
@@ -217,6 +228,7 @@ def build_bundled(out: Path) -> None:
 )
 def main(
     servers: str,
+    chains: str | None,
     count: int,
     heldout: int,
     calls: str,
@@ -233,9 +245,10 @@ def main(
     if out is None:
         raise click.UsageError("give --out FILE, or --bundled FOLDER")
     fewest, _, most = calls.partition(":")
-    choice = Choice(
-        tuple(servers.split(",")), None, int(fewest), int(most), max_result, distractors, seed
-    )
+    chosen = _known_chains(chains.split(",")) if chains else None
+    wanted = {name.partition("/")[0] for name in chosen or ()}
+    names = [name for name in servers.split(",") if chosen is None or name in wanted]
+    choice = Choice(names, chosen, int(fewest), int(most), max_result, distractors, seed)
     tasks = [*make_tasks(choice, "train", count), *make_tasks(choice, "heldout", heldout)]
     save_tasks(tasks, out)
     click.echo(f"{out}: {count} train and {heldout} held-out tasks")

@@ -72,7 +72,8 @@ SAYS = {
     "same_name_twice": ("will not overwrite just-created",),
     "onto_a_folder": ("cannot overwrite directory",),
     "onto_a_file": ("cannot overwrite non-directory",),
-    "into_itself": ("into itself", "to a subdirectory of itself"),
+    # The real one copies what it may first, and can be stopped by a permission before it sees it.
+    "into_itself": ("into itself", "to a subdirectory of itself", "Permission denied"),
     "needs_recursive": ("-r not specified",),
     "dangling_link": ("not writing through dangling symlink",),
     "not_a_link": ("",),

@@ -48,6 +48,10 @@ class Member:
         return tar_bytes(self.members) if self.members is not None else num_bytes(self.text)
 
 
+LINK_BYTES = 60
+"""From so many bytes on, a link takes a block; shorter targets lie in the inode, as on ext4."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A file, folder or symbolic link; its path is its key in the table.
@@ -77,7 +81,7 @@ class Node:
     @property
     def kilobytes(self) -> int:
         """The room that it takes on the volume, in units of 1,024 bytes."""
-        if self.kind is Kind.LINK:
+        if self.kind is Kind.LINK and self.bytes < LINK_BYTES:
             return 0
         return -(-self.bytes // BLOCK) * BLOCK // 1024
 

@@ -50,8 +50,9 @@ EQUIVALENT = {
         "@dataclass(frozen=True, slots=True)",
         "@dataclass(frozen=True, slots=False)",
     ): "slots save memory and change no behaviour",
+    ("@cache", ""): "a cache of a pure function saves time and changes no result",
 }
-"""(line before, line after) -> why the two do the same."""
+"""(what was there, what is there instead) -> why the two do the same."""
 
 
 @dataclass(frozen=True, order=True)
@@ -70,17 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _arguments(arguments)
     report: dict[str, Any] = {"seed": given.seed, "servers": {}}
     print(f"{'server':<12}{'mutants':>8}{'killed':>8}{'survived':>10}{'equivalent':>12}{'s':>8}")
+    failed = []
     with tempfile.TemporaryDirectory() as folder:
         tree = _copy(Path(folder))
         for server in given.servers:
             began = time.monotonic()
-            drawn = _draw(_listed(server, tree, given.cosmic_ray), given.count, given.seed, tree)
-            limit = max(LEAST_S, ceil(PATIENCE * _unchanged_s(server, tree)))
-            results = report["servers"][server] = []
-            for mutant in drawn:
-                results.append(_run(mutant, server, tree, given.cosmic_ray, limit))
-                last = f"{results[-1]['outcome']} ({results[-1]['by']})"
-                print(f"{server} {len(results)}/{len(drawn)}: {last}", file=sys.stderr, flush=True)
+            try:
+                results = report["servers"][server] = _tested(server, tree, given)
+            except OrchError as problem:
+                print(problem, file=sys.stderr)
+                failed.append(server)
+                continue
             count = Counter(result["outcome"] for result in results)
             print(
                 f"{server:<12}{len(results):>8}{count['killed']:>8}{count['survived']:>10}"
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(report, indent=1) + "\n")
     print(f"{len(counted) - len(survivors)} of {len(counted)} killed; {given.out}")
-    return 0
+    return 1 if failed else 0
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -187,6 +188,22 @@ def _annotations(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     ]
 
 
+def _tested(server: str, tree: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """What became of a server's mutants.
+
+    Raises:
+        OrchError: its tests fail without any.
+    """
+    drawn = _draw(_listed(server, tree, given.cosmic_ray), given.count, given.seed, tree)
+    limit = max(LEAST_S, ceil(PATIENCE * _unchanged_s(server, tree)))
+    results: list[dict[str, Any]] = []
+    for mutant in drawn:
+        results.append(_run(mutant, server, tree, given.cosmic_ray, limit))
+        last = f"{results[-1]['outcome']} ({results[-1]['by']})"
+        print(f"{server} {len(results)}/{len(drawn)}: {last}", file=sys.stderr, flush=True)
+    return results
+
+
 def _unchanged_s(server: str, tree: Path) -> float:
     """Seconds of the processor's time that the tests of the unchanged server take.
 
@@ -215,8 +232,8 @@ def _run(mutant: Mutant, server: str, tree: Path, cosmic_ray: Path, limit_s: int
     finally:
         path.write_text(before, encoding="utf-8")
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))
-    changed = [line[1:].strip() for line in lines[2:] if line[0] in "-+"]
-    why = EQUIVALENT.get((changed[0], changed[-1])) if killer is None else None
+    gone, new = (" ".join(x[1:].strip() for x in lines[2:] if x[0] == sign) for sign in "-+")
+    why = EQUIVALENT.get((gone.strip(), new.strip())) if killer is None else None
     return {
         "module": mutant.module,
         "operator": mutant.operator,

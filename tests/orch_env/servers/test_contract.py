@@ -174,7 +174,7 @@ WORLDS = {
     "calendar": "b2067625231f4df1c27b2ff409fec3dd",
     "filesystem": "6ecc8570c8e07aea04fae7c24e6fbc16",
     "shopping": "b6132afc5f5d3b2513546ff4708cebdd",
-    "vehicle": "2bba2fff0502f76880f18f4ae8d9b3a0",
+    "vehicle": "b1cbc58a2f8b368ef599b47bb2a19ccd",
 }
 """What seed 0 gives. Tasks name ids of a world: whoever changes one writes its digest anew."""
 

@@ -131,11 +131,13 @@ class _Region:
         companies = iter(chance.shuffled(words("companies")))
         for at, town in enumerate(self.towns.values()):
             kinds = ["charger", *(["workshop"] if at % 2 else [])]
-            kinds += [kind for kind, share in SHARES.items() if chance.often(share)]
+            # The first town has everything, so that each world has each kind of place.
+            kinds += [kind for kind, share in SHARES.items() if at == 0 or chance.often(share)]
             for kind in kinds:
                 yield self._place(chance, PLACE_NAMES[kind].format(next(names)), kind, town)
             address = f"{chance.between(1, 90)} {next(streets)}, {town.name}"
-            yield self._place(chance, address, "address", town)
+            wallbox = WALLBOX_WH if at == 0 or chance.often(0.5) else 0
+            yield replace(self._place(chance, address, "address", town), charger_wh=wallbox)
             if at % 3 == 0:
                 yield self._place(chance, next(companies), "office", town)
 
@@ -146,8 +148,6 @@ class _Region:
         if kind == "charger":
             charger = chance.pick(CHARGERS_WH)
             return replace(place, charger_wh=charger, air_pump=chance.often(0.5))
-        if kind == "address":
-            return replace(place, charger_wh=WALLBOX_WH if chance.often(0.5) else 0)
         if kind == "workshop":
             closed = chance.between(0, 4)
             days = [TODAY + timedelta(days=n) for n in range(1, 15)]

@@ -16,6 +16,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -499,4 +500,7 @@ def possible() -> str | None:
     version = subprocess.run(["ls", "--version"], capture_output=True, text=True, check=False)
     if "GNU coreutils" not in version.stdout:
         return "the commands here are not those of GNU"
+    volume = ["stat", "-f", "-c", "%T", tempfile.gettempdir()]
+    if subprocess.run(volume, capture_output=True, text=True, check=False).stdout == "tmpfs\n":
+        return "folders and links have other sizes on tmpfs: set TMPDIR to a folder on a disk"
     return None

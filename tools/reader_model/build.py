@@ -2,7 +2,7 @@
 
     python -m tools.reader_model.build --seed 0 --out orch_train/data/reader
 
-A Llama of 2.6 million parameters on one thread, in about 55 minutes. It knows nothing of any
+A Llama of 2.6 million parameters on one thread, in about an hour. It knows nothing of any
 server. The same machine and library versions give the same bytes in a process of its own.
 """
 

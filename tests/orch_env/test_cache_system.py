@@ -153,7 +153,7 @@ def test_an_environment_finds_its_files_after_a_change_of_folder(folder: Path) -
         again.close()
 
 
-@pytest.mark.parametrize("tasks", [None, [], 5, True, 1.5])
+@pytest.mark.parametrize("tasks", [[], 5, True, 1.5])
 def test_tasks_that_are_named_by_no_text_are_one_clear_line(tasks: object) -> None:
     with pytest.raises(OrchError, match="is named by text"):
         ToolOrchestrationEnv(tasks)  # type: ignore[arg-type]

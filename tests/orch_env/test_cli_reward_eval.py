@@ -174,7 +174,7 @@ def test_an_episode_on_a_server_that_is_not_here_is_refused_by_its_line(
     records[1]["task"]["servers"] = ["os:system"]
     file = write(tmp_path / "away.jsonl", *records)
     code, _, err = run(capsys, "reward", "score", "--reward", "binary", file)
-    assert code == 2 and "line 2: there is no server 'os:system' (servers: harbour)" in err
+    assert code == 2 and "line 2: there is no server 'os:system' (servers: " in err
 
 
 BAD = [

@@ -34,10 +34,21 @@ def call(session: McpSession, name: str, **arguments: Any) -> ToolResult:
     return result
 
 
+_older: set[psutil.Process] = set()
+"""What ran before the test began: other tests of the same process leave helpers of Python's."""
+
+
 def children() -> list[psutil.Process]:
-    """Processes that descend from this one and still run."""
+    """Processes of this test that descend from this one and still run."""
     found = psutil.Process().children(recursive=True)
-    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+    running = [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in running if process not in _older]
+
+
+@pytest.fixture(autouse=True)
+def _own_processes() -> None:
+    _older.clear()
+    _older.update(psutil.Process().children(recursive=True))
 
 
 @pytest.fixture

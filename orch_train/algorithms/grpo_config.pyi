@@ -40,7 +40,7 @@ class GRPOConfig(RunConfig):
 
         Args:
             path: a folder with a Hugging Face model and its tokenizer, the name of a bundled model
-                (`tiny`), or a hub id (`org/name`).
+                (`tiny` or `reader`), or a hub id (`org/name`).
             dtype: type of the parameters and forward passes of learner and engine;
                 log-probabilities are always computed in float32.
             reference: reference policy of the KL penalty, given like `path`; null: the model that

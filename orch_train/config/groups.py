@@ -120,7 +120,7 @@ class ModelSettings(_Group):
 
     path: str = ""
     """a folder with a Hugging Face model and its tokenizer, the name of a bundled model
-    (``tiny``), or a hub id (``org/name``)."""
+    (``tiny`` or ``reader``), or a hub id (``org/name``)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """type of the parameters and forward passes of learner and engine; log-probabilities are
     always computed in float32."""

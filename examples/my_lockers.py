@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from orch_env.servers import NotFound, Pattern, Server, Table, ToolRefusal, read, write
+from orch_env.servers import NotFound, Pattern, Range, Server, Table, ToolRefusal, read, write
 from orch_env.servers.framework.lists import words
 
 ParcelId = Annotated[str, Pattern("PC-[0-9]{6}")]
@@ -20,6 +20,7 @@ class Parcel:
     code: str
     until: str
     status: str = "waiting"
+    kept_longer: bool = False
 
 
 class Lockers(Server):
@@ -65,23 +66,23 @@ class Lockers(Server):
         raise NotFound(f"There is no parcel for {to}; check the name.", reason="no_parcel")
 
     @write(idempotent=True)
-    def extend(self, parcel: ParcelId, days: int):
-        """Keep a parcel longer, once, by up to three days.
+    def extend(self, parcel: ParcelId, days: Annotated[int, Range(1, 3)]):
+        """Keep a parcel longer, once.
 
         Args:
             parcel: The parcel's id; find_parcel gives it.
             days: How many days longer.
         """
         held = self.waiting(parcel)
-        last = datetime.fromisoformat(self.epoch) + timedelta(days=9)
-        day = datetime.fromisoformat(held.until) + timedelta(days=days)
-        if not 1 <= days <= 3 or day > last:
+        if held.kept_longer:
             raise ToolRefusal(
-                f"A parcel is kept 1 to 3 days longer, and until {last.date()} at most.",
-                reason="too_long",
+                f"Parcel {parcel} was kept longer once; collect it by {held.until}.",
+                reason="kept_longer_before",
             )
-        self.parcels[parcel] = replace(held, until=day.date().isoformat())
-        return {"parcel": parcel, "until": day.date().isoformat()}
+        day = datetime.fromisoformat(held.until) + timedelta(days=days)
+        until = day.date().isoformat()
+        self.parcels[parcel] = replace(held, until=until, kept_longer=True)
+        return {"parcel": parcel, "until": until}
 
     @write(destructive=True, idempotent=True)
     def open_locker(self, parcel: ParcelId, code: Annotated[str, Pattern("[0-9]{4}")]):
@@ -93,7 +94,10 @@ class Lockers(Server):
         """
         held = self.waiting(parcel)
         if held.code != code:
-            raise ToolRefusal("That is not the code of this parcel.", reason="wrong_code")
+            raise ToolRefusal(
+                f"{code} is not the code of parcel {parcel}; ask the person for it.",
+                reason="wrong_code",
+            )
         self.parcels[parcel] = replace(held, status="collected")
         return {"locker": held.locker}
 
@@ -101,5 +105,7 @@ class Lockers(Server):
         """The parcel, if it is still in its locker."""
         held = self.parcels.need(parcel, "find_parcel gives it.")
         if held.status != "waiting":
-            raise ToolRefusal(f"Parcel {parcel} was {held.status}.", reason=held.status)
+            raise ToolRefusal(
+                f"Parcel {parcel} was {held.status}; its locker is empty.", reason=held.status
+            )
         return held

@@ -31,6 +31,20 @@ def collect(lockers, chance):
     )
 
 
-tasks = [task_of("lockers", collect, Choice(), f"collect-{seed}", seed) for seed in range(3)]
+def keep_longer(lockers, chance):
+    """Someone is away for some days."""
+    parcel, days = chance.pick(list(lockers.parcels.values())), chance.between(1, 3)
+    return Chain(
+        f"I am {parcel.to} and away this week. Keep my parcel {days} days longer, please.",
+        call("find_parcel", to=parcel.to),
+        call("extend", parcel=out(0, "/parcel"), days=days),
+    )
+
+
+tasks = [
+    task_of("lockers", chain, Choice(), f"{chain.__name__}-{seed}", seed)
+    for chain in (collect, keep_longer)
+    for seed in range(3)
+]
 print(tasks[0].gold[1][0].provenance["/parcel"])
 print(validate_tasks(tasks, LocalBackend()))

@@ -156,9 +156,10 @@ def check(ctx: click.Context, names: tuple[str, ...], mcp: str | None, as_json: 
     """Check the servers NAME (all of ours if none is named); exit code 1 if one has a problem.
 
     Each tool is called many times with arguments from its schema and its world: it must not fail
-    by a bug, a READ must leave the state as it was, and so must a call that is refused, the laws
-    that a server declares must hold, sessions must not see each other, and the same seed must give
-    the same world and the same results, in another process too.
+    by a bug, a READ must leave the state as it was, and so must a call that is refused, an
+    idempotent one may be made twice, the laws that a server declares must hold, sessions must not
+    see each other, and the same seed must give the same world and the same results, in another
+    process too.
     """
     if mcp is not None:
         if names:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 from orch_env.servers.framework.arguments import Format, Length, Pattern, Range
 from orch_env.servers.framework.chance import Chance
 from orch_env.servers.framework.clock import Clock
@@ -13,6 +11,7 @@ from orch_env.servers.framework.server import Access, Server, Tool, World, read,
 from orch_env.servers.framework.session import ServerSession
 from orch_env.servers.framework.table import Table
 from orch_env.types import OrchError
+from orch_env.types.user_code import load_own
 
 # name -> module:class; a server is imported when a task asks for it.
 SERVERS = {
@@ -65,11 +64,7 @@ def register_server(path: str) -> str:
 
 
 def _imported(path: str) -> type[Server]:
-    module, _, attribute = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as problem:
-        raise OrchError(f"the server {path!r} cannot be imported: {problem}") from problem
+    found = load_own(path, f"the server {path!r}", "a server of your own is named module:Class")
     if not (isinstance(found, type) and issubclass(found, Server)):
         raise OrchError(f"{path!r} is no server: it must be a subclass of orch_env.servers.Server")
     return found

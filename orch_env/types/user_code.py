@@ -1,4 +1,4 @@
-"""Code of a user's own: what it returned, and, if it fails, whether by mistake, and where.
+"""Code of a user's own: how it is found, what it returned, whether it failed by mistake, and where.
 
 Bad luck (a lost connection, a time-out, a dead engine) is worth another attempt. A mistake comes
 back with the same input, so it is told once, with file and line.
@@ -6,6 +6,7 @@ back with the same input, so it is told once, with file and line.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import math
@@ -18,6 +19,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from orch_env.types.errors import OrchError
 from orch_env.types.text import shortened
 
 MISTAKES = (
@@ -78,6 +80,42 @@ def defined_at(function: Callable[..., Any]) -> str:
     """Where a function is defined, for the end of a message; empty where it has no source."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f" (defined at {_shown(code.co_filename)}:{code.co_firstlineno})" if code else ""
+
+
+def load_own(path: str, where: str, form: str) -> Any:
+    """Import what a user named as ``module:name``.
+
+    Such a name may come from a configuration or a command line only, never from a file of tasks.
+
+    Args:
+        path: the module is looked for on Python's path.
+        where: what is named, for errors.
+        form: how it has to be written, for errors.
+
+    Raises:
+        OrchError: it is written otherwise, the module or the name is not there, or the module
+            fails while it is imported.
+    """
+    module, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in (attribute, *module.split("."))):
+        raise OrchError(f"{where}: {form}")
+    found = getattr(_module(module, where), attribute, None)
+    if found is None:
+        raise OrchError(f"{where}: module {module!r} has no {attribute!r}")
+    return found
+
+
+def _module(name: str, where: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as problem:  # it may fail in any way
+        missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            raise OrchError(
+                f"{where}: there is no module {missing!r} on Python's path; install it, or name "
+                "its folder in PYTHONPATH (PYTHONPATH=. for the current one)"
+            ) from problem
+        raise OrchError(f"{where}: importing its module failed ({told(problem)})") from problem
 
 
 def told(problem: BaseException) -> str:

@@ -85,7 +85,7 @@ class Marina(orch_env.servers.Server):
     [
         ({"servers": ["harbor"]}, "there is no server 'harbor'"),
         ({"servers": ["os:path"]}, "is no server"),
-        ({"servers": ["no_such_module:X"]}, "cannot be imported"),
+        ({"servers": ["no_such_module:X"]}, "no module 'no_such_module' on Python's path"),
         ({"tasks": "harbour", "servers": ["vehicle"]}, "recorded tasks take no tools of servers"),
         ({"mcp": "mcp.json", "servers": ["vehicle"]}, "leave out cache and servers"),
         ({}, "there is nothing to play"),

@@ -6,13 +6,12 @@ cache file is ever passed to this module.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from orch_env.types import OrchError
-from orch_env.types.user_code import told
+from orch_env.types.user_code import load_own
 
 
 def is_function_path(name: object) -> bool:
@@ -40,32 +39,13 @@ def load_function(
             fails while it is imported, or the function does not take these arguments.
     """
     where = f"{role} {path!r}"
-    module_name, _, attribute = path.partition(":")
-    if not attribute.isidentifier() or not all(
-        part.isidentifier() for part in module_name.split(".")
-    ):
-        raise OrchError(f"{where}: a function of your own is named module:function")
-    function = getattr(_module(module_name, where), attribute, None)
-    if function is None:
-        raise OrchError(f"{where}: module {module_name!r} has no {attribute!r}")
+    function = load_own(path, where, "a function of your own is named module:function")
     if not callable(function):
-        raise OrchError(f"{where}: {attribute!r} is a {type(function).__name__} and no function")
+        kind = type(function).__name__
+        raise OrchError(f"{where}: {path.partition(':')[2]!r} is a {kind} and no function")
     made: Callable[..., Any] = function
     _check_signature(made, takes, options or {}, where)
     return made
-
-
-def _module(name: str, where: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as problem:  # it may fail in any way
-        missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
-        if missing is not None and f"{name}.".startswith(f"{missing}."):
-            raise OrchError(
-                f"{where}: there is no module {missing!r} on Python's path; install it, or name "
-                "its folder in PYTHONPATH (PYTHONPATH=. for the current one)"
-            ) from problem
-        raise OrchError(f"{where}: importing its module failed ({told(problem)})") from problem
 
 
 def _check_signature(

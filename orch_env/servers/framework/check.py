@@ -115,6 +115,12 @@ def _of_calls(server: type[Server]) -> Iterator[str]:
             found["refused"] = "it failed and changed the state"
         elif changed and server.tools[name].access is Access.READ:
             found["read"] = "it is declared @read and changed the state"
+        if server.tools[name].idempotent and result.error is None:
+            again = session.fork()
+            again.clock.set(session.clock.calls - 1)  # nothing else falls due in between
+            again.call(name, arguments)
+            if again.state_hash() != session.state_hash():
+                found["idempotent"] = "it is declared idempotent, and the same call changed more"
         if changed and (broken := next(session.server.invariants(), None)):
             found["law"] = f"afterwards a law is broken: {broken}"
         for kind, problem in found.items():
@@ -123,10 +129,10 @@ def _of_calls(server: type[Server]) -> Iterator[str]:
                 yield f"{name}({shortened(json.dumps(arguments), 200)}): {problem}"
     if untouched.state_hash() != start:
         yield "what one session does is seen by another: state belongs into tables"
-    again = ServerSession(server, 0)
+    repeating = ServerSession(server, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        other = [again.call(*called) for called in calls]
+        other = [repeating.call(*called) for called in calls]
     for (name, _), result, repeated in zip(calls, results, other, strict=True):
         if result != repeated:
             yield f"{name}: the same calls give other results in another session"

@@ -108,6 +108,21 @@ class Greedy(Sound):
         return {}
 
 
+class Insistent(Sound):
+    """One of its tools is declared idempotent and is not."""
+
+    @write(idempotent=True)
+    def add(self, jar: Annotated[str, Pattern("J-[0-9]{4}")]) -> dict[str, Any]:
+        """Add a sweet to a jar.
+
+        Args:
+            jar: The jar's id; it stands on the jar.
+        """
+        found = self.jars.need(jar)
+        self.jars[jar] = replace(found, sweets=found.sweets + 1)
+        return {}
+
+
 class Buggy(Sound):
     """One of its tools divides by what may be zero."""
 

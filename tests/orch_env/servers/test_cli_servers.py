@@ -109,14 +109,23 @@ def test_an_error_result_is_exit_code_one(
         (("call", "harbour", "find_ship", "{"), "ARGUMENTS_JSON is not JSON"),
         (("call", "harbour", "find_ship", "[]"), "ARGUMENTS_JSON must be a JSON object"),
         (("call", "harbour", "find_ship", "{}", "--today", "soon"), "'soon' is no date"),
-        (("describe", "no.such.module:Class"), "cannot be imported"),
+        (("describe", "no.such.module:Class"), "no module 'no' on Python's path"),
+        (("check", ":Class"), "a server of your own is named module:Class"),
+        (("check", "json:Nothing"), "module 'json' has no 'Nothing'"),
+        (("check", "broken_server:Shelf"), "importing its module failed (ValueError: no shelf"),
         (("describe", "json:JSONDecoder"), "is no server"),
         (("check", "harbour", "--mcp", "mcp.json"), "not both"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(
-    argv: tuple[str, ...], problem: str, capsys: pytest.CaptureFixture[str]
+    argv: tuple[str, ...],
+    problem: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "broken_server.py").write_text('raise ValueError("no shelf")\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
     code, out, err = orch(capsys, *argv)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert problem in err
@@ -164,6 +173,7 @@ def test_a_sound_server_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
         ("Unordered", ["seed 0 gives another world in another process"]),
         ("Lawless", ["seed 0: the world breaks a law: jar J-0001", "owes sweets"]),
         ("Greedy", ["afterwards a law is broken: jar J-"]),
+        ("Insistent", ["add({", "declared idempotent, and the same call changed more"]),
         ("Buggy", ['share({"people": 0}): share of server', "ZeroDivisionError"]),
         ("Sly", ["was written by a tool declared READ"]),
         ("Gossip", ["peek: the same calls give other results in another session"]),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from orch_env.backends.schemas import usable_schema
 from orch_env.servers import Clock, ServerSession, register_server, server_type
-from orch_env.servers.framework.episode import names_of_tools
+from orch_env.servers.framework.episode import names_of_tools, open_sessions
 from orch_env.tasks.resolved import ResolvedTask, TaskResolver, offered_tool
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
 from orch_env.types.json import JsonObject, escape
@@ -66,11 +66,7 @@ class LocalBackend:
         """Start one session of each of the task's servers, all on one clock."""
         resolved = self._resolve(task)
         world = seed if task.seed is None else task.seed
-        clock = Clock(task.today) if task.today else None
-        sessions = {}
-        for name in resolved.servers:
-            sessions[name] = ServerSession(server_type(name), world, clock=clock)
-            clock = sessions[name].clock
+        sessions = open_sessions(map(server_type, resolved.servers), world, task.today or None)
         return LocalSession(sessions, resolved.owners)
 
     def close(self) -> None:
@@ -94,8 +90,8 @@ class LocalBackend:
 
 def _owners(servers: Sequence[str]) -> dict[str, _Owner]:
     """Name as the model sees it -> where the tool lives, over all tools of some servers."""
-    named = names_of_tools([server_type(name) for name in servers])
-    return {name: _Owner(server.name, tool) for name, (server, tool) in named.items()}
+    named = names_of_tools({name: server_type(name).tools for name in servers})
+    return {name: _Owner(*owner) for name, owner in named.items()}
 
 
 def _offered(tool: str | ToolSpec, known: Mapping[str, _Owner], task: Task) -> ToolSpec:
@@ -137,6 +133,9 @@ class LocalSession:
     def _answer(self, call: ToolCall) -> ToolResult:
         owner = self._owners.get(call.name)
         if owner is None:
+            for session in self._sessions.values():
+                session.clock.move()  # a call, whatever its outcome; they share the clock
+                break
             known = ", ".join(self._owners)
             return ToolResult.failure(
                 ErrorType.UNKNOWN_TOOL, f"No tool {call.name[:60]!r}. Tools: {known}."

@@ -116,8 +116,9 @@ def test_a_source_plays_servers_too() -> None:
 def test_the_servers_of_an_episode_share_one_clock() -> None:
     session = LocalBackend(["vehicle"]).open(TASK, seed=0)
     session.answer([ToolCall("find_ship", {"name": "x"})] * 3)
+    session.answer([ToolCall("no_such_tool", {})])
     clocks = {name: s["calls"] for name, s in session.snapshot().items()}
-    assert clocks == {"harbour": 3, "vehicle": 3}
+    assert clocks == {"harbour": 4, "vehicle": 4}
 
 
 class LostAfter(LocalBackend):

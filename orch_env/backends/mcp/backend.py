@@ -22,7 +22,6 @@ import json
 import os
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -31,6 +30,7 @@ from orch_env.backends.arguments import ArgumentChecker, checker_of
 from orch_env.backends.mcp.config import read_file
 from orch_env.backends.mcp.errors import ServerFailure
 from orch_env.backends.mcp.pool import ServerPool, ServerSet
+from orch_env.servers.framework.episode import names_of_tools
 from orch_env.tasks.resolved import OfferedTool, ResolvedTask, TaskResolver, offered_tool
 from orch_env.types import ErrorType, OrchError, Task, ToolCall, ToolResult, ToolSpec
 from orch_env.types.json import JsonObject
@@ -172,14 +172,11 @@ class McpBackend:
                 )
         if not all(name in self._tools for name in servers):
             self._discover(servers)
-        count = Counter(tool for name in servers for tool in self._tools[name])
-        named = {}
-        for server in servers:
-            for tool, spec in self._tools[server].items():
-                shown = tool if count[tool] == 1 else f"{server}__{tool}"
-                shown_spec = spec if shown == tool else replace(spec, name=shown)
-                named[shown] = (_Owner(server, tool), shown_spec)
-        return named
+        named = names_of_tools({name: self._tools[name] for name in servers})
+        return {
+            shown: (_Owner(server, tool), replace(self._tools[server][tool], name=shown))
+            for shown, (server, tool) in named.items()
+        }
 
     def _discover(self, servers: Sequence[str]) -> None:
         """Start servers for the first time, to read their tools."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from orch_env.servers.framework.server import Server, Tool
@@ -12,17 +12,41 @@ from orch_env.types import ErrorType, OrchError, ToolResult
 from orch_env.types.json import Json, JsonObject
 
 
-def names_of_tools(servers: Sequence[type[Server]]) -> dict[str, tuple[type[Server], str]]:
-    """Name as the model sees it -> server class and the tool's name there, over all servers.
+def names_of_tools(tools: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, str]]:
+    """Name as the model sees it -> (server, tool), over all tools of some servers.
 
     A tool has its own name. Where two servers share one, both tools are called ``server__tool``.
+
+    Args:
+        tools: server -> names of its tools.
     """
-    count = Counter(tool for server in servers for tool in server.tools)
+    pairs = [(server, tool) for server, names in tools.items() for tool in names]
+    count = Counter(tool for _, tool in pairs)
     return {
-        tool if count[tool] == 1 else f"{server.name}__{tool}": (server, tool)
-        for server in servers
-        for tool in server.tools
+        tool if count[tool] == 1 else f"{server}__{tool}": (server, tool) for server, tool in pairs
     }
+
+
+def open_sessions(
+    servers: Iterable[type[Server]], seed: int, today: str | None = None
+) -> dict[str, ServerSession]:
+    """Server name -> a new session, all on one clock.
+
+    Args:
+        servers: the server classes; the first one's date is the episode's unless ``today`` is.
+        seed: of the servers' worlds.
+        today: the episode's date or date and time, ISO 8601.
+
+    Raises:
+        OrchError: ``today`` is no date.
+    """
+    sessions: dict[str, ServerSession] = {}
+    clock = None
+    for server in servers:
+        session = ServerSession(server, seed, today, clock=clock)
+        clock = session.clock
+        sessions[server.name] = session
+    return sessions
 
 
 class ServerEpisode:
@@ -46,9 +70,10 @@ class ServerEpisode:
         self, servers: Sequence[type[Server]], seed: int = 0, today: str | None = None
     ) -> None:
         self._servers = tuple(servers)
-        self._owners = names_of_tools(servers)
+        by_name = {server.name: server.tools for server in servers}
+        self._owners = names_of_tools(by_name)
         self.tools: Mapping[str, Tool] = {
-            name: replace(server.tools[own], spec=replace(server.tools[own].spec, name=name))
+            name: replace(by_name[server][own], spec=replace(by_name[server][own].spec, name=name))
             for name, (server, own) in self._owners.items()
         }
         self.reset(seed, today)
@@ -59,13 +84,7 @@ class ServerEpisode:
         Raises:
             OrchError: ``today`` is no date; the episode is as before.
         """
-        sessions: dict[str, ServerSession] = {}
-        clock = None
-        for server in self._servers:
-            session = ServerSession(server, seed, today, clock=clock)
-            clock = session.clock
-            sessions[server.name] = session
-        self.seed, self.sessions = seed, sessions
+        self.seed, self.sessions = seed, open_sessions(self._servers, seed, today)
 
     @property
     def now(self) -> str:
@@ -76,7 +95,7 @@ class ServerEpisode:
         """Run one tool, as :meth:`ServerSession.call` does."""
         if name in self._owners:
             server, own = self._owners[name]
-            return self.sessions[server.name].call(own, arguments)
+            return self.sessions[server].call(own, arguments)
         first = next(iter(self.sessions.values()))
         if len(self.sessions) == 1:
             return first.call(name, arguments)

@@ -7,28 +7,49 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch_env.servers import (
+    SERVERS,
     Chance,
+    Format,
+    InvalidArguments,
+    Length,
     NotFound,
     Server,
     ServerSession,
+    Stamp,
     Table,
     ToolRefusal,
+    open_session,
     read,
+    register_server,
+    server_names,
+    server_type,
     write,
 )
+from orch_env.servers.framework import lists
 from orch_env.servers.framework.arguments import Pattern, Range, problem_with, schema_of
+from orch_env.servers.framework.money import from_cents, to_cents
 from orch_env.servers.framework.records import from_json, to_json
 from orch_env.types import ErrorType, OrchError
 from orch_env.types.json import JsonObject
 
 Shelf = Literal["low", "high"]
+DRAWS: dict[str, Any] = {
+    "between": [5, 3, 3, 1, 2, 4, 1, 4],
+    "draw": ["b", "g", "f", "a"],
+    "shuffled": [1, 3, 2, 4, 0],
+    "pick": ["z", "z", "z", "x", "z", "x"],
+    "id": "A-5676",
+}
+"""What a chance draws, written down once."""
 
 
 @dataclass(frozen=True)
@@ -295,3 +316,274 @@ def test_a_huge_argument_is_answered_shortly() -> None:
         result = session.call(*call)
         assert result.error is not None
         assert len(result.text) < 2_000
+
+
+# -- time, stamps, sizes -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    id: str
+    book: str
+    since: Stamp
+    due: str
+    fined: bool = False
+
+
+class Counter(Server):
+    """A desk where loans fall due; its tools come from two classes."""
+
+    name = "counter"
+    epoch = "2025-03-03"
+    loans: Table[Loan]
+
+    def populate(self, chance: Chance) -> None:
+        self.loans["L-1"] = Loan("L-1", "B-1", "", "2025-03-03T09:02")
+
+    def settle(self) -> None:
+        for loan in self.loans.values():
+            if not loan.fined and self.now >= datetime.fromisoformat(loan.due):
+                self.loans[loan.id] = replace(loan, fined=True)
+
+    @read
+    def fines(self) -> list[str]:
+        """Loans that are fined now."""
+        return [loan.id for loan in self.loans.values() if loan.fined]
+
+    @write
+    def lend_out(
+        self, book: Annotated[str, Length(1, 5)], due: Annotated[str, Format("date")]
+    ) -> str:
+        """Lend a book from now on.
+
+        Args:
+            book: The book.
+            due: The day until which.
+        """
+        if book == "none":
+            raise ToolRefusal("There is no such book; take another.", reason="no_book")
+        loan = self.new_id("L-", book, taken=self.loans, digits=6)
+        stamp = self.now.isoformat(timespec="minutes")
+        self.loans[loan] = Loan(loan, book, stamp, f"{due}T23:59")
+        return loan
+
+    @write
+    def touch(self, loan: str) -> str:
+        """Set the time of a loan to now.
+
+        Args:
+            loan: The loan's id.
+        """
+        held = self.loans.need(loan)
+        self.loans[loan] = replace(held, since=self.now.isoformat(timespec="minutes"))
+        return loan
+
+
+class Desk(Counter):
+    """Adds a tool to those that it inherits."""
+
+    name = "desk"
+
+    @read
+    def shout(self, words: Annotated[list[str], Length(0, 3)], times: int = 1) -> str:
+        """Say words often.
+
+        Args:
+            words: The words.
+            times: How often.
+        """
+        return " ".join(words) * times
+
+
+def test_a_read_sees_what_fell_due_and_writes_nothing() -> None:
+    session = ServerSession(Counter, 0)
+    before = session.state_hash()
+    texts = [session.call("fines", {}).text for _ in range(4)]
+    assert texts == ["[]", "[]", '["L-1"]', '["L-1"]']  # a minute a call, from 09:00
+    assert session.state_hash() == before
+    assert session.changes() == {}
+
+
+def test_the_next_successful_write_keeps_what_fell_due_and_a_refusal_does_not() -> None:
+    session = ServerSession(Counter, 0)
+    for _ in range(3):
+        session.call("fines", {})
+    before = session.state_hash()
+    refused = session.call("lend_out", {"book": "none", "due": "2025-03-09"})
+    assert refused.error is ErrorType.TOOL_ERROR
+    assert json.loads(refused.text)["error"]["details"] == {"reason": "no_book"}
+    assert session.state_hash() == before
+    made = json.loads(session.call("lend_out", {"book": "B-2", "due": "2025-03-09"}).text)
+    assert session.changes()["loans"]["L-1"]["fined"] is True
+    assert [str(d) for d in session.diff() if "L-1" in d.path] == [
+        "/loans/L-1/fined: false -> true"
+    ]
+    assert session.created() == (("loans", made),)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [("fines", {}), ("no_such", {}), ("lend_out", {}), ("lend_out", []), (7, None)],
+)
+def test_every_call_moves_the_clock_and_the_clock_is_not_in_the_hash(call: Any) -> None:
+    session = ServerSession(Counter, 0, "2025-04-01T08:30")
+    before, state = session.state_hash(), session.snapshot()
+    session.call(*call)
+    assert session.server.now == datetime(2025, 4, 1, 8, 31)
+    assert session.server.today == "2025-04-01"
+    assert session.state_hash() == before
+    session.restore(json.loads(json.dumps(state)))
+    assert session.server.now == datetime(2025, 4, 1, 8, 30)
+    assert session.fork().server.now == session.server.now
+
+
+def test_times_of_calls_are_in_the_hash_and_not_in_what_rewards_compare() -> None:
+    early, late = ServerSession(Counter, 0), ServerSession(Counter, 0)
+    late.call("fines", {})
+    for session in (early, late):
+        session.call("lend_out", {"book": "B-2", "due": "2025-03-09"})
+    assert early.changes() == late.changes()
+    assert early.state_hash() != late.state_hash()
+    assert not any("since" in loan for loan in early.changes()["loans"].values())
+    only_a_time = ServerSession(Counter, 0)
+    only_a_time.call("touch", {"loan": "L-1"})
+    assert only_a_time.changes() == {}
+    assert only_a_time.state_hash() != ServerSession(Counter, 0).state_hash()
+
+
+@pytest.mark.parametrize("today", ["tomorrow", "2025-13-01", "2025-03-03T09:00+02:00", 7])
+def test_a_session_on_no_date_is_one_clear_line(today: Any) -> None:
+    with pytest.raises(OrchError, match=r"date|time zone") as caught:
+        ServerSession(Counter, 0, today)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_end_of_the_calendar_stops_no_session() -> None:
+    session = ServerSession(Counter, 0, "9999-12-31T23:59")
+    for _ in range(3):
+        assert session.call("fines", {}).error is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"book": "", "due": "2025-03-09"}, "at least 1 characters"),
+        ({"book": "123456", "due": "2025-03-09"}, "at most 5 characters"),
+        ({"book": "\ud800", "due": "2025-03-09"}, "lone surrogates"),
+        ({"book": "B-1", "due": "2025-02-30"}, "a date such as 2025-03-03"),
+        ({"book": "B-1", "due": "20250303"}, "a date such as 2025-03-03"),
+        ({"book": "B-1", "due": "2025-03-09 "}, "a date such as 2025-03-03"),
+    ],
+)
+def test_lengths_formats_and_unicode_are_checked(arguments: JsonObject, part: str) -> None:
+    result = ServerSession(Counter, 0).call("lend_out", arguments)
+    assert result.error is ErrorType.INVALID_ARGUMENTS
+    assert part in json.loads(result.text)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"words": ["a"] * 4}, "at most 3 items"),
+        ({"words": ["a", 1]}, "item 1 must be of type string"),
+        ({"words": [], "times": 2**53 + 1}, "must lie between"),
+        ({"words": ["x" * 20_001]}, "at most 20000 characters"),
+    ],
+)
+def test_lists_and_numbers_have_bounds(arguments: JsonObject, part: str) -> None:
+    result = ServerSession(Desk, 0).call("shout", arguments)
+    assert result.error is ErrorType.INVALID_ARGUMENTS
+    assert part in json.loads(result.text)["error"]["message"]
+
+
+def test_bounds_stand_in_the_schema() -> None:
+    lend, shout = Desk.tools["lend_out"].spec, Desk.tools["shout"].spec
+    book, due = lend.parameters["properties"].values()
+    assert (book["minLength"], book["maxLength"], due["format"]) == (1, 5, "date")
+    assert shout.parameters["properties"]["words"]["maxItems"] == 3
+
+
+def test_a_result_that_is_too_long_is_refused_and_its_change_undone() -> None:
+    result = ServerSession(Desk, 0).call("shout", {"words": ["x" * 100], "times": 1_000})
+    assert result.error is ErrorType.TOOL_ERROR
+    assert json.loads(result.text)["error"]["details"] == {"reason": "result_too_large"}
+
+
+def test_tools_of_the_base_classes_are_tools_too() -> None:
+    assert list(Desk.tools) == ["shout", "fines", "lend_out", "touch"]
+    assert list(Counter.tools) == ["fines", "lend_out", "touch"]
+    assert ServerSession(Desk, 0).call("fines", {}).text == "[]"
+
+
+def test_what_a_tool_may_do_is_what_its_mark_says() -> None:
+    found = {name: (t.access, t.destructive, t.idempotent) for name, t in Desk.tools.items()}
+    assert found["fines"] == ("READ", False, True)
+    assert found["touch"] == ("WRITE", False, False)
+    cancel = server_type("banking").tools["cancel_order"]
+    assert (cancel.access, cancel.destructive) == ("WRITE", True)
+
+
+# -- chance and money --------------------------------------------------------------------------
+
+
+def test_draws_of_a_seed_are_the_same_with_every_python() -> None:
+    chance = Chance("library/0")
+    assert [chance.between(1, 6) for _ in range(8)] == DRAWS["between"]
+    assert chance.draw("abcdefgh", 4) == DRAWS["draw"]
+    assert chance.shuffled(range(5)) == DRAWS["shuffled"]
+    assert [chance.pick("xyz") for _ in range(6)] == DRAWS["pick"]
+    assert chance.id("A-", 4, {}) == DRAWS["id"]
+
+
+def test_draws_reach_both_ends_and_ids_pass_over_taken_ones() -> None:
+    chance = Chance(1)
+    assert {chance.between(2, 4) for _ in range(200)} == {2, 3, 4}
+    assert sorted(chance.shuffled(range(9))) == list(range(9))
+    assert len(set(chance.draw(range(9), 9))) == 9
+    taken = {str(n) for n in range(10)} - {"7"}
+    assert chance.id("", 1, taken) == "7"
+    assert not chance.often(0.0) and chance.often(1.0)
+    with pytest.raises(ValueError, match="cannot draw 3 of 2"):
+        chance.draw("ab", 3)
+
+
+def test_money_is_whole_cents() -> None:
+    assert [to_cents(x) for x in (0.29, 1.1, 12, 1234567.89, -0.07)] == [
+        29,
+        110,
+        1200,
+        123456789,
+        -7,
+    ]
+    assert from_cents(1250) == 12.5
+    for wrong in (0.001, 19.999, 1e-9):
+        with pytest.raises(InvalidArguments, match="more than two decimals"):
+            to_cents(wrong)
+
+
+# -- servers by name ---------------------------------------------------------------------------
+
+
+def test_a_server_of_ones_own_is_known_once_it_is_registered() -> None:
+    path = f"{__name__}:Counter"
+    with pytest.raises(OrchError, match="there is no server 'counter'"):
+        open_session("counter")
+    try:
+        assert register_server(path) == register_server(path) == "counter"
+        assert register_server("banking") == "banking"
+        assert "counter" in server_names()
+        assert open_session("counter").call("fines", {}).text == "[]"
+        with pytest.raises(OrchError, match="is called 'counter', and so is"):
+            register_server(f"{__name__}:Other")
+    finally:
+        SERVERS.pop("counter", None)
+
+
+class Other(Counter):
+    """Takes the name of another server."""
+
+
+def test_lists_have_no_word_twice() -> None:
+    for path in sorted((Path(lists.__file__).parents[2] / "data" / "lists").glob("*.txt")):
+        found = lists.words(path.stem)
+        assert len(found) == len(set(found)) > 3, path.stem

@@ -11,13 +11,12 @@ def to_cents(amount: float) -> int:
     Raises:
         InvalidArguments: it has more than two decimals.
     """
-    cents = round(amount * 100)
-    if abs(amount * 100 - cents) > 1e-6 * max(1.0, abs(amount)):
+    if round(amount, 2) != amount:
         raise InvalidArguments(
             f"The amount {amount} has more than two decimals; round it to cents.",
             reason="fraction_of_a_cent",
         )
-    return cents
+    return round(amount * 100)
 
 
 def from_cents(cents: int) -> float:

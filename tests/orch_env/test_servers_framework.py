@@ -36,6 +36,7 @@ from orch_env.servers import (
 )
 from orch_env.servers.framework import lists
 from orch_env.servers.framework.arguments import Pattern, Range, problem_with, schema_of
+from orch_env.servers.framework.diff import differences
 from orch_env.servers.framework.money import from_cents, to_cents
 from orch_env.servers.framework.records import from_json, to_json
 from orch_env.types import ErrorType, OrchError
@@ -423,7 +424,7 @@ def test_the_next_successful_write_keeps_what_fell_due_and_a_refusal_does_not() 
 
 @pytest.mark.parametrize(
     "call",
-    [("fines", {}), ("no_such", {}), ("lend_out", {}), ("lend_out", []), (7, None)],
+    [("fines", {}), ("no_such", {}), ("lend_out", {}), ("lend_out", None), ("fines", 7), (7, None)],
 )
 def test_every_call_moves_the_clock_and_the_clock_is_not_in_the_hash(call: Any) -> None:
     session = ServerSession(Counter, 0, "2025-04-01T08:30")
@@ -431,10 +432,10 @@ def test_every_call_moves_the_clock_and_the_clock_is_not_in_the_hash(call: Any) 
     session.call(*call)
     assert session.server.now == datetime(2025, 4, 1, 8, 31)
     assert session.server.today == "2025-04-01"
+    assert session.fork().server.now == session.server.now
     assert session.state_hash() == before
     session.restore(json.loads(json.dumps(state)))
     assert session.server.now == datetime(2025, 4, 1, 8, 30)
-    assert session.fork().server.now == session.server.now
 
 
 def test_times_of_calls_are_in_the_hash_and_not_in_what_rewards_compare() -> None:
@@ -521,6 +522,26 @@ def test_what_a_tool_may_do_is_what_its_mark_says() -> None:
     assert found["touch"] == ("WRITE", False, False)
     cancel = server_type("banking").tools["cancel_order"]
     assert (cancel.access, cancel.destructive) == ("WRITE", True)
+
+
+def test_what_was_deleted_is_in_no_list_and_in_the_diff() -> None:
+    session = open_library()
+    session.call("burn", {"book": "B-2"})
+    assert session.call("titles", {"aisle": 2}).text == "[]"
+    (gone,) = session.diff()
+    assert (gone.path, gone.after) == ("/books/B-2", None)
+    assert str(gone).endswith("-> nothing")
+
+
+def test_a_diff_goes_as_deep_as_both_have_the_same_shape() -> None:
+    before = {"a": {"x": 1}, "b": [1, 2], "c": {"y": 1}, "d/e": 0}
+    after = {"a": {"x": 2}, "b": [1, 2, 3], "c": {"z": 1}, "d/e": 1}
+    assert [str(d) for d in differences("", before, after)] == [
+        "/a/x: 1 -> 2",
+        "/b: [1, 2] -> [1, 2, 3]",
+        '/c: {"y": 1} -> {"z": 1}',
+        "/d~1e: 0 -> 1",
+    ]
 
 
 # -- chance and money --------------------------------------------------------------------------

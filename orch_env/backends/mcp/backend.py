@@ -23,6 +23,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -246,13 +247,18 @@ class McpSession:
         self._pool.retire(self._servers)
 
     async def _answer(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
-        asked = await asyncio.gather(*map(self._call, calls), return_exceptions=True)
+        turns = {
+            server: asyncio.Lock()  # which lets the calls in as they came
+            for server, tools in self._called(calls).items()
+            if self._connections[server].keeps_order(tools)
+        }
+        asked = await asyncio.gather(*(self._call(c, turns) for c in calls), return_exceptions=True)
         results: list[ToolResult] = []
         for result in asked:
             if isinstance(result, BaseException):
                 raise result
             results.append(result)
-        called = {self._tools[call.name][0].server for call in calls if call.name in self._tools}
+        called = self._called(calls)
         await asyncio.gather(
             *(c.follow_changes(called=name in called) for name, c in self._connections.items())
         )
@@ -265,7 +271,14 @@ class McpSession:
             self._news = {}
         return results
 
-    async def _call(self, call: ToolCall) -> ToolResult:
+    def _called(self, calls: Sequence[ToolCall]) -> dict[str, list[str]]:
+        """Server -> the tools of it that are called."""
+        called: dict[str, list[str]] = {}
+        for owner, _ in (self._tools[call.name] for call in calls if call.name in self._tools):
+            called.setdefault(owner.server, []).append(owner.tool)
+        return called
+
+    async def _call(self, call: ToolCall, turns: Mapping[str, asyncio.Lock]) -> ToolResult:
         owner, checker = self._tools.get(call.name, (None, None))
         if owner is None:
             known = ", ".join(self._tools)
@@ -276,7 +289,8 @@ class McpSession:
             problem = checker.problem(call.arguments)
             if problem is not None:
                 return problem
-        return await self._connections[owner.server].call(owner.tool, call.arguments)
+        async with turns.get(owner.server) or nullcontext():
+            return await self._connections[owner.server].call(owner.tool, call.arguments)
 
     def _note_changes(self) -> None:
         """Compare the servers' tools with what the model was told, and offer those there are."""

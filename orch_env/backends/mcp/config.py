@@ -69,7 +69,9 @@ class ServerConfig:
         timeout_s: seconds that a call may take.
         start_timeout_s: seconds that starting may take.
         stateless: whether one server answers all episodes.
-        parallel: whether calls of one message are asked at the same time.
+        parallel: whether calls of one message are asked at the same time. ``None``: they are, but
+            at a remote server not beside a call of a tool that says that it writes: requests of
+            their own may arrive in any order.
     """
 
     name: str
@@ -85,7 +87,7 @@ class ServerConfig:
     timeout_s: float = TIMEOUT_S
     start_timeout_s: float = START_TIMEOUT_S
     stateless: bool = False
-    parallel: bool = True
+    parallel: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class _Reader:
             "timeout_s": self._seconds(own, "timeout", TIMEOUT_S, at),
             "start_timeout_s": self._seconds(own, "start_timeout", START_TIMEOUT_S, at),
             "stateless": own.get("stateless", False),
-            "parallel": own.get("parallel", True),
+            "parallel": own.get("parallel"),
         }
         if remote:
             for word in ("folder", "template"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,7 +65,7 @@ class Connection:
         self._session: ClientSession | None = None
         self._announces_changes = False
         self._changed = False
-        self._one_at_a_time = None if config.parallel else asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock() if config.parallel is False else None
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
@@ -87,6 +87,12 @@ class Connection:
         said = "" if self._child is None else " ".join(self._child.errors.split())[-_SHOWN:]
         await self.close()
         raise self._failure(f"; it said: {said}" if said else "")
+
+    def keeps_order(self, tools: Iterable[str]) -> bool:
+        """Whether calls of these tools in one message must be asked one after the other."""
+        if self.config.parallel is not None or self.config.url is None:
+            return False  # decided, or one stream that keeps their order by itself
+        return any(t in self.tools and self.tools[t].read_only is False for t in tools)
 
     async def call(self, tool: str, arguments: JsonObject) -> ToolResult:
         """Call a tool; what the server answers is the result, its errors too.

@@ -12,12 +12,25 @@ from typing import Any, ClassVar
 import pytest
 
 from orch_env.backends.mcp import ServerFailure
-from orch_env.types import OrchError
+from orch_env.types import OrchError, ToolCall
 from tests.orch_env.mcp.conftest import MakeBackend, call, task
 
 TOKEN = "Bearer t-84711"
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": []}
-TOOLS = ["say", "tell_session", "unauthorised", "broken", "nothing", "page", "no_json", "flood"]
+TOGETHER_S = 0.3
+"""Seconds that a call waits for another one to be there at the same time."""
+TOOLS = [
+    "meet",
+    "meet_and_write",
+    "say",
+    "tell_session",
+    "unauthorised",
+    "broken",
+    "nothing",
+    "page",
+    "no_json",
+    "flood",
+]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -26,6 +39,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     sessions: ClassVar[list[str]] = []
     ended: ClassVar[list[str]] = []
+    meeting: ClassVar[threading.Barrier]
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -53,7 +67,13 @@ class Handler(BaseHTTPRequestHandler):
                 "serverInfo": {"name": "remote", "version": "1"},
             }
         elif method == "tools/list":
-            result = {"tools": [{"name": name, "inputSchema": SCHEMA} for name in TOOLS]}
+            hint = {"annotations": {"readOnlyHint": False}}
+            writes = {"meet_and_write": hint}
+            result = {
+                "tools": [
+                    {"name": name, "inputSchema": SCHEMA, **writes.get(name, {})} for name in TOOLS
+                ]
+            }
         elif method == "tools/call":
             name = message["params"]["name"]
             if name == "unauthorised":
@@ -70,11 +90,21 @@ class Handler(BaseHTTPRequestHandler):
             if name == "flood":
                 return self.reply(200, b'"' + b"x" * (9 << 20) + b'"')
             text = message["params"].get("arguments", {}).get("text", TOKEN)
+            if name.startswith("meet"):
+                text = self.met()
             if name == "tell_session":
                 text = self.headers["Mcp-Session-Id"]
             result = {"content": [{"type": "text", "text": text}]}
         body = json.dumps({"jsonrpc": "2.0", "id": to, "result": result}).encode()
         return self.reply(200, body, session=method == "initialize")
+
+    def met(self) -> str:
+        try:
+            self.meeting.wait(TOGETHER_S)
+        except threading.BrokenBarrierError:
+            self.meeting.reset()
+            return "alone"
+        return "together"
 
     def reply(
         self,
@@ -98,6 +128,7 @@ def serving() -> Iterator[tuple[str, type[Handler]]]:
     class Own(Handler):
         sessions: ClassVar[list[str]] = []
         ended: ClassVar[list[str]] = []
+        meeting: ClassVar[threading.Barrier] = threading.Barrier(2)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
     server.daemon_threads = True
@@ -129,6 +160,26 @@ def test_each_episode_has_a_session_of_its_own(backend: MakeBackend, remote: Rem
     assert len(set(ids)) == 2 and set(ids) <= set(remote[1].sessions)
     made.close()
     assert sorted(remote[1].ended) == sorted(remote[1].sessions)
+
+
+@pytest.mark.parametrize(
+    ("second", "parallel", "found"),
+    [
+        ("meet", None, "together"),
+        ("meet_and_write", None, "alone"),
+        ("meet_and_write", True, "together"),
+        ("meet", False, "alone"),
+    ],
+)
+def test_calls_keep_their_order_beside_one_that_writes(
+    backend: MakeBackend, remote: Remote, second: str, parallel: bool | None, found: str
+) -> None:
+    far = remote[0]
+    if parallel is not None:
+        far = {**far, "orch": {**far["orch"], "parallel": parallel}}
+    session = backend({"far": far}).open(task(), seed=0)
+    results = session.answer([ToolCall("meet", {}), ToolCall(second, {})])
+    assert [result.text for result in results] == [found, found]
 
 
 def test_headers_never_come_back(backend: MakeBackend, remote: Remote) -> None:

@@ -96,6 +96,7 @@ class EpisodeSource:
     max_calls_per_turn: int = 32
     max_errors: int | None = 5
     max_observation_chars: int | None = None
+    cut_observations: Literal["text", "json"] = "text"
     servers: Sequence[str] = ()
     mcp: str | None = None
     _key: str = field(init=False, repr=False)
@@ -251,6 +252,7 @@ class EpisodeSource:
             self.max_calls_per_turn,
             self.max_errors,
             self.max_observation_chars,
+            self.cut_observations,
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 from gymnasium.error import InvalidAction, ResetNeeded
@@ -63,6 +63,8 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         max_calls_per_turn: calls run per message; those beyond get a ``limit`` error.
         max_errors: messages in a row in which no call succeeded; terminates.
         max_observation_chars: characters of each result as the model reads it, marker included.
+        cut_observations: ``"json"`` cuts lists and strings inside a longer result, so that it stays
+            JSON; ``"text"`` takes its end away.
         memory_mb: megabytes of recorded responses kept in memory, with what rewards derive from
             them; a larger set is read from the cache again.
         render_mode: ``"ansi"`` (text) or ``"html"`` (one self-contained page).
@@ -97,6 +99,7 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
         max_calls_per_turn: int = 32,
         max_errors: int | None = 5,
         max_observation_chars: int | None = None,
+        cut_observations: Literal["text", "json"] = "text",
         memory_mb: int | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -107,7 +110,12 @@ class ToolOrchestrationEnv(gym.Env[str, str]):
             k: v for k, v in locals().items() if k not in ("self", "__class__")
         }
         limits = Limits(
-            max_turns, max_tool_calls, max_calls_per_turn, max_errors, max_observation_chars
+            max_turns,
+            max_tool_calls,
+            max_calls_per_turn,
+            max_errors,
+            max_observation_chars,
+            cut_observations,
         )
         loaded = (FREE_PLAY,) if tasks is None else load_split(tasks, split)
         self._setup(

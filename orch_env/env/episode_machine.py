@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from orch_env.backends.protocol import (
     BackendSession,
@@ -31,6 +31,7 @@ from orch_env.backends.protocol import (
     Snapshots,
     UserTurn,
 )
+from orch_env.env.json_cut import cut_json
 from orch_env.formats import CallFormat, ParsedMessage
 from orch_env.tasks.resolved import ResolvedTask
 from orch_env.types import (
@@ -66,6 +67,8 @@ class Limits:
         max_errors: messages in a row in which no call succeeded.
         max_observation_chars: characters of one result as the model reads it, marker included,
             at least 64. Rewards see the whole result.
+        cut_observations: how a longer one is cut: ``"text"`` takes its end away, ``"json"``
+            shortens its lists and strings, so that it stays JSON; what is no JSON is cut as text.
         max_messages_per_user_turn: assistant messages in one user turn; a message with calls that
             reaches it ends that turn.
         next_turn_at_limit: what follows then: the next user turn (``max_turns`` if there is none),
@@ -77,6 +80,7 @@ class Limits:
     max_calls_per_turn: int = 32
     max_errors: int | None = 5
     max_observation_chars: int | None = None
+    cut_observations: Literal["text", "json"] = "text"
     max_messages_per_user_turn: int | None = None
     next_turn_at_limit: bool = True
 
@@ -96,6 +100,8 @@ class Limits:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 allowed = "a whole number" + (" or null" if optional else "")
                 raise OrchError(f"{name} must be {allowed}, at least {least}; got {value!r}")
+        if self.cut_observations not in ("text", "json"):
+            raise OrchError(f"cut_observations is 'text' or 'json'; got {self.cut_observations!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,6 +429,8 @@ def shown_results(results: Sequence[str], limits: Limits) -> list[str]:
     """The results of one message as the model reads them; together they fit an observation."""
     share = MAX_OBSERVATION // max(1, len(results)) - _LEAST_CUT
     limit = min(limits.max_observation_chars or share, share)
+    if limits.cut_observations == "json":
+        return [cut_json(text, limit) or _cut(text, limit) for text in results]
     return [_cut(text, limit) for text in results]
 
 

@@ -4,8 +4,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from orch_env.servers import NotFound, Pattern, Range, Server, Table, ToolRefusal, read, write
-from orch_env.servers.framework.lists import words
+from orch_env.servers import (
+    NotFound,
+    Pattern,
+    Range,
+    Server,
+    Table,
+    ToolRefusal,
+    read,
+    words,
+    write,
+)
 
 ParcelId = Annotated[str, Pattern("PC-[0-9]{6}")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orch_env.servers.framework.arguments import Format, Length, Pattern, Range
-from orch_env.servers.framework.chance import Chance
+from orch_env.servers.framework.chance import Chance, words
 from orch_env.servers.framework.clock import Clock
 from orch_env.servers.framework.errors import InvalidArguments, NotFound, ToolRefusal
 from orch_env.servers.framework.records import Stamp
@@ -112,5 +112,6 @@ __all__ = [
     "register_server",
     "server_names",
     "server_type",
+    "words",
     "write",
 ]

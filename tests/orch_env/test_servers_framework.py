@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -34,11 +33,11 @@ from orch_env.servers import (
     server_type,
     write,
 )
-from orch_env.servers.framework import lists
 from orch_env.servers.framework.arguments import Pattern, Range, problem_with, schema_of
-from orch_env.servers.framework.diff import differences
+from orch_env.servers.framework.chance import LISTS, words
 from orch_env.servers.framework.money import from_cents, to_cents
 from orch_env.servers.framework.records import from_json, to_json
+from orch_env.servers.framework.session import differences
 from orch_env.types import ErrorType, OrchError
 from orch_env.types.json import JsonObject
 
@@ -605,6 +604,6 @@ class Other(Counter):
 
 
 def test_lists_have_no_word_twice() -> None:
-    for path in sorted((Path(lists.__file__).parents[2] / "data" / "lists").glob("*.txt")):
-        found = lists.words(path.stem)
+    for path in sorted(LISTS.glob("*.txt")):
+        found = words(path.stem)
         assert len(found) == len(set(found)) > 3, path.stem

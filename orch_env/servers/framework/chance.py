@@ -1,12 +1,16 @@
-"""Chance that gives the same draws with every version of Python."""
+"""What worlds are drawn from: chance that is the same with every Python, and lists of words."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from functools import cache
+from pathlib import Path
 from random import Random
 from typing import TypeVar
 
 T = TypeVar("T")
+
+LISTS = Path(__file__).parents[2] / "data" / "lists"
 
 
 class Chance(Random):
@@ -53,3 +57,10 @@ class Chance(Random):
             found = f"{prefix}{self.between(0, 10**digits - 1):0{digits}d}"
             if found not in taken:
                 return found
+
+
+@cache
+def words(name: str) -> tuple[str, ...]:
+    """The lines of ``orch_env/data/lists/NAME.txt``, without blank lines and ``#`` comments."""
+    lines = (LISTS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))

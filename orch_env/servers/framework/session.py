@@ -6,23 +6,46 @@ import hashlib
 import json
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from orch_env.servers.framework.arguments import problem_with
 from orch_env.servers.framework.clock import Clock
-from orch_env.servers.framework.diff import Difference, differences
 from orch_env.servers.framework.errors import ToolRefusal
 from orch_env.servers.framework.records import to_json
 from orch_env.servers.framework.server import Access, Server, Tool
 from orch_env.servers.framework.table import Lock
 from orch_env.types import ErrorType, OrchError, ToolResult
 from orch_env.types.json import Json, JsonObject, escape
+from orch_env.types.text import shortened
 
 MAX_MESSAGE = 600
 """Characters of an error message: a model may write a megabyte as a ship's name."""
 MAX_RESULT = 32_000
 """Characters of a result; a tool that finds more is refused, so that the model narrows its call."""
+
+
+_SHOWN = 80
+"""Characters of a value in a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One place where two states differ.
+
+    Attributes:
+        path: JSON Pointer: table, id, then into the record.
+        before: the value there before, ``None`` where there was none.
+        after: the value after, ``None`` where there is none.
+    """
+
+    path: str
+    before: Json
+    after: Json
+
+    def __str__(self) -> str:
+        return f"{self.path}: {_short(self.before)} -> {_short(self.after)}"
 
 
 class ServerSession:
@@ -201,3 +224,21 @@ def _failure_of_code(server: str, tool: str, problem: Exception) -> ToolResult:
         ErrorType.TOOL_ERROR,
         f"{tool} failed on these arguments ({kind}); nothing was changed. Try other arguments.",
     )
+
+
+def differences(path: str, before: Json, after: Json) -> Iterator[Difference]:
+    """Where two values differ, as deep as both have the same shape."""
+    if before == after:
+        return
+    if isinstance(before, dict) and isinstance(after, dict) and set(before) == set(after):
+        for key in before:
+            yield from differences(f"{path}/{escape(key)}", before[key], after[key])
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for place, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from differences(f"{path}/{place}", one, other)
+    else:
+        yield Difference(path, before, after)
+
+
+def _short(value: Json) -> str:
+    return "nothing" if value is None else shortened(json.dumps(value), _SHOWN)

@@ -29,7 +29,7 @@ from orch_env.servers.domains.banking.records import (
     Rate,
     SignIn,
 )
-from orch_env.servers.framework.lists import words
+from orch_env.servers.framework.chance import words
 
 NUM_CUSTOMERS = 14
 HISTORY_DAYS = 71

@@ -24,8 +24,7 @@ from orch_env.servers.domains.calendar.recurrence import (
     spans,
 )
 from orch_env.servers.domains.calendar.state import State, works
-from orch_env.servers.framework.chance import Chance
-from orch_env.servers.framework.lists import words
+from orch_env.servers.framework.chance import Chance, words
 
 OFFICES = (
     ("London", "Europe/London"),

@@ -10,8 +10,7 @@ from datetime import date, timedelta
 
 from orch_env.servers.domains.filesystem.nodes import Account, Kind, Member, Node, Shell
 from orch_env.servers.domains.filesystem.volume import Volume, parent_of
-from orch_env.servers.framework.chance import Chance
-from orch_env.servers.framework.lists import words
+from orch_env.servers.framework.chance import Chance, words
 
 NUM_COLLEAGUES = 5
 FREE_BYTES = 32 * 1024

@@ -25,8 +25,7 @@ from orch_env.servers.domains.shopping.records import (
     Wish,
     percent_of,
 )
-from orch_env.servers.framework.chance import Chance
-from orch_env.servers.framework.lists import words
+from orch_env.servers.framework.chance import Chance, words
 
 COLOURS = ("black", "blue", "green", "grey", "orange", "red", "sand", "white", "yellow")
 COUPON_WORDS = (

@@ -33,7 +33,7 @@ from orch_env.servers.domains.vehicle.records import (
     Zone,
 )
 from orch_env.servers.domains.vehicle.roads import Network, Position, Way, road_id
-from orch_env.servers.framework.lists import words
+from orch_env.servers.framework.chance import words
 
 TODAY = date(2025, 5, 12)
 NUM_TOWNS = 12

@@ -336,6 +336,17 @@ def test_no_pattern_takes_long(pattern: str) -> None:
     assert time.thread_time() - start < 2
 
 
+def test_a_pattern_that_cuts_a_character_in_two_writes_nothing() -> None:
+    session = open_session("filesystem")
+    ok(session, "write_file", path="x", text="ünï\n")
+    before = session.state_hash()
+    half = {"path": "x", "pattern": "[^a-z]", "replacement": "<&>"}
+    assert refused(session, "sed_in_place", **half) == "inside_a_character"
+    assert session.state_hash() == before
+    ok(session, "sed_in_place", path="x", pattern="ü", replacement="<&>")
+    assert ok(session, "cat", paths=["x"])["output"] == "<ü>nï\n"
+
+
 def test_a_pattern_that_takes_too_much_is_refused() -> None:
     session = open_session("filesystem")
     chance = random.Random(1)

@@ -299,6 +299,12 @@ class TextTools(Volume):
         """
         text, count = self._replaced(path, pattern, replacement, every, ignore_case)
         old = self.need(path).node
+        if text.count("\ufffd") > old.text.count("\ufffd"):
+            raise ToolRefusal(
+                "This would cut a character in two: patterns see bytes, as in the C locale. Match "
+                "what should be replaced by its letters.",
+                reason="inside_a_character",
+            )
         found = self.need(path, follow=False)
         # sed writes a new file, with the permissions of the old one, and moves it over the path.
         self.check_removable(found)

@@ -293,6 +293,8 @@ def printed(step: Step, output: str) -> str:
         return _grep_sorted(output, step)
     if step.tool == "ls" and given.get("long"):
         return "\n\n".join(_named(block) for block in output.split("\n\n"))
+    if step.tool == "tree" and given.get("path", "").startswith("-"):
+        return output.removeprefix("./")  # it takes no other spelling of such a name
     return output
 
 

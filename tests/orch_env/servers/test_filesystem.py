@@ -403,6 +403,16 @@ def test_file_name_patterns_match_as_in_a_shell() -> None:
 # -- lines -----------------------------------------------------------------------------------------
 
 
+def test_few_changes_in_long_files_are_not_too_costly_to_find() -> None:
+    session = open_session("filesystem")
+    old = [f"line {n}" for n in range(900)]
+    new = ["first", *old[:450], "middle", *old[451:], "last"]
+    for path, lines in (("old", old), ("new", new)):
+        ok(session, "write_file", path=path, text="".join(f"{line}\n" for line in lines))
+    found = ok(session, "diff", path="old", other="new")["output"]
+    assert found == "0a1\n> first\n451c452\n< line 450\n---\n> middle\n900a902\n> last\n"
+
+
 def test_a_diff_is_a_smallest_change() -> None:
     chance = random.Random(2)
     for _ in range(300):

@@ -68,7 +68,7 @@ class Budget:
         self.steps -= steps
         if self.steps < 0:
             raise ToolRefusal(
-                "Matching this pattern takes too long here. "
+                "This takes too many steps here. "
                 "Use a simpler pattern, or fewer and smaller files.",
                 reason="too_costly",
             )

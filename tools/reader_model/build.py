@@ -49,6 +49,7 @@ _MIXED = Mix(episodes=0.45, choices=0.28, lookups=0.25)
 _VARIED = Mix(episodes=0.3, choices=0.56, lookups=0.06, varied=True)
 _CHOOSING = Mix(episodes=0.24, choices=0.66, lookups=0.03, varied=True)
 _FAR = Mix(episodes=0.0, choices=0.0, lookups=0.2, varied=True)
+_FARTHER = Mix(episodes=0.0, choices=0.0, lookups=0.12, varied=True)
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Recipe:
         Phase(840, 7e-4, 3e-4, 1.0, (*((320, _VARIED),) * 3, (4160, _FAR))),
         Phase(300, 6e-4, 1.5e-5, 1.0, (*((320, _CHOOSING),) * 3, (4480, _FAR))),
         Phase(110, 3e-4, 1e-5, 1.0, ((320, _CHOOSING), (4736, _FAR))),
+        Phase(60, 3e-4, 1e-5, 1.0, ((320, _CHOOSING), *((4992, _FARTHER),) * 2)),
     )
 
 

@@ -154,8 +154,9 @@ def _play(
     data = ("--tasks", tasks, *option("--cache", cache), *option("--mcp", mcp))
     if out is not None:
         next_command("replay", "--verify", out, *data[2:], why="run the episodes again")
+    if mcp is None and out is not None:
         next_command("reward", "audit", out, "--reward", reward, *data, why="what its parts say")
-    else:
+    elif mcp is None:  # the audits of rewards ask no MCP server
         few = (*option("--split", split), "--limit", limit or 10)
         next_command("reward", "attack", "--reward", reward, *data, *few, why="what cheats earn")
     if policy != "gold":
@@ -202,8 +203,9 @@ def _verify(
         "divergence": divergence.to_dict() if divergence is not None else None,
     }
     emit(result, as_json=as_json, title=f"verification of {episodes}")
-    data = (*option("--tasks", tasks), *option("--cache", cache), *option("--mcp", mcp))
-    next_command("reward", "audit", episodes, *data, why="what a reward's parts say about them")
+    if mcp is None:
+        data = (*option("--tasks", tasks), *option("--cache", cache))
+        next_command("reward", "audit", episodes, *data, why="what a reward's parts say about them")
     return 0 if divergence is None else 1
 
 

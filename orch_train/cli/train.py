@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orch_env.cli.output import emit, json_option, next_command, option, table
+from orch_env.cli.output import emit, json_option, mcp_option, next_command, option, table
 from orch_train.cli.next_commands import say_what_is_next
 from orch_train.cli.preflight import dry_run, model, run_folder
 from orch_train.cli.run_arguments import config_name, quiet_libraries, read_config
@@ -44,12 +45,14 @@ and saves a checkpoint. Paths in a configuration are relative to the current dir
     metavar="RUN",
     help="Go on with a run from its newest checkpoint; CONFIG may then be left out.",
 )
+@mcp_option
 @json_option
 def train(
     config: str | None,
     overrides: tuple[str, ...],
     only_check: bool,
     run: Path | None,
+    mcp: str | None,
     as_json: bool,
 ) -> int:
     """Train a model by GRPO, as a YAML file and GROUP.KEY=VALUE overrides say."""
@@ -57,6 +60,8 @@ def train(
     from orch_train.algorithms.resume import resume_changes
     from orch_train.rollouts.environments import check_data
 
+    if mcp is not None:
+        overrides = (*overrides, f"environment.env_config.mcp={json.dumps(mcp)}")
     run = None if run is None else one_run(run)
     built = read_config(config, overrides, run)
     # Wrong texts and files are found here, before torch and Ray start.

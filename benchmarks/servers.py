@@ -24,6 +24,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,16 @@ from benchmarks.env_speed_episodes import (
 )
 from benchmarks.report import machine, write_report
 from orch_env import Task, ToolOrchestrationEnv, load_tasks, save_tasks
-from orch_env.servers import Access, Chance, ServerSession, open_session, server_names, server_type
+from orch_env.servers import Access, ServerSession, open_session, server_names, server_type
+from orch_env.types import OrchError
 from orch_env.types.json import JsonObject
-from tools.server_tasks.chains import Chain, Maker, Trace, run_chain, templates_of
+from tools.server_tasks.build import Choice, task_of
+from tools.server_tasks.chains import fitting, run_chain, templates_of
 
 RESULTS = Path("benchmarks/results/servers.json")
 PROCESSES = 2
 CALLS = 3
 """Gold calls of an episode."""
-ATTEMPTS = 200
-"""Draws for a chain that fits a world."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -103,7 +104,7 @@ def _calls(name: str, repeats: int) -> tuple[dict[str, float], list[float]]:
         fits = fitting(maker, name, 0)
         if fits is None:
             continue  # another chain has the tool
-        session, made = fits
+        made, session = fits
         for gold in (call for step in run_chain(made, session.fork()).gold for call in step):
             state = session.snapshot()
             times = []
@@ -122,39 +123,15 @@ def _bare(session: ServerSession, tool: str, arguments: JsonObject) -> str:
     return json.dumps(getattr(session.server, tool)(**arguments))
 
 
-def fitting(maker: Maker, name: str, seed: int) -> tuple[ServerSession, Chain] | None:
-    """A chain of a maker for a world, and a session for it; None where no draw fits."""
-    for attempt in range(ATTEMPTS):
-        session = open_session(name, seed)
-        made = maker(session.server, Chance(f"benchmark/{name}/{seed}/{attempt}"))
-        if made is not None:
-            return session, made
-    return None
-
-
 def tasks_of(servers: Sequence[str], seeds: int) -> Iterator[Task]:
     """Tasks of three gold calls, with the final state that gold leaves."""
     for name in servers:
         for chain, maker in templates_of(name).chains.items():
             for seed in range(seeds):
-                found = fitting(maker, name, seed)
-                if found is not None and len(found[1].calls) == CALLS:
-                    yield _task(f"{name}-{chain}-{seed}", name, *found)
-
-
-def _task(task_id: str, server: str, session: ServerSession, made: Chain) -> Task:
-    trace: Trace = run_chain(made, session)
-    return Task(
-        id=task_id,
-        messages=({"role": "user", "content": made.query},),
-        servers=(server,),
-        tools=tuple(session.tools),
-        gold=trace.gold,
-        seed=session.server.seed,
-        today=type(session.server).epoch,
-        final_state={server: session.changes()} if session.changes() else {},
-        metadata={"created": [f"/{server}/{t}/{key}" for t, key in session.created()]},
-    )
+                with suppress(OrchError):  # no draw fits this world
+                    task = task_of(name, maker, Choice(), f"{name}-{chain}-{seed}", seed)
+                    if len(task.gold_calls) == CALLS:
+                        yield task
 
 
 def episodes(servers: Sequence[str], seeds: int, passes: int) -> dict[str, Any]:

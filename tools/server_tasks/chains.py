@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from orch_env.provenance.information import folded, occurs_in
-from orch_env.servers import Chance, ServerSession
+from orch_env.servers import Chance, ServerSession, open_session
 from orch_env.types import GoldCall, Provenance, ToolResult, ValueRef
 from orch_env.types.json import Json, JsonObject, escape, resolve
 
@@ -147,6 +147,20 @@ def templates_of(server: str) -> Templates:
     module = f"{__package__}.{server}"
     importlib.import_module(module)
     return _of(module)
+
+
+TRIES = 200
+"""Draws of a maker before it is given up."""
+
+
+def fitting(maker: Maker, server: str, seed: int) -> tuple[Chain, ServerSession] | None:
+    """A chain of a maker with a fresh session of the world; ``None`` if no draw fits it."""
+    for attempt in range(TRIES):
+        session = open_session(server, seed)
+        made = maker(session.server, Chance(f"{server}/{seed}/{attempt}"))
+        if made is not None:
+            return made, session
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from typing import Any
 import mcp_types as types
 from mcp import Client, StdioServerParameters
 
-from orch_env.servers import Chance, open_session
+from orch_env.servers import open_session
 from orch_env.servers.domains.harbour import Harbour
 from orch_env.types.json import JsonObject
-from tools.server_tasks.chains import run_chain, templates_of
+from tools.server_tasks.chains import fitting, run_chain, templates_of
 
 Calls = list[tuple[str, JsonObject]]
 Answers = list[tuple[str, bool]]
@@ -35,10 +35,8 @@ def natural_calls(name: str, seed: int = 0) -> Calls:
     found: Calls = []
     templates = templates_of(name)
     for maker in (*templates.chains.values(), *templates.refusals.values()):
-        session = open_session(name, seed)
-        made = maker(session.server, Chance(f"served/{name}/{maker.__name__}"))
-        if made is not None:
-            gold = run_chain(made, session).gold
+        if (fits := fitting(maker, name, seed)) is not None:
+            gold = run_chain(*fits).gold
             found += [(call.name, dict(call.arguments)) for step in gold for call in step]
     return found
 

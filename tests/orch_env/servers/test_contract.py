@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from orch_env.servers import Access, Chance, ServerSession, open_session, server_names, server_type
+from orch_env.servers import Access, ServerSession, open_session, server_names, server_type
 from orch_env.servers.framework.session import MAX_RESULT
 from orch_env.types import ErrorType, ToolResult
 from orch_env.types.json import JsonObject
-from tools.server_tasks.chains import Chain, Maker, run_chain, templates_of
+from tools.server_tasks.chains import Chain, Maker, fitting, run_chain, templates_of
 
 SERVERS = [n for n in server_names() if importlib.util.find_spec(f"tools.server_tasks.{n}")]
 """Servers whose chains are written; the harbour's tasks have a builder of their own."""
@@ -41,13 +41,10 @@ def _a_bug_in_a_server_fails_the_test() -> Iterator[None]:
 
 
 def made_of(maker: Maker, name: str, seed: int) -> tuple[Chain, ServerSession]:
-    """A chain of a maker with a fresh session that it fits; draws until one fits."""
-    for attempt in range(200):
-        session = open_session(name, seed)
-        made = maker(session.server, Chance(f"{name}/{seed}/{attempt}"))
-        if made is not None:
-            return made, session
-    raise AssertionError(f"{maker.__name__} of {name!r} fits no draw in world {seed}")
+    """A chain of a maker with a fresh session that it fits."""
+    found = fitting(maker, name, seed)
+    assert found is not None, f"{maker.__name__} of {name!r} fits no draw in world {seed}"
+    return found
 
 
 class Valid:

@@ -72,10 +72,10 @@ def test_what_we_serve_passes_initialise_ping_and_tools_list() -> None:
             assert re.search(r"Passed: (\d)/\1, 0 failed, 0 warnings", said), said
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """All servers on a port of this machine."""
-    with listening(*server_names()) as (found, _):
+@pytest.fixture
+def url(name: str) -> Iterator[str]:
+    """The server on a port of this machine."""
+    with listening(name) as (found, _):
         yield found
 
 
@@ -84,15 +84,9 @@ def inspect(*words: str) -> JsonObject:
     return dict(json.loads(printed("mcp-inspector", "--cli", *words)))
 
 
-def shown_name(name: str, tool: str) -> str:
-    """A tool's name where all servers are served together."""
-    owners = sum(tool in server_type(other).tools for other in server_names())
-    return tool if owners == 1 else f"{name}__{tool}"
-
-
 def call_by_inspector(url: str, name: str, tool: str, arguments: JsonObject) -> None:
     words = [url, "--transport", "http", "--method", "tools/call"]
-    words += ["--tool-name", shown_name(name, tool)]
+    words += ["--tool-name", tool]
     for key, value in arguments.items():
         text = value if isinstance(value, str) else json.dumps(value)
         words += ["--tool-arg", f"{key}={text}"]

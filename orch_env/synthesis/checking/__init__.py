@@ -1,0 +1,1 @@
+"""What a request must say, must not give away, and what a set of tasks must keep to."""

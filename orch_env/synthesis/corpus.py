@@ -1,0 +1,195 @@
+"""The recorded calls of a cache, and the traces that were recorded on it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from orch_env.cache import ResponseCache
+from orch_env.provenance import Trace, TraceCall
+from orch_env.types import OrchError, Task, ToolSpec, error_of_text
+from orch_env.types.json import Json, JsonObject, parse_json
+
+_KEPT_RESPONSES = 4096
+"""Parsed responses that stay in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recorded answer of one call: what draws are made of.
+
+    Attributes:
+        number: its place in :attr:`Corpus.rows`.
+        tool: the tool's canonical name.
+        arguments: the arguments, with the types that the tool's schema asks for.
+        digest: the recorded response, as in :attr:`~orch_env.types.GoldCall.response`.
+        key: the call's key in the cache; variants of a call share it.
+    """
+
+    number: int
+    tool: str
+    arguments: JsonObject
+    digest: str
+    key: bytes
+
+
+class Corpus:
+    """Recorded calls without error, and traces over them.
+
+    Args:
+        cache: where the responses are.
+        rows: the calls; renumbered by position.
+        traces: recorded conversations, each with the row number of every call in flattened order.
+        errors: recorded answers that were left out because they are errors.
+
+    Attributes:
+        tools: canonical name -> spec, for every tool that has a row.
+        rows_of: canonical name -> numbers of its rows.
+    """
+
+    def __init__(
+        self,
+        cache: ResponseCache,
+        rows: Iterable[Row],
+        traces: Sequence[tuple[Trace, tuple[int, ...]]] = (),
+        errors: int = 0,
+    ) -> None:
+        self.cache = cache
+        self.rows = tuple(
+            Row(number, row.tool, row.arguments, row.digest, row.key)
+            for number, row in enumerate(rows)
+        )
+        self.traces = tuple(trace for trace, _ in traces)
+        self.trace_rows = tuple(numbers for _, numbers in traces)
+        self.errors = errors
+        rows_of: dict[str, list[int]] = defaultdict(list)
+        for row in self.rows:
+            rows_of[row.tool].append(row.number)
+        self.rows_of: Mapping[str, tuple[int, ...]] = {
+            tool: tuple(numbers) for tool, numbers in sorted(rows_of.items())
+        }
+        self.tools: Mapping[str, ToolSpec] = {tool: cache.catalogue[tool] for tool in self.rows_of}
+        self._parsed = lru_cache(maxsize=_KEPT_RESPONSES)(self._parse)
+
+    def text(self, number: int) -> str:
+        """The recorded text of a row, byte for byte."""
+        row = self.rows[number]
+        found = self.cache.get_variant(row.key, bytes.fromhex(row.digest))
+        if found is None:
+            raise OrchError(
+                f"the cache no longer holds the response of {row.tool}; was it changed?"
+            )
+        return found.text
+
+    def response(self, number: int) -> Json:
+        """The parsed response of a row; a text that is no JSON stays a string. Do not change it."""
+        return self._parsed(number)
+
+    def _parse(self, number: int) -> Json:
+        text = self.text(number)
+        return parse_json(text, text)
+
+    def only(self, numbers: Collection[int], traces: Collection[int] | None = None) -> Corpus:
+        """The corpus of some rows, renumbered, and of the traces whose calls are all among them.
+
+        Args:
+            numbers: rows to keep.
+            traces: traces to keep, of those; ``None`` keeps all.
+        """
+        kept = sorted(set(numbers))
+        place = {number: at for at, number in enumerate(kept)}
+        inside = [
+            (trace, tuple(place[number] for number in rows))
+            for index, (trace, rows) in enumerate(zip(self.traces, self.trace_rows, strict=True))
+            if (traces is None or index in traces) and all(number in place for number in rows)
+        ]
+        return Corpus(self.cache, (self.rows[number] for number in kept), inside, self.errors)
+
+
+def read_corpus(cache: ResponseCache, tasks: Sequence[Task] = ()) -> Corpus:
+    """Read the recorded calls of a cache.
+
+    Args:
+        cache: the cache, open for reading.
+        tasks: recorded tasks on this cache; their gold calls are the traces. A task with a call
+            that the cache does not hold without an error gives no trace.
+
+    Raises:
+        OrchError: the cache holds no answer without an error.
+    """
+    rows: list[Row] = []
+    number_of: dict[tuple[bytes, str], int] = {}
+    errors = 0
+    for key, call in cache.stored():
+        response = cache.get_variant(key, bytes.fromhex(call.digest))
+        if response is None or response.is_error or error_of_text(response.text) is not None:
+            errors += 1
+            continue
+        schema = cache.catalogue[call.tool].parameters if call.tool in cache.catalogue else {}
+        arguments = as_schema_types(call.arguments, schema)
+        number_of[key, call.digest] = len(rows)
+        rows.append(Row(len(rows), call.tool, arguments, call.digest, key))
+    if not rows:
+        raise OrchError(
+            f"cache {str(cache.path)!r} holds "
+            + (f"{errors} responses, all of them errors" if errors else "no responses")
+            + ": there is nothing to make tasks of"
+        )
+    corpus = Corpus(cache, rows, (), errors)
+    traces = [found for task in tasks if (found := _trace(task, corpus, number_of)) is not None]
+    return Corpus(cache, rows, traces, errors)
+
+
+def _trace(
+    task: Task, corpus: Corpus, number_of: Mapping[tuple[bytes, str], int]
+) -> tuple[Trace, tuple[int, ...]] | None:
+    numbers: list[int] = []
+    steps: list[tuple[TraceCall, ...]] = []
+    for step in task.gold:
+        calls = []
+        for call in step:
+            key = corpus.cache.key(call.name, call.arguments)
+            digest = call.response or _first_digest(corpus.cache, key)
+            number = number_of.get((key, digest)) if digest else None
+            if number is None:
+                return None
+            numbers.append(number)
+            name = corpus.rows[number].tool
+            calls.append(TraceCall(name, call.arguments, corpus.response(number)))
+        steps.append(tuple(calls))
+    if not numbers:
+        return None
+    opening, followups, after = task.opening_query, task.followups, task.after_followup
+    return Trace(opening, tuple(steps), corpus.tools, followups, after), tuple(numbers)
+
+
+def _first_digest(cache: ResponseCache, key: bytes) -> str | None:
+    found = cache.get_variant(key, None)
+    return found.digest if found is not None else None
+
+
+def as_schema_types(value: Json, schema: Mapping[str, Json]) -> Json:
+    """A recorded argument with the type that its schema asks for.
+
+    A cache stores canonical arguments, in which ``"42"`` is the number 42; where the schema wants a
+    string, it is a string again.
+    """
+    if isinstance(value, dict):
+        inside = schema.get("properties")
+        known = inside if isinstance(inside, Mapping) else {}
+        return {
+            name: as_schema_types(item, known[name]) if _is_schema(known.get(name)) else item
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [as_schema_types(item, items) for item in value] if _is_schema(items) else value
+    if schema.get("type") == "string" and isinstance(value, int | float):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return value
+
+
+def _is_schema(node: Json) -> bool:
+    return isinstance(node, Mapping)

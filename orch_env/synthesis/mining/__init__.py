@@ -1,0 +1,1 @@
+"""Which output feeds which argument, found in traces and in the cache."""

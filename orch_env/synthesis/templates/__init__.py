@@ -1,0 +1,1 @@
+"""Workflows: mined from traces, and composed from what was mined."""

@@ -1,0 +1,1 @@
+"""Requests in words, behind one protocol: a grammar, or a language model."""

@@ -1,0 +1,1 @@
+"""Which recorded calls can follow which: the inverted index over values of a corpus."""

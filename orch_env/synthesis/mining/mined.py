@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from orch_env.types import OrchError
 from orch_env.types.json import JsonObject
 
 Slot = tuple[str, str]
@@ -116,9 +117,46 @@ class Mined:
 
     def to_dict(self) -> JsonObject:
         """The JSON form, in ``mined.json`` of a synthesis folder."""
-        raise NotImplementedError
+        return {
+            "links": [asdict(link) for link in self.links],
+            "attachments": [asdict(attachment) for attachment in self.attachments],
+            "agreements": [asdict(agreement) for agreement in self.agreements],
+            "opaque": [list(slot) for slot in sorted(self.opaque)],
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Mined:
-        """Read :meth:`to_dict`."""
-        raise NotImplementedError
+        """Read :meth:`to_dict`.
+
+        Raises:
+            OrchError: it is malformed.
+        """
+        try:
+            return cls(
+                tuple(
+                    Link(**{**x, "kind": LinkKind(x["kind"]), "evidence": tuple(x["evidence"])})
+                    for x in data["links"]
+                ),
+                tuple(
+                    Attachment(**{**x, "kind": LinkKind(x["kind"]), "pairs": _pairs(x["pairs"])})
+                    for x in data["attachments"]
+                ),
+                tuple(
+                    Agreement(**{**x, "left": _pair(x["left"]), "right": _pair(x["right"])})
+                    for x in data["agreements"]
+                ),
+                frozenset(_pairs(data["opaque"])),
+            )
+        except (KeyError, TypeError, ValueError) as problem:
+            raise OrchError(
+                f"this is no result of mining ({type(problem).__name__}: {problem}); mine again"
+            ) from problem
+
+
+def _pair(found: Sequence[str]) -> tuple[str, str]:
+    left, right = found
+    return left, right
+
+
+def _pairs(found: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple(map(_pair, found))

@@ -56,6 +56,7 @@ class Index:
         corpus: the same.
         mined: the same.
         sent: for each row, argument pointer -> key of its value; void values are left out.
+        call_of: for each row, the number of its call; variants of one call share it.
     """
 
     def __init__(self, corpus: Corpus, mined: Mined) -> None:
@@ -65,6 +66,8 @@ class Index:
             {p: key_of(v) for p, v in argument_leaves(row.arguments) if not is_void(v)}
             for row in corpus.rows
         )
+        first: dict[bytes, int] = {}
+        self.call_of = tuple(first.setdefault(row.key, row.number) for row in corpus.rows)
         self._into: dict[str, list[Attachment]] = defaultdict(list)
         self._from: dict[str, list[Attachment]] = defaultdict(list)
         wanted: dict[str, set[str]] = defaultdict(set)

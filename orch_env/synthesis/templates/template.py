@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice, permutations, product
 from typing import Any
 
+from orch_env.synthesis.corpus import Corpus
+from orch_env.types import OrchError
+from orch_env.types.fields import list_of, value_of
 from orch_env.types.json import JsonObject
 
 
@@ -42,8 +49,8 @@ class Equality:
 class Template:
     """Calls in a topological order, with the flows of data between them.
 
-    Two templates are the same workflow iff their :attr:`id` is equal: the id is that of the graph
-    up to isomorphism.
+    Two templates are the same workflow iff their :attr:`id` is equal: the id is that of tools and
+    edges up to isomorphism.
 
     Attributes:
         tools: for each node, the tool that it calls.
@@ -58,20 +65,182 @@ class Template:
     @property
     def id(self) -> str:
         """16 hex digits, equal for isomorphic templates only."""
-        raise NotImplementedError
+        text = json.dumps(canonical_form(self), ensure_ascii=False, separators=(",", ":"))
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+    @property
+    def kinds(self) -> frozenset[tuple[str, str, tuple[tuple[str, str], ...]]]:
+        """The kinds of edges: (parent's tool, child's tool, pairs), without repetition."""
+        return frozenset((self.tools[e.parent], self.tools[e.child], e.pairs) for e in self.edges)
+
+    def size(self, domains: Mapping[str, str]) -> Size:
+        """How complex it is.
+
+        Args:
+            domains: tool -> domain; tools that are not in it are of one domain more.
+        """
+        levels: list[int] = []
+        for node in range(len(self.tools)):
+            parents = [levels[e.parent] for e in self.edges if e.child == node]
+            levels.append(1 + max(parents, default=0))
+        return Size(
+            calls=len(self.tools),
+            depth=max(levels, default=0),
+            width=max(Counter(levels).values(), default=0),
+            edges=sum(len(e.pairs) for e in self.edges),
+            domains=len({domains.get(tool, "") for tool in self.tools}),
+        )
+
+    def check(self, corpus: Corpus) -> None:
+        """Refuse a template that cannot be filled from a corpus.
+
+        Raises:
+            OrchError: a tool has no recorded call.
+        """
+        for tool in self.tools:
+            if tool not in corpus.rows_of:
+                raise OrchError(
+                    f"template {self.id} calls {tool!r}, which has no recorded call in "
+                    f"{str(corpus.cache.path)!r}"
+                )
 
     def to_dict(self) -> JsonObject:
         """The JSON form: ``{id, tools, edges, equalities}``."""
-        raise NotImplementedError
+        return {
+            "id": self.id,
+            "tools": list(self.tools),
+            "edges": [
+                {
+                    "parent": e.parent,
+                    "child": e.child,
+                    "pairs": [list(pair) for pair in e.pairs],
+                    **({"composite": True} if e.composite else {}),
+                }
+                for e in self.edges
+            ],
+            "equalities": [[list(q.left), list(q.right)] for q in self.equalities],
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Template:
-        """Read :meth:`to_dict`.
+        """Read :meth:`to_dict`; ``id`` is not read.
 
         Raises:
             OrchError: it is malformed.
         """
-        raise NotImplementedError
+        try:
+            tools = tuple(list_of(data, "tools", str))
+            edges = tuple(sorted(map(_edge, list_of(data, "edges", dict)), key=_edge_order))
+            pairs = value_of(data, "equalities", list, [])
+            equalities = tuple(sorted(map(_equality, pairs), key=lambda q: (q.left, q.right)))
+        except (OrchError, TypeError, ValueError) as problem:
+            raise OrchError(f"a template is malformed: {problem}") from problem
+        if not tools:
+            raise OrchError("a template is malformed: it calls no tool")
+        for edge in edges:
+            if not 0 <= edge.parent < edge.child < len(tools):
+                raise OrchError(
+                    f"a template is malformed: an edge from call {edge.parent} to call "
+                    f"{edge.child} of {len(tools)}; calls read earlier calls only"
+                )
+        for equality in equalities:
+            if not all(0 <= node < len(tools) for node, _ in (equality.left, equality.right)):
+                raise OrchError("a template is malformed: an equality names a missing call")
+        return cls(tools, edges, equalities)
+
+
+def _edge(data: Mapping[str, Any]) -> Edge:
+    pairs = tuple(sorted((str(a), str(b)) for a, b in list_of(data, "pairs", list)))
+    if not pairs:
+        raise OrchError("an edge carries no value")
+    return Edge(
+        value_of(data, "parent", int, -1),
+        value_of(data, "child", int, -1),
+        pairs,
+        value_of(data, "composite", bool, False),
+    )
+
+
+def _edge_order(edge: Edge) -> tuple[int, int, tuple[tuple[str, str], ...]]:
+    return edge.parent, edge.child, edge.pairs
+
+
+def _equality(data: Any) -> Equality:
+    (node, path), (other, beside) = data
+    left, right = sorted([(int(node), str(path)), (int(other), str(beside))])
+    return Equality(left, right)
+
+
+_MOST_ORDERS = 20_000
+"""Orders of equally coloured nodes that are tried for the canonical form."""
+
+
+def canonical_form(template: Template) -> list[Any]:
+    """The same nested list for isomorphic graphs of tools and edges, and for no others.
+
+    Nodes are coloured by tool and then by their neighbours until nothing changes; among the orders
+    that the colours leave open, the least form counts. Twins (calls with the same neighbours) are
+    interchangeable, so one order of them is enough.
+    """
+    colours = _colours(template)
+    classes: dict[int, list[int]] = {}
+    for node in sorted(range(len(template.tools)), key=lambda n: (colours[n], n)):
+        classes.setdefault(colours[node], []).append(node)
+    groups = [_orders(template, nodes) for _, nodes in sorted(classes.items())]
+    tried = islice(product(*groups), _MOST_ORDERS)
+    return min(_form(template, [n for group in order for n in group]) for order in tried)
+
+
+def _colours(template: Template) -> list[int]:
+    """The finest colouring by tools and edges that refinement reaches."""
+    nodes = range(len(template.tools))
+    seen: list[Any] = [template.tools[n] for n in nodes]
+    count = 0
+    while True:
+        names = {key: number for number, key in enumerate(sorted(set(map(_text, seen))))}
+        colours = [names[_text(key)] for key in seen]
+        if len(names) == count:
+            return colours
+        count = len(names)
+        seen = [
+            [
+                colours[n],
+                sorted([0, colours[e.parent], e.pairs] for e in template.edges if e.child == n),
+                sorted([1, colours[e.child], e.pairs] for e in template.edges if e.parent == n),
+            ]
+            for n in nodes
+        ]
+
+
+def _text(key: Any) -> str:
+    return json.dumps(key, ensure_ascii=False)
+
+
+def _orders(template: Template, nodes: list[int]) -> list[tuple[int, ...]]:
+    """The orders of one class that can lead to different forms."""
+    if len(nodes) == 1 or _are_twins(template, nodes):
+        return [tuple(nodes)]
+    return list(islice(permutations(nodes), _MOST_ORDERS))
+
+
+def _are_twins(template: Template, nodes: list[int]) -> bool:
+    """Whether all of these nodes have exactly the same neighbours by the same edges."""
+
+    def around(node: int) -> Any:
+        parents = [(e.parent, e.pairs) for e in template.edges if e.child == node]
+        children = [(e.child, e.pairs) for e in template.edges if e.parent == node]
+        return sorted(parents), sorted(children)
+
+    return all(around(node) == around(nodes[0]) for node in nodes)
+
+
+def _form(template: Template, order: list[int]) -> list[Any]:
+    place = {node: at for at, node in enumerate(order)}
+    edges = sorted(
+        [place[e.parent], place[e.child], [list(p) for p in e.pairs], e.composite]
+        for e in template.edges
+    )
+    return [[template.tools[node] for node in order], edges]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,241 @@
+"""A template over one corpus, ready to be drawn: exact counts, uniform or weighted draws."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from orch_env.provenance.information import Key
+from orch_env.servers.framework.chance import Chance
+from orch_env.synthesis.index import Index
+from orch_env.synthesis.sampling.elimination import Elimination, Factor, Weight
+from orch_env.synthesis.templates.template import Equality, Template
+
+Rows = tuple[int, ...]
+Accept = Callable[[Rows], str | None]
+"""Why a filling is not wanted, as a short word; ``None`` where it is."""
+
+ENUMERATED = 20_000
+"""Up to so many fillings, draws without replacement list them all instead of drawing again."""
+_TRIES = 200
+"""Draws in a row that may be rejected before a template counts as exhausted."""
+
+
+class Prepared:
+    """All fillings of a template by recorded calls.
+
+    A call's domain is the rows of its tool that send every argument that the template's edges feed,
+    and whose other arguments a person could type. No draw is a dead end. What the factors do not
+    hold (the same call at two places, and whatever ``accept`` refuses) is rejected and counted.
+
+    Args:
+        index: the rows.
+        template: what to fill.
+        rows: allowed rows; ``None`` allows all.
+        weights: row -> weight above 0, default 1; a filling weighs the product of its rows.
+        accept: refuses fillings that are valid and not wanted.
+
+    Attributes:
+        count: the sum of the weights of all fillings, interchangeable calls counted once; their
+            exact number where there are no weights. Rejected ones are counted in.
+        attempts: draws so far.
+        accepted: those that were given out.
+        rejected: reason -> draws that were not.
+
+    Raises:
+        OrchError: the template calls a tool without rows, or its tables grow too large.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        template: Template,
+        *,
+        rows: Collection[int] | None = None,
+        weights: Mapping[int, float] | None = None,
+        accept: Accept | None = None,
+    ) -> None:
+        template.check(index.corpus)
+        self.index = index
+        self.template = template
+        self._accept = accept
+        self.attempts = 0
+        self.accepted = 0
+        self.rejected: Counter[str] = Counter()
+        self._call_of = index.call_of
+        self._weights = weights or {}
+        factors = _factors(index, template, rows, self._weights)
+        self._sums = Elimination(len(template.tools), factors, twins_of(template), self._call_of)
+        self.count: Weight = self._sums.total
+
+    def draw(self, chance: Chance) -> Rows | None:
+        """One filling, in proportion to its weight among those that are accepted.
+
+        Returns:
+            ``None`` if there is none, or if none came in 200 draws.
+        """
+        if not self.count:
+            return None
+        for _ in range(_TRIES):
+            rows = tuple(self._sums.draw(chance))
+            self.attempts += 1
+            reason = self._reason(rows)
+            if reason is None:
+                self.accepted += 1
+                return rows
+            self.rejected[reason] += 1
+        return None
+
+    def draws(self, count: int, chance: Chance, *, replacement: bool = True) -> list[Rows]:
+        """Up to ``count`` fillings; fewer where there are fewer, or where none comes any more.
+
+        Without replacement the fillings are different as sets of calls: interchangeable calls in
+        another order are the same one.
+        """
+        if not replacement and self.count <= ENUMERATED:
+            return self._listed(count, chance)
+        found: list[Rows] = []
+        seen: set[Rows] = set()
+        repeats = 0
+        while len(found) < count and repeats < _TRIES:
+            rows = self.draw(chance)
+            if rows is None:
+                break
+            if not replacement and rows in seen:
+                self.accepted -= 1
+                self.rejected["drawn_before"] += 1
+                repeats += 1
+                continue
+            repeats = 0
+            seen.add(rows)
+            found.append(rows)
+        return found
+
+    def _listed(self, count: int, chance: Chance) -> list[Rows]:
+        """Draws from the list of all fillings, by weight.
+
+        The largest ``u ** (1 / weight)`` come first (Efraimidis and Spirakis, "Weighted random
+        sampling with a reservoir", 2006).
+        """
+        keyed = []
+        for rows, weight in self._sums_of_all():
+            self.attempts += 1
+            reason = self._reason(rows)
+            if reason is None:
+                keyed.append((chance.random() ** (1.0 / weight), rows))
+            else:
+                self.rejected[reason] += 1
+        keyed.sort(reverse=True)
+        chosen = [rows for _, rows in keyed[:count]]
+        self.accepted += len(chosen)
+        return chosen
+
+    def _sums_of_all(self) -> Iterator[tuple[Rows, float]]:
+        for rows in self._sums.each():
+            weight = 1.0
+            for row in rows:
+                weight *= self._weights.get(row, 1.0)
+            yield tuple(rows), weight
+
+    def enumerate(self) -> Iterator[Rows]:
+        """Every accepted filling once; of interchangeable calls one order."""
+        for values in self._sums.each():
+            rows = tuple(values)
+            if self._reason(rows) is None:
+                yield rows
+
+    def _reason(self, rows: Rows) -> str | None:
+        calls = [self._call_of[row] for row in rows]
+        if len(set(calls)) < len(calls):
+            return "repeated_call"
+        return self._accept(rows) if self._accept is not None else None
+
+
+def domain_of(index: Index, template: Template, node: int, rows: Collection[int] | None) -> Rows:
+    """Rows that may stand for a call: see :class:`Prepared`."""
+    fed = {pointer for e in template.edges if e.child == node for pointer, _ in e.pairs}
+    return tuple(
+        row
+        for row in index.corpus.rows_of.get(template.tools[node], ())
+        if (rows is None or row in rows)
+        and fed <= index.sent[row].keys()
+        and index.opaque(row) <= fed
+    )
+
+
+def twins_of(template: Template) -> list[tuple[int, ...]]:
+    """Groups of calls of one tool that read the same and that nothing reads."""
+    free = {node for q in template.equalities for node, _ in (q.left, q.right)}
+    free |= {e.parent for e in template.edges}
+    alike: dict[object, list[int]] = defaultdict(list)
+    for node, tool in enumerate(template.tools):
+        if node not in free:
+            reads = tuple(
+                sorted((e.parent, e.pairs, e.composite) for e in template.edges if e.child == node)
+            )
+            alike[tool, reads].append(node)
+    return [tuple(nodes) for nodes in alike.values() if len(nodes) > 1]
+
+
+def _factors(
+    index: Index, template: Template, rows: Collection[int] | None, weights: Mapping[int, float]
+) -> list[Factor]:
+    nodes = range(len(template.tools))
+    domains = [set(domain_of(index, template, node, rows)) for node in nodes]
+    pairs: dict[tuple[int, int], set[tuple[int, int]]] = {}
+
+    def narrow(at: tuple[int, int], allowed: set[tuple[int, int]]) -> None:
+        pairs[at] = pairs[at] & allowed if at in pairs else allowed
+        domains[at[0]] = {left for left, _ in pairs[at]}
+        domains[at[1]] = {right for _, right in pairs[at]}
+
+    for e in template.edges:
+        parents = index.relation(
+            template.tools[e.parent], template.tools[e.child], e.pairs, e.composite
+        ).parents
+        narrow(
+            (e.parent, e.child),
+            {
+                (parent, child)
+                for child in domains[e.child]
+                for parent in parents.get(child, ())
+                if parent in domains[e.parent]
+            },
+        )
+    for _ in range(len(template.tools)):  # rows without a partner anywhere leave every table
+        before = sum(map(len, pairs.values()))
+        for at, both in pairs.items():
+            narrow(at, {(a, b) for a, b in both if a in domains[at[0]] and b in domains[at[1]]})
+        if sum(map(len, pairs.values())) == before:
+            break
+    for q in template.equalities:
+        left, right = q.left[0], q.right[0]
+        if (left, right) in pairs:
+            narrow((left, right), _equal_among(index, q, pairs[left, right]))
+        else:
+            narrow((left, right), _equal(index, q, domains[left], domains[right]))
+    factors = [
+        Factor((node,), {(row,): weights.get(row, 1) for row in sorted(domains[node])})
+        for node in nodes
+    ]
+    return factors + [
+        Factor(at, dict.fromkeys(sorted(both), 1)) for at, both in sorted(pairs.items())
+    ]
+
+
+def _value(index: Index, row: int, pointer: str) -> Key | None:
+    return index.sent[row].get(pointer)
+
+
+def _equal_among(index: Index, q: Equality, pairs: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    return {(a, b) for a, b in pairs if _value(index, a, q.left[1]) == _value(index, b, q.right[1])}
+
+
+def _equal(
+    index: Index, q: Equality, left: Collection[int], right: Collection[int]
+) -> set[tuple[int, int]]:
+    """Pairs of rows with equal arguments; two rows that both leave theirs out agree, too."""
+    holders: dict[Key | None, list[int]] = defaultdict(list)
+    for row in right:
+        holders[_value(index, row, q.right[1])].append(row)
+    return {(a, b) for a in left for b in holders.get(_value(index, a, q.left[1]), ())}

@@ -1,0 +1,223 @@
+"""New workflows: a recorded call, and others put before and behind it as long as they fit.
+
+Because calls are added with the very responses that feed them, every workflow that grows can be
+executed. What grows is used for its shape; fillings are drawn from the template afterwards, because
+growth alone favours what has many neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from orch_env.provenance.names import with_wildcards
+from orch_env.servers.framework.chance import Chance
+from orch_env.synthesis.index import is_composite
+from orch_env.synthesis.mining.mined import Attachment
+from orch_env.synthesis.templates.joining import Joining
+from orch_env.synthesis.templates.template import Edge, Equality, Template
+
+_TRIES = 40
+"""Calls that are tried as the next one before a workflow is given up."""
+_MOST_PARENTS_DEEP = 6
+"""Missing calls in a row that are put before one another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What growth keeps to.
+
+    Attributes:
+        per_tool: calls of one tool at most.
+        rows: recorded calls that may be used; ``None`` allows all.
+    """
+
+    per_tool: int = 3
+    rows: Collection[int] | None = None
+
+
+@dataclass(slots=True)
+class _Growing:
+    rows: list[int] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+
+    def copy(self) -> _Growing:
+        return _Growing(list(self.rows), list(self.edges))
+
+
+class Growth:
+    """Grows workflows over one index.
+
+    Args:
+        joining: which calls belong together.
+        limits: what to keep to.
+    """
+
+    def __init__(self, joining: Joining, limits: Limits | None = None) -> None:
+        self._joining = joining
+        self._index = joining.index
+        self._limits = limits or Limits()
+        allowed = self._limits.rows
+        self._rows_of = {
+            tool: kept
+            for tool, rows in self._index.corpus.rows_of.items()
+            if (kept := [row for row in rows if allowed is None or row in allowed])
+        }
+        self._tools = sorted(self._rows_of)
+
+    def grow(self, calls: int, chance: Chance) -> tuple[Template, tuple[int, ...]] | None:
+        """One workflow with a filling, of exactly ``calls`` calls; ``None`` if this try failed."""
+        start = chance.pick(self._rows_of[chance.pick(self._tools)])
+        state = self._with(_Growing(), start, chance, calls, 0)
+        for _ in range(_TRIES):
+            if state is None or len(state.rows) >= calls:
+                break
+            state = self._extended(state, chance, calls) or state
+        if state is None or len(state.rows) != calls:
+            return None
+        return self._finished(state)
+
+    def each(
+        self, calls: int, chance: Chance, tries: int
+    ) -> Iterator[tuple[Template, tuple[int, ...]]]:
+        """What ``tries`` tries give."""
+        for _ in range(tries):
+            found = self.grow(calls, chance)
+            if found is not None:
+                yield found
+
+    def _finished(self, state: _Growing) -> tuple[Template, tuple[int, ...]] | None:
+        order = _topological(len(state.rows), state.edges)
+        place = {node: at for at, node in enumerate(order)}
+        tools = tuple(self._index.corpus.rows[state.rows[node]].tool for node in order)
+        rows = tuple(state.rows[node] for node in order)
+        edges = sorted(
+            (Edge(place[e.parent], place[e.child], e.pairs, e.composite) for e in state.edges),
+            key=lambda e: (e.parent, e.child, e.pairs),
+        )
+        template = complete(self._joining, tools, tuple(edges), rows)
+        return None if self._joining.incoherences(template, rows) else (template, rows)
+
+    def _extended(self, state: _Growing, chance: Chance, calls: int) -> _Growing | None:
+        """The workflow with one call more behind one of its calls, and what that call needs."""
+        parent = chance.between(0, len(state.rows) - 1)
+        tool = self._index.corpus.rows[state.rows[parent]].tool
+        options = self._index.attachments_from(tool)
+        if not options:
+            return None
+        attachment = chance.pick(options)
+        if not self._feeds_opaque(attachment):
+            return None
+        relation = self._index.relation(
+            tool, attachment.to_tool, attachment.pairs, is_composite(attachment)
+        )
+        children = relation.children.get(state.rows[parent], ())
+        if not children:
+            return None
+        child = chance.pick(children)
+        allowed = self._limits.rows
+        if allowed is not None and child not in allowed:
+            return None
+        if not attachment.strong and not self._joining.shared_strong(state.rows[parent], child):
+            return None
+        return self._with(state.copy(), child, chance, calls, 0, (parent, attachment))
+
+    def _feeds_opaque(self, attachment: Attachment) -> bool:
+        opaque = self._index.mined.opaque
+        tool = attachment.to_tool
+        return any((tool, with_wildcards(pointer)) in opaque for pointer, _ in attachment.pairs)
+
+    def _with(
+        self,
+        state: _Growing,
+        row: int,
+        chance: Chance,
+        calls: int,
+        deep: int,
+        given: tuple[int, Attachment] | None = None,
+    ) -> _Growing | None:
+        """The workflow with a row, and with calls for everything that it has to read."""
+        index = self._index
+        used = Counter(index.corpus.rows[r].tool for r in state.rows)
+        if used[index.corpus.rows[row].tool] >= self._limits.per_tool or deep > _MOST_PARENTS_DEEP:
+            return None
+        if any(index.call_of[row] == index.call_of[r] for r in state.rows):
+            return None
+        needed = set(index.opaque(row))
+        taken: set[str] = set()
+        edges: list[tuple[int, Attachment]] = []
+        if given is not None:
+            edges.append(given)
+            taken |= {pointer for pointer, _ in given[1].pairs}
+            needed -= taken
+        options = self._joining.feeding(row, self._limits.rows) if needed else []
+        while needed:
+            fitting = [
+                (attachment, parents)
+                for attachment, parents in options
+                if not taken & {p for p, _ in attachment.pairs}
+                and needed & {p for p, _ in attachment.pairs}
+            ]
+            if not fitting:
+                return None
+            attachment, parents = self._best(fitting, state, needed, chance)
+            there = [n for n, r in enumerate(state.rows) if r in parents]
+            if there:
+                parent = there[0]
+            else:
+                grown = self._with(state, chance.pick(parents), chance, calls, deep + 1)
+                if grown is None or len(grown.rows) >= calls:
+                    return None
+                state, parent = grown, len(grown.rows) - 1
+            edges.append((parent, attachment))
+            taken |= {p for p, _ in attachment.pairs}
+            needed -= taken
+        if len(state.rows) >= calls:
+            return None
+        state.rows.append(row)
+        child = len(state.rows) - 1
+        state.edges += [Edge(p, child, a.pairs, is_composite(a)) for p, a in edges]
+        if not self._joining.runs_forward(state.edges, state.rows):
+            return None
+        tools = [index.corpus.rows[r].tool for r in state.rows]
+        held = self._joining.equalities(tools, state.edges)
+        return state if all(self._joining.holds(q, state.rows) for q in held) else None
+
+    def _best(
+        self,
+        options: list[tuple[Attachment, list[int]]],
+        state: _Growing,
+        needed: set[str],
+        chance: Chance,
+    ) -> tuple[Attachment, list[int]]:
+        """The attachment that feeds most; among equals one whose parent is there, else any."""
+
+        def worth(option: tuple[Attachment, list[int]]) -> tuple[int, bool]:
+            attachment, parents = option
+            fed = len(needed & {p for p, _ in attachment.pairs})
+            return fed, any(row in parents for row in state.rows)
+
+        most = max(map(worth, options))
+        return chance.pick([option for option in options if worth(option) == most])
+
+
+def complete(
+    joining: Joining, tools: tuple[str, ...], edges: tuple[Edge, ...], rows: tuple[int, ...]
+) -> Template:
+    """The template of a filling: with its agreements, and with what ties its weak links."""
+    equalities = set(joining.equalities(tools, edges))
+    for e in edges:
+        if not joining.is_strong(tools, e):
+            for mine, theirs in joining.shared_strong(rows[e.parent], rows[e.child]):
+                equalities.add(Equality((e.parent, mine), (e.child, theirs)))
+    return Template(tools, edges, tuple(sorted(equalities, key=lambda q: (q.left, q.right))))
+
+
+def _topological(size: int, edges: list[Edge]) -> list[int]:
+    """Nodes by depth, then by number."""
+    depth = [0] * size
+    for _ in range(size):
+        for e in edges:
+            depth[e.child] = max(depth[e.child], depth[e.parent] + 1)
+    return sorted(range(size), key=lambda node: (depth[node], node))

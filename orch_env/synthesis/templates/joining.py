@@ -1,0 +1,175 @@
+"""What belongs together in a workflow: which rows may feed a call, and which arguments agree."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+
+from orch_env.provenance.information import Key, is_distinctive, is_temporal
+from orch_env.synthesis.index import Index, is_composite
+from orch_env.synthesis.mining.mined import Attachment
+from orch_env.synthesis.templates.template import Edge, Equality, Template
+from orch_env.types.json import leaves
+
+
+class Joining:
+    """The rules by which calls are put together, over one index.
+
+    Args:
+        index: the rows.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        agreeing: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+        for a in index.mined.agreements:
+            (left, left_path), (right, right_path) = a.left, a.right
+            agreeing[left, right].append((left_path, right_path))
+            if left != right:
+                agreeing[right, left].append((right_path, left_path))
+        self._agreeing: Mapping[tuple[str, str], list[tuple[str, str]]] = agreeing
+        self._dates: dict[int, str | None] = {}
+
+    @cached_property
+    def read(self) -> frozenset[str]:
+        """Tools whose output some attachment reads."""
+        return frozenset(a.from_tool for a in self.index.mined.attachments)
+
+    def feeding(self, row: int, rows: Collection[int] | None) -> list[tuple[Attachment, list[int]]]:
+        """Attachments that can feed the untypable arguments of a row, each with parent rows.
+
+        A weak attachment never connects by itself: its parents must have been called with a strong
+        value that the row is called with too.
+        """
+        index = self.index
+        tool = index.corpus.rows[row].tool
+        opaque = index.opaque(row)
+        found = []
+        for attachment in index.attachments_into(tool):
+            fed = {pointer for pointer, _ in attachment.pairs}
+            if not fed & opaque:
+                continue
+            relation = index.relation(
+                attachment.from_tool, tool, attachment.pairs, is_composite(attachment)
+            )
+            parents = [
+                parent
+                for parent in relation.parents.get(row, ())
+                if (rows is None or parent in rows)
+                and index.call_of[parent] != index.call_of[row]
+                and (attachment.strong or self.shared_strong(parent, row))
+            ]
+            if parents:
+                found.append((attachment, parents))
+        return found
+
+    def shared_strong(self, one: int, other: int) -> list[tuple[str, str]]:
+        """Arguments that identify the same thing in two rows: (pointer of one, of the other)."""
+        theirs: dict[Key, str] = {}
+        for pointer in sorted(self.index.opaque(other)):
+            theirs.setdefault(self.index.sent[other][pointer], pointer)
+        return [
+            (pointer, theirs[key])
+            for pointer in sorted(self.index.opaque(one))
+            if (key := self.index.sent[one][pointer]) in theirs and is_distinctive(key[1])
+        ]
+
+    def equalities(self, tools: Sequence[str], edges: Sequence[Edge]) -> Iterator[Equality]:
+        """The agreements that hold between calls that belong together: by an edge or a parent."""
+        parents: dict[int, set[int]] = defaultdict(set)
+        for e in edges:
+            parents[e.child].add(e.parent)
+        fed = {(e.child, pointer) for e in edges for pointer, _ in e.pairs}
+        for right in range(len(tools)):
+            for left in range(right):
+                if left in parents[right] or parents[left] & parents[right]:
+                    for mine, other in self._agreeing.get((tools[left], tools[right]), ()):
+                        if (left, mine) not in fed and (right, other) not in fed:
+                            yield Equality((left, mine), (right, other))
+
+    def holds(self, q: Equality, rows: Sequence[int]) -> bool:
+        """Whether two rows agree; an argument that one of them leaves out agrees with none."""
+        sent = self.index.sent
+        return sent[rows[q.left[0]]].get(q.left[1]) == sent[rows[q.right[0]]].get(q.right[1])
+
+    def first_date(self, row: int) -> str | None:
+        """The earliest date among a row's arguments, ISO 8601; ``None`` where there is none."""
+        if row not in self._dates:
+            arguments = self.index.corpus.rows[row].arguments
+            dates = [
+                value[:10]
+                for _, value in leaves(arguments)
+                if is_temporal(value) and len(value) >= 10 and value[4:5] == "-"
+            ]
+            self._dates[row] = min(dates, default=None)
+        return self._dates[row]
+
+    def incoherences(self, template: Template, rows: Sequence[int]) -> list[str]:
+        """What makes a filling senseless, as short words; empty where it is coherent.
+
+        ``disagreement``: arguments that must agree do not; ``weak_link``: two parts hang together
+        by a weak value only; ``time``: a call is dated before one whose output it reads;
+        ``repeated_call``; ``unused_lookup``: nothing reads a call that is there to be read.
+        """
+        found = []
+        index = self.index
+        if len({index.call_of[row] for row in rows}) < len(rows):
+            found.append("repeated_call")
+        if not all(self.holds(q, rows) for q in self.equalities(template.tools, template.edges)):
+            found.append("disagreement")
+        if not self._is_joined(template, rows):
+            found.append("weak_link")
+        if not self.runs_forward(template.edges, rows):
+            found.append("time")
+        if self.unused(template):
+            found.append("unused_lookup")
+        return found
+
+    def runs_forward(self, edges: Sequence[Edge], rows: Sequence[int]) -> bool:
+        """Whether no call is dated before one whose output it reads."""
+        for e in edges:
+            earlier, later = self.first_date(rows[e.parent]), self.first_date(rows[e.child])
+            if earlier is not None and later is not None and later < earlier:
+                return False
+        return True
+
+    def unused(self, template: Template) -> list[int]:
+        """Calls that read nothing and are read by nothing, of tools that others read."""
+        touched = {n for e in template.edges for n in (e.parent, e.child)}
+        return [
+            node
+            for node, tool in enumerate(template.tools)
+            if node not in touched and (tool in self.read or len(template.tools) > 1)
+        ]
+
+    def _is_joined(self, template: Template, rows: Sequence[int]) -> bool:
+        """Whether strong edges alone connect all calls, and weak ones join what is one thing."""
+        group = list(range(len(rows)))
+
+        def root(node: int) -> int:
+            while group[node] != node:
+                node = group[node]
+            return node
+
+        for e in template.edges:
+            if self.is_strong(template.tools, e) or self.shared_strong(
+                rows[e.parent], rows[e.child]
+            ):
+                group[root(e.child)] = root(e.parent)
+            else:
+                return False
+        return len({root(node) for node in group}) == 1
+
+    def is_strong(self, tools: Sequence[str], edge: Edge) -> bool:
+        """Whether an edge carries a value that identifies what it names."""
+        return self._strength.get(
+            (tools[edge.parent], tools[edge.child], edge.pairs, edge.composite), False
+        )
+
+    @cached_property
+    def _strength(self) -> Mapping[tuple[str, str, tuple[tuple[str, str], ...], bool], bool]:
+        return {
+            (a.from_tool, a.to_tool, a.pairs, is_composite(a)): a.strong
+            for a in self.index.mined.attachments
+        }

@@ -34,7 +34,8 @@ class Subsets:
         self._size = size
         weights = [sum(weight for _, weight in found) for found in self._calls]
         # sums[n][k]: the sum over sets of k of the first n calls
-        sums: list[list[int | float]] = [[1] + [0] * size]
+        first: list[int | float] = [1, *[0] * size]
+        sums = [first]
         for weight in weights:
             last = sums[-1]
             sums.append([1] + [last[k] + weight * last[k - 1] for k in range(1, size + 1)])

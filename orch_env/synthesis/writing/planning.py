@@ -1,0 +1,207 @@
+"""From a draw to what a request has to say: goals, arguments, and what each call is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from orch_env.provenance.evidence import argument_leaves
+from orch_env.provenance.information import folded, is_temporal, is_void
+from orch_env.servers.framework.chance import Chance
+from orch_env.synthesis.index import Index
+from orch_env.synthesis.sampling.draw import Draw
+from orch_env.synthesis.templates.template import Edge
+from orch_env.synthesis.writing.plan import Argument, Plan, PlannedCall, Selection
+from orch_env.synthesis.writing.selectors import (
+    Element,
+    Selectors,
+    elements_of,
+    is_label,
+    list_pattern,
+)
+from orch_env.types import ToolSpec, ValueRef
+from orch_env.types.json import Json, JsonObject, find, unescape
+from orch_env.values import stated, values_equal
+from orch_env.values.canonical import normal
+
+_FURTHEST = 10
+"""Elements of a list that a person still counts ("the seventh")."""
+_DAYS_BEFORE = 21
+"""A task's today lies up to so many days before the first date that it names."""
+_DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a draw cannot be put into a request.
+
+    Attributes:
+        reason: a short snake_case word.
+    """
+
+    reason: str
+
+
+class Planner:
+    """Makes plans of draws.
+
+    Args:
+        index: the rows.
+        selectors: how elements are named.
+        position: whether an element without a label may be named by its place in the list.
+    """
+
+    def __init__(self, index: Index, selectors: Selectors, *, position: bool = True) -> None:
+        self._index = index
+        self._selectors = selectors
+        self._position = position
+
+    def plan(self, draw: Draw, seed: int, pool: int = 0, pools: int = 1) -> Plan | Refusal:
+        """The plan of a draw; the same seed gives the same plan."""
+        corpus, template = self._index.corpus, draw.template
+        chance = Chance(seed)
+        read = {e.parent for e in template.edges}
+        calls: list[PlannedCall] = []
+        for node, number in enumerate(draw.rows):
+            row = corpus.rows[number]
+            selections: list[Selection] = []
+            for e in template.edges:
+                if e.child == node:
+                    found = self._selections(draw, e, chance)
+                    if isinstance(found, Refusal):
+                        return found
+                    selections += found
+            arguments = self._arguments(row.arguments, corpus.tools[row.tool], draw.sources[node])
+            if any(is_opaque_text(a.value) for a in arguments):
+                return Refusal("unsayable_argument")
+            calls.append(
+                PlannedCall(row.tool, tuple(arguments), tuple(selections), node not in read)
+            )
+        if _asks_twice(calls):
+            return Refusal("asked_twice")
+        dates = [d for call in calls for a in call.arguments for d in dates_of(a.value)]
+        today = min(dates) - timedelta(days=chance.between(0, _DAYS_BEFORE)) if dates else None
+        specs = {tool: corpus.tools[tool] for tool in sorted(set(template.tools))}
+        return Plan(tuple(calls), specs, today, seed, pool, pools)
+
+    def _arguments(
+        self, arguments: JsonObject, spec: ToolSpec, sources: Mapping[str, ValueRef]
+    ) -> list[Argument]:
+        needed = {p for p, _ in argument_leaves(stated(arguments, spec.parameters))}
+        found = []
+        for pointer, value in argument_leaves(arguments):
+            if pointer in sources or (is_void(value) and not isinstance(value, bool)):
+                continue
+            schema = schema_at(spec.parameters, pointer)
+            silent = normal(pointer) not in needed or (
+                "default" in schema and values_equal(value, schema["default"], schema)
+            )
+            found.append(Argument(pointer, value, schema, silent))
+        return found
+
+    def _selections(self, draw: Draw, edge: Edge, chance: Chance) -> list[Selection] | Refusal:
+        tool = draw.template.tools[edge.parent]
+        response = self._index.corpus.response(draw.rows[edge.parent])
+        pattern = list_pattern([out for _, out in edge.pairs])
+        sources = draw.sources[edge.child]
+        if not edge.composite:
+            paths = {p: sources[p].path or "" for p, _ in edge.pairs}
+            one = self._selection(tool, response, pattern, edge.parent, paths, chance)
+            return one if isinstance(one, Refusal) else [one]
+        ((pointer, _),) = edge.pairs
+        found = []
+        for part in sources[pointer].parts:
+            one = self._selection(
+                tool, response, pattern, edge.parent, {pointer: part.path or ""}, chance
+            )
+            if isinstance(one, Refusal):
+                return one
+            found.append(one)
+        return found
+
+    def _selection(
+        self,
+        tool: str,
+        response: Json,
+        pattern: str,
+        parent: int,
+        paths: Mapping[str, str],
+        chance: Chance,
+    ) -> Selection | Refusal:
+        fed = tuple(sorted(paths))
+        if not pattern:
+            return Selection(parent, "", fed)
+        depth = pattern.count("/")
+        at = "/".join(next(iter(paths.values())).split("/")[: depth + 1])
+        below = [path.removeprefix(at) for path in paths.values()]
+        elements = elements_of(response, pattern)
+        place = next(n for n, e in enumerate(elements) if e.pointer == at)
+        size = len(elements)
+
+        def thing(element: Element) -> list[Json]:
+            return [find(element.value, path) for path in below]
+
+        mine = thing(elements[place])
+        others = [e for e in elements if thing(e) != mine]
+        if not others:
+            return Selection(parent, at, fed, place, size)
+        for path in self._selectors.label_paths(tool, pattern):
+            label = find(elements[place].value, path)
+            if isinstance(label, str) and is_label(label):
+                same = folded(label)
+                if all(folded(str(find(e.value, path))) != same for e in others):
+                    counted = self._position and pattern.count("*") == 1 and place < 3
+                    if counted and chance.often(0.25):
+                        return Selection(parent, at, fed, place, size, "position")
+                    return Selection(parent, at, fed, place, size, "label", path, label)
+        if self._position and pattern.count("*") == 1 and place < _FURTHEST:
+            return Selection(parent, at, fed, place, size, "position")
+        return Refusal("element_without_a_name")
+
+
+def schema_at(parameters: Mapping[str, Json], pointer: str) -> JsonObject:
+    """The schema of one argument leaf; ``{}`` where there is none."""
+    node: Json = parameters
+    for token in pointer.split("/")[1:]:
+        if not isinstance(node, Mapping):
+            return {}
+        if token.isdigit() and "items" in node:
+            node = node["items"]
+        else:
+            node = (node.get("properties") or {}).get(unescape(token))
+    return dict(node) if isinstance(node, Mapping) else {}
+
+
+def dates_of(value: Json) -> list[date]:
+    """The dates in a value."""
+    found = []
+    for year, month, day in _DATE.findall(value) if isinstance(value, str) else ():
+        try:
+            found.append(date(int(year), int(month), int(day)))
+        except ValueError:
+            continue
+    return found
+
+
+def is_opaque_text(value: Json) -> bool:
+    """Whether a value is a code that no person would type: long, mixed, and no words."""
+    if not isinstance(value, str) or is_temporal(value) or " " in value:
+        return False
+    letters = sum(c.isalpha() for c in value)
+    digits = sum(c.isdigit() for c in value)
+    return len(value) > 24 or (letters > 2 and digits > 2 and len(value) > 8)
+
+
+def _asks_twice(calls: list[PlannedCall]) -> bool:
+    """Whether two goals of one tool ask the same: the same words, about the same things."""
+    seen = set()
+    for call in calls:
+        if call.goal:
+            said = tuple((a.path, folded(str(a.value))) for a in call.arguments)
+            about = tuple(sorted((s.parent, s.element) for s in call.selections))
+            if (call.tool, said, about) in seen:
+                return True
+            seen.add((call.tool, said, about))
+    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from orch_env.provenance.information import folded, occurs_in
@@ -55,11 +55,7 @@ class ParameterHints:
         schemas = _schemas(spec.parameters, slot) if spec is not None else []
         described = " ".join(str(s.get("description") or "") for s in schemas)
         squeezed = _LETTERS.sub(" ", described.lower())
-        self.tools = frozenset(
-            name
-            for name in known
-            if f" {_LETTERS.sub(' ', name.lower()).strip()} " in f" {squeezed} "
-        )
+        self.tools = frozenset(_mentioned(f" {squeezed} ", known))
         self.keys = frozenset(_QUOTED.findall(described))
         leaf = schemas[-1] if schemas else {}
         self._leaf = leaf
@@ -80,6 +76,15 @@ class ParameterHints:
     def is_default(self, value: Json) -> bool:
         """Whether the value is the parameter's default."""
         return self._has_default and values_equal(value, self._default, self._leaf)
+
+
+def _mentioned(text: str, names: Iterable[str]) -> Iterator[str]:
+    """The names that a text mentions; a name inside of a longer one is not mentioned."""
+    spelt = {name: f" {_LETTERS.sub(' ', name.lower()).strip()} " for name in names}
+    for name in sorted(spelt, key=lambda name: (-len(spelt[name]), name)):
+        if spelt[name] in text:
+            yield name
+            text = text.replace(spelt[name], "  ")
 
 
 def _schemas(parameters: Json, slot: str) -> list[dict[str, Json]]:

@@ -5,7 +5,7 @@ A candidate is a slot and a source. It becomes a link if one of these holds:
 * *traces*: at least two traces show it with a memorable value, often enough among its chances that
   a path which repeats a later argument now and then does not pass;
 * *cache*: at least three values of the slot stand at the source, they are surprising there, and
-  names agree or half of the slot's values are there;
+  names agree, or the slot holds ids and the like and half of its values are there;
 * *description*: the argument's description names the tool and the key;
 * *name*: the source feeds an argument of the same name of another tool.
 
@@ -14,29 +14,44 @@ What many chances in traces contradict is never a link.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
-from scipy.stats import binom
+from scipy.special import bdtrc
 
-from orch_env.provenance.evidence import surprise
-from orch_env.provenance.information import Key, bits
-from orch_env.provenance.names import ParameterHints, key_parts, name_match
-from orch_env.synthesis.mining.followed import Followed, Tally
+from orch_env.provenance.information import bits
+from orch_env.provenance.names import key_parts
+from orch_env.synthesis.mining.candidates import (
+    Candidate,
+    candidate_of,
+    candidates_of,
+    unsent,
+)
+from orch_env.synthesis.mining.followed import Followed
 from orch_env.synthesis.mining.mined import Link, LinkKind, Slot
 from orch_env.synthesis.mining.observed import MEMORABLE_BITS, Observed, Source
 from orch_env.synthesis.mining.opaque import is_enumeration, is_machine_made
-from orch_env.types.json import unescape
 
 _ECHOES = 0.9
 """A path that repeats what was sent in this share of the responses is never a source."""
 _FEWEST_TRACES, _FEWEST_VALUES = 2, 3
 _LEAST_RATE = 0.15
 """Real links hold in at least this share of their chances."""
-_COPIED, _CHANCE = 0.15, 1e-3
+_UNNAMED_RATE = 0.3
+"""The same where names do not agree."""
+_COPIED, _CHANCE = 0.1, 2e-3
 """A path that holds a later argument in the first share of the responses by accident may look like
-a link with the second probability, unless names or the cache speak for it too."""
+a link with the second probability, unless names agree. All arguments of one name count together."""
+_CONTAINED, _ALL_CONTAINED = 1e-9, 2e-5
+"""A path that holds some arguments by accident may hold so many of one slot's values, or
+all of them, with these probabilities."""
+_NEARLY_ALL = 0.9
+_TRIED = 1
+"""Chances after which a link that only another argument's name suggests is given up."""
+_VOTES = 2
+"""Arguments of its name that a source must feed to be given to an argument that has values, but
+hardly any of the source's."""
+_TEXT = "string"
 _SURPRISING = 4.0
 """Bits of surprise of a value of a link that only the cache shows, and of a strong link."""
 _HALF = 0.5
@@ -46,128 +61,31 @@ _NAMED = 2
 """Names agree: equal, or one ends with the other."""
 
 
-@dataclass(slots=True)
-class Candidate:
-    """What speaks for one link.
-
-    Attributes:
-        slot: the argument.
-        source: the output.
-        tally: what traces show.
-        chances: traces in which the slot is set after the tool.
-        cached: values of the slot that the source holds in some row.
-        surprise: mean bits of surprise of these.
-        named: as in :func:`~orch_env.provenance.names.name_match`.
-        documented: whether the argument's description names tool and key.
-        transferred: whether the source feeds an argument of this name of another tool.
-    """
-
-    slot: Slot
-    source: Source
-    tally: Tally = field(default_factory=Tally)
-    chances: int = 0
-    cached: set[Key] = field(default_factory=set)
-    surprise: float = 0.0
-    named: int = 0
-    documented: bool = False
-    transferred: bool = False
-
-    @property
-    def rate(self) -> float:
-        """Share of the chances in which it holds; 0 where there is none."""
-        return self.tally.traces / self.chances if self.chances else 0.0
-
-    @property
-    def values(self) -> set[Key]:
-        """Every value that it is known to carry."""
-        return self.tally.values | self.cached
-
-
 def accept_links(observed: Observed, followed: Followed) -> dict[tuple[Slot, Source], Candidate]:
     """The candidates that are links, aliases included, sorted by slot and source."""
-    candidates = _candidates(observed, followed)
-    accepted = {at: c for at, c in candidates.items() if _accepted(c, observed)}
-    for at in _transfers(accepted, observed, followed):
-        candidate = candidates.get(at) or _candidate(at, observed, followed)
+    slots = sorted({*observed.values, *unsent(observed)})
+    candidates = candidates_of(slots, observed, followed)
+    machine = {
+        slot
+        for slot in slots
+        if slot not in observed.values or is_machine_made(slot, observed, followed)
+    }
+    accepted = {at: c for at, c in candidates.items() if _accepted(c, observed, machine)}
+    for at in _transfers(accepted, candidates, machine, observed):
+        candidate = candidates.get(at) or candidate_of(at, observed, followed)
         candidate.transferred = True
-        unseen = not candidate.values and len(observed.values[at[0]]) >= _FEWEST_VALUES
-        if at not in accepted and not unseen and not _contradicted(candidate):
+        tried = not candidate.tally.traces and candidate.chances >= _TRIED
+        if at not in accepted and not tried and not _contradicted(candidate):
             accepted[at] = candidate
     return dict(sorted(accepted.items()))
 
 
-def _candidates(observed: Observed, followed: Followed) -> dict[tuple[Slot, Source], Candidate]:
-    sources_of: dict[Key, list[Source]] = defaultdict(list)
-    for source, values in observed.holders.items():
-        for key in values:
-            sources_of[key].append(source)
-    found: dict[tuple[Slot, Source], Candidate] = {}
-    for slot, keys in observed.values.items():
-        for key in keys:
-            for source in sources_of.get(key, ()):
-                at = slot, source
-                if at not in found:
-                    found[at] = _candidate(at, observed, followed)
-                found[at].cached.add(key)
-    for at in (*followed.links, *_documented(observed)):
-        if at not in found:
-            found[at] = _candidate(at, observed, followed)
-    for at in _documented(observed):
-        found[at].documented = True
-    for candidate in found.values():
-        candidate.surprise = _mean_surprise(candidate, observed)
-    return found
-
-
-def _candidate(at: tuple[Slot, Source], observed: Observed, followed: Followed) -> Candidate:
-    slot, source = at
-    return Candidate(
-        slot,
-        source,
-        followed.links.get(at, Tally()),
-        followed.chances[slot, source[0]],
-        named=name_match(slot[1], source[1]),
-    )
-
-
-def _mean_surprise(candidate: Candidate, observed: Observed) -> float:
-    tally = candidate.tally
-    if tally.hits > tally.joined:
-        return tally.surprise / (tally.hits - tally.joined)
-    holders = observed.holders.get(candidate.source, {})
-    rows = observed.rows_with[candidate.source]
-    values = observed.values.get(candidate.slot, {})
-    seen = [
-        surprise(len(holders[key]) - 1, max(rows - 1, 0), bits(values[key]))
-        for key in sorted(candidate.cached, key=repr)
-    ]
-    return sum(seen) / len(seen) if seen else 0.0
-
-
-def _documented(observed: Observed) -> set[tuple[Slot, Source]]:
-    """Slot and source pairs of which the slot's description names tool and key."""
-    specs = observed.corpus.tools
-    patterns: dict[str, list[str]] = defaultdict(list)
-    for tool, pattern in observed.rows_with:
-        patterns[tool].append(pattern)
-    out = set()
-    for slot in observed.values:
-        hints = ParameterHints(specs.get(slot[0]), slot[1], specs)
-        keys = {key.strip() for key in hints.keys}
-        for tool in hints.tools:
-            for pattern in patterns[tool]:
-                if last_key(pattern) in keys or name_match(slot[1], pattern) > _NAMED:
-                    out.add((slot, (tool, pattern)))
-    return out
-
-
-def _accepted(candidate: Candidate, observed: Observed) -> bool:
+def _accepted(candidate: Candidate, observed: Observed, machine: Collection[Slot]) -> bool:
     if observed.echo_share(candidate.source) >= _ECHOES or _contradicted(candidate):
         return False
-    evident = bool(candidate.values)
-    if candidate.documented and evident:
+    if candidate.documented:
         return True
-    return _shown_by_traces(candidate) or _shown_by_cache(candidate, observed)
+    return _shown_by_traces(candidate) or _shown_by_cache(candidate, observed, machine)
 
 
 def _contradicted(candidate: Candidate) -> bool:
@@ -175,52 +93,73 @@ def _contradicted(candidate: Candidate) -> bool:
 
 
 def _shown_by_traces(candidate: Candidate) -> bool:
-    tally = candidate.tally
-    supported = candidate.named >= _NAMED or len(candidate.cached) >= _FEWEST_VALUES
-    fewest = 1 if supported and len(candidate.cached) >= _FEWEST_VALUES else _FEWEST_TRACES
-    if tally.strong < fewest or candidate.rate < _LEAST_RATE:
+    tally, (hits, chances) = candidate.tally, candidate.pooled
+    if not tally.strong or candidate.rate < _LEAST_RATE:
         return False
-    tail = binom.sf(tally.traces - 1, candidate.chances, _COPIED)
-    return bool(tail <= _CHANCE) or candidate.named >= _NAMED
+    if candidate.named >= _NAMED:
+        return hits >= _FEWEST_TRACES or len(candidate.cached) >= _FEWEST_VALUES
+    often = hits >= _FEWEST_TRACES and hits >= _UNNAMED_RATE * chances
+    return often and bool(bdtrc(hits - 1, chances, _COPIED) <= _CHANCE)
 
 
-def _shown_by_cache(candidate: Candidate, observed: Observed) -> bool:
-    strong = [
-        key
-        for key in candidate.cached
-        if bits(observed.values[candidate.slot][key]) >= MEMORABLE_BITS
-    ]
+def _shown_by_cache(candidate: Candidate, observed: Observed, machine: Collection[Slot]) -> bool:
+    slot = candidate.slot
+    values = observed.values.get(slot, {})
+    strong = [key for key in candidate.cached if bits(values[key]) >= MEMORABLE_BITS]
     if len(strong) < _FEWEST_VALUES or candidate.surprise < _SURPRISING:
         return False
-    if is_enumeration(candidate.slot, observed):
+    if candidate.named >= _NAMED:
+        return not is_enumeration(slot, observed)
+    share = len(candidate.cached) / len(values)
+    if slot not in machine or share < _HALF:
         return False
-    share = len(candidate.cached) / len(observed.values[candidate.slot])
-    return candidate.named >= _NAMED or share >= _HALF
+    held = _share_held(candidate, observed)
+    if held >= _NEARLY_ALL:
+        return share >= _NEARLY_ALL
+    accident = bdtrc(len(candidate.cached) - 1, len(values), held)
+    return bool(accident <= (_ALL_CONTAINED if share == 1.0 else _CONTAINED))
+
+
+def _share_held(candidate: Candidate, observed: Observed) -> float:
+    """Of all texts, or all numbers, that some argument has, the share that the source holds."""
+    texts = sum(kind == _TEXT for kind, _ in candidate.cached) > len(candidate.cached) / 2
+    held = sum((kind == _TEXT) == texts for kind, _ in observed.holders[candidate.source])
+    return held / sum((kind == _TEXT) == texts for kind, _ in observed.wanted)
 
 
 def _transfers(
-    accepted: dict[tuple[Slot, Source], Candidate], observed: Observed, followed: Followed
+    accepted: Mapping[tuple[Slot, Source], Candidate],
+    candidates: Mapping[tuple[Slot, Source], Candidate],
+    machine: Collection[Slot],
+    observed: Observed,
 ) -> set[tuple[Slot, Source]]:
-    """Accepted sources, for all other arguments of the same name that outputs usually feed."""
-    named: dict[tuple[str, ...], set[Source]] = defaultdict(set)
-    machine = {slot for slot in observed.values if is_machine_made(slot, observed, followed)}
+    """Accepted sources, for other arguments of the same name that hold ids and the like.
+
+    A name alone may mean different things: where an argument has values, some source must feed it
+    and the other argument too.
+    """
+    sources: dict[Slot, set[Source]] = defaultdict(set)
     for (slot, source), candidate in accepted.items():
-        if slot not in machine:
-            continue
-        if candidate.rate >= _HALF or (not candidate.chances and candidate.named >= _NAMED):
-            named[key_parts(slot[1])].add(source)
-    return {
+        if slot in machine and (not candidate.chances or candidate.rate >= _HALF):
+            sources[slot].add(source)
+    named: dict[tuple[str, ...], list[Slot]] = defaultdict(list)
+    for slot in sorted(sources):
+        named[key_parts(slot[1])].append(slot)
+    votes = Counter(
         (slot, source)
         for slot in sorted(machine)
-        for source in named.get(key_parts(slot[1]), ())
+        for other in named.get(key_parts(slot[1]), ())
+        if other != slot and (slot not in observed.values or sources[slot] & sources[other])
+        for source in sources[other]
         if source[0] != slot[0]
+    )
+    return {
+        at
+        for at, count in votes.items()
+        if at[0] not in observed.values
+        or count >= _VOTES
+        or (at in candidates and len(candidates[at].cached) >= _FEWEST_VALUES)
     }
-
-
-def last_key(pattern: str) -> str:
-    """The last named key of a pointer pattern."""
-    named = [token for token in pattern.split("/") if token and token != "*"]
-    return unescape(named[-1]) if named else ""
 
 
 def without_aliases(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -228,12 +167,14 @@ def without_aliases(candidates: Iterable[Candidate]) -> list[Candidate]:
     groups: dict[tuple[Slot, str], list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         groups[candidate.slot, candidate.source[0]].append(candidate)
-    kept = []
+    kept: list[Candidate] = []
     for _, group in sorted(groups.items()):
-        covered: set[Key] = set()
-        for candidate in sorted(group, key=_preference):
+        best, *others = sorted(group, key=_preference)
+        kept.append(best)
+        covered = set(best.values)
+        for candidate in others:
             new = candidate.values - covered
-            if not covered or len(new) >= max(2, _LEAST_RATE * len(candidate.values)):
+            if len(new) >= max(2, _LEAST_RATE * len(candidate.values)):
                 kept.append(candidate)
                 covered |= candidate.values
     return kept
@@ -241,9 +182,10 @@ def without_aliases(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 def _preference(candidate: Candidate) -> tuple[float | int | str, ...]:
     """Sorts the best path first."""
+    traces = candidate.tally.traces
     return (
-        -candidate.tally.traces,
-        -len(candidate.cached),
+        -len(traces),
+        0 if traces else -len(candidate.cached),
         -candidate.documented,
         -candidate.named,
         candidate.source[1].count("/"),
@@ -257,7 +199,7 @@ def as_links(candidate: Candidate) -> list[Link]:
     evidence = tuple(
         name
         for name, holds in (
-            ("traces", tally.traces > 0),
+            ("traces", bool(tally.traces)),
             ("cache", len(candidate.cached) >= _FEWEST_VALUES),
             ("name", candidate.named >= _NAMED or candidate.transferred),
             ("description", candidate.documented),
@@ -279,7 +221,7 @@ def as_links(candidate: Candidate) -> list[Link]:
             to_tool,
             to_path,
             kind,
-            tally.traces,
+            len(tally.traces),
             len(candidate.values),
             round(candidate.rate, 4) if candidate.chances else 1.0,
             candidate.surprise >= _SURPRISING,

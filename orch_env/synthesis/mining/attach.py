@@ -8,8 +8,9 @@ one element of some recorded response holds.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orch_env.provenance.names import with_wildcards
 from orch_env.synthesis.mining.followed import Followed
@@ -22,6 +23,15 @@ _FEWEST = 2
 """Recorded calls or traces that must show a group."""
 
 Pairs = tuple[tuple[str, str], ...]
+
+
+class _Group(NamedTuple):
+    """An attachment, before its evidence is counted."""
+
+    from_tool: str
+    to_tool: str
+    pairs: Pairs
+    kind: LinkKind = LinkKind.VALUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +72,37 @@ class Attaching:
             self._sources[slot].append(source)
 
     def attachments(self, followed: Followed) -> tuple[Attachment, ...]:
-        """All groups that at least two traces or recorded calls show, sorted."""
+        """All groups that two traces or recorded calls show, or that a call cannot do without."""
         in_traces = self._of_traces(followed)
-        in_rows = self._of_rows()
-        found: dict[tuple[str, str, Pairs, LinkKind], int] = {}
-        for at, count in in_rows.items():
-            if count >= _FEWEST:
-                found[at] = in_traces[at]
-        for at, count in in_traces.items():
-            if count >= _FEWEST:
-                found[at] = count
+        groups_of = [list(self._of_row(row.number)) for row in self._observed.corpus.rows]
+        in_rows = Counter(group for groups in groups_of for group in set(groups))
+        kept = {group for group, count in in_traces.items() if count >= _FEWEST}
+        kept |= {group for group, count in in_rows.items() if count >= _FEWEST}
+        for groups in groups_of:
+            covered = {p for group in groups if group in kept for p, _ in group.pairs}
+            kept |= {g for g in groups if any(pointer not in covered for pointer, _ in g.pairs)}
+        strong = {group for group in kept if self._is_strong(group)}
+        joined = {(g.from_tool, g.to_tool, pointer) for g in strong for pointer, _ in g.pairs}
+        kept = {
+            group
+            for group in kept
+            if group in strong
+            or not all((group.from_tool, group.to_tool, p) in joined for p, _ in group.pairs)
+        }
         return tuple(
-            Attachment(
-                from_tool,
-                to_tool,
-                pairs,
-                support,
-                any(self._strong(to_tool, pointer, from_tool, out) for pointer, out in pairs),
-                kind,
-            )
-            for (from_tool, to_tool, pairs, kind), support in sorted(found.items())
+            Attachment(g.from_tool, g.to_tool, g.pairs, in_traces[g], g in strong, g.kind)
+            for g in sorted(kept)
         )
 
-    def _strong(self, to_tool: str, pointer: str, from_tool: str, pattern: str) -> bool:
-        return self._links[(to_tool, with_wildcards(pointer)), (from_tool, pattern)]
+    def _is_strong(self, group: _Group) -> bool:
+        return any(
+            self._links[(group.to_tool, with_wildcards(pointer)), (group.from_tool, pattern)]
+            for pointer, pattern in group.pairs
+        )
 
-    def _of_traces(self, followed: Followed) -> Counter[tuple[str, str, Pairs, LinkKind]]:
+    def _of_traces(self, followed: Followed) -> Counter[_Group]:
         """Groups -> traces that show them."""
-        counted: Counter[tuple[str, str, Pairs, LinkKind]] = Counter()
+        counted: Counter[_Group] = Counter()
         for index, uses in enumerate(followed.uses):
             rows = self._observed.corpus.trace_rows[index]
             tools = [self._observed.corpus.rows[row].tool for row in rows]
@@ -101,31 +114,27 @@ class Attaching:
                 for parent, places in use.found.items():
                     by_call[use.call][parent] += self._matches(use.leaf, tools[parent], places)
                 for source in self._joined(use.leaf, tools, use.parts):
-                    alone: Pairs = ((use.leaf.pointer, source[1]),)
-                    shown.add((source[0], tools[use.call], alone, LinkKind.COMPOSITE))
+                    alone = ((use.leaf.pointer, source[1]),)
+                    shown.add(_Group(source[0], tools[use.call], alone, LinkKind.COMPOSITE))
             for call, parents in by_call.items():
                 for parent, group in _cover(parents):
-                    pairs = tuple(sorted((m.pointer, m.pattern) for m in group))
-                    shown.add((tools[parent], tools[call], pairs, LinkKind.VALUE))
+                    shown.add(_Group(tools[parent], tools[call], _pairs(group)))
             counted.update(shown)
         return counted
 
-    def _of_rows(self) -> Counter[tuple[str, str, Pairs, LinkKind]]:
-        """Groups -> recorded calls that show them."""
-        counted: Counter[tuple[str, str, Pairs, LinkKind]] = Counter()
-        for row in self._observed.corpus.rows:
-            leaves = self._observed.sent[row.number]
-            covered: set[str] = set()
-            for tool, parents in sorted(self._parents(row.number).items()):
-                for _, group in _cover(self._row_matches(leaves, tool, parents)):
-                    if any(match.strong for match in group):
-                        pairs = tuple(sorted((m.pointer, m.pattern) for m in group))
-                        counted[tool, row.tool, pairs, LinkKind.VALUE] += 1
-                        covered |= {match.pointer for match in group}
-            for leaf in leaves:
-                if leaf.pointer not in covered:
-                    self._count_alone(row.tool, leaf, counted)
-        return counted
+    def _of_row(self, number: int) -> Iterator[_Group]:
+        """Groups that a recorded call shows: for each tool, what its responses hold best."""
+        row = self._observed.corpus.rows[number]
+        leaves = self._observed.sent[number]
+        covered: set[str] = set()
+        for tool, parents in sorted(self._parents(number).items()):
+            for _, group in _cover(self._row_matches(leaves, tool, parents)):
+                if any(match.strong for match in group):
+                    yield _Group(tool, row.tool, _pairs(group))
+                    covered |= {match.pointer for match in group}
+        for leaf in leaves:
+            if leaf.pointer not in covered:
+                yield from self._alone(row.tool, leaf)
 
     def _parents(self, number: int) -> dict[str, list[int]]:
         """Tool -> rows whose response holds a value of the row by a strong link."""
@@ -152,20 +161,17 @@ class Attaching:
             for parent in parents
         }
 
-    def _count_alone(
-        self, to_tool: str, leaf: Sent, counted: Counter[tuple[str, str, Pairs, LinkKind]]
-    ) -> None:
-        """Count weak links, and lists of values, of an argument that no group covers."""
+    def _alone(self, to_tool: str, leaf: Sent) -> Iterator[_Group]:
+        """Weak links, and lists of values, of an argument that no strong group covers."""
         for source in self._sources.get(leaf.slot, ()):
             holders = self._observed.holders[source]
-            pairs: Pairs = ((leaf.pointer, source[1]),)
+            pairs = ((leaf.pointer, source[1]),)
             if leaf.key in holders and not self._links[leaf.slot, source]:
-                counted[source[0], to_tool, pairs, LinkKind.VALUE] += 1
+                yield _Group(source[0], to_tool, pairs)
             elif len(leaf.pieces) > 1 and all(piece in holders for piece in leaf.pieces):
                 rows = [set(holders[piece]) for piece in leaf.pieces]
-                counted[source[0], to_tool, pairs, LinkKind.COMPOSITE] += bool(
-                    set.intersection(*rows)
-                )
+                if set.intersection(*rows):
+                    yield _Group(source[0], to_tool, pairs, LinkKind.COMPOSITE)
 
     def _matches(self, leaf: Sent, tool: str, places: Iterable[Place]) -> list[_Match]:
         found = []
@@ -225,3 +231,7 @@ def _largest(matches: list[_Match]) -> list[_Match]:
         if len(group) > len(best):
             best = list(group.values())
     return best
+
+
+def _pairs(group: Iterable[_Match]) -> Pairs:
+    return tuple(sorted((match.pointer, match.pattern) for match in group))

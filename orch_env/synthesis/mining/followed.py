@@ -57,8 +57,8 @@ class Tally:
         surprise: summed bits of surprise of the hits.
     """
 
-    traces: int = 0
-    strong: int = 0
+    traces: set[int] = field(default_factory=set)
+    strong: set[int] = field(default_factory=set)
     values: set[Key] = field(default_factory=set)
     typed: int = 0
     hits: int = 0
@@ -86,12 +86,6 @@ class Followed:
     chances: Counter[tuple[Slot, str]] = field(default_factory=Counter)
     said: Counter[Slot] = field(default_factory=Counter)
     total: Counter[Slot] = field(default_factory=Counter)
-
-    def rate(self, slot: Slot, source: Source) -> float:
-        """Share of the chances in which the link holds, 0..1; 0 where there is no chance."""
-        chances = self.chances[slot, source[0]]
-        tally = self.links.get((slot, source))
-        return tally.traces / chances if chances and tally is not None else 0.0
 
 
 def follow(observed: Observed) -> Followed:
@@ -163,8 +157,9 @@ def _count(observed: Observed, index: int, uses: list[Use], followed: Followed) 
             hits[slot, source] = True
     followed.chances.update(chances)
     for at, strong in hits.items():
-        followed.links[at].traces += 1
-        followed.links[at].strong += strong
+        followed.links[at].traces.add(index)
+        if strong:
+            followed.links[at].strong.add(index)
 
 
 def _sources(tools: list[str], found: dict[int, tuple[Place, ...]]) -> dict[Source, set[str]]:

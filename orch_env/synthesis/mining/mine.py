@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orch_env.synthesis.corpus import Corpus
-from orch_env.synthesis.mining.accept import Candidate, accept_links, as_links, without_aliases
+from orch_env.synthesis.mining.accept import accept_links, as_links, without_aliases
 from orch_env.synthesis.mining.agree import agreements
 from orch_env.synthesis.mining.attach import Attaching
+from orch_env.synthesis.mining.candidates import Candidate
 from orch_env.synthesis.mining.followed import Followed, follow
 from orch_env.synthesis.mining.mined import Mined, Slot
 from orch_env.synthesis.mining.observed import Observed

@@ -68,6 +68,8 @@ class Observed:
         echoes: source -> rows where all values there were sent by the call itself.
         values: slot -> distinct values that were sent there.
         uses: slot -> how often it was sent.
+        wanted: all values that some argument has, pieces of comma-joined texts too.
+        other: slots that were only sent with values that cannot be links.
     """
 
     def __init__(self, corpus: Corpus, progress: Callable[[int, int], None] | None = None) -> None:
@@ -75,22 +77,27 @@ class Observed:
         self.sent = [tuple(_sent(row.tool, row.arguments)) for row in corpus.rows]
         self.values: dict[Slot, dict[Key, Json]] = defaultdict(dict)
         self.uses: Counter[Slot] = Counter()
-        wanted: set[Key] = set()
+        self.wanted: set[Key] = set()
         for leaves in self.sent:
             for leaf in leaves:
                 self.uses[leaf.slot] += 1
                 self.values[leaf.slot].setdefault(leaf.key, leaf.value)
-                wanted.update((leaf.key, *leaf.pieces))
+                self.wanted.update((leaf.key, *leaf.pieces))
         self.held: list[dict[Key, tuple[Place, ...]]] = []
         self.holders: dict[Source, dict[Key, list[int]]] = defaultdict(lambda: defaultdict(list))
         self.rows_with: Counter[Source] = Counter()
         self.echoes: Counter[Source] = Counter()
+        self.other: set[Slot] = {
+            (row.tool, with_wildcards(pointer))
+            for row in corpus.rows
+            for pointer, _ in argument_leaves(row.arguments)
+        } - self.values.keys()
         for row in corpus.rows:
-            self._read(row.number, row.tool, wanted)
+            self._read(row.number, row.tool)
             if progress is not None:
                 progress(row.number + 1, len(corpus.rows))
 
-    def _read(self, number: int, tool: str, wanted: set[Key]) -> None:
+    def _read(self, number: int, tool: str) -> None:
         own = {key_of(v) for _, v in argument_leaves(self.corpus.rows[number].arguments)}
         found: dict[Key, list[Place]] = defaultdict(list)
         fresh: dict[str, bool] = {}
@@ -98,7 +105,7 @@ class Observed:
             key = key_of(value)
             echo = key in own
             fresh[pattern] = fresh.get(pattern, False) or not echo
-            if not echo and key in wanted:
+            if not echo and key in self.wanted:
                 found[key].append(Place(pattern, path, json_kind(value)))
         for pattern, any_fresh in fresh.items():
             self.rows_with[tool, pattern] += 1

@@ -81,7 +81,7 @@ ALL: tuple[Frames, ...] = (
         called=("{name}", "the {thing} called {name}"),
         closings=("", "Cheers!", "Much appreciated."),
         span=("between {} and {}",),
-        about=("concerning", "regarding"),
+        about=("for",),
     ),
     Frames(
         openings=("", "Good afternoon,", "One thing:", "Evening!"),
@@ -98,7 +98,7 @@ ALL: tuple[Frames, ...] = (
         called=("{name}", "{name}, the {thing}"),
         closings=("", "That's it.", "Appreciate your help."),
         span=("starting {} until {}",),
-        about=("about", "when it comes to"),
+        about=("for",),
     ),
 )
 

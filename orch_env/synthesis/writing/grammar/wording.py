@@ -1,4 +1,4 @@
-"""The words for tools and arguments: from hints where there are any, else from names and schemas."""
+"""The words for tools and arguments: from hints, else from names, descriptions and schemas."""
 
 from __future__ import annotations
 
@@ -6,86 +6,12 @@ import re
 from dataclasses import dataclass
 
 from orch_env.provenance.names import key_parts
+from orch_env.servers.framework.chance import words
 from orch_env.synthesis.writing.hints import Hints, ToolHints
 from orch_env.synthesis.writing.plan import Argument, Plan, PlannedCall
 from orch_env.types import ToolSpec
 
-_ORDERS = frozenset(
-    [
-        "add",
-        "apply",
-        "approve",
-        "ask",
-        "assign",
-        "book",
-        "buy",
-        "calculate",
-        "call",
-        "cancel",
-        "change",
-        "check",
-        "close",
-        "compare",
-        "confirm",
-        "convert",
-        "copy",
-        "create",
-        "delete",
-        "estimate",
-        "find",
-        "fix",
-        "give",
-        "invite",
-        "list",
-        "look",
-        "make",
-        "mark",
-        "move",
-        "notify",
-        "open",
-        "order",
-        "pay",
-        "place",
-        "plan",
-        "post",
-        "put",
-        "read",
-        "register",
-        "remind",
-        "remove",
-        "rename",
-        "renew",
-        "rent",
-        "replace",
-        "reply",
-        "report",
-        "request",
-        "reserve",
-        "resolve",
-        "return",
-        "schedule",
-        "search",
-        "select",
-        "sell",
-        "send",
-        "set",
-        "ship",
-        "show",
-        "sort",
-        "start",
-        "stop",
-        "submit",
-        "tell",
-        "transfer",
-        "translate",
-        "turn",
-        "unload",
-        "update",
-        "upload",
-        "verify",
-        "write",
-    ]
-)
+_ORDERS = frozenset(words("request_verbs"))
 _FETCHES = frozenset(
     ["get", "fetch", "retrieve", "obtain", "gets", "fetches", "retrieves", "returns", "return"]
 )
@@ -128,7 +54,7 @@ def words_of(spec: ToolSpec, hints: Hints | None, nouns: frozenset[str]) -> Tool
             berth", because the request has only one.
     """
     given = hints.tools.get(spec.name, ToolHints()) if hints is not None else ToolHints()
-    own = [w for w in key_parts(spec.name.replace("__", "_")) if w not in _LEADING_VERBS]
+    own = _without_verb(spec.name)
     noun = "" if hints is not None else " ".join(own)
     thing = given.thing or (own[-1].removesuffix("s") if own else "result")
     if given.do is not None:
@@ -139,19 +65,25 @@ def words_of(spec: ToolSpec, hints: Hints | None, nouns: frozenset[str]) -> Tool
     return ToolWords((_definite(text, nouns),), order, thing, noun, given)
 
 
+def _without_verb(name: str) -> list[str]:
+    """The words of a tool's name without the verb that begins it."""
+    parts = list(key_parts(name.replace("__", "_")))
+    return parts[1:] if len(parts) > 1 and parts[0] in _LEADING_VERBS else parts
+
+
 def _described(spec: ToolSpec, own: list[str]) -> tuple[str, bool]:
     """A noun phrase or an order made of a description; of the name where that is no short one."""
     first = _SENTENCE_END.split(spec.description.strip(), maxsplit=1)[0].strip()
-    words = first.split()
-    if words and len(words) <= 14:
-        lead = words[0].lower()
+    tokens = first.split()
+    if tokens and len(tokens) <= 14:
+        lead = tokens[0].lower()
         if f"{lead} " in _ARTICLES:
-            return " ".join([lead, *words[1:]]), False
-        if lead in _FETCHES and len(words) > 1:
-            return " ".join(words[1:]), False
+            return " ".join([lead, *tokens[1:]]), False
+        if lead in _FETCHES and len(tokens) > 1:
+            return " ".join(tokens[1:]), False
         stem = lead if lead in _ORDERS else lead.removesuffix("s")
         if stem in _ORDERS:
-            return " ".join([stem, *words[1:]]), True
+            return " ".join([stem, *tokens[1:]]), True
     parts = list(key_parts(spec.name.replace("__", "_")))
     if parts and parts[0] in _ORDERS - {"search", "list", "show"}:
         return " ".join([parts[0], "the", *own]), True
@@ -174,8 +106,7 @@ def nouns_of(plan: Plan) -> frozenset[str]:
                 parts = [p for p in key_parts(pointer) if p not in ("id", "ids", "key", "token")]
                 found.update(parts[-1:])
         if not call.selections:
-            own = [p for p in key_parts(call.tool) if p not in _LEADING_VERBS]
-            found.update(own[-1:])
+            found.update(_without_verb(call.tool)[-1:])
     return frozenset(found)
 
 

@@ -1,0 +1,191 @@
+"""The arguments of a call in words: ranges of dates, counts, choices, and what else there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import date
+
+from orch_env.provenance.evidence import pieces_of
+from orch_env.servers.framework.chance import Chance
+from orch_env.synthesis.writing.grammar.frames import Frames, share
+from orch_env.synthesis.writing.grammar.spelling import (
+    count_said,
+    date_said,
+    is_bare,
+    listed,
+    on,
+    time_said,
+)
+from orch_env.synthesis.writing.grammar.wording import argument_name, plain_name, variants
+from orch_env.synthesis.writing.hints import Hints
+from orch_env.synthesis.writing.plan import Argument, Plan
+from orch_env.synthesis.writing.planning import dates_of
+from orch_env.types.json import Json
+from orch_env.values import values_equal
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+class Arguments:
+    """The words for the independent arguments of a plan's calls.
+
+    Args:
+        plan: the plan.
+        hints: words for the API.
+        frames: the way of talking.
+        chance: chooses spellings.
+    """
+
+    def __init__(self, plan: Plan, hints: Hints | None, frames: Frames, chance: Chance) -> None:
+        self._plan = plan
+        self._hints = hints or Hints()
+        self._frames = frames
+        self._chance = chance
+        self._spelt: dict[date, str] = {}
+        self._last_range: tuple[Json, Json] | None = None
+
+    def first_date(self, number: int) -> str | None:
+        """The earliest date of a call, ISO 8601."""
+        found = [d for a in self._plan.calls[number].arguments for d in dates_of(a.value)]
+        return min(found).isoformat() if found else None
+
+    def slot(self, number: int, name: str) -> str:
+        """The words for one argument that a clause has a slot for."""
+        for argument in self._plan.calls[number].arguments:
+            if argument_name(argument) == name:
+                return self._value(argument)
+        return name
+
+    def tail(self, number: int, said: Collection[str], fed: Mapping[str, list[str]]) -> str:
+        """Everything that a call's clause has not said yet, as phrases behind it.
+
+        Args:
+            number: the call.
+            said: argument names that its clause has said.
+            fed: argument names that outputs feed.
+        """
+        call = self._plan.calls[number]
+        left = [
+            a
+            for a in call.arguments
+            if not a.silent and argument_name(a) not in said and not self._goes_without(a)
+        ]
+        phrases: list[str] = []
+        phrases += self._items(number, left)
+        phrases += self._ranges(left)
+        phrases += self._dates_with_times(left)
+        for argument in left:
+            phrases.append(self._phrase(argument))
+        for name, mentions in fed.items():
+            if name not in said and name in self._hints.arguments:
+                phrases.append(self._worded(name, listed(mentions, self._frames.last)))
+        return " ".join(p for p in phrases if p)
+
+    def _goes_without(self, argument: Argument) -> bool:
+        name = argument_name(argument)
+        return name in self._hints.omit and values_equal(argument.value, self._hints.omit[name])
+
+    def _items(self, number: int, left: list[Argument]) -> list[str]:
+        """The items of a list of objects, each in its own words."""
+        call = self._plan.calls[number]
+        hints = self._hints.tools.get(call.tool)
+        if hints is None or hints.each is None or hints.say_each is None:
+            return []
+        return []
+
+    def _ranges(self, left: list[Argument]) -> list[str]:
+        phrases = []
+        named = {argument_name(a): a for a in left}
+        for pair, phrase in self._hints.ranges.items():
+            first, _, last = (part.strip() for part in pair.partition(","))
+            if first in named and last in named:
+                phrases.append(self._range(named[first], named[last], phrase))
+                left[:] = [a for a in left if a not in (named[first], named[last])]
+        days = [a for a in left if _is_day(a.value)]
+        times = [a for a in left if isinstance(a.value, str) and _is_time(a.value)]
+        if not self._hints.ranges and len(days) == 2 and not times:
+            first_day, last_day = sorted(days, key=lambda a: str(a.value))
+            phrases.append(self._range(first_day, last_day, self._frames.span[0]))
+            left[:] = [a for a in left if a not in days]
+        return phrases
+
+    def _range(self, first: Argument, last: Argument, phrase: str) -> str:
+        both = (first.value, last.value)
+        if both == self._last_range:
+            return self._chance.pick(self._frames.same_range)
+        self._last_range = both
+        chosen = self._chance.pick(share(variants(phrase), self._plan.pool, self._plan.pools))
+        return chosen.format(self._value(first), self._value(last))
+
+    def _dates_with_times(self, left: list[Argument]) -> list[str]:
+        """A date and the time of day that goes with it, by their names."""
+        phrases = []
+        for day in [a for a in left if _is_day(a.value)]:
+            stem = argument_name(day).lower().replace("date", "")
+            for time in [a for a in left if isinstance(a.value, str) and _is_time(a.value)]:
+                if argument_name(time).lower().replace("time", "") == stem:
+                    said = f"{on(self._value(day))} at {self._value(time)}"
+                    name = argument_name(day)
+                    if name in self._hints.arguments:
+                        said = self._worded(name, said)
+                    elif stem.strip("_"):
+                        said = f"{plain_name(stem.strip('_'))} {said}"
+                    phrases.append(said)
+                    left[:] = [a for a in left if a not in (day, time)]
+                    break
+        return phrases
+
+    def _phrase(self, argument: Argument) -> str:
+        name = argument_name(argument)
+        said = self._value(argument)
+        if name in self._hints.arguments:
+            return self._worded(name, said)
+        if _is_day(argument.value):
+            return on(said)
+        if isinstance(argument.value, bool):
+            return f"{'with' if argument.value else 'without'} {plain_name(name)}"
+        if self._word(name, argument.value) is not None:
+            return said
+        return f"with {plain_name(name)} {said}"
+
+    def _worded(self, name: str, said: str) -> str:
+        options = variants(self._hints.arguments[name])
+        phrase = self._chance.pick(share(options, self._plan.pool, self._plan.pools))
+        if "{on}" in phrase:
+            return phrase.replace("{on}", said if said.startswith("on ") else on(said))
+        return phrase.replace("{}", said)
+
+    def _word(self, name: str, value: Json) -> str | None:
+        return self._hints.words.get(name, {}).get(str(value))
+
+    def _value(self, argument: Argument) -> str:
+        value, chance = argument.value, self._chance
+        word = self._word(argument_name(argument), value)
+        if word is not None:
+            return chance.pick(share(variants(word), self._plan.pool, self._plan.pools))
+        if isinstance(value, str) and _is_day(value):
+            day = dates_of(value)[0]
+            if day not in self._spelt:
+                self._spelt[day] = date_said(day, self._plan.today, chance)
+            return self._spelt[day]
+        if isinstance(value, str) and _is_time(value):
+            return time_said(value, chance) or value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return count_said(value, chance)
+        if isinstance(value, str) and (pieces := pieces_of(value)) and value.count(" ") < 3:
+            return listed(pieces)
+        if isinstance(value, str) and value.isupper() and argument.schema.get("enum"):
+            return value.replace("_", " ").lower()
+        return str(value)
+
+
+def _is_day(value: Json) -> bool:
+    return isinstance(value, str) and _DAY.fullmatch(value) is not None and bool(dates_of(value))
+
+
+def _is_time(value: str) -> bool:
+    return re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d(:00)?", value) is not None
+
+
+__all__ = ["Arguments", "is_bare"]

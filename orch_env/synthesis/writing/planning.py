@@ -133,11 +133,15 @@ class Planner:
         fed = tuple(sorted(paths))
         if not pattern:
             return Selection(parent, "", fed)
-        depth = pattern.count("/")
-        at = "/".join(next(iter(paths.values())).split("/")[: depth + 1])
-        below = [path.removeprefix(at) for path in paths.values()]
         elements = elements_of(response, pattern)
-        place = next(n for n, e in enumerate(elements) if e.pointer == at)
+        place, at = next(
+            (number, element.pointer)
+            for number, element in enumerate(elements)
+            if any(f"{path}/".startswith(f"{element.pointer}/") for path in paths.values())
+        )
+        below = [
+            path.removeprefix(at) for path in paths.values() if f"{path}/".startswith(f"{at}/")
+        ]
         size = len(elements)
 
         def thing(element: Element) -> list[Json]:

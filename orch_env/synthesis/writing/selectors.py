@@ -44,10 +44,15 @@ class Element:
 
 
 def list_pattern(patterns: Sequence[str]) -> str:
-    """The pattern of the innermost list element that holds all of these outputs, or ``""``."""
-    shared = patterns[0].split("/")
-    for pattern in patterns[1:]:
-        tokens = pattern.split("/")
+    """The pattern of the list element that these outputs are read from; ``""`` where none is.
+
+    Outputs that stand beside every list (the key of a search) belong to whichever element is taken.
+    """
+    listed = [pattern.split("/") for pattern in patterns if "*" in pattern.split("/")]
+    if not listed:
+        return ""
+    shared = listed[0]
+    for tokens in listed[1:]:
         same = 0
         while same < min(len(shared), len(tokens)) and shared[same] == tokens[same]:
             same += 1
@@ -113,7 +118,8 @@ class Selectors:
                 linked[a.from_tool, at].update(
                     pattern.removeprefix(at)
                     for pointer, pattern in a.pairs
-                    if (a.to_tool, with_wildcards(pointer)) in index.mined.opaque
+                    if pattern.startswith(f"{at}/")
+                    and (a.to_tool, with_wildcards(pointer)) in index.mined.opaque
                 )
         for (tool, pattern), outputs in sorted(linked.items()):
             chosen = (given or {}).get((tool, pattern))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date
 
 from orch_env.provenance.evidence import pieces_of
@@ -12,19 +12,19 @@ from orch_env.synthesis.writing.grammar.frames import Frames, share
 from orch_env.synthesis.writing.grammar.spelling import (
     count_said,
     date_said,
-    is_bare,
     listed,
     on,
     time_said,
 )
 from orch_env.synthesis.writing.grammar.wording import argument_name, plain_name, variants
 from orch_env.synthesis.writing.hints import Hints
-from orch_env.synthesis.writing.plan import Argument, Plan
+from orch_env.synthesis.writing.plan import Argument, Plan, Selection
 from orch_env.synthesis.writing.planning import dates_of
 from orch_env.types.json import Json
 from orch_env.values import values_equal
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_NAMED = re.compile(r"\{(\w+)\}")
 
 
 class Arguments:
@@ -35,10 +35,19 @@ class Arguments:
         hints: words for the API.
         frames: the way of talking.
         chance: chooses spellings.
+        mention: names the element that a selection is about.
     """
 
-    def __init__(self, plan: Plan, hints: Hints | None, frames: Frames, chance: Chance) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        hints: Hints | None,
+        frames: Frames,
+        chance: Chance,
+        mention: Callable[[Selection], str],
+    ) -> None:
         self._plan = plan
+        self._mention = mention
         self._hints = hints or Hints()
         self._frames = frames
         self._chance = chance
@@ -72,13 +81,14 @@ class Arguments:
             if not a.silent and argument_name(a) not in said and not self._goes_without(a)
         ]
         phrases: list[str] = []
-        phrases += self._items(number, left)
+        items, told = self._items(number, left, fed)
+        phrases += items
         phrases += self._ranges(left)
         phrases += self._dates_with_times(left)
         for argument in left:
             phrases.append(self._phrase(argument))
         for name, mentions in fed.items():
-            if name not in said and name in self._hints.arguments:
+            if name not in said and name not in told and name in self._hints.arguments:
                 phrases.append(self._worded(name, listed(mentions, self._frames.last)))
         return " ".join(p for p in phrases if p)
 
@@ -86,13 +96,35 @@ class Arguments:
         name = argument_name(argument)
         return name in self._hints.omit and values_equal(argument.value, self._hints.omit[name])
 
-    def _items(self, number: int, left: list[Argument]) -> list[str]:
-        """The items of a list of objects, each in its own words."""
-        call = self._plan.calls[number]
-        hints = self._hints.tools.get(call.tool)
+    def _items(
+        self, number: int, left: list[Argument], fed: Mapping[str, list[str]]
+    ) -> tuple[list[str], set[str]]:
+        """The items of a list of objects, each in its own words, and the names that they say."""
+        hints = self._hints.tools.get(self._plan.calls[number].tool)
         if hints is None or hints.each is None or hints.say_each is None:
-            return []
-        return []
+            return [], set()
+        items: dict[int, dict[str, str]] = {}
+        for argument in list(left):
+            head, at, name = _item_of(argument.path)
+            if head == hints.each:
+                items.setdefault(at, {})[name] = self._value(argument)
+                left.remove(argument)
+        for selection in self._plan.calls[number].selections:
+            for pointer in selection.arguments:
+                head, at, name = _item_of(pointer)
+                if head == hints.each:
+                    items.setdefault(at, {})[name] = self._mention(selection)
+        phrases = []
+        for at in sorted(items):
+            options = share(variants(hints.say_each), self._plan.pool, self._plan.pools)
+            said = items[at]
+            phrases.append(
+                _NAMED.sub(
+                    lambda found, said=said: _filled(found[1], said),
+                    options[at % len(options)],
+                )
+            )
+        return [listed(phrases, "and then")], {name for said in items.values() for name in said}
 
     def _ranges(self, left: list[Argument]) -> list[str]:
         phrases = []
@@ -180,12 +212,23 @@ class Arguments:
         return str(value)
 
 
+def _item_of(pointer: str) -> tuple[str, int, str]:
+    """List, index and name of a pointer ``/legs/0/date``; an index of -1 where it is no such."""
+    parts = pointer.split("/")[1:]
+    if len(parts) == 3 and parts[1].isdigit():
+        return parts[0], int(parts[1]), parts[2]
+    return "", -1, ""
+
+
+def _filled(name: str, said: Mapping[str, str]) -> str:
+    if name.startswith("on_"):
+        return on(said.get(name[3:], ""))
+    return said.get(name, "")
+
+
 def _is_day(value: Json) -> bool:
     return isinstance(value, str) and _DAY.fullmatch(value) is not None and bool(dates_of(value))
 
 
 def _is_time(value: str) -> bool:
     return re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d(:00)?", value) is not None
-
-
-__all__ = ["Arguments", "is_bare"]

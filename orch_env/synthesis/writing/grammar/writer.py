@@ -89,7 +89,7 @@ class _Request:
         words = {tool: words_of(spec, hints, nouns) for tool, spec in plan.specs.items()}
         self.words: list[ToolWords] = [words[call.tool] for call in plan.calls]
         self.silent = [self._is_silent(number) for number in range(len(plan.calls))]
-        self.arguments = Arguments(plan, hints, self.frames, self.chance)
+        self.arguments = Arguments(plan, hints, self.frames, self.chance, self._first_mention)
 
     def written(self) -> Written:
         """The text, or why there is none."""
@@ -122,6 +122,8 @@ class _Request:
             return False
         if is_lookup(call, self.words[number]):
             return True
+        if self.words[number].order:
+            return False
         loud = any(not a.silent for a in call.arguments)
         uses = [s for other in self.plan.calls for s in other.selections if s.parent == number]
         return not loud and all(s.how == "single" for s in uses)
@@ -164,6 +166,8 @@ class _Request:
             mentions = self._mentions(selection)
             if not mentions:
                 return None
+            if words.hints.each and selection.arguments[0].startswith(f"/{words.hints.each}/"):
+                continue
             slots = by_slot.setdefault(_slot_of(selection, say), [])
             slots += [mention for mention in mentions if mention not in slots]
         filled = set[str]()
@@ -204,7 +208,7 @@ class _Request:
         call, words = self.plan.calls[parent], self.words[parent]
         if isinstance(selection.label, str) and selection.label in words.hints.labels:
             return [words.hints.labels[selection.label]]
-        if self.silent[parent]:
+        if self.silent[parent] or (words.order and selection.how == "single"):
             if is_lookup(call, words):
                 return [self._named(call, words, selection)]
             return list(dict.fromkeys(m for s in call.selections for m in self._mentions(s)))
@@ -216,6 +220,9 @@ class _Request:
         if selection.how == "position":
             return [f"the {ordinal(selection.position)} {words.thing}{self._which(parent)}"]
         return [f"that {words.thing}{self._which(parent)}"]
+
+    def _first_mention(self, selection: Selection) -> str:
+        return next(iter(self._mentions(selection)), "")
 
     def _which(self, number: int) -> str:
         """Which of several spoken searches for the same thing is meant."""

@@ -1,0 +1,116 @@
+"""Splits that share no entity, no recorded call and no workflow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orch_env.synthesis.checking.entities import Entities
+from orch_env.synthesis.index import Index, is_composite
+from orch_env.types import OrchError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One split.
+
+    Attributes:
+        name: ``train``, ``validation`` or ``test``.
+        rows: recorded calls that only this split may use.
+    """
+
+    name: str
+    rows: frozenset[int]
+
+
+def split_rows(
+    index: Index, entities: Entities, shares: Mapping[str, float], seed: int
+) -> list[Part]:
+    """Give each recorded call to one split.
+
+    Groups of entities are dealt out whole: the largest go where most room is left, the small ones
+    by their hash. A call that is fed by others goes where every value that it needs can be read;
+    where several splits qualify, its hash decides.
+
+    Args:
+        index: the rows.
+        entities: what they are about.
+        shares: name of a split -> wanted share of the entities, adding up to 1.
+        seed: which entities go where.
+
+    Raises:
+        OrchError: a share is not positive, or there are fewer groups than splits.
+    """
+    if not shares or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        raise OrchError(f"the shares of the splits must be positive and add up to 1, got {shares}")
+    names = list(shares)
+    if len(names) == 1:
+        return [Part(names[0], frozenset(range(len(index.corpus.rows))))]
+    home = _deal(entities, shares, seed)
+    if len(set(home.values())) < len(names):
+        raise OrchError(
+            f"the cache is about {len(set(home))} groups of things that share no id: too few to "
+            f"share out to {len(names)} splits; take fewer splits"
+        )
+    feeds = _feeds(index)
+    open_to: dict[int, set[str]] = {}
+    for row in index.corpus.rows:
+        own = {home[entities.group_of[e]] for e in entities.of.get(row.number, ())}
+        open_to[row.number] = own if len(own) == 1 else (set() if own else set(names))
+    for _ in range(12):
+        before = sum(map(len, open_to.values()))
+        for row, needs in feeds.items():
+            for parents in needs:
+                open_to[row] &= set().union(*(open_to[p] for p in parents))
+        if sum(map(len, open_to.values())) == before:
+            break
+    rows: dict[str, set[int]] = defaultdict(set)
+    for row, options in open_to.items():
+        if options:
+            ordered = sorted(options, key=lambda name: _hash(seed, f"{row}\0{name}"))
+            rows[ordered[0]].add(row)
+    return [Part(name, frozenset(rows[name])) for name in names]
+
+
+def _deal(entities: Entities, shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    members: dict[str, int] = defaultdict(int)
+    for group in entities.group_of.values():
+        members[group] += 1
+    total = sum(members.values())
+    room = {name: share * total for name, share in shares.items()}
+    home: dict[str, str] = {}
+    large = 0.02 * total
+    order = sorted(
+        members, key=lambda g: (-members[g] if members[g] > large else 0, _hash(seed, g))
+    )
+    for group in order:
+        best = max(shares, key=lambda name: (room[name] / shares[name], name))
+        home[group] = best
+        room[best] -= members[group]
+    return home
+
+
+def _feeds(index: Index) -> dict[int, list[set[int]]]:
+    """For each row, for each value that it must read: the rows that hold it."""
+    found: dict[int, list[set[int]]] = {}
+    for row in index.corpus.rows:
+        opaque = index.opaque(row.number)
+        if not opaque:
+            continue
+        by_argument: dict[str, set[int]] = {pointer: set() for pointer in opaque}
+        for attachment in index.attachments_into(row.tool):
+            relation = index.relation(
+                attachment.from_tool, row.tool, attachment.pairs, is_composite(attachment)
+            )
+            for pointer, _ in attachment.pairs:
+                if pointer in by_argument:
+                    by_argument[pointer].update(relation.parents.get(row.number, ()))
+        found[row.number] = [by_argument[pointer] for pointer in sorted(by_argument)]
+    return found
+
+
+def _hash(seed: int, text: str) -> bytes:
+    data = f"{seed}\0{text}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=8).digest()

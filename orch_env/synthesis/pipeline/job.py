@@ -1,0 +1,405 @@
+"""A synthesis job in a folder: stages in pieces, each written whole or not at all.
+
+``kill -9`` at any moment loses the pieces in progress and nothing else: a rerun does what is
+missing, and the files are the same bytes in the end, for any number of processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from orch_env.servers.framework.chance import Chance
+from orch_env.synthesis.mining import Mined
+from orch_env.synthesis.pipeline.config import SynthesisConfig
+from orch_env.synthesis.pipeline.workshop import STAGES, Workshop, check_source
+from orch_env.synthesis.templates.template import Template
+from orch_env.tasks.files import read_json, write_whole
+from orch_env.types import OrchError, Task
+from orch_env.types.json import Json, JsonObject
+from orch_env.types.text import readable_json
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, total)."""
+_SPARE = 1.15
+"""Tasks that chunks try for, over those that are wanted: some chunks fall short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One piece of work: ``grow`` templates of a size for a split, or ``make`` a chunk of tasks.
+
+    Attributes:
+        kind: ``grow`` or ``make``.
+        split: the split.
+        number: number of calls, or of the chunk.
+        count: tasks to make.
+    """
+
+    kind: str
+    split: str
+    number: int
+    count: int = 0
+
+    @property
+    def name(self) -> str:
+        """Stem of the piece's file."""
+        return f"{self.split}-{self.number:04d}"
+
+
+class Job:
+    """A job in its folder.
+
+    Args:
+        config: what to make.
+
+    Raises:
+        OrchError: the folder holds another job, or another process works in it.
+    """
+
+    def __init__(self, config: SynthesisConfig) -> None:
+        self.config = config
+        self.folder = Path(config.out)
+
+    def run(self, progress: Progress | None = None) -> JsonObject:
+        """Do what is missing.
+
+        Returns:
+            The report: ``{tasks, stages, path, ...}``, as in ``report.json``.
+        """
+        report = progress or (lambda _what, _done, _total: None)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as problem:
+            raise OrchError(f"another process works in {str(self.folder)!r}") from problem
+        try:
+            return self._run(report)
+        finally:
+            lock.release()
+
+    def _run(self, report: Progress) -> JsonObject:
+        from orch_env.synthesis.pipeline.report import write_report
+
+        self._claim()
+        finished = self.folder / "report.json"
+        if finished.is_file():
+            found: JsonObject = read_json(finished)
+            return found
+        report("mining", 0, 1)
+        workshop = self._mined_workshop()
+        report("mining", 1, 1)
+        splits = list(self.config.splits)
+        if self.config.sampling.templates is None:
+            low, high = self.config.shape.calls
+            grow = [Piece("grow", s, calls) for s in splits for calls in range(low, high + 1)]
+            self._do(grow, "growing workflows", report)
+        self._assign(workshop)
+        self._do(list(self._chunks()), "making tasks", report)
+        return write_report(self, workshop)
+
+    def _claim(self) -> None:
+        """Write the configuration, or refuse a folder that has another one."""
+        path = self.folder / "config.json"
+        text = readable_json(self.config.identity(), indent=1, sort_keys=True) + "\n"
+        if path.is_file():
+            if path.read_text(encoding="utf-8") != text:
+                raise OrchError(
+                    f"{str(self.folder)!r} holds a job with other settings (config.json there): "
+                    "name another folder by out=..., or delete it"
+                )
+        else:
+            write_whole(text.encode(), path)
+
+    def _mined_workshop(self) -> Workshop:
+        path = self.folder / "mined.json"
+        mined = Mined.from_dict(read_json(path)) if path.is_file() else None
+        workshop = Workshop(self.config, mined)
+        check_source(workshop.corpus, workshop.mined)
+        if mined is None:
+            write_whole((readable_json(workshop.mined.to_dict(), indent=1) + "\n").encode(), path)
+        return workshop
+
+    # -- templates -----------------------------------------------------------------------------
+
+    def _assign(self, workshop: Workshop) -> None:
+        """Write ``templates.jsonl``: each template with the one split that it belongs to."""
+        path = self.folder / "templates.jsonl"
+        if path.is_file():
+            return
+        fillings: dict[str, dict[str, float]] = {}
+        templates: dict[str, Template] = {}
+        for split, template, count in self._candidates(workshop):
+            templates[template.id] = template
+            fillings.setdefault(template.id, {})[split] = count
+        if self.config.sampling.novel:
+            known = traced_templates(workshop)
+            for name in [name for name in templates if name in known]:
+                del templates[name], fillings[name]
+        home = self._homes(templates, fillings)
+        lines = [
+            readable_json({**templates[t].to_dict(), "split": home[t], "fillings": fillings[t]})
+            for t in sorted(templates)
+            if t in home
+        ]
+        if not lines:
+            raise OrchError(
+                "no workflow of the wanted shape can be filled from this cache: ask for fewer "
+                "calls or another depth, width or number of domains; `orch synth graph` shows "
+                "what there is"
+            )
+        write_whole("".join(f"{line}\n" for line in lines).encode(), path)
+
+    def _candidates(self, workshop: Workshop) -> Iterator[tuple[str, Template, float]]:
+        given = self.config.sampling.templates
+        if given is None:
+            for path in sorted((self.folder / "growing").glob("*.json")):
+                for entry in read_json(path):
+                    yield (
+                        path.stem.rsplit("-", 1)[0],
+                        Template.from_dict(entry["template"]),
+                        entry["count"],
+                    )
+            return
+        from orch_env.synthesis.sampling.prepared import Prepared
+
+        for template in load_templates(given):
+            template.check(workshop.corpus)
+            if not workshop.fits(template):
+                continue
+            for split, part in workshop.parts.items():
+                count = Prepared(workshop.index, template, rows=part.rows).count
+                if count:
+                    yield split, template, count
+
+    def _homes(
+        self, templates: Mapping[str, Template], fillings: Mapping[str, Mapping[str, float]]
+    ) -> dict[str, str]:
+        """Template -> split. The smallest splits choose first, among what they can fill.
+
+        Each takes templates of every number of calls until it has fillings for twice its tasks;
+        the largest split gets what is left.
+        """
+        config = self.config
+        order = sorted(config.splits, key=lambda name: (config.splits[name], name))
+        home: dict[str, str] = {}
+        chance = Chance(f"{config.seed}/templates")
+        for name in order[:-1]:
+            mine = [t for t in sorted(templates) if t not in home and name in fillings[t]]
+            by_size: dict[int, list[str]] = {}
+            for t in chance.shuffled(mine):
+                by_size.setdefault(len(templates[t].tools), []).append(t)
+            wanted = 2.0 * config.splits[name] / max(1, len(by_size))
+            for size in sorted(by_size):
+                there = 0.0
+                most = max(1, len(by_size[size]) // 2)  # the larger splits need some, too
+                for t in by_size[size][:most]:
+                    if there >= wanted:
+                        break
+                    home[t] = name
+                    there += min(config.sampling.per_template, fillings[t][name])
+        last = order[-1]
+        home.update({t: last for t in templates if t not in home and last in fillings[t]})
+        return home
+
+    def templates(self, split: str) -> list[Template]:
+        """The templates of a split, in a mixed and fixed order."""
+        found = [
+            Template.from_dict(entry)
+            for entry in read_lines(self.folder / "templates.jsonl")
+            if entry["split"] == split
+        ]
+        return Chance(f"{self.config.seed}/order/{split}").shuffled(found)
+
+    # -- pieces --------------------------------------------------------------------------------
+
+    def _chunks(self) -> Iterator[Piece]:
+        for split, count in self.config.splits.items():
+            templates = len(self.templates(split))
+            chunks = max(1, min(-(-count // self.config.chunk), templates))
+            each = -(-round(count * (_SPARE if chunks > 1 else 1.0)) // chunks)
+            for number in range(chunks):
+                yield Piece("make", split, number, each)
+
+    def path_of(self, piece: Piece) -> Path:
+        """The file of a piece."""
+        room = "growing" if piece.kind == "grow" else "parts"
+        return self.folder / room / f"{piece.name}.json"
+
+    def _do(self, pieces: Sequence[Piece], what: str, report: Progress) -> None:
+        missing = [piece for piece in pieces if not self.path_of(piece).is_file()]
+        done = len(pieces) - len(missing)
+        report(what, done, len(pieces))
+        for _ in runner_of(self.config)(self, missing):
+            done += 1
+            report(what, done, len(pieces))
+
+    def do(self, piece: Piece, workshop: Workshop) -> None:
+        """Do one piece and write its file."""
+        path = self.path_of(piece)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result: Json
+        if piece.kind == "grow":
+            result = [
+                {"template": template.to_dict(), "count": count}
+                for template, count in workshop.grow(piece.split, piece.number)
+            ]
+        else:
+            templates = self.templates(piece.split)
+            chunks = sum(p.split == piece.split for p in self._chunks())
+            mine = templates[piece.number :: chunks]
+            made = workshop.make(piece.split, piece.number, mine, piece.count)
+            result = {
+                "stages": {name: tally.to_dict() for name, tally in made.stages.items()},
+                "attempts": made.attempts,
+                "tasks": [task.to_dict() for task in made.tasks],
+            }
+        write_whole((readable_json(result) + "\n").encode(), path)
+
+    # -- what came of it -----------------------------------------------------------------------
+
+    def parts(self, split: str) -> list[JsonObject]:
+        """The finished chunks of a split."""
+        return [read_json(self.path_of(piece)) for piece in self._chunks() if piece.split == split]
+
+    def tasks(self, split: str) -> list[Task]:
+        """The tasks of a split: its chunks in turn, up to the number wanted, no text twice."""
+        chunks = [[Task.from_dict(t) for t in part["tasks"]] for part in self.parts(split)]
+        wanted, found, texts = self.config.splits[split], list[Task](), set[str]()
+        for place in range(max(map(len, chunks), default=0)):
+            for chunk in chunks:
+                if place < len(chunk) and len(found) < wanted:
+                    task = chunk[place]
+                    if task.query not in texts:
+                        texts.add(task.query)
+                        found.append(task)
+        return found
+
+    def stages(self) -> list[JsonObject]:
+        """The stage table: ``{name, in, out, reasons}`` for each stage, over all chunks."""
+        table = []
+        for name in STAGES:
+            came = passed = 0
+            reasons: Counter[str] = Counter()
+            for split in self.config.splits:
+                for part in self.parts(split):
+                    stage = part["stages"][name]
+                    came, passed = came + stage["in"], passed + stage["out"]
+                    reasons.update(stage["reasons"])
+            table.append(
+                {"name": name, "in": came, "out": passed, "reasons": dict(reasons.most_common())}
+            )
+        return table
+
+
+Runner = Callable[[Job, Sequence[Piece]], Iterator[None]]
+"""Does pieces of a job; yields once for each that is finished."""
+
+
+def runner_of(config: SynthesisConfig) -> Runner:
+    """The runner that a configuration names.
+
+    Raises:
+        OrchError: there is no such runner, or what it needs is not installed.
+    """
+    if config.runner == "local":
+        return run_locally
+    if config.runner == "ray":
+        # Named by a string: orch_env never imports orch_train.
+        from importlib import import_module
+
+        try:
+            found: Runner = import_module("orch_train.synthesis").run_on_ray
+        except ImportError as problem:
+            raise OrchError(
+                f"the ray runner needs {problem.name!r}: pip install 'orch-rl[train]'"
+            ) from problem
+        return found
+    raise OrchError(f"there is no runner {config.runner!r}: take local or ray")
+
+
+def run_locally(job: Job, pieces: Sequence[Piece]) -> Iterator[None]:
+    """Do pieces in this machine's processes, or in this one where one is enough."""
+    workers = min(job.config.processes or os.cpu_count() or 1, len(pieces))
+    if workers <= 1:
+        workshop = Workshop(job.config, Mined.from_dict(read_json(job.folder / "mined.json")))
+        for piece in pieces:
+            job.do(piece, workshop)
+            yield
+        return
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), _start, (job.config.model_dump(mode="json"),)
+    ) as pool:
+        waiting = [pool.submit(_do_in_worker, piece) for piece in pieces]
+        try:
+            for future in as_completed(waiting):
+                future.result()
+                yield
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_WORKER: list[tuple[Job, Workshop]] = []
+
+
+def _start(config: JsonObject) -> None:
+    job = Job(SynthesisConfig.model_validate(config))
+    _WORKER[:] = [
+        (job, Workshop(job.config, Mined.from_dict(read_json(job.folder / "mined.json"))))
+    ]
+
+
+def _do_in_worker(piece: Piece) -> None:
+    [(job, workshop)] = _WORKER
+    job.do(piece, workshop)
+
+
+def traced_templates(workshop: Workshop) -> set[str]:
+    """The ids of the workflows that the traces have."""
+    from orch_env.synthesis.templates.from_traces import templates_of
+
+    return {found.template.id for found in templates_of(workshop.joining)}
+
+
+def load_templates(path: str) -> list[Template]:
+    """Read a file of templates.
+
+    Raises:
+        OrchError: it is missing or malformed; the message names the line.
+    """
+    found = []
+    for number, entry in enumerate(read_lines(Path(path)), start=1):
+        try:
+            found.append(Template.from_dict(entry))
+        except OrchError as problem:
+            raise OrchError(f"{path!r} line {number}: {problem}") from problem
+    return found
+
+
+def read_lines(path: Path) -> list[JsonObject]:
+    """The objects of a JSON Lines file.
+
+    Raises:
+        OrchError: it is missing, or a line is no JSON object.
+    """
+    from orch_env.tasks.files import read_text
+
+    found = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+        except ValueError as problem:
+            raise OrchError(f"{str(path)!r} line {number} is no JSON: {problem}") from problem
+        if not isinstance(entry, dict):
+            raise OrchError(f"{str(path)!r} line {number} is no JSON object")
+        found.append(entry)
+    return found

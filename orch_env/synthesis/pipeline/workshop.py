@@ -1,0 +1,379 @@
+"""What one process needs to make tasks, and the two pieces of work that it can be given.
+
+Both are functions of (configuration, their numbers) alone: the same piece of work gives the same
+bytes in any process, before and after a restart.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from orch_env.backends.replay import ReplayBackend
+from orch_env.cache import ResponseCache, open_cache
+from orch_env.importers.validation import validate_tasks
+from orch_env.servers.framework.chance import Chance
+from orch_env.synthesis.checking.checker import check_request
+from orch_env.synthesis.checking.entities import Entities
+from orch_env.synthesis.checking.splits import Part, split_rows
+from orch_env.synthesis.corpus import Corpus, read_corpus
+from orch_env.synthesis.index import Index
+from orch_env.synthesis.mining import Mined, domains
+from orch_env.synthesis.pipeline.assemble import distractors, optional_arguments, task_of
+from orch_env.synthesis.pipeline.config import Range, SynthesisConfig
+from orch_env.synthesis.pipeline.writers import make_writer
+from orch_env.synthesis.sampling.draw import Draw, draw_of
+from orch_env.synthesis.sampling.prepared import Prepared
+from orch_env.synthesis.templates.growth import Growth, Limits
+from orch_env.synthesis.templates.joining import Joining
+from orch_env.synthesis.templates.template import Template
+from orch_env.synthesis.writing.planning import Planner, Refusal
+from orch_env.synthesis.writing.selectors import Selectors
+from orch_env.tasks.files import bundled, load_tasks
+from orch_env.types import OrchError, Task
+from orch_env.types.json import JsonObject
+
+STAGES = ("drawn", "planned", "written", "checked", "replayed", "kept")
+"""The stages of a task, in order; each passes on what it accepts."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many came to a stage, how many it passed on, and why it refused the others."""
+
+    came: int = 0
+    passed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def refuse(self, reason: str) -> None:
+        """One came and was refused."""
+        self.came += 1
+        self.reasons[reason] += 1
+
+    def accept(self, count: int = 1) -> None:
+        """So many came and were passed on."""
+        self.came += count
+        self.passed += count
+
+    def to_dict(self) -> JsonObject:
+        """``{in, out, reasons}``."""
+        return {"in": self.came, "out": self.passed, "reasons": dict(sorted(self.reasons.items()))}
+
+
+@dataclass(slots=True)
+class Made:
+    """What a chunk gives: tasks, the stage table, and what it took to draw."""
+
+    tasks: list[Task]
+    stages: dict[str, Tally]
+    attempts: int
+    draw_seconds: float
+
+
+class Workshop:
+    """Everything that is read once in each process.
+
+    Args:
+        config: the job.
+        mined: what mining found; ``None`` mines.
+    """
+
+    def __init__(self, config: SynthesisConfig, mined: Mined | None = None) -> None:
+        from orch_env.synthesis.mining import mine
+
+        self.config = config
+        self.corpus = corpus_of(config)
+        self.mined = mined if mined is not None else mine(self.corpus)
+
+    @cached_property
+    def index(self) -> Index:
+        """The rows by value."""
+        return Index(self.corpus, self.mined)
+
+    @cached_property
+    def joining(self) -> Joining:
+        """Which calls belong together."""
+        return Joining(self.index)
+
+    @cached_property
+    def entities(self) -> Entities:
+        """What rows are about."""
+        return Entities(self.index)
+
+    @cached_property
+    def parts(self) -> Mapping[str, Part]:
+        """The rows of each split."""
+        parts = split_rows(self.index, self.entities, self.config.shares(), self.config.seed)
+        return {part.name: part for part in parts}
+
+    @cached_property
+    def _hints(self) -> object:
+        path = self.config.source.hints
+        if path is None:
+            return None
+        from orch_env.synthesis.writing.hints import load_hints
+
+        return load_hints(path)
+
+    @cached_property
+    def domains(self) -> Mapping[str, str]:
+        """Tool -> domain."""
+        given = self._hints.domains() if self._hints is not None else None  # type: ignore[attr-defined]
+        return domains(self.mined, self.corpus.tools, given)
+
+    @cached_property
+    def planner(self) -> Planner:
+        """Makes plans."""
+        return Planner(self.index, Selectors(self.index))
+
+    def fits(self, template: Template) -> bool:
+        """Whether a template has the shape that was asked for."""
+        shape, size = self.config.shape, template.size(self.domains)
+        asked = (
+            (shape.calls, size.calls),
+            (shape.depth, size.depth),
+            (shape.width, size.width),
+            (shape.edges, size.edges),
+            (shape.domains, size.domains),
+        )
+        return all(_inside(value, wanted) for wanted, value in asked)
+
+    def grow(self, split: str, calls: int) -> list[tuple[Template, float]]:
+        """Workflows of one size that can be filled in one split, with the fillings of each."""
+        part, sampling = self.parts[split], self.config.sampling
+        limits = Limits(self.config.shape.calls_per_tool, part.rows)
+        growth = Growth(self.joining, limits)
+        chance = Chance(f"{self.config.seed}/grow/{split}/{calls}")
+        found: dict[str, Template] = {}
+        for template, _ in growth.each(calls, chance, sampling.growth_tries):
+            if template.id not in found and self.fits(template):
+                found[template.id] = template
+        counted = []
+        for _, template in sorted(found.items()):
+            count = Prepared(self.index, template, rows=part.rows).count
+            if count:
+                counted.append((template, count))
+        return counted
+
+    def make(self, split: str, chunk: int, templates: Sequence[Template], count: int) -> Made:
+        """The tasks of one chunk: up to ``count``, from these templates."""
+        stages = {name: Tally() for name in STAGES}
+        started = time.perf_counter()
+        draws, attempts = self._drawn(split, chunk, templates, count, stages["drawn"])
+        seconds = time.perf_counter() - started
+        tasks = self._worded(split, chunk, draws, stages)
+        if self.config.replay:
+            tasks = self._replayed(tasks, stages["replayed"])
+        else:
+            stages["replayed"].accept(len(tasks))
+        kept = self._balanced(tasks, count, stages["kept"])
+        return Made(kept, stages, attempts, seconds)
+
+    def _drawn(
+        self, split: str, chunk: int, templates: Sequence[Template], count: int, tally: Tally
+    ) -> tuple[list[Draw], int]:
+        """Draws in turn over the numbers of calls and their templates, until there are enough."""
+        part, sampling = self.parts[split], self.config.sampling
+        chance = Chance(f"{self.config.seed}/draw/{split}/{chunk}")
+        weights = self._weights() if sampling.weights == "balanced" else None
+        by_size: dict[int, list[list[Draw]]] = defaultdict(list)
+        attempts = 0
+        for template in templates:
+
+            def accept(rows: tuple[int, ...], template: Template = template) -> str | None:
+                wrong = self.joining.incoherences(template, rows)
+                return wrong[0] if wrong else None
+
+            prepared = Prepared(
+                self.index, template, rows=part.rows, weights=weights, accept=accept
+            )
+            rows = prepared.draws(sampling.per_template, chance, replacement=False)
+            attempts += prepared.attempts
+            for reason, times in prepared.rejected.items():
+                tally.came += times
+                tally.reasons[reason] += times
+            found = [draw_of(self.index, template, filling) for filling in rows]
+            wanted = self.config.shape.optional_arguments
+            if wanted is not None:
+                found = [d for d in found if _inside(optional_arguments(d, self.corpus), wanted)]
+            if found:
+                by_size[len(template.tools)].append(found)
+        draws = list(_in_turn([_in_turn(by_size[size]) for size in sorted(by_size)]))
+        limit = round(count * 2.5) + 10
+        tally.accept(min(len(draws), limit))
+        return draws[:limit], attempts
+
+    def _weights(self) -> Mapping[int, float]:
+        """Less for rows whose entity has many rows, and for what many others lead to."""
+        rows_of: Counter[str] = Counter(e for es in self.entities.of.values() for e in es)
+        return {
+            row: 1.0 / max(rows_of[e] for e in entities)
+            for row, entities in self.entities.of.items()
+        }
+
+    def _worded(
+        self, split: str, chunk: int, draws: Sequence[Draw], stages: Mapping[str, Tally]
+    ) -> list[Task]:
+        """Draws with a request each that the checker accepts."""
+        names = list(self.config.splits)
+        pool = names.index(split)
+        chance = Chance(f"{self.config.seed}/write/{split}/{chunk}")
+        planned = []
+        for draw in draws:
+            plan = self.planner.plan(draw, chance.between(0, 2**31), pool, len(names))
+            if isinstance(plan, Refusal):
+                stages["planned"].refuse(plan.reason)
+            else:
+                stages["planned"].accept()
+                planned.append((draw, plan))
+        writer = make_writer(self.config.writing, self._hints)
+        written = writer.write([plan for _, plan in planned])
+        tasks: list[Task] = []
+        for number, ((draw, plan), text) in enumerate(zip(planned, written, strict=True)):
+            if text.text is None:
+                stages["written"].refuse(text.reason or "refused")
+                continue
+            stages["written"].accept()
+            offered = sorted(
+                {
+                    *draw.template.tools,
+                    *distractors(
+                        draw, self.corpus, self.domains, self.config.shape.distractors, plan.seed
+                    ),
+                }
+            )
+            size = draw.template.size(self.domains)
+            own = Counter(self.domains[tool] for tool in draw.template.tools)
+            task = task_of(
+                draw,
+                plan,
+                text,
+                self.corpus,
+                name=f"{split}-{chunk:04d}-{number:04d}",
+                offered=offered,
+                metadata={
+                    "domain": min(own, key=lambda d: (-own[d], d)),
+                    "domains": size.domains,
+                    "template": draw.template.id,
+                    "split": split,
+                    "entities": sorted(self.entities.of_rows(draw.rows)),
+                    "distractors": len(offered) - len(set(draw.template.tools)),
+                    "optional_arguments": optional_arguments(draw, self.corpus),
+                    "writer": writer.name,
+                },
+            )
+            measured = (task.metadata["calls"], task.metadata["depth"], task.metadata["width"])
+            if measured != (size.calls, size.depth, size.width):
+                stages["checked"].refuse("another_size")
+                continue
+            if self.config.check and writer.name != "none":
+                texts = [self.corpus.text(row) for row in self._rows_in_order(task)]
+                problems = check_request(task, texts, self.corpus.tools)
+                if problems:
+                    stages["checked"].refuse(problems[0].kind)
+                    continue
+            stages["checked"].accept()
+            tasks.append(task)
+        return tasks
+
+    def _rows_in_order(self, task: Task) -> list[int]:
+        """The rows of a task's gold calls."""
+        return [
+            self._row_of[c.response, self.corpus.cache.key(c.name, c.arguments)]
+            for c in task.gold_calls
+        ]
+
+    @cached_property
+    def _row_of(self) -> Mapping[tuple[str | None, bytes], int]:
+        return {(row.digest, row.key): row.number for row in self.corpus.rows}
+
+    @cached_property
+    def _backend(self) -> ReplayBackend:
+        return ReplayBackend(self.corpus.cache)
+
+    def _replayed(self, tasks: list[Task], tally: Tally) -> list[Task]:
+        result = validate_tasks(tasks, self._backend)
+        failed = {failure["id"]: failure["reason"] for failure in result["failures"]}
+        kept = []
+        for task in tasks:
+            if task.id in failed:
+                tally.refuse(failed[task.id])
+            else:
+                tally.accept()
+                kept.append(task)
+        return kept
+
+    def _balanced(self, tasks: Sequence[Task], count: int, tally: Tally) -> list[Task]:
+        """Up to ``count`` tasks in which no entity is too frequent and no text occurs twice."""
+        most = max(1, int(self.config.sampling.entity_limit * count))
+        used: Counter[str] = Counter()
+        texts: set[str] = set()
+        kept: list[Task] = []
+        for task in tasks:
+            entities = task.metadata["entities"]
+            if len(kept) == count:
+                tally.refuse("more_than_asked")
+            elif task.query in texts:
+                tally.refuse("same_text")
+            elif any(used[e] >= most for e in entities):
+                tally.refuse("entity_limit")
+            else:
+                tally.accept()
+                used.update(entities)
+                texts.add(task.query)
+                kept.append(task)
+        return kept
+
+
+def corpus_of(config: SynthesisConfig) -> Corpus:
+    """The recorded calls and traces that a job reads.
+
+    Raises:
+        OrchError: a file is missing or damaged, or the cache has nothing to make tasks of.
+    """
+    cache = open_source(config.source.cache)
+    traces = load_tasks(config.source.traces) if config.source.traces else []
+    return read_corpus(cache, traces)
+
+
+def open_source(name: str) -> ResponseCache:
+    """A cache by its path, or by a bundled data set's name."""
+    return open_cache(bundled(name, "cache") or name)
+
+
+def check_source(corpus: Corpus, mined: Mined) -> None:
+    """Refuse what no workflow can be made of.
+
+    Raises:
+        OrchError: the cache has one tool, or no output feeds an argument.
+    """
+    if len(corpus.tools) < 2:
+        [tool] = corpus.tools
+        raise OrchError(
+            f"the cache holds calls of one tool only, {tool!r}: a workflow needs a tool whose "
+            "output another one reads; record more tools"
+        )
+    if not mined.attachments:
+        raise OrchError(
+            f"no output of the {len(corpus.tools)} tools feeds an argument of another: no workflow "
+            "can be made; give recorded tasks with --traces, or record calls that follow each other"
+        )
+
+
+def _inside(value: int, wanted: Range | None) -> bool:
+    return wanted is None or wanted[0] <= value <= wanted[1]
+
+
+def _in_turn(lists: Sequence[Sequence[Draw]]) -> list[Draw]:
+    """The first of each list, then the second of each, and so on."""
+
+    def each() -> Iterator[Draw]:
+        for place in range(max(map(len, lists), default=0)):
+            for found in lists:
+                if place < len(found):
+                    yield found[place]
+
+    return list(each())

@@ -37,7 +37,7 @@ _ECHOES = 0.9
 _FEWEST_TRACES, _FEWEST_VALUES = 2, 3
 _LEAST_RATE = 0.15
 """Real links hold in at least this share of their chances."""
-_UNNAMED_RATE = 0.3
+_UNNAMED_RATE = 0.4
 """The same where names do not agree."""
 _COPIED, _CHANCE = 0.1, 2e-3
 """A path that holds a later argument in the first share of the responses by accident may look like

@@ -134,10 +134,9 @@ def _mean_surprise(candidate: Candidate, observed: Observed) -> float:
         return tally.surprise / (tally.hits - tally.joined)
     holders = observed.holders.get(candidate.source, {})
     rows = observed.rows_with[candidate.source]
-    values = observed.values.get(candidate.slot, {})
     seen = [
-        surprise(len(holders[key]) - 1, max(rows - 1, 0), bits(values[key]))
-        for key in sorted(candidate.cached, key=repr)
+        surprise(len(holders.get(key, ())) - 1, max(rows - 1, 0), bits(key[1]))
+        for key in sorted(candidate.cached or tally.values, key=repr)
     ]
     return sum(seen) / len(seen) if seen else 0.0
 

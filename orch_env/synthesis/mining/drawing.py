@@ -66,7 +66,7 @@ def _figure(mined: Mined, rows: list[list[str]], of: Mapping[str, str]) -> Any:
         for i, tool in enumerate(row)
     }
     names = sorted({of[tool] for tool in places})
-    colour = {name: colormaps["tab20"](i * 2 % 19 % _COLOURS) for i, name in enumerate(names)}
+    colour = {name: colormaps["tab20"](2 * i % 19) for i, name in enumerate(names)}
     for (one, other), links in sorted(_by_pair(mined.links).items()):
         if one in places and other in places and one != other:
             _arrow(axes, places[one], places[other], links, colour[of[one]])

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "replay": ("orch_env.cli.replay", "replay", "Run a scripted policy, or verify episodes."),
     "reward": ("orch_env.cli.reward", "reward", "Score trajectories with a reward."),
     "servers": ("orch_env.cli.servers", "servers", "List, call, check and serve tool servers."),
+    "synth": ("orch_env.cli.synth", "synth", "Make tasks from a cache of recorded responses."),
     "sft": ("orch_train.cli.sft", "sft", "Warm-start a model on demonstrations."),
     "train": ("orch_train.cli.train", "train", "Train a model by GRPO."),
     "view": ("orch_train.cli.view", "view", "Look at a training run, or at two, in a web page."),

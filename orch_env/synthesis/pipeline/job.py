@@ -263,6 +263,13 @@ class Job:
                 "attempts": made.attempts,
                 "tasks": [task.to_dict() for task in made.tasks],
             }
+            timing = {
+                "attempts": made.attempts,
+                "accepted": made.stages["drawn"].passed,
+                "seconds": made.draw_seconds,
+            }
+            with (self.folder / "timings.jsonl").open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(timing) + "\n")
         write_whole((readable_json(result) + "\n").encode(), path)
 
     # -- what came of it -----------------------------------------------------------------------
@@ -279,10 +286,21 @@ class Job:
             for chunk in chunks:
                 if place < len(chunk) and len(found) < wanted:
                     task = chunk[place]
-                    if task.query not in texts:
+                    if task.query not in texts or task.metadata["writer"] == "none":
                         texts.add(task.query)
                         found.append(task)
         return found
+
+    def timing(self) -> JsonObject:
+        """How fast traces were drawn: ``{attempts, accepted, seconds, traces_per_s}``.
+
+        Seconds differ from run to run, so they stand in a file of their own.
+        """
+        path = self.folder / "timings.jsonl"
+        lines = read_lines(path) if path.is_file() else []
+        total = {k: sum(line[k] for line in lines) for k in ("attempts", "accepted", "seconds")}
+        seconds = max(float(total["seconds"]), 1e-9)
+        return {**total, "traces_per_s": round(total["accepted"] / seconds, 1)}
 
     def stages(self) -> list[JsonObject]:
         """The stage table: ``{name, in, out, reasons}`` for each stage, over all chunks."""

@@ -30,6 +30,7 @@ from orch_env.synthesis.sampling.prepared import Prepared
 from orch_env.synthesis.templates.growth import Growth, Limits
 from orch_env.synthesis.templates.joining import Joining
 from orch_env.synthesis.templates.template import Template
+from orch_env.synthesis.writing.hints import Hints, load_hints
 from orch_env.synthesis.writing.planning import Planner, Refusal
 from orch_env.synthesis.writing.selectors import Selectors
 from orch_env.tasks.files import bundled, load_tasks
@@ -38,6 +39,10 @@ from orch_env.types.json import JsonObject
 
 STAGES = ("drawn", "planned", "written", "checked", "replayed", "kept")
 """The stages of a task, in order; each passes on what it accepts."""
+
+
+_MORE_DRAWS = 4
+"""Draws for each wanted task: requests are refused, and entities reach their bound."""
 
 
 @dataclass(slots=True)
@@ -110,18 +115,15 @@ class Workshop:
         return {part.name: part for part in parts}
 
     @cached_property
-    def _hints(self) -> object:
+    def hints(self) -> Hints | None:
+        """Words for the API, where there are any."""
         path = self.config.source.hints
-        if path is None:
-            return None
-        from orch_env.synthesis.writing.hints import load_hints
-
-        return load_hints(path)
+        return load_hints(path) if path is not None else None
 
     @cached_property
     def domains(self) -> Mapping[str, str]:
         """Tool -> domain."""
-        given = self._hints.domains() if self._hints is not None else None  # type: ignore[attr-defined]
+        given = self.hints.domains() if self.hints is not None else None
         return domains(self.mined, self.corpus.tools, given)
 
     @cached_property
@@ -202,7 +204,7 @@ class Workshop:
             if found:
                 by_size[len(template.tools)].append(found)
         draws = list(_in_turn([_in_turn(by_size[size]) for size in sorted(by_size)]))
-        limit = round(count * 2.5) + 10
+        limit = _MORE_DRAWS * count + 10
         tally.accept(min(len(draws), limit))
         return draws[:limit], attempts
 
@@ -229,7 +231,7 @@ class Workshop:
             else:
                 stages["planned"].accept()
                 planned.append((draw, plan))
-        writer = make_writer(self.config.writing, self._hints)
+        writer = make_writer(self.config.writing, self.hints)
         written = writer.write([plan for _, plan in planned])
         tasks: list[Task] = []
         for number, ((draw, plan), text) in enumerate(zip(planned, written, strict=True)):
@@ -263,6 +265,7 @@ class Workshop:
                     "distractors": len(offered) - len(set(draw.template.tools)),
                     "optional_arguments": optional_arguments(draw, self.corpus),
                     "writer": writer.name,
+                    **({"workflow": draw.template.to_dict()} if writer.name == "none" else {}),
                 },
             )
             measured = (task.metadata["calls"], task.metadata["depth"], task.metadata["width"])
@@ -270,7 +273,7 @@ class Workshop:
                 stages["checked"].refuse("another_size")
                 continue
             if self.config.check and writer.name != "none":
-                texts = [self.corpus.text(row) for row in self._rows_in_order(task)]
+                texts = [self.corpus.text(row) for row in self.rows_of(task)]
                 problems = check_request(task, texts, self.corpus.tools)
                 if problems:
                     stages["checked"].refuse(problems[0].kind)
@@ -279,12 +282,19 @@ class Workshop:
             tasks.append(task)
         return tasks
 
-    def _rows_in_order(self, task: Task) -> list[int]:
-        """The rows of a task's gold calls."""
-        return [
-            self._row_of[c.response, self.corpus.cache.key(c.name, c.arguments)]
-            for c in task.gold_calls
-        ]
+    def rows_of(self, task: Task) -> list[int]:
+        """The rows of a task's gold calls.
+
+        Raises:
+            OrchError: the cache does not hold one of them.
+        """
+        key = self.corpus.cache.key
+        try:
+            return [self._row_of[c.response, key(c.name, c.arguments)] for c in task.gold_calls]
+        except KeyError as problem:
+            raise OrchError(
+                f"the cache does not hold a gold call of task {task.id!r}: it is of another cache"
+            ) from problem
 
     @cached_property
     def _row_of(self) -> Mapping[tuple[str | None, bytes], int]:
@@ -316,7 +326,7 @@ class Workshop:
             entities = task.metadata["entities"]
             if len(kept) == count:
                 tally.refuse("more_than_asked")
-            elif task.query in texts:
+            elif task.query in texts and task.metadata["writer"] != "none":
                 tally.refuse("same_text")
             elif any(used[e] >= most for e in entities):
                 tally.refuse("entity_limit")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from orch_env.synthesis.pipeline.config import WritingConfig
+from orch_env.synthesis.writing.hints import Hints
 from orch_env.synthesis.writing.plan import Plan, Writer, Written
 from orch_env.types import OrchError
 
@@ -20,7 +20,7 @@ class NoWriter:
         return [Written(f"(no request yet: {len(plan.calls)} calls)") for plan in plans]
 
 
-def make_writer(config: WritingConfig, hints: Any = None) -> Writer:
+def make_writer(config: WritingConfig, hints: Hints | None = None) -> Writer:
     """The writer that a configuration names.
 
     Args:

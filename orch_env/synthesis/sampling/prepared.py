@@ -117,16 +117,18 @@ class Prepared:
         The largest ``u ** (1 / weight)`` come first (Efraimidis and Spirakis, "Weighted random
         sampling with a reservoir", 2006).
         """
-        keyed = []
-        for rows, weight in self._sums_of_all():
+        keyed = [(chance.random() ** (1.0 / weight), rows) for rows, weight in self._sums_of_all()]
+        keyed.sort(reverse=True)
+        chosen: list[Rows] = []
+        for _, rows in keyed:
+            if len(chosen) == count:
+                break
             self.attempts += 1
             reason = self._reason(rows)
             if reason is None:
-                keyed.append((chance.random() ** (1.0 / weight), rows))
+                chosen.append(rows)
             else:
                 self.rejected[reason] += 1
-        keyed.sort(reverse=True)
-        chosen = [rows for _, rows in keyed[:count]]
         self.accepted += len(chosen)
         return chosen
 

@@ -297,6 +297,9 @@ class _Request:
                     if any(s.parent == number for s in call.selections)
                 ]
                 turn_of[number] = min(uses, default=0)
+        for number, call in enumerate(self.plan.calls):  # nothing before what it reads
+            before = [turn_of[s.parent] for s in call.selections]
+            turn_of[number] = max([turn_of[number], *before])
         return tuple(turn_of)
 
 

@@ -29,7 +29,7 @@ from orch_env.synthesis.mining.candidates import (
 )
 from orch_env.synthesis.mining.followed import Followed
 from orch_env.synthesis.mining.mined import Link, LinkKind, Slot
-from orch_env.synthesis.mining.observed import MEMORABLE_BITS, Observed, Source
+from orch_env.synthesis.mining.observed import MEMORABLE_BITS, Observed, Source, json_kind
 from orch_env.synthesis.mining.opaque import is_enumeration, is_machine_made
 
 _ECHOES = 0.9
@@ -193,7 +193,7 @@ def _preference(candidate: Candidate) -> tuple[float | int | str, ...]:
     )
 
 
-def as_links(candidate: Candidate) -> list[Link]:
+def as_links(candidate: Candidate, observed: Observed) -> list[Link]:
     """The links of a candidate: one for whole values, one for pieces of comma-joined texts."""
     tally = candidate.tally
     evidence = tuple(
@@ -206,13 +206,15 @@ def as_links(candidate: Candidate) -> list[Link]:
         )
         if holds
     )
-    whole = tally.hits - tally.joined
-    kinds = (
-        [LinkKind.TYPED if 2 * tally.typed > whole > 0 else LinkKind.VALUE]
-        if (whole or not tally.joined)
-        else []
-    )
-    kinds += [LinkKind.COMPOSITE] if tally.joined else []
+    rate = candidate.rate
+    if not candidate.chances:
+        rate = len(candidate.cached) / max(len(observed.values.get(candidate.slot, ())), 1)
+    kinds = {}
+    if tally.hits > tally.joined or not tally.joined:
+        typed = _is_typed(candidate, observed)
+        kinds[LinkKind.TYPED if typed else LinkKind.VALUE] = tally.traces - tally.joined_in
+    if tally.joined:
+        kinds[LinkKind.COMPOSITE] = tally.joined_in
     (to_tool, to_path), (from_tool, from_path) = candidate.slot, candidate.source
     return [
         Link(
@@ -221,11 +223,22 @@ def as_links(candidate: Candidate) -> list[Link]:
             to_tool,
             to_path,
             kind,
-            len(tally.traces),
+            len(traces),
             len(candidate.values),
-            round(candidate.rate, 4) if candidate.chances else 1.0,
+            round(rate, 4),
             candidate.surprise >= _SURPRISING,
             evidence,
         )
-        for kind in kinds
+        for kind, traces in kinds.items()
     ]
+
+
+def _is_typed(candidate: Candidate, observed: Observed) -> bool:
+    """Whether most of its values have another JSON type as an argument than in the output."""
+    values = observed.values.get(candidate.slot, {})
+    changed = 0
+    for key in candidate.cached:
+        row = observed.holders[candidate.source][key][0]
+        (kind, *_) = (p.kind for p in observed.held[row][key] if p.pattern == candidate.source[1])
+        changed += kind != json_kind(values[key])
+    return 2 * changed > len(candidate.cached)

@@ -1,14 +1,15 @@
 """Which independent arguments agree: the dates of a search and of its filter.
 
-Traces decide where there are any. From a cache alone, arguments of the same name that hold dates,
-times or small whole numbers agree if their tools are joined by a link or read the same tool's
-output, and some value occurs at both.
+Traces decide: two arguments agree that they keep equal. Where they say too little, arguments of the
+same name that hold dates, times or small whole numbers agree if one tool reads the other's output,
+some value occurs at both, and no trace that has both speaks against it. Without any traces, reading
+the output of the same tool is enough.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -31,26 +32,33 @@ class _Count:
     equal: int = 0
     values: set[Key] = field(default_factory=set)
 
+    @property
+    def share(self) -> float:
+        """Share of the chances in which they are equal; 1 where there is none."""
+        return self.equal / self.chances if self.chances else 1.0
+
 
 def agreements(
     observed: Observed, followed: Followed, links: Sequence[Link], opaque: Collection[Slot]
 ) -> tuple[Agreement, ...]:
     """The agreements of independent arguments, sorted."""
-    if not observed.corpus.traces:
-        return tuple(sorted(_of_cache(observed, links, opaque), key=lambda a: (a.left, a.right)))
     counts = _of_traces(observed, followed, links, opaque)
+    found = {
+        pair
+        for pair, count in counts.items()
+        if count.chances >= _FEWEST_CHANCES and len(count.values) >= _FEWEST_VALUES
+    }
+    found |= set(_of_names(observed, links, opaque))
     return tuple(
-        Agreement(left, right, count.chances, round(count.equal / count.chances, 4))
-        for (left, right), count in sorted(counts.items())
-        if count.chances >= _FEWEST_CHANCES
-        and len(count.values) >= _FEWEST_VALUES
-        and count.equal >= _LEAST_SHARE * count.chances
+        Agreement(left, right, count.chances, round(count.share, 4))
+        for left, right in sorted(found)
+        if (count := counts[left, right]).share >= _LEAST_SHARE
     )
 
 
 def _of_traces(
     observed: Observed, followed: Followed, links: Sequence[Link], opaque: Collection[Slot]
-) -> Mapping[Pair, _Count]:
+) -> dict[Pair, _Count]:
     linked = {(link.to_tool, link.to_path, link.from_tool, link.from_path) for link in links}
     counts: dict[Pair, _Count] = defaultdict(_Count)
     for index, rows in enumerate(observed.corpus.trace_rows):
@@ -91,9 +99,10 @@ def _independent(
             yield pointer, key_of(value)
 
 
-def _of_cache(
+def _of_names(
     observed: Observed, links: Sequence[Link], opaque: Collection[Slot]
-) -> Iterator[Agreement]:
+) -> Iterator[Pair]:
+    """Pairs of the same name, of tools that belong together."""
     values: dict[Slot, dict[Key, Json]] = defaultdict(dict)
     for row in observed.corpus.rows:
         for pointer, value in argument_leaves(row.arguments):
@@ -105,14 +114,16 @@ def _of_cache(
         parents[link.to_tool].add(link.from_tool)
     for left, right in combinations(sorted(plain), 2):
         one, other = left[0], right[0]
-        joined = one in parents[other] or other in parents[one] or parents[one] & parents[other]
+        joined = one in parents[other] or other in parents[one]
+        if not observed.corpus.traces:
+            joined = joined or bool(parents[one] & parents[other])
         if (
             one != other
             and joined
             and _name(left[1]) == _name(right[1])
             and values[left].keys() & values[right].keys()
         ):
-            yield Agreement(left, right, 0, 1.0)
+            yield left, right
 
 
 def _name(pointer: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

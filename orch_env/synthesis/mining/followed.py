@@ -19,7 +19,6 @@ from orch_env.synthesis.mining.observed import (
     Place,
     Sent,
     Source,
-    json_kind,
 )
 
 
@@ -51,18 +50,18 @@ class Tally:
         traces: traces in which the argument equals the output.
         strong: of those, the traces in which the value is a memorable one.
         values: distinct values.
-        typed: hits whose JSON types differ.
         hits: hits.
-        joined: hits of single pieces of comma-joined texts, all pieces found in one response.
+        joined: hits of comma-joined texts, all of whose pieces one source holds.
+        joined_in: traces with such a hit.
         surprise: summed bits of surprise of the hits.
     """
 
     traces: set[int] = field(default_factory=set)
     strong: set[int] = field(default_factory=set)
     values: set[Key] = field(default_factory=set)
-    typed: int = 0
     hits: int = 0
     joined: int = 0
+    joined_in: set[int] = field(default_factory=set)
     surprise: float = 0.0
 
 
@@ -142,16 +141,16 @@ def _count(observed: Observed, index: int, uses: list[Use], followed: Followed) 
         earlier = {tools[call] for call in range(len(rows)) if steps[call] < steps[use.call]}
         chances.update((slot, tool) for tool in earlier)
         strong = bits(use.leaf.value) >= MEMORABLE_BITS
-        for source, kinds in _sources(tools, use.found).items():
+        for source in _sources(tools, use.found):
             tally = followed.links[slot, source]
             tally.hits += 1
-            tally.typed += json_kind(use.leaf.value) not in kinds
             tally.values.add(use.leaf.key)
             tally.surprise += _surprise(observed, source, use.leaf)
             hits[slot, source] = hits.get((slot, source), False) or strong
         for source in _joined(tools, use):
             tally = followed.links[slot, source]
             tally.joined += 1
+            tally.joined_in.add(index)
             tally.hits += 1
             tally.values.update(use.leaf.pieces)
             hits[slot, source] = True
@@ -162,20 +161,16 @@ def _count(observed: Observed, index: int, uses: list[Use], followed: Followed) 
             followed.links[at].strong.add(index)
 
 
-def _sources(tools: list[str], found: dict[int, tuple[Place, ...]]) -> dict[Source, set[str]]:
-    """Source -> JSON types that it holds the value with."""
-    out: dict[Source, set[str]] = defaultdict(set)
-    for call, places in found.items():
-        for place in places:
-            out[tools[call], place.pattern].add(place.kind)
-    return out
+def _sources(tools: list[str], found: dict[int, tuple[Place, ...]]) -> set[Source]:
+    """The sources of some places."""
+    return {(tools[call], place.pattern) for call, places in found.items() for place in places}
 
 
 def _joined(tools: list[str], use: Use) -> set[Source]:
     """Sources that hold every piece of a comma-joined text."""
     if len(use.parts) < 2:
         return set()
-    return set.intersection(*(set(_sources(tools, part)) for part in use.parts))
+    return set.intersection(*(_sources(tools, part) for part in use.parts))
 
 
 def _surprise(observed: Observed, source: Source, leaf: Sent) -> float:

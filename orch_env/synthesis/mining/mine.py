@@ -32,7 +32,7 @@ def mine(corpus: Corpus, *, progress: Callable[[int, int], None] | None = None) 
     followed = follow(observed)
     kept = without_aliases(accept_links(observed, followed).values())
     links = sorted(
-        (link for candidate in kept for link in as_links(candidate)),
+        (link for candidate in kept for link in as_links(candidate, observed)),
         key=lambda link: (link.from_tool, link.from_path, link.to_tool, link.to_path, link.kind),
     )
     strong = {

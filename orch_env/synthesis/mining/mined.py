@@ -39,7 +39,8 @@ class Link:
         kind: see :class:`LinkKind`.
         support: traces in which it holds; 0 where only the cache shows it.
         values: distinct values that it carries.
-        rate: share of the argument's uses after a call of ``from_tool`` in which it holds, 0..1.
+        rate: share of the traces that set the argument after a call of ``from_tool`` in which it
+            holds, 0..1; where there are none, share of the argument's values that the output has.
         strong: whether its values identify what they name. A weak link (a type word, a facility
             number) never joins two calls by itself.
         evidence: what speaks for it: ``traces``, ``cache``, ``name``, ``description``.

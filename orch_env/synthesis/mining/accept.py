@@ -29,7 +29,12 @@ from orch_env.synthesis.mining.candidates import (
 )
 from orch_env.synthesis.mining.followed import Followed
 from orch_env.synthesis.mining.mined import Link, LinkKind, Slot
-from orch_env.synthesis.mining.observed import MEMORABLE_BITS, Observed, Source, json_kind
+from orch_env.synthesis.mining.observed import (
+    MEMORABLE_BITS,
+    Observed,
+    Source,
+    json_kind,
+)
 from orch_env.synthesis.mining.opaque import is_enumeration, is_machine_made
 
 _ECHOES = 0.9
@@ -45,7 +50,7 @@ a link with the second probability, unless names agree. All arguments of one nam
 _CONTAINED, _ALL_CONTAINED = 1e-9, 2e-5
 """A path that holds some arguments by accident may hold so many of one slot's values, or
 all of them, with these probabilities."""
-_NEARLY_ALL = 0.9
+_MOST, _NEARLY_ALL = 0.8, 0.9
 _TRIED = 1
 """Chances after which a link that only another argument's name suggests is given up."""
 _VOTES = 2
@@ -54,6 +59,8 @@ hardly any of the source's."""
 _TEXT = "string"
 _SURPRISING = 4.0
 """Bits of surprise of a value of a link that only the cache shows, and of a strong link."""
+_ELEMENTS = 1.2
+"""Elements of one response that hold the same id, on average."""
 _HALF = 0.5
 _CONTRADICTING = 5
 """Chances after which a link that never, or hardly ever, holds is given up."""
@@ -105,6 +112,10 @@ def _shown_by_traces(candidate: Candidate) -> bool:
 def _shown_by_cache(candidate: Candidate, observed: Observed, machine: Collection[Slot]) -> bool:
     slot = candidate.slot
     values = observed.values.get(slot, {})
+    if len(candidate.cached) < _FEWEST_VALUES:
+        return False
+    if len(candidate.cached) >= _MOST * len(values) and candidate.qualified:
+        return True
     strong = [key for key in candidate.cached if bits(values[key]) >= MEMORABLE_BITS]
     if len(strong) < _FEWEST_VALUES or candidate.surprise < _SURPRISING:
         return False
@@ -226,11 +237,33 @@ def as_links(candidate: Candidate, observed: Observed) -> list[Link]:
             len(traces),
             len(candidate.values),
             round(rate, 4),
-            candidate.surprise >= _SURPRISING,
+            _is_strong(candidate, observed),
             evidence,
         )
         for kind, traces in kinds.items()
     ]
+
+
+def _is_strong(candidate: Candidate, observed: Observed) -> bool:
+    """Whether its values identify what they name.
+
+    A value that many responses hold, or many elements of one, does not; one list of everything is
+    no evidence against an id.
+    """
+    if candidate.surprise >= _SURPRISING:
+        return True
+    rows = observed.rows_with[candidate.source]
+    if not candidate.cached or not candidate.qualified:
+        return False
+    holders = observed.holders[candidate.source]
+    held = [(key, row) for key in candidate.cached for row in holders[key]]
+    elements = sum(
+        place.pattern == candidate.source[1]
+        for key, row in held
+        for place in observed.held[row][key]
+    )
+    few = rows <= _FEWEST_VALUES or len(held) <= _HALF * rows * len(candidate.cached)
+    return few and elements <= _ELEMENTS * len(held)
 
 
 def _is_typed(candidate: Candidate, observed: Observed) -> bool:

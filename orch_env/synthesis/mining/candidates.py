@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orch_env.provenance.evidence import surprise
@@ -11,11 +12,30 @@ from orch_env.provenance.information import Key, bits
 from orch_env.provenance.names import ParameterHints, key_parts, name_match
 from orch_env.synthesis.mining.followed import Followed, Tally
 from orch_env.synthesis.mining.mined import Slot
-from orch_env.synthesis.mining.observed import Observed, Source
+from orch_env.synthesis.mining.observed import Observed, Source, names_an_id
 from orch_env.types.json import Json, escape, unescape
 
 EQUAL_NAMES = 3
 """What :func:`~orch_env.provenance.names.name_match` says of equal names."""
+_VERBS = frozenset(
+    [
+        "get",
+        "find",
+        "search",
+        "list",
+        "read",
+        "show",
+        "fetch",
+        "lookup",
+        "query",
+        "by",
+        "for",
+        "of",
+        "the",
+        "all",
+    ]
+)
+"""Words of tool names that do not say what a tool is about."""
 _DEEPEST = 8
 """Levels of nesting of a schema that are looked at."""
 
@@ -53,6 +73,11 @@ class Candidate:
     def rate(self) -> float:
         """Share of the chances in which it holds; 0 where there is none."""
         return len(self.tally.traces) / self.chances if self.chances else 0.0
+
+    @property
+    def qualified(self) -> bool:
+        """Whether the names are those of an id of the same thing."""
+        return names_an_id(self.slot[1]) and is_qualified(self.slot, self.source)
 
     @property
     def values(self) -> set[Key]:
@@ -126,6 +151,32 @@ def candidate_of(at: tuple[Slot, Source], observed: Observed, followed: Followed
         followed.chances[slot, source[0]],
         named=name_match(slot[1], source[1]),
     )
+
+
+def is_qualified(slot: Slot, source: Source) -> bool:
+    """Whether names tell what an id is of, and tell the same of an argument and an output.
+
+    ``user_id`` and ``/user_id`` do; so do ``user_id`` and ``/users/*/id``, and the ``id`` of
+    ``get_user`` and ``/id`` of ``find_users``. ``user_id`` and ``/posts/*/id`` do not.
+    """
+    wanted, given = key_parts(slot[1]), key_parts(source[1])
+    if not wanted or not given or wanted[-len(given) :] != given[-len(wanted) :]:
+        return False
+    of = set(wanted[: -len(given)]) or set(given[: -len(wanted)])
+    if not of and len(wanted) > 1:
+        return True
+    about = _stems(key_parts(f"/{slot[0]}")) if not of else _stems(of)
+    around = _stems(part for key in (source[0], *source[1].split("/")[:-1]) for part in _words(key))
+    return bool(about & around - _VERBS) if not of else about <= around
+
+
+def _words(key: str) -> tuple[str, ...]:
+    return key_parts(f"/{key}") if key else ()
+
+
+def _stems(words: Iterable[str]) -> set[str]:
+    """Words without the endings of plurals."""
+    return {re.sub(r"ies$", "y", word).removesuffix("s") for word in words}
 
 
 def _mean_surprise(candidate: Candidate, observed: Observed) -> float:

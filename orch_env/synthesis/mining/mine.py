@@ -39,7 +39,8 @@ def mine(corpus: Corpus, *, progress: Callable[[int, int], None] | None = None) 
         ((link.to_tool, link.to_path), (link.from_tool, link.from_path)): link.strong
         for link in links
     }
-    fed = _fed(kept, followed) | {c.slot for c in kept if c.documented}
+    named = {c.slot for c in kept if c.documented or (c.qualified and c.cached)}
+    fed = _fed(kept, followed) | named
     opaque = frozenset(
         c.slot
         for c in kept

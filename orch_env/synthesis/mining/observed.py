@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orch_env.provenance.evidence import argument_leaves, leaves_with_patterns, pieces_of
 from orch_env.provenance.information import Key, bits, is_temporal, is_void, key_of
-from orch_env.provenance.names import with_wildcards
+from orch_env.provenance.names import key_parts, with_wildcards
 from orch_env.synthesis.corpus import Corpus
 from orch_env.synthesis.mining.mined import Slot
 from orch_env.types.json import Json
@@ -51,6 +51,8 @@ class Place:
     kind: str
 
 
+_ID_NAMES = frozenset((name,) for name in ("id", "ids", "uuid", "key", "ref", "code"))
+
 Source = tuple[str, str]
 """(tool, output pattern)."""
 
@@ -59,8 +61,8 @@ class Observed:
     """An index over all rows of a corpus.
 
     Attributes:
-        sent: for each row, its argument leaves that can be links: no dates, times, small numbers,
-            booleans or empty values.
+        sent: for each row, its argument leaves that can be links: no dates, times, booleans or
+            empty values, and small numbers only where the name says that they are ids.
         held: for each row, value -> where its response holds it; values that the same call sent
             are echoes and left out. Only values that some argument has are looked at.
         holders: source -> value -> numbers of the rows that hold it there.
@@ -124,6 +126,11 @@ class Observed:
         return len(self.corpus.rows_of.get(tool, ()))
 
 
+def names_an_id(pointer: str) -> bool:
+    """Whether the name of an argument says that it holds an id."""
+    return key_parts(pointer)[-1:] in _ID_NAMES
+
+
 def json_kind(value: Json) -> str:
     """The JSON type of a scalar, with one name for all numbers."""
     return "number" if isinstance(value, int | float) else "string"
@@ -131,7 +138,9 @@ def json_kind(value: Json) -> str:
 
 def _sent(tool: str, arguments: Mapping[str, Json]) -> Iterator[Sent]:
     for pointer, value in argument_leaves(arguments):
-        if is_void(value) or is_temporal(value) or bits(value) == 0:
+        if is_void(value) or is_temporal(value):
+            continue
+        if bits(value) == 0 and not names_an_id(pointer):
             continue
         pieces = tuple(key_of(piece) for piece in pieces_of(value))
         informative = all(not is_temporal(p) and bits(p) > 0 for p in pieces_of(value))

@@ -28,7 +28,7 @@ hints_option = click.option(
 )
 
 
-class RangeType(click.ParamType):
+class RangeType(click.ParamType[Any]):
     """``3``, or ``2:6`` for at least 2 and at most 6."""
 
     name = "N or A:B"

@@ -61,16 +61,15 @@ def split_rows(
         open_to[row.number] = own if len(own) == 1 else (set() if own else set(names))
     for _ in range(12):
         before = sum(map(len, open_to.values()))
-        for row, needs in feeds.items():
+        for number, needs in feeds.items():
             for parents in needs:
-                open_to[row] &= set().union(*(open_to[p] for p in parents))
+                open_to[number] &= set().union(*(open_to[p] for p in parents))
         if sum(map(len, open_to.values())) == before:
             break
     rows: dict[str, set[int]] = defaultdict(set)
-    for row, options in open_to.items():
+    for number, options in open_to.items():
         if options:
-            ordered = sorted(options, key=lambda name: _hash(seed, f"{row}\0{name}"))
-            rows[ordered[0]].add(row)
+            rows[min(options, key=lambda name: _hash(seed, f"{number}\0{name}"))].add(number)
     return [Part(name, frozenset(rows[name])) for name in names]
 
 

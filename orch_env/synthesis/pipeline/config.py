@@ -54,8 +54,8 @@ class ShapeConfig(_Strict):
     edges: Range | None = None
     domains: Range | None = None
     optional_arguments: Range | None = None
-    calls_per_tool: int = Field(3, ge=1)
-    distractors: int = Field(4, ge=0)
+    calls_per_tool: int = Field(default=3, ge=1)
+    distractors: int = Field(default=4, ge=0)
 
     @field_validator(
         "calls", "depth", "width", "edges", "domains", "optional_arguments", mode="before"
@@ -88,9 +88,9 @@ class SamplingConfig(_Strict):
 
     templates: str | None = None
     novel: bool = False
-    growth_tries: int = Field(4000, ge=1)
-    per_template: int = Field(20, ge=1)
-    entity_limit: float = Field(0.05, gt=0, le=1)
+    growth_tries: int = Field(default=4000, ge=1)
+    per_template: int = Field(default=20, ge=1)
+    entity_limit: float = Field(default=0.05, gt=0, le=1)
     weights: Literal["uniform", "balanced"] = "balanced"
 
 
@@ -132,12 +132,12 @@ class SynthesisConfig(_Strict):
     writing: WritingConfig = WritingConfig()
     splits: dict[str, int] = Field(default_factory=lambda: {"train": 800, "test": 100})
     split_shares: dict[str, float] | None = None
-    chunk: int = Field(250, ge=10)
+    chunk: int = Field(default=250, ge=10)
     check: bool = True
     replay: bool = True
     seed: int = 0
     out: str = "synthesis"
-    processes: int | None = Field(None, ge=1)
+    processes: int | None = Field(default=None, ge=1)
     runner: str = "local"
 
     @field_validator("splits")
@@ -166,7 +166,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> SynthesisCon
     Raises:
         OrchError: it is missing, no YAML, or has a key or a value that is not understood.
     """
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     yaml = YAML(typ="safe", pure=True)
     try:

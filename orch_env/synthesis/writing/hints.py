@@ -75,7 +75,8 @@ def load_hints(path: str | Path) -> Hints:
     Raises:
         OrchError: it is missing, no YAML, or has a key or a value that is not understood.
     """
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
         data: Any = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))

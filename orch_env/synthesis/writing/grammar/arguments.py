@@ -115,15 +115,12 @@ class Arguments:
                 if head == hints.each:
                     items.setdefault(at, {})[name] = self._mention(selection)
         phrases = []
+        options = share(variants(hints.say_each), self._plan.pool, self._plan.pools)
         for at in sorted(items):
-            options = share(variants(hints.say_each), self._plan.pool, self._plan.pools)
-            said = items[at]
-            phrases.append(
-                _NAMED.sub(
-                    lambda found, said=said: _filled(found[1], said),
-                    options[at % len(options)],
-                )
-            )
+            phrase = options[at % len(options)]
+            for name in _NAMED.findall(phrase):
+                phrase = phrase.replace(f"{{{name}}}", _filled(name, items[at]))
+            phrases.append(phrase)
         return [listed(phrases, "and then")], {name for said in items.values() for name in said}
 
     def _ranges(self, left: list[Argument]) -> list[str]:

@@ -81,7 +81,7 @@ def rewrite(
             metadata={**kept, "writer": author.name},
         )
         texts = [workshop.corpus.text(row) for row in workshop.rows_of(made)]
-        problems = check_request(made, texts, workshop.corpus.tools)
+        problems = check_request(made, texts, workshop.corpus.tools, workshop.words)
         if problems:
             refused.append((task.id, problems[0].kind))
         else:

@@ -120,6 +120,11 @@ class Workshop:
         path = self.config.source.hints
         return load_hints(path) if path is not None else None
 
+    @property
+    def words(self) -> Mapping[str, Mapping[str, str]]:
+        """Argument -> value -> words that say it, from hints: for the checker."""
+        return self.hints.words if self.hints is not None else {}
+
     @cached_property
     def domains(self) -> Mapping[str, str]:
         """Tool -> domain."""
@@ -274,7 +279,7 @@ class Workshop:
                 continue
             if self.config.check and writer.name != "none":
                 texts = [self.corpus.text(row) for row in self.rows_of(task)]
-                problems = check_request(task, texts, self.corpus.tools)
+                problems = check_request(task, texts, self.corpus.tools, self.words)
                 if problems:
                     stages["checked"].refuse(problems[0].kind)
                     continue

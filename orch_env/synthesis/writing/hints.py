@@ -27,6 +27,7 @@ class ToolHints(_Strict):
         do: an order instead of a noun phrase: ``book {room_id}``.
         thing: what one element of its result is called: ``hotel``.
         lookup: its text argument is a name that the request says by itself; the call is silent.
+        implied: the call is never said; what is chosen of its result is said by name.
         label: pointer below an element of its result to what names it.
         labels: words for particular labels: ``CHEAPEST: the cheapest flight``.
         domain: what it belongs to, for counting domains.
@@ -38,6 +39,7 @@ class ToolHints(_Strict):
     do: str | None = None
     thing: str | None = None
     lookup: bool | None = None
+    implied: bool = False
     label: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     domain: str | None = None

@@ -199,13 +199,12 @@ def is_opaque_text(value: Json) -> bool:
 
 
 def _asks_twice(calls: list[PlannedCall]) -> bool:
-    """Whether two goals of one tool ask the same: the same words, about the same things."""
-    seen = set()
+    """Whether two calls of one tool are about the same thing: no person asks for both at once."""
+    seen: set[tuple[str, frozenset[tuple[int, str]]]] = set()
     for call in calls:
-        if call.goal:
-            said = tuple((a.path, folded(str(a.value))) for a in call.arguments)
-            about = tuple(sorted((s.parent, s.element) for s in call.selections))
-            if (call.tool, said, about) in seen:
+        if call.selections:
+            about = frozenset((s.parent, s.element) for s in call.selections)
+            if (call.tool, about) in seen:
                 return True
-            seen.add((call.tool, said, about))
+            seen.add((call.tool, about))
     return False

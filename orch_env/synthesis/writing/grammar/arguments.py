@@ -145,12 +145,15 @@ class Arguments:
             return self._chance.pick(self._frames.same_range)
         self._last_range = both
         chosen = self._chance.pick(share(variants(phrase), self._plan.pool, self._plan.pools))
-        return chosen.format(self._value(first), self._value(last))
+        for value in (self._value(first), self._value(last)):
+            place = min((chosen.find(mark), mark) for mark in ("{}", "{on}") if mark in chosen)[1]
+            chosen = chosen.replace(place, on(value) if place == "{on}" else value, 1)
+        return chosen
 
     def _dates_with_times(self, left: list[Argument]) -> list[str]:
         """A date and the time of day that goes with it, by their names."""
         phrases = []
-        for day in [a for a in left if _is_day(a.value)]:
+        for day in sorted((a for a in left if _is_day(a.value)), key=lambda a: str(a.value)):
             stem = argument_name(day).lower().replace("date", "")
             for time in [a for a in left if isinstance(a.value, str) and _is_time(a.value)]:
                 if argument_name(time).lower().replace("time", "") == stem:

@@ -124,6 +124,10 @@ class _Request:
             return True
         if self.words[number].order:
             return False
+        if self.words[number].hints.implied:
+            return True
+        if self.hints is not None and self.words[number].hints.say is not None:
+            return False
         loud = any(not a.silent for a in call.arguments)
         uses = [s for other in self.plan.calls for s in other.selections if s.parent == number]
         return not loud and all(s.how == "single" for s in uses)
@@ -168,8 +172,9 @@ class _Request:
                 return None
             if words.hints.each and selection.arguments[0].startswith(f"/{words.hints.each}/"):
                 continue
-            slots = by_slot.setdefault(_slot_of(selection, say), [])
-            slots += [mention for mention in mentions if mention not in slots]
+            for slot in _slots_of(selection, say):
+                slots = by_slot.setdefault(slot, [])
+                slots += [mention for mention in mentions if mention not in slots]
         filled = set[str]()
 
         def fill(found: re.Match[str]) -> str:
@@ -187,8 +192,14 @@ class _Request:
         head = _SLOT.sub(fill, body)
         tail = self.arguments.tail(number, filled, by_slot)
         rest: list[str] = []
+        phrased = self.hints.arguments if self.hints is not None else {}
+        used = {m for slot in filled for m in by_slot.get(slot, ())}
         for mention in dict.fromkeys(
-            m for slot, ms in by_slot.items() if slot not in filled for m in ms
+            m
+            for slot, ms in by_slot.items()
+            if slot not in filled and slot not in phrased
+            for m in ms
+            if m not in used
         ):
             inside = _named_inside(head, mention)
             if inside is None:
@@ -208,9 +219,12 @@ class _Request:
         call, words = self.plan.calls[parent], self.words[parent]
         if isinstance(selection.label, str) and selection.label in words.hints.labels:
             return [words.hints.labels[selection.label]]
+        if words.hints.implied and selection.how == "label":
+            return [str(selection.label)]
         if self.silent[parent] or (words.order and selection.how == "single"):
             if is_lookup(call, words):
-                return [self._named(call, words, selection)]
+                name = self._named(call, words, selection)
+                return [name] if name is not None else []
             return list(dict.fromkeys(m for s in call.selections for m in self._mentions(s)))
         if selection.how == "label":
             name = str(selection.label)
@@ -231,27 +245,27 @@ class _Request:
             for n, silent in enumerate(self.silent)
             if not silent and self.words[n].thing == self.words[number].thing and n != number
         ]
-        same = [n for n in same if not self.plan.calls[n].goal or self._is_read(n)]
         if not same:
             return ""
         for selection in self.plan.calls[number].selections:
             for mention in self._mentions(selection):
-                return f" in {mention}"
+                found = re.search(r"(\w+) \{\w+\}$", self.words[number].says[0])
+                return f" {found[1] if found else 'for'} {mention}"
         return ""
 
-    def _is_read(self, number: int) -> bool:
-        return any(s.parent == number for c in self.plan.calls for s in c.selections)
-
-    def _named(self, call: PlannedCall, words: ToolWords, selection: Selection) -> str:
+    def _named(self, call: PlannedCall, words: ToolWords, selection: Selection) -> str | None:
+        """The name that a look-up looks up; ``None`` where it found something of another name."""
         said = next(str(a.value) for a in call.arguments if not a.silent)
+        if selection.how == "position":
+            return None
         if selection.how == "label":
             label = str(selection.label)
             if folded(said) in folded(label):
                 said = label
             elif folded(label) not in folded(said):
+                if not set(folded(label).split()) & set(folded(said).split()):
+                    return None
                 said = f"{said} ({label})"
-        elif selection.how == "position":
-            said = f"{said} (the {ordinal(selection.position)} match)"
         return f"the {words.noun} {said}" if words.noun else said
 
     # -- sentences -----------------------------------------------------------------------------
@@ -265,7 +279,10 @@ class _Request:
                 parts.append(opening)
             if self.plan.today is not None:
                 said = today_said(self.plan.today, chance, self.plan.pool)
-                parts.append(chance.pick(frames.today).format(said))
+                sentence_of_day = chance.pick(frames.today).format(said)
+                if opening.endswith((",", ":")):
+                    sentence_of_day = sentence_of_day[0].lower() + sentence_of_day[1:]
+                parts.append(sentence_of_day)
         used: list[str] = []
         for number, sentence in enumerate(sentences):
             if number == 0 and first:
@@ -306,11 +323,11 @@ class _Request:
 _ASKING = frozenset(["Can", "Could", "Would"])
 
 
-def _slot_of(selection: Selection, say: str) -> str:
-    """The slot of a clause that a selection fills: that of its first argument that has one."""
+def _slots_of(selection: Selection, say: str) -> list[str]:
+    """The slots of a clause that a selection fills; its first argument where there is none."""
     names = [pointer.rsplit("/", 1)[-1] for pointer in selection.arguments]
     slots = _SLOT.findall(say)
-    return next((name for name in names if name in slots), names[0])
+    return [name for name in names if name in slots] or names[:1]
 
 
 def _named_inside(head: str, mention: str) -> str | None:
@@ -366,7 +383,7 @@ def _tidy(text: str) -> str:
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ([,.?!])", r"\1", text)
     text = re.sub(r"([ap])\.m\.\.", r"\1.m.", text)
-    text = re.sub(r"\.([.?])", r"\1", text)
+    text = re.sub(r"\.\.", ".", text)
     return text[:1].upper() + text[1:]
 
 

@@ -5,9 +5,10 @@ A candidate is a slot and a source. It becomes a link if one of these holds:
 * *traces*: at least two traces show it with a memorable value, often enough among its chances that
   a path which repeats a later argument now and then does not pass;
 * *cache*: at least three values of the slot stand at the source, they are surprising there, and
-  names agree, or the slot holds ids and the like and half of its values are there;
+  names agree, or the slot holds ids and the like and more of its values are there than a path that
+  holds arguments by accident would have; small numbers only where names say of what they are ids;
 * *description*: the argument's description names the tool and the key;
-* *name*: the source feeds an argument of the same name of another tool.
+* *name*: the source feeds arguments of the same name of other tools.
 
 What many chances in traces contradict is never a link.
 """
@@ -21,20 +22,10 @@ from scipy.special import bdtrc
 
 from orch_env.provenance.information import bits
 from orch_env.provenance.names import key_parts
-from orch_env.synthesis.mining.candidates import (
-    Candidate,
-    candidate_of,
-    candidates_of,
-    unsent,
-)
+from orch_env.synthesis.mining.candidates import Candidate, candidate_of, candidates_of, unsent
 from orch_env.synthesis.mining.followed import Followed
 from orch_env.synthesis.mining.mined import Link, LinkKind, Slot
-from orch_env.synthesis.mining.observed import (
-    MEMORABLE_BITS,
-    Observed,
-    Source,
-    json_kind,
-)
+from orch_env.synthesis.mining.observed import MEMORABLE_BITS, Observed, Source, json_kind
 from orch_env.synthesis.mining.opaque import is_enumeration, is_machine_made
 
 _ECHOES = 0.9
@@ -124,11 +115,21 @@ def _shown_by_cache(candidate: Candidate, observed: Observed, machine: Collectio
     share = len(candidate.cached) / len(values)
     if slot not in machine or share < _HALF:
         return False
+    if share >= _MOST and _is_about(candidate, observed):
+        return True
     held = _share_held(candidate, observed)
     if held >= _NEARLY_ALL:
         return share >= _NEARLY_ALL
     accident = bdtrc(len(candidate.cached) - 1, len(values), held)
     return bool(accident <= (_ALL_CONTAINED if share == 1.0 else _CONTAINED))
+
+
+def _is_about(candidate: Candidate, observed: Observed) -> bool:
+    """Whether most arguments that the source holds are arguments of this name."""
+    name = key_parts(candidate.slot[1])
+    same = [values for slot, values in observed.values.items() if key_parts(slot[1]) == name]
+    held = observed.holders[candidate.source]
+    return sum(any(key in values for values in same) for key in held) >= _MOST * len(held)
 
 
 def _share_held(candidate: Candidate, observed: Observed) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from orch_env import ToolSpec, open_cache
 from orch_env.synthesis.corpus import read_corpus
 from orch_env.synthesis.mining import Mined, mine
 from orch_env.synthesis.mining.candidates import is_qualified
+from orch_env.types.json import JsonObject
 
 NUMBER = {"type": "integer"}
 _COMMENTS = ("get_comments", "/post_id")
@@ -74,3 +76,24 @@ def test_names_tell_what_an_id_is_of(
     slot: tuple[str, str], source: tuple[str, str], same: bool
 ) -> None:
     assert is_qualified(slot, source) is same
+
+
+def test_ids_are_linked_where_no_name_agrees_if_the_output_holds_nothing_else(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "goods.db"
+    texts: dict[str, dict[str, JsonObject]] = {
+        "search": {"words": {"type": "string"}},
+        "open": {"product": {"type": "string"}},
+    }
+    with open_cache(path, write=True) as cache:
+        for name, properties in texts.items():
+            cache.put_tool(ToolSpec(name, name, {"type": "object", "properties": properties}))
+        for number in range(4):
+            codes = [f"B0{number}{place}XK7Q" for place in range(3)]
+            found = {"results": [{"asin": code, "place": code[2:4]} for code in codes]}
+            cache.put("search", {"words": f"lamp {number}"}, json.dumps(found))
+            cache.put("open", {"product": codes[number % 3]}, '{"stars": 4.5}')
+        cache.commit()
+    (link,) = mine(read_corpus(open_cache(path))).links
+    assert (link.from_path, link.to_path, link.strong) == ("/results/*/asin", "/product", True)

@@ -17,11 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.learning_runs import evaluations, longer_warm_start
 from benchmarks.report import machine, write_report
 from orch_env.types import OrchError
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.cli.quickstart import CONFIG, MEASURES, run_quickstart
-from orch_train.rollouts.environments import check_data
 
 RESULTS = Path("benchmarks/results")
 CONTROL_EVALUATIONS = 3
@@ -56,24 +56,17 @@ def main() -> int:
 
 def _control(seed: int, folder: Path, config: Path, seconds: float) -> dict[str, Any]:
     """Go on with the warm start for ``seconds`` of training."""
-    from orch_train.sft.warm_start import run_warm_start
-
-    warm = json.loads((folder / "sft" / "summary.json").read_text())
-    steps_per_second = warm["steps"] / warm["seconds"]
-    every = max(1, int(seconds * steps_per_second / CONTROL_EVALUATIONS))
-    built = GRPOConfig().from_yaml(config).model(str(folder / "sft" / "model"))
-    built.debugging(seed=seed).sft(
-        max_seconds=seconds, max_epochs=None, max_steps=None, target_success=None, eval_every=every
+    built = GRPOConfig().from_yaml(config).debugging(seed=seed)
+    summary = longer_warm_start(
+        built, folder / "sft", folder / "control", seconds, CONTROL_EVALUATIONS
     )
-    settings = built.validate()
-    outcome = run_warm_start(built, settings, check_data(settings), folder / "control")
     curve = [
         {"seconds": e["seconds"], "success": e["success"], "greedy": e["greedy/success"]}
-        for e in outcome.summary["evaluations"]
+        for e in summary["evaluations"]
     ]
     if not curve:
         raise OrchError("the control was never measured: raise training.iterations")
-    last = outcome.summary["evaluations"][-1]
+    last = summary["evaluations"][-1]
     return {"curve": curve, "last": {k: v for k, v in last.items() if "errors" not in k}}
 
 
@@ -84,24 +77,16 @@ def _warm_start(folder: Path) -> dict[str, Any]:
 
 def _grpo_curve(folder: Path) -> list[dict[str, float]]:
     """Held-out success against seconds of training, evaluations apart."""
-    curve: list[dict[str, float]] = []
-    seconds = 0.0
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
-        result = json.loads(line)
-        if "time_this_iter_s" in result:
-            seconds += result["time_this_iter_s"] - result["timers"].get("evaluation", 0.0)
-        if result.get("evaluation"):
-            measured = result["evaluation"]
-            curve.append(
-                {
-                    "step": result["training_iteration"],
-                    "seconds": seconds,
-                    "success": measured["success"],
-                    "greedy": measured["greedy"]["success"],
-                    "reward_mean": measured["reward_mean"],
-                }
-            )
-    return curve
+    return [
+        {
+            "step": step,
+            "seconds": seconds,
+            "success": measured["success"],
+            "greedy": measured["greedy"]["success"],
+            "reward_mean": measured["reward_mean"],
+        }
+        for step, seconds, measured in evaluations(folder)
+    ]
 
 
 def _print(row: dict[str, Any]) -> None:

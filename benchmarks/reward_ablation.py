@@ -59,7 +59,18 @@ T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 
 def main() -> int:
     """Run what is missing, then report on everything in the folder."""
-    options = _arguments()
+    options = arguments(__doc__, CONFIG, "reward_ablation", list(REWARDS), 30).parse_args()
+    return ablate(options, "reward_ablation", {})
+
+
+def ablate(options: argparse.Namespace, benchmark: str, more: Mapping[str, Any]) -> int:
+    """Run what is missing of one ablation, then report on everything in its folder.
+
+    Args:
+        options: as :func:`arguments` gives them.
+        benchmark: its name in the report.
+        more: further entries of the report.
+    """
     for seed in options.seeds:
         model = _warm_start(seed, options)
         for name in [WARM_START, *options.rewards]:
@@ -67,15 +78,17 @@ def main() -> int:
             if not (folder / "summary.json").exists():
                 print(f"seed {seed}: {name}", file=sys.stderr, flush=True)
                 _train(name, seed, model, folder, options)
-    rows = _finished(options.runs)
+    rows = finished(options.runs, options.rewards)
     if not rows:
         raise OrchError(f"no seed in {options.runs} has a finished run of every reward")
     report = {
-        "benchmark": "reward_ablation",
-        "config": GRPOConfig().from_yaml(options.config).to_dict(),
+        "benchmark": benchmark,
+        **more,
+        "config": _config(options).to_dict(),
         "rewards": REWARDS,
+        "not_run": sorted(set(REWARDS) - {row["reward"] for row in rows}),
         "iterations": options.iterations,
-        "gold_calls_per_task": _gold_calls(options.config),
+        "gold_calls_per_task": _gold_calls(_config(options)),
         "machine": machine(),
         "table": _table(rows),
         "against_graduated": _paired(rows),
@@ -130,14 +143,19 @@ def _config(options: argparse.Namespace) -> GRPOConfig:
     return GRPOConfig().from_yaml(options.config).with_overrides(options.set)
 
 
-def _finished(runs: Path) -> list[dict[str, Any]]:
-    """The runs of every seed that is complete, so that all rewards stand on the same seeds."""
+def finished(runs: Path, rewards: Sequence[str]) -> list[dict[str, Any]]:
+    """The runs of every seed that has all of ``rewards``, so that they stand on the same seeds.
+
+    Runs of other rewards are there too, each on the seeds that have it.
+    """
     rows = []
-    names = [WARM_START, *REWARDS]
     for seed_folder in sorted(runs.glob("seed-*"), key=lambda p: int(p.name.split("-")[1])):
-        folders = {name: seed_folder / name.replace(" ", "-") for name in names}
-        missing = [n for n, f in folders.items() if not (f / "summary.json").exists()]
-        if missing:
+        folders = {
+            name: folder
+            for name in (WARM_START, *REWARDS)
+            if ((folder := seed_folder / name.replace(" ", "-")) / "summary.json").exists()
+        }
+        if missing := [name for name in (WARM_START, *rewards) if name not in folders]:
             print(f"{seed_folder.name} left out: no {', '.join(missing)}", file=sys.stderr)
             continue
         for name, folder in folders.items():
@@ -232,9 +250,9 @@ def _interval(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values), "half_width_95": half, "values": list(values)}
 
 
-def _gold_calls(config: Path) -> float:
+def _gold_calls(config: GRPOConfig) -> float:
     """Gold calls per held-out task, to hold calls per task against."""
-    settings = GRPOConfig().from_yaml(config).validate()
+    settings = config.validate()
     name = settings.evaluation.tasks or settings.environment.env_config["tasks"]
     tasks = [t for t in load_tasks(name) if t.metadata.get("split") == settings.evaluation.split]
     return statistics.fmean(len(t.gold_calls) for t in tasks)
@@ -257,18 +275,23 @@ def _shown(cell: Mapping[str, Any], sign: str = "") -> str:
     return f"{cell['mean']:{sign}.3f}" + ("" if half is None else f" ± {half:.3f}")
 
 
-def _arguments() -> argparse.Namespace:
+def arguments(
+    description: str | None, config: Path, name: str, rewards: list[str], iterations: int
+) -> argparse.ArgumentParser:
+    """The options of an ablation, with its defaults."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rewards", nargs="+", default=list(REWARDS), choices=list(REWARDS))
+    parser.add_argument("--rewards", nargs="+", default=rewards, choices=list(REWARDS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--iterations", type=int, default=30, help="GRPO steps of every run")
-    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument(
+        "--iterations", type=int, default=iterations, help="GRPO steps of every run"
+    )
+    parser.add_argument("--config", type=Path, default=config)
     parser.add_argument("--set", nargs="*", default=[], metavar="GROUP.KEY=VALUE")
-    parser.add_argument("--runs", type=Path, default=Path("runs/reward_ablation"))
-    parser.add_argument("--out", type=Path, default=RESULTS / "reward_ablation.json")
-    return parser.parse_args()
+    parser.add_argument("--runs", type=Path, default=Path("runs") / name)
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.json")
+    return parser
 
 
 if __name__ == "__main__":

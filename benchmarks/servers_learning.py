@@ -14,23 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.learning_runs import evaluations, frozen_control, gain_of
 from benchmarks.report import machine, write_report
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.cli.quickstart import run_quickstart
-from orch_train.run.display import make_display
-from orch_train.run.training_run import TrainingRun
 
 RESULTS = Path("benchmarks/results")
 CONFIG = Path("configs/servers.yaml")
-FROZEN = {"lr": 1e-12, "groups_per_batch": 1, "group_size": 2, "updates_per_batch": 1}
-"""Its batches are small: they change nothing, and only its evaluations count."""
-FROZEN_DICE = 1
-"""``evaluation.seed`` of the control."""
 GATE = 0.15
 
 
@@ -52,22 +46,11 @@ def main() -> int:
     return 0 if all(row["passes"] for row in rows) else 1
 
 
-def gain_of(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """The difference of two rates with its 95% interval, from theirs (Newcombe's method)."""
-    gain = after["mean"] - before["mean"]
-    down = math.hypot(after["mean"] - after["low"], before["high"] - before["mean"])
-    up = math.hypot(after["high"] - after["mean"], before["mean"] - before["low"])
-    return {"mean": gain, "low": gain - down, "high": gain + up}
-
-
 def _seed(seed: int, folder: Path, config: Path) -> dict[str, Any]:
     if not (folder / "grpo" / "summary.json").is_file():
         run_quickstart(seed=seed, out=folder, config=config)
     if not (folder / "frozen" / "summary.json").is_file():
-        built = GRPOConfig().from_yaml(folder / "grpo" / "config.yaml")
-        built.training(**FROZEN).evaluation(seed=FROZEN_DICE)
-        display = make_display(built.settings.training.iterations)
-        TrainingRun(built, folder / "frozen", display).execute()
+        frozen_control(folder / "grpo", folder / "frozen")
     curve, frozen = _curve(folder / "grpo"), _curve(folder / "frozen")
     gain = gain_of(curve[0]["success"], curve[-1]["success"])
     warm = json.loads((folder / "sft" / "summary.json").read_text())
@@ -83,21 +66,18 @@ def _seed(seed: int, folder: Path, config: Path) -> dict[str, Any]:
 
 def _curve(folder: Path) -> list[dict[str, Any]]:
     """Sampled held-out success at each evaluation, with its interval, by domain as well."""
-    points: list[dict[str, Any]] = []
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
-        result = json.loads(line)
-        if measured := result.get("evaluation"):
-            domains = measured["by_domain"].items()
-            points.append(
-                {
-                    "step": result["training_iteration"],
-                    "n": measured["n"],
-                    "success": measured["avg_at_1"],
-                    "reward_mean": measured["reward_mean"],
-                    "by_domain": {name: found["avg_at_1"]["mean"] for name, found in domains},
-                }
-            )
-    return points
+    return [
+        {
+            "step": step,
+            "n": measured["n"],
+            "success": measured["avg_at_1"],
+            "reward_mean": measured["reward_mean"],
+            "by_domain": {
+                name: found["avg_at_1"]["mean"] for name, found in measured["by_domain"].items()
+            },
+        }
+        for step, _, measured in evaluations(folder)
+    ]
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

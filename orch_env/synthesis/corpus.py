@@ -9,8 +9,10 @@ from functools import lru_cache
 
 from orch_env.cache import ResponseCache
 from orch_env.provenance import Trace, TraceCall
+from orch_env.provenance.evidence import argument_leaves
 from orch_env.types import OrchError, Task, ToolSpec, error_of_text
 from orch_env.types.json import Json, JsonObject, parse_json
+from orch_env.values import SchemaRules, stated
 
 _KEPT_RESPONSES = 4096
 """Parsed responses that stay in memory."""
@@ -71,6 +73,8 @@ class Corpus:
             tool: tuple(numbers) for tool, numbers in sorted(rows_of.items())
         }
         self.tools: Mapping[str, ToolSpec] = {tool: cache.catalogue[tool] for tool in self.rows_of}
+        self._rules: dict[str, SchemaRules | None] = {}
+        self._stated: dict[int, frozenset[str]] = {}
         self._parsed = lru_cache(maxsize=_KEPT_RESPONSES)(self._parse)
 
     def __getstate__(self) -> JsonObject:
@@ -93,6 +97,16 @@ class Corpus:
     def response(self, number: int) -> Json:
         """The parsed response of a row; a text that is no JSON stays a string. Do not change it."""
         return self._parsed(number)
+
+    def stated(self, number: int) -> frozenset[str]:
+        """Pointers of a row's arguments that are more than left-out ones or defaults."""
+        if number not in self._stated:
+            row = self.rows[number]
+            if row.tool not in self._rules:
+                self._rules[row.tool] = SchemaRules.of(self.tools[row.tool].parameters)
+            given = stated(row.arguments, self._rules[row.tool])
+            self._stated[number] = frozenset(leaf for leaf, _ in argument_leaves(given))
+        return self._stated[number]
 
     def _parse(self, number: int) -> Json:
         text = self.text(number)

@@ -16,7 +16,7 @@ from orch_env.provenance.names import key_parts
 from orch_env.synthesis.checking.reading import dates_said, numbers_said, times_said
 from orch_env.types import Provenance, Task, ToolSpec, ValueRef
 from orch_env.types.json import Json, find, parse_json, unescape
-from orch_env.values import stated, values_equal
+from orch_env.values import SchemaRules, stated, values_equal
 from orch_env.values.canonical import normal
 
 _ORDINALS = (
@@ -103,7 +103,7 @@ class _Check:
         for number, call in enumerate(task.gold_calls):
             said = self._said[task.followups_before(number)]
             spec = self._specs.get(call.name)
-            given = stated(call.arguments, spec.parameters if spec is not None else None)
+            given = stated(call.arguments, _rules(spec))
             needed = {pointer for pointer, _ in argument_leaves(given)}
             for pointer, value in argument_leaves(call.arguments):
                 ref = call.provenance.get(pointer)
@@ -257,6 +257,20 @@ class _Check:
                 if len(key) > 30 and key in seen:
                     yield Problem("said_twice", None, None, f"asked twice: {sentence!r}")
                 seen.add(key)
+
+
+_RULES: dict[int, tuple[ToolSpec, SchemaRules | None]] = {}
+
+
+def _rules(spec: ToolSpec | None) -> SchemaRules | None:
+    """The rules of a tool's schema, read once for each spec."""
+    if spec is None:
+        return None
+    if id(spec) not in _RULES:
+        if len(_RULES) > 10_000:
+            _RULES.clear()
+        _RULES[id(spec)] = (spec, SchemaRules.of(spec.parameters))
+    return _RULES[id(spec)][1]
 
 
 def _parts(value: Json, ref: ValueRef) -> Iterator[tuple[ValueRef, Json]]:

@@ -13,7 +13,6 @@ from orch_env.synthesis.sampling.draw import Draw, gold_of
 from orch_env.synthesis.writing.plan import Plan, Written
 from orch_env.types import Provenance, Task, ValueRef
 from orch_env.types.json import JsonObject
-from orch_env.values import stated
 from orch_env.values.canonical import normal
 
 
@@ -67,9 +66,7 @@ def task_of(
         row = corpus.rows[number]
         turn = written.turn_of[node] if written.turn_of else 0
         said = folded("\n".join(texts[: turn + 1]))
-        needed = {
-            p for p, _ in argument_leaves(stated(row.arguments, corpus.tools[row.tool].parameters))
-        }
+        needed = corpus.stated(number)
         for pointer, value in argument_leaves(row.arguments):
             if pointer in draw.sources[node]:
                 continue

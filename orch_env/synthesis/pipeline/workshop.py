@@ -37,11 +37,13 @@ from orch_env.tasks.files import bundled, load_tasks
 from orch_env.types import OrchError, Task
 from orch_env.types.json import JsonObject
 
-STAGES = ("drawn", "planned", "written", "checked", "replayed", "kept")
+STAGES = ("drawn", "planned", "written", "checked", "kept", "replayed")
 """The stages of a task, in order; each passes on what it accepts."""
 
 
-_MORE_DRAWS = 4
+_BLOCK = 64
+"""Draws that are put into words together."""
+_MORE_DRAWS = 8
 """Draws for each wanted task: requests are refused, and entities reach their bound."""
 
 
@@ -171,13 +173,20 @@ class Workshop:
         started = time.perf_counter()
         draws, attempts = self._drawn(split, chunk, templates, count, stages["drawn"])
         seconds = time.perf_counter() - started
-        tasks = self._worded(split, chunk, draws, stages)
+        balance = _Balance(count, self.config.sampling.entity_limit)
+        for start in range(0, len(draws), _BLOCK):
+            if len(balance.kept) == count:
+                break
+            block = draws[start : start + _BLOCK]
+            stages["drawn"].accept(len(block))
+            for task in self._worded(split, chunk, start, block, stages):
+                balance.offer(task, stages["kept"])
+        tasks = balance.kept
         if self.config.replay:
             tasks = self._replayed(tasks, stages["replayed"])
         else:
             stages["replayed"].accept(len(tasks))
-        kept = self._balanced(tasks, count, stages["kept"])
-        return Made(kept, stages, attempts, seconds)
+        return Made(tasks, stages, attempts, seconds)
 
     def _drawn(
         self, split: str, chunk: int, templates: Sequence[Template], count: int, tally: Tally
@@ -209,9 +218,7 @@ class Workshop:
             if found:
                 by_size[len(template.tools)].append(found)
         draws = list(_in_turn([_in_turn(by_size[size]) for size in sorted(by_size)]))
-        limit = _MORE_DRAWS * count + 10
-        tally.accept(min(len(draws), limit))
-        return draws[:limit], attempts
+        return draws[: _MORE_DRAWS * count + 10], attempts
 
     def _weights(self) -> Mapping[int, float]:
         """Less for rows whose entity has many rows, and for what many others lead to."""
@@ -222,12 +229,17 @@ class Workshop:
         }
 
     def _worded(
-        self, split: str, chunk: int, draws: Sequence[Draw], stages: Mapping[str, Tally]
+        self,
+        split: str,
+        chunk: int,
+        first: int,
+        draws: Sequence[Draw],
+        stages: Mapping[str, Tally],
     ) -> list[Task]:
         """Draws with a request each that the checker accepts."""
         names = list(self.config.splits)
         pool = names.index(split)
-        chance = Chance(f"{self.config.seed}/write/{split}/{chunk}")
+        chance = Chance(f"{self.config.seed}/write/{split}/{chunk}/{first}")
         planned = []
         for draw in draws:
             plan = self.planner.plan(draw, chance.between(0, 2**31), pool, len(names))
@@ -239,7 +251,7 @@ class Workshop:
         writer = make_writer(self.config.writing, self.hints)
         written = writer.write([plan for _, plan in planned])
         tasks: list[Task] = []
-        for number, ((draw, plan), text) in enumerate(zip(planned, written, strict=True)):
+        for number, ((draw, plan), text) in enumerate(zip(planned, written, strict=True), first):
             if text.text is None:
                 stages["written"].refuse(text.reason or "refused")
                 continue
@@ -321,26 +333,31 @@ class Workshop:
                 kept.append(task)
         return kept
 
-    def _balanced(self, tasks: Sequence[Task], count: int, tally: Tally) -> list[Task]:
-        """Up to ``count`` tasks in which no entity is too frequent and no text occurs twice."""
-        most = max(1, int(self.config.sampling.entity_limit * count))
-        used: Counter[str] = Counter()
-        texts: set[str] = set()
-        kept: list[Task] = []
-        for task in tasks:
-            entities = task.metadata["entities"]
-            if len(kept) == count:
-                tally.refuse("more_than_asked")
-            elif task.query in texts and task.metadata["writer"] != "none":
-                tally.refuse("same_text")
-            elif any(used[e] >= most for e in entities):
-                tally.refuse("entity_limit")
-            else:
-                tally.accept()
-                used.update(entities)
-                texts.add(task.query)
-                kept.append(task)
-        return kept
+
+class _Balance:
+    """Keeps tasks in which no entity is too frequent and no text occurs twice."""
+
+    def __init__(self, count: int, entity_limit: float) -> None:
+        self._count = count
+        self._most = max(1, int(entity_limit * count))
+        self._used: Counter[str] = Counter()
+        self._texts: set[str] = set()
+        self.kept: list[Task] = []
+
+    def offer(self, task: Task, tally: Tally) -> None:
+        """Keep a task, or count why not."""
+        entities = task.metadata["entities"]
+        if len(self.kept) == self._count:
+            tally.refuse("more_than_asked")
+        elif task.query in self._texts and task.metadata["writer"] != "none":
+            tally.refuse("same_text")
+        elif any(self._used[entity] >= self._most for entity in entities):
+            tally.refuse("entity_limit")
+        else:
+            tally.accept()
+            self._used.update(entities)
+            self._texts.add(task.query)
+            self.kept.append(task)
 
 
 def corpus_of(config: SynthesisConfig) -> Corpus:

@@ -21,9 +21,9 @@ from orch_env.synthesis.writing.selectors import (
     is_label,
     list_pattern,
 )
-from orch_env.types import ToolSpec, ValueRef
+from orch_env.types import ValueRef
 from orch_env.types.json import Json, JsonObject, find, unescape
-from orch_env.values import stated, values_equal
+from orch_env.values import values_equal
 from orch_env.values.canonical import normal
 
 _FURTHEST = 10
@@ -73,7 +73,7 @@ class Planner:
                     if isinstance(found, Refusal):
                         return found
                     selections += found
-            arguments = self._arguments(row.arguments, corpus.tools[row.tool], draw.sources[node])
+            arguments = self._arguments(number, draw.sources[node])
             if any(is_opaque_text(a.value) for a in arguments):
                 return Refusal("unsayable_argument")
             calls.append(
@@ -86,15 +86,14 @@ class Planner:
         specs = {tool: corpus.tools[tool] for tool in sorted(set(template.tools))}
         return Plan(tuple(calls), specs, today, seed, pool, pools)
 
-    def _arguments(
-        self, arguments: JsonObject, spec: ToolSpec, sources: Mapping[str, ValueRef]
-    ) -> list[Argument]:
-        needed = {p for p, _ in argument_leaves(stated(arguments, spec.parameters))}
+    def _arguments(self, number: int, sources: Mapping[str, ValueRef]) -> list[Argument]:
+        corpus = self._index.corpus
+        row, needed = corpus.rows[number], corpus.stated(number)
         found = []
-        for pointer, value in argument_leaves(arguments):
+        for pointer, value in argument_leaves(row.arguments):
             if pointer in sources or (is_void(value) and not isinstance(value, bool)):
                 continue
-            schema = schema_at(spec.parameters, pointer)
+            schema = schema_at(corpus.tools[row.tool].parameters, pointer)
             silent = normal(pointer) not in needed or (
                 "default" in schema and values_equal(value, schema["default"], schema)
             )

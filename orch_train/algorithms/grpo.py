@@ -395,7 +395,7 @@ class GRPO:
     def _make_sampling(self, source: Path | None) -> Sampling:
         """Batches from the first task on, or from where a checkpoint stands."""
         settings, untrained = self.settings, None
-        order = TaskOrder(self._tasks.training, settings.debugging.seed)
+        order = TaskOrder(self._tasks.training, settings.debugging.seed, self._tasks.weights)
         if source is not None:
             assert self._initial is not None
             order.restore(self._initial.task_order)

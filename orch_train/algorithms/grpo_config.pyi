@@ -12,6 +12,7 @@ class GRPOConfig(RunConfig):
         env: str = ...,
         *,
         env_config: Mapping[str, Any] = ...,
+        task_weights: Literal["uniform", "pass_rate"] = ...,
         num_tasks: int | None = ...,
     ) -> Self:
         """The environment, and the arguments that it is made with.
@@ -21,6 +22,9 @@ class GRPOConfig(RunConfig):
                 other processes need that for environments of your own.
             env_config: keyword arguments of `gym.make`: `tasks`, `cache`, `reward`, `call_format`,
                 limits such as `max_turns`, ...; paths are relative to the current directory.
+            task_weights: how often a task is trained. `uniform`: once an epoch. `pass_rate`: an
+                epoch has a task with the chance `max(0.1, 4 p (1 - p))`, where `p` is the pass rate
+                that `orch synth filter` stored with it; tasks without one are in every epoch.
             num_tasks: how many tasks an environment of your own has that offers no `tasks`: task N
                 is `reset(seed=N)`, and held-out tasks are the seeds that follow. null: it has
                 `tasks`.

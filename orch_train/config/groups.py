@@ -110,6 +110,10 @@ class EnvironmentSettings(_Group):
     env_config: JsonObject = Field(default_factory=dict)
     """keyword arguments of ``gym.make``: ``tasks``, ``cache``, ``reward``, ``call_format``, limits
     such as ``max_turns``, ...; paths are relative to the current directory."""
+    task_weights: Literal["uniform", "pass_rate"] = "uniform"
+    """how often a task is trained. ``uniform``: once an epoch. ``pass_rate``: an epoch has a task
+    with the chance ``max(0.1, 4 p (1 - p))``, where ``p`` is the pass rate that `orch synth filter`
+    stored with it; tasks without one are in every epoch."""
     num_tasks: PositiveInt | None = None
     """how many tasks an environment of your own has that offers no ``tasks``: task N is
     ``reset(seed=N)``, and held-out tasks are the seeds that follow. null: it has ``tasks``."""

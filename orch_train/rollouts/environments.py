@@ -7,7 +7,7 @@ starts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -62,11 +62,13 @@ class TaskIds:
         training: ids of the training tasks, in file order.
         held_out: ids of the held-out tasks, in file order; ``None`` if none are configured.
         strata: what each held-out task is counted under; of our own tasks only.
+        weights: training task -> the chance that an epoch has it, for those that have one.
     """
 
     training: tuple[str, ...]
     held_out: tuple[str, ...] | None
     strata: Mapping[str, Stratum] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 class EnvFactory:
@@ -192,10 +194,12 @@ def check_data(settings: Settings) -> TaskIds:
     Raises:
         OrchError: a file is missing or damaged, or an argument of the environment is wrong.
     """
-    training = tuple(task.id for task in _open_once(settings, held_out=False))
+    trained = _open_once(settings, held_out=False)
+    training = tuple(task.id for task in trained)
+    weights = task_weights(trained) if settings.environment.task_weights == "pass_rate" else {}
     evaluation = settings.evaluation
     if not settings.has_held_out:
-        return TaskIds(training, None)
+        return TaskIds(training, None, weights=weights)
     tasks = _open_once(settings, held_out=True)
     held_out = tuple(task.id for task in tasks)
     both = set(training) & set(held_out)
@@ -207,7 +211,34 @@ def check_data(settings: Settings) -> TaskIds:
         )
     chosen = spread(tasks, evaluation.num_tasks)
     strata = {task.id: Stratum.of(task) for task in chosen if isinstance(task, Task)}
-    return TaskIds(training, tuple(task.id for task in chosen), strata)
+    return TaskIds(training, tuple(task.id for task in chosen), strata, weights)
+
+
+_LEAST_WEIGHT = 0.1
+"""Chance of an epoch for a task that is always or never solved: policies change."""
+
+
+def task_weights(tasks: Sequence[Any]) -> dict[str, float]:
+    """The chance that an epoch has a task, by the pass rate in its metadata.
+
+    ``4 p (1 - p)`` is 1 where half of the episodes succeed: there a group's rewards differ most.
+
+    Raises:
+        OrchError: no task has a pass rate.
+    """
+    found = {
+        task.id: max(_LEAST_WEIGHT, 4 * rate * (1 - rate))
+        for task in tasks
+        if isinstance(task, Task)
+        and isinstance(rate := task.metadata.get("pass_rate"), int | float)
+        and 0 <= rate <= 1
+    }
+    if not found:
+        raise OrchError(
+            "environment.task_weights is pass_rate, and no task has one: measure them with "
+            "`orch synth filter`"
+        )
+    return found
 
 
 def _open_once(settings: Settings, *, held_out: bool) -> tuple[Any, ...]:

@@ -41,16 +41,21 @@ class TaskOrder:
     Args:
         task_ids: the tasks, each id once.
         seed: base seed of the run.
+        weights: task id -> the chance that an epoch has it, above 0; tasks that are not in it are
+            in every epoch.
 
     Raises:
         OrchError: there is no task.
     """
 
-    def __init__(self, task_ids: Sequence[str], seed: int) -> None:
+    def __init__(
+        self, task_ids: Sequence[str], seed: int, weights: Mapping[str, float] | None = None
+    ) -> None:
         if not task_ids:
             raise OrchError("there is no task to train on: the task file is empty")
         self._task_ids = sorted(set(task_ids))
         self._seed = seed
+        self._weights = dict(weights or {})
         self._epoch = 0
         self._consumed: set[str] = set()
 
@@ -61,7 +66,7 @@ class TaskOrder:
 
     def copy(self) -> TaskOrder:
         """A frontier of its own at the same place: draws on it are dropped unless it is kept."""
-        twin = TaskOrder(self._task_ids, self._seed)
+        twin = TaskOrder(self._task_ids, self._seed, self._weights)
         twin._epoch, twin._consumed = self._epoch, set(self._consumed)
         return twin
 
@@ -115,10 +120,17 @@ class TaskOrder:
         except (LookupError, TypeError, ValueError) as problem:
             why = f"{type(problem).__name__}: {problem}"
             raise OrchError(f"the checkpoint's task_order is damaged ({why})") from problem
-        if len(self._consumed) == len(self._task_ids):
+        if set(self._shuffled()) <= self._consumed:
             self._epoch, self._consumed = self._epoch + 1, set()
 
     def _shuffled(self) -> list[str]:
-        order = list(self._task_ids)
+        order = [task for task in self._task_ids if self._takes_part(task)] or list(self._task_ids)
         random.Random(stable_seed("order", self._seed, self._epoch)).shuffle(order)
         return order
+
+    def _takes_part(self, task: str) -> bool:
+        """Whether an epoch has a task."""
+        weight = self._weights.get(task, 1.0)
+        return weight >= 1.0 or (
+            random.Random(stable_seed("weight", self._seed, self._epoch, task)).random() < weight
+        )

@@ -78,6 +78,8 @@ class Index:
         self._places: dict[tuple[str, str], dict[int, list[_Place]]] = {}
         for tool, patterns in sorted(wanted.items()):
             self._read(tool, patterns)
+        self._opaque: dict[int, frozenset[str]] = {}
+        self._about: dict[int, tuple[Key, ...]] = {}
         self._relations: dict[tuple[str, str, Pairs, bool], Relation] = {}
 
     def _read(self, tool: str, patterns: set[str]) -> None:
@@ -99,10 +101,19 @@ class Index:
 
     def opaque(self, row: int) -> frozenset[str]:
         """Pointers of the arguments of a row that no person would type."""
-        tool = self.corpus.rows[row].tool
-        return frozenset(
-            p for p in self.sent[row] if (tool, with_wildcards(p)) in self.mined.opaque
-        )
+        if row not in self._opaque:
+            tool = self.corpus.rows[row].tool
+            self._opaque[row] = frozenset(
+                p for p in self.sent[row] if (tool, with_wildcards(p)) in self.mined.opaque
+            )
+        return self._opaque[row]
+
+    def about(self, row: int) -> tuple[Key, ...]:
+        """What a row is about: the set of its untypable values, sorted; empty where it has none."""
+        if row not in self._about:
+            keys = {self.sent[row][pointer] for pointer in self.opaque(row)}
+            self._about[row] = tuple(sorted(keys, key=str))
+        return self._about[row]
 
     def relation(
         self, parent_tool: str, child_tool: str, pairs: Pairs, composite: bool = False

@@ -2,6 +2,7 @@
 
 import click
 
+from orch_env.cli.synth.filter import filter_
 from orch_env.cli.synth.inspect import split, stats, validate
 from orch_env.cli.synth.make import run, sample, write
 from orch_env.cli.synth.mined import graph, templates
@@ -18,5 +19,5 @@ def synth() -> None:
     """
 
 
-for command in (graph, templates, sample, write, validate, split, stats, run):
+for command in (graph, templates, sample, write, validate, split, filter_, stats, run):
     synth.add_command(command)

@@ -1,4 +1,4 @@
-"""Splits that share no entity, no recorded call and no workflow."""
+"""Splits that share no entity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Part:
 
     Attributes:
         name: ``train``, ``validation`` or ``test``.
-        rows: recorded calls that only this split may use.
+        rows: recorded calls that this split may use. Calls that name an entity are in one split
+            only; what can be read from them may be in several.
     """
 
     name: str
@@ -28,11 +29,11 @@ class Part:
 def split_rows(
     index: Index, entities: Entities, shares: Mapping[str, float], seed: int
 ) -> list[Part]:
-    """Give each recorded call to one split.
+    """The recorded calls that each split may use.
 
     Groups of entities are dealt out whole: the largest go where most room is left, the small ones
-    by their hash. A call that is fed by others goes where every value that it needs can be read;
-    where several splits qualify, its hash decides.
+    by their hash. A call that is fed by others may be used where every value that it needs can be
+    read.
 
     Args:
         index: the rows.
@@ -66,11 +67,10 @@ def split_rows(
                 open_to[number] &= set().union(*(open_to[p] for p in parents))
         if sum(map(len, open_to.values())) == before:
             break
-    rows: dict[str, set[int]] = defaultdict(set)
-    for number, options in open_to.items():
-        if options:
-            rows[min(options, key=lambda name: _hash(seed, f"{number}\0{name}"))].add(number)
-    return [Part(name, frozenset(rows[name])) for name in names]
+    return [
+        Part(name, frozenset(row for row, options in open_to.items() if name in options))
+        for name in names
+    ]
 
 
 def _deal(entities: Entities, shares: Mapping[str, float], seed: int) -> dict[str, str]:

@@ -20,7 +20,13 @@ from filelock import FileLock, Timeout
 from orch_env.servers.framework.chance import Chance
 from orch_env.synthesis.mining import Mined
 from orch_env.synthesis.pipeline.config import SynthesisConfig
-from orch_env.synthesis.pipeline.workshop import STAGES, Workshop, check_source
+from orch_env.synthesis.pipeline.workshop import (
+    STAGES,
+    Balance,
+    Tally,
+    Workshop,
+    check_source,
+)
 from orch_env.synthesis.templates.template import Template
 from orch_env.tasks.files import read_json, write_whole
 from orch_env.types import OrchError, Task
@@ -279,17 +285,27 @@ class Job:
         return [read_json(self.path_of(piece)) for piece in self._chunks() if piece.split == split]
 
     def tasks(self, split: str) -> list[Task]:
-        """The tasks of a split: its chunks in turn, up to the number wanted, no text twice."""
+        """The tasks of a split: its chunks in turn, up to the number wanted.
+
+        No text occurs twice, and no entity is in more than its share of the tasks that are left.
+        """
         chunks = [[Task.from_dict(t) for t in part["tasks"]] for part in self.parts(split)]
-        wanted, found, texts = self.config.splits[split], list[Task](), set[str]()
-        for place in range(max(map(len, chunks), default=0)):
-            for chunk in chunks:
-                if place < len(chunk) and len(found) < wanted:
-                    task = chunk[place]
-                    if task.query not in texts or task.metadata["writer"] == "none":
-                        texts.add(task.query)
-                        found.append(task)
-        return found
+        everything = [
+            chunk[place]
+            for place in range(max(map(len, chunks), default=0))
+            for chunk in chunks
+            if place < len(chunk)
+        ]
+        limit = self.config.sampling.entity_limit
+        wanted = min(self.config.splits[split], len(everything))
+        while True:
+            balance = Balance(wanted, limit)
+            for task in everything:
+                balance.offer(task, Tally())
+            found = balance.kept
+            if len(found) == wanted:
+                return found
+            wanted = len(found)  # fewer tasks have a lower bound for each entity
 
     def timing(self) -> JsonObject:
         """How fast traces were drawn: ``{attempts, accepted, seconds, traces_per_s}``.

@@ -173,7 +173,7 @@ class Workshop:
         started = time.perf_counter()
         draws, attempts = self._drawn(split, chunk, templates, count, stages["drawn"])
         seconds = time.perf_counter() - started
-        balance = _Balance(count, self.config.sampling.entity_limit)
+        balance = Balance(count, self.config.sampling.entity_limit)
         for start in range(0, len(draws), _BLOCK):
             if len(balance.kept) == count:
                 break
@@ -334,7 +334,7 @@ class Workshop:
         return kept
 
 
-class _Balance:
+class Balance:
     """Keeps tasks in which no entity is too frequent and no text occurs twice."""
 
     def __init__(self, count: int, entity_limit: float) -> None:

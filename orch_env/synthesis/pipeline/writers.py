@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 from orch_env.synthesis.pipeline.config import WritingConfig
 from orch_env.synthesis.writing.hints import Hints
@@ -38,4 +41,36 @@ def make_writer(config: WritingConfig, hints: Hints | None = None) -> Writer:
         if config.options:
             raise OrchError(f"the grammar takes no options, got {', '.join(config.options)}")
         return GrammarWriter(hints)
-    raise OrchError(f"there is no writer {config.writer!r}: take grammar or none")
+    if config.writer == "endpoint":
+        return _endpoint_writer(config.options)
+    if ":" in config.writer or config.writer in NAMED:
+        return _named_writer(config)
+    raise OrchError(
+        f"there is no writer {config.writer!r}: take grammar, endpoint, engine, none, or "
+        "module:Class of your own"
+    )
+
+
+NAMED = {"engine": "orch_train.writing:EngineWriter"}
+"""Writers of other packages, by strings: orch_env never imports orch_train."""
+
+
+def _endpoint_writer(options: Mapping[str, Any]) -> Writer:
+    from orch_env.endpoint import Endpoint, EndpointSettings
+    from orch_env.synthesis.writing.endpoint import EndpointWriter
+
+    known = {field.name for field in fields(EndpointSettings)}
+    unknown = sorted(set(options) - known)
+    if unknown or not {"url", "model"} <= set(options):
+        wrong = f"there is no option {unknown[0]!r}" if unknown else "it needs url and model"
+        raise OrchError(f"writer endpoint: {wrong}; options: {', '.join(sorted(known))}")
+    return EndpointWriter(Endpoint(EndpointSettings(**options)))
+
+
+def _named_writer(config: WritingConfig) -> Writer:
+    module, _, name = NAMED.get(config.writer, config.writer).partition(":")
+    try:
+        made: Writer = getattr(importlib.import_module(module), name)(**config.options)
+    except (ImportError, AttributeError, TypeError) as problem:
+        raise OrchError(f"writer {config.writer!r} cannot be made: {problem}") from problem
+    return made

@@ -142,7 +142,10 @@ class Growth:
         used = Counter(index.corpus.rows[r].tool for r in state.rows)
         if used[index.corpus.rows[row].tool] >= self._limits.per_tool or deep > _MOST_PARENTS_DEEP:
             return None
-        if any(index.call_of[row] == index.call_of[r] for r in state.rows):
+        if any(
+            index.call_of[row] == index.call_of[r] or self._joining.same_thing(row, r)
+            for r in state.rows
+        ):
             return None
         needed = set(index.opaque(row))
         taken: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import combinations
 
 from orch_env.provenance.information import Key, is_distinctive, is_temporal
 from orch_env.synthesis.index import Index, is_composite
@@ -75,6 +76,13 @@ class Joining:
             if (key := self.index.sent[one][pointer]) in theirs and is_distinctive(key[1])
         ]
 
+    def same_thing(self, one: int, other: int) -> bool:
+        """Whether two rows are calls of one tool about the same thing: no one asks for both."""
+        index = self.index
+        if index.corpus.rows[one].tool != index.corpus.rows[other].tool:
+            return False
+        return index.about(one) == index.about(other) != ()
+
     def equalities(self, tools: Sequence[str], edges: Sequence[Edge]) -> Iterator[Equality]:
         """The agreements that hold between calls that belong together: by an edge or a parent."""
         parents: dict[int, set[int]] = defaultdict(set)
@@ -110,12 +118,15 @@ class Joining:
 
         ``disagreement``: arguments that must agree do not; ``weak_link``: two parts hang together
         by a weak value only; ``time``: a call is dated before one whose output it reads;
-        ``repeated_call``; ``unused_lookup``: nothing reads a call that is there to be read.
+        ``repeated_call``; ``same_thing``: two calls of one tool about the same thing;
+        ``unused_lookup``: nothing reads a call that is there to be read.
         """
         found = []
         index = self.index
         if len({index.call_of[row] for row in rows}) < len(rows):
             found.append("repeated_call")
+        elif any(self.same_thing(a, b) for a, b in combinations(rows, 2)):
+            found.append("same_thing")
         if not all(self.holds(q, rows) for q in self.equalities(template.tools, template.edges)):
             found.append("disagreement")
         if not self._is_joined(template, rows):

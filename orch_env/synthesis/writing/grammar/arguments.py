@@ -121,7 +121,9 @@ class Arguments:
             for name in _NAMED.findall(phrase):
                 phrase = phrase.replace(f"{{{name}}}", _filled(name, items[at]))
             phrases.append(phrase)
-        return [listed(phrases, "and then")], {name for said in items.values() for name in said}
+        return [listed(phrases, self._frames.then)], {
+            name for said in items.values() for name in said
+        }
 
     def _ranges(self, left: list[Argument]) -> list[str]:
         phrases = []

@@ -22,6 +22,7 @@ class Frames:
         more_orders: before a further order.
         joins: between two things in one sentence.
         last: the last word of a list.
+        then: the last words of a list whose order matters.
         followups: how a later turn begins, before a thing.
         followup_orders: the same, before an order.
         same_range: instead of dates that were said just before.
@@ -39,6 +40,7 @@ class Frames:
     more_orders: tuple[str, ...]
     joins: tuple[str, ...]
     last: str
+    then: str
     followups: tuple[str, ...]
     followup_orders: tuple[str, ...]
     same_range: tuple[str, ...]
@@ -58,6 +60,7 @@ ALL: tuple[Frames, ...] = (
         more_orders=("Then", "Please also", "After that,", "Also,"),
         joins=("and", "and also"),
         last="and",
+        then="and then",
         followups=("Thanks. Now I need", "Good. Next, get me", "Okay, then show me"),
         followup_orders=("Thanks. Now please", "Good. Next,", "Okay, then please"),
         same_range=("for the same dates", "on those dates"),
@@ -75,6 +78,7 @@ ALL: tuple[Frames, ...] = (
         more_orders=("Next up,", "On top of that,", "Besides that,", "Once that's done,"),
         joins=("plus", "along with"),
         last="plus",
+        then="followed by",
         followups=("Great, let me see", "Perfect. Pull up", "Cool, and what about"),
         followup_orders=("Great, go ahead and", "Perfect. Make sure to", "Cool, now kindly"),
         same_range=("over the same period", "in that same period"),
@@ -92,6 +96,7 @@ ALL: tuple[Frames, ...] = (
         more_orders=("In addition,", "Following that,", "Furthermore,", "As a last thing,"),
         joins=("as well as", "together with"),
         last="as well as",
+        then="and after that",
         followups=("Fine, give me", "Alright, now look up", "Lovely, I would like"),
         followup_orders=("Fine, would you", "Alright, in addition", "Lovely, following that"),
         same_range=("with identical dates", "keeping these dates"),

@@ -45,11 +45,12 @@ def run_on_ray(job: Job, pieces: Sequence[Piece]) -> Iterator[None]:
         return
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
-    cores = int(ray.cluster_resources().get("CPU", 1))
+    cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
     workers = max(1, min(job.config.processes or cores, cores, len(pieces)))
     rows = ray.data.from_items([asdict(piece) for piece in pieces])
+    worker: Any = _Worker  # the stubs of `map` know functions only
     done = rows.repartition(len(pieces)).map(
-        _Worker, fn_constructor_args=(job.config.model_dump(mode="json"),), concurrency=workers
+        worker, fn_constructor_args=(job.config.model_dump(mode="json"),), concurrency=workers
     )
     for _ in done.iter_rows():
         yield

@@ -61,7 +61,7 @@ def test_the_wheel_has_the_packages_their_data_and_nothing_else(wheel: Path) -> 
     assert tops == {"orch_env", "orch_train", f"{wheel.name.rsplit('-', 3)[0]}.dist-info"}
     assert {"orch_env/py.typed", "orch_train/py.typed"} <= set(names)
     assert any(name.startswith("orch_env/data/harbour/") for name in names)
-    assert wheel.stat().st_size < 5e6
+    assert wheel.stat().st_size < 9e6  # two bundled models are 5 of them
 
 
 def test_it_brings_nothing_heavy(python: Path, tmp_path: Path) -> None:

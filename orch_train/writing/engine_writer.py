@@ -32,8 +32,9 @@ class EngineWriter(PromptedWriter):
         **options: Any,
     ) -> None:
         super().__init__("engine", self._texts)
-        from orch_train.evaluation.policy import checkpoint_model
         from transformers import AutoTokenizer
+
+        from orch_train.evaluation.policy import checkpoint_model
 
         folder = checkpoint_model(model)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)

@@ -69,7 +69,7 @@ def sample(ctx: click.Context, /, **given: Any) -> None:
     out: str = given["out"]
     check_out(out, given["traces"], given["hints"], given["templates"])
     checked = load("orch_env.synthesis.pipeline.config", "checked", "`orch synth`", "synth")
-    job_of = load("orch_env.synthesis.pipeline.job", "Job", "`orch synth`", "synth")
+    run_job = load("orch_env.synthesis.pipeline.run", "run_job", "`orch synth`", "synth")
     shape = ("calls", "depth", "width", "edges", "domains", "optional_arguments", "distractors")
     config = checked(
         {
@@ -93,9 +93,8 @@ def sample(ctx: click.Context, /, **given: Any) -> None:
         },
         "orch synth sample",
     )
-    job = job_of(config)
     with progress_bar() as report:
-        result = job.run(report)
+        job, result = run_job(config, report)
     tasks = [task.with_metadata(split=None) for task in job.tasks("all")]
     save_tasks(tasks, out)
     timing = job.timing()
@@ -195,10 +194,10 @@ def run(ctx: click.Context, config: str, overrides: tuple[str, ...], as_json: bo
     table, a data card with plots, and the graph. After an interruption the same command goes on.
     """
     load_config = load("orch_env.synthesis.pipeline.config", "load_config", "`orch synth`", "synth")
-    job_of = load("orch_env.synthesis.pipeline.job", "Job", "`orch synth`", "synth")
-    job = job_of(load_config(config, overrides))
+    run_job = load("orch_env.synthesis.pipeline.run", "run_job", "`orch synth`", "synth")
+    settings = load_config(config, overrides)
     with progress_bar() as report:
-        result = job.run(report)
+        job, result = run_job(settings, report)
     wanted = sum(job.config.splits.values())
     if as_json:
         emit({k: result[k] for k in ("tasks", "stages", "path", "splits")}, as_json=True)

@@ -75,11 +75,15 @@ class Job:
         self.config = config
         self.folder = Path(config.out)
 
-    def run(self, progress: Progress | None = None) -> JsonObject:
+    def run(self, finish: Finish, progress: Progress | None = None) -> JsonObject:
         """Do what is missing.
 
+        Args:
+            finish: writes the report when everything else is there.
+            progress: see :data:`Progress`.
+
         Returns:
-            The report: ``{tasks, stages, path, ...}``, as in ``report.json``.
+            The report, as in ``report.json``.
         """
         report = progress or (lambda _what, _done, _total: None)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -89,13 +93,11 @@ class Job:
         except Timeout as problem:
             raise OrchError(f"another process works in {str(self.folder)!r}") from problem
         try:
-            return self._run(report)
+            return self._run(finish, report)
         finally:
             lock.release()
 
-    def _run(self, report: Progress) -> JsonObject:
-        from orch_env.synthesis.pipeline.report import write_report
-
+    def _run(self, finish: Finish, report: Progress) -> JsonObject:
         self._claim()
         finished = self.folder / "report.json"
         if finished.is_file():
@@ -111,7 +113,7 @@ class Job:
             self._do(grow, "growing workflows", report)
         self._assign(workshop)
         self._do(list(self._chunks()), "making tasks", report)
-        return write_report(self, workshop)
+        return finish(self, workshop)
 
     def _claim(self) -> None:
         """Write the configuration, or refuse a folder that has another one."""
@@ -335,6 +337,8 @@ class Job:
         return table
 
 
+Finish = Callable[[Job, Workshop], JsonObject]
+"""Writes what a job gives in the end."""
 Runner = Callable[[Job, Sequence[Piece]], Iterator[None]]
 """Does pieces of a job; yields once for each that is finished."""
 

@@ -6,35 +6,35 @@ The checker reads the text alone: it shares no phrase and no table with the writ
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from orch_env.provenance.evidence import argument_leaves, pieces_of
-from orch_env.provenance.information import folded, is_distinctive, is_void, key_of, occurs_in
+from orch_env.provenance.information import bits, folded, is_temporal, is_void, occurs_in
 from orch_env.provenance.names import key_parts
-from orch_env.synthesis.checking.reading import dates_said, numbers_said, times_said
-from orch_env.types import Provenance, Task, ToolSpec, ValueRef
+from orch_env.synthesis.checking.choices import SUPERLATIVES_OF, Choice
+from orch_env.synthesis.checking.dates import contradictions, dates_said, without_dates
+from orch_env.synthesis.checking.reading import numbers_said, times_said, without_times
+from orch_env.types import GoldCall, Provenance, Task, ToolSpec, ValueRef
 from orch_env.types.json import Json, find, parse_json, unescape
-from orch_env.values import SchemaRules, stated, values_equal
+from orch_env.values import SchemaRules, call_key, stated, values_equal
 from orch_env.values.canonical import normal
 
-_ORDINALS = (
-    ("first", "1st"),
-    ("second", "2nd"),
-    ("third", "3rd"),
-    ("fourth", "4th"),
-    ("fifth", "5th"),
-    ("sixth", "6th"),
-    ("seventh", "7th"),
-    ("eighth", "8th"),
-    ("ninth", "9th"),
-    ("tenth", "10th"),
-)
 _DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}:\d{2})(?::\d{2})?)?")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::00)?")
-_BAD_FORM = re.compile(r"[{}]|\.\.|,,| ,|\s\.|\b(\w+) \1\b(?! \1)|  |\ba [aeio]\w+ [A-Z]|None|null")
-_DOUBLED_FINE = frozenset({"that", "had", "new", "bora", "walla", "baden", "sing", "pago"})
+_BAD_FORM = re.compile(
+    r"[{}]|<\w*>|__+|(?<!\.)\.\.(?!\.)|,,|\?\?|!!| [,.;:?!](?!\w)|\(\s*\)|\S  \S|\ba an?\b|\ban a\b"
+    r"|\b(?:None|null|undefined|NaN)\b|\b[a-z]+_[a-z_]+\b|\b(\w+ \w+),? and \1\b"
+)
+_DOUBLED = re.compile(r"\b(\w+) \1\b", re.IGNORECASE)
+_START = re.compile(r"[\W_]*[^a-z]")
+_OPTION = re.compile(r"[^,;.\n|()]{1,60}")
+_CODE_BITS = 16.0
+"""A number with five significant digits is no count, price or year."""
+_FEW_LETTERS = 4
+_STEM = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,18 @@ def check_request(
 class _Said:
     """What the user had said by some turn, read once."""
 
+    def has_family(self, word: str) -> bool:
+        """Whether the text has a word that begins like this one: popular, popularity."""
+        if any(occurs_in(way, self.folded) for way in SUPERLATIVES_OF.get(word, ())):
+            return True
+        stem = word.casefold()[:_STEM]
+        return re.search(rf"\b{re.escape(stem)}", self.folded) is not None
+
     def __init__(self, text: str, today: date | None) -> None:
         self.folded = folded(text)
         self.dates = dates_said(text, today)
         self.times = times_said(text)
-        self.numbers = numbers_said(text)
+        self.numbers = numbers_said(without_dates(without_times(text)))
 
 
 class _Check:
@@ -90,10 +97,12 @@ class _Check:
         words: Mapping[str, Mapping[str, str]],
     ) -> None:
         self._task = task
+        self._texts = results
         self._outputs = [parse_json(text, text) for text in results]
+        self._used = self._elements_used()
         self._specs = specs
         self._words = words
-        today = date.fromisoformat(task.today) if task.today else None
+        self._today = today = date.fromisoformat(task.today[:10]) if task.today else None
         texts = [task.opening_query, *task.followups]
         self._said = [_Said("\n".join(texts[: n + 1]), today) for n in range(len(texts))]
 
@@ -103,16 +112,14 @@ class _Check:
         for number, call in enumerate(task.gold_calls):
             said = self._said[task.followups_before(number)]
             spec = self._specs.get(call.name)
-            given = stated(call.arguments, _rules(spec))
-            needed = {pointer for pointer, _ in argument_leaves(given)}
             for pointer, value in argument_leaves(call.arguments):
                 ref = call.provenance.get(pointer)
                 if ref is not None and ref.kind in (Provenance.OUTPUT, Provenance.COMPOSITE):
                     yield from self._dependent(number, pointer, value, ref, said)
                 elif (
-                    normal(pointer) in needed
-                    and not is_void(value)
+                    (value is True or not is_void(value))
                     and not self._is_said(pointer, value, said, spec)
+                    and _counts(call, pointer, spec)
                 ):
                     yield Problem(
                         "not_said",
@@ -128,18 +135,17 @@ class _Check:
         schema = _schema(spec, pointer)
         if "default" in schema and values_equal(value, schema["default"], schema):
             return True
-        if occurs_in(value, said.folded):
-            return True
         name = next((t for t in reversed(pointer.split("/")) if t and not t.isdigit()), "")
         if isinstance(value, bool):
-            return any(occurs_in(word, said.folded) for word in key_parts("/" + name))
+            words = [*key_parts("/" + name), *_content(str(schema.get("description") or ""))]
+            return any(len(w) >= _FEW_LETTERS and said.has_family(w) for w in words)
         if isinstance(value, int | float):
             return float(value) in said.numbers
         if not isinstance(value, str):
             return False
-        return self._text_is_said(name, value, said)
+        return self._text_is_said(name, value, said, schema)
 
-    def _text_is_said(self, name: str, value: str, said: _Said) -> bool:
+    def _text_is_said(self, name: str, value: str, said: _Said, schema: Mapping[str, Json]) -> bool:
         moment = _DATE.fullmatch(value)
         if moment is not None:
             try:
@@ -150,25 +156,41 @@ class _Check:
         clock = _TIME.fullmatch(value)
         if clock is not None:
             return f"{int(clock[1]):02d}:{clock[2]}" in said.times
+        if re.fullmatch(r"-?\d+(\.\d+)?", value) and len(value) < _FEW_LETTERS:
+            return float(value) in said.numbers
+        if occurs_in(value, said.folded):
+            return True
         word = self._words.get(name, {}).get(value)
         if word is not None and any(
             occurs_in(option.strip(), said.folded) for option in word.split("|")
         ):
             return True
         pieces = pieces_of(value)
-        if pieces and all(self._piece_is_said(name, piece, said) for piece in pieces):
+        if pieces and all(self._text_is_said(name, piece, said, schema) for piece in pieces):
             return True
         if re.fullmatch(r"-?\d+(\.\d+)?", value):
             return float(value) in said.numbers
-        plain = value.replace("_", " ").replace("-", " ")
-        return occurs_in(plain, said.folded)
+        plain = " ".join(part for part in re.split(r"[\W_]+", value) if part)
+        return occurs_in(plain, said.folded) or self._option_is_said(value, said, schema)
 
-    def _piece_is_said(self, name: str, piece: str, said: _Said) -> bool:
-        if occurs_in(piece, said.folded):
+    def _option_is_said(self, value: str, said: _Said, schema: Mapping[str, Json]) -> bool:
+        """Whether one of a few options is said by its own words or by the schema's for it."""
+        described = str(schema.get("description") or "")
+        if value not in (schema.get("enum") or ()) and not re.search(
+            rf"(?<!\w){re.escape(value)}(?!\w)", described
+        ):
+            return False
+        own = _content(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", value.replace("_", " ")))
+        if own and all(said.has_family(word) for word in own):
             return True
-        if re.fullmatch(r"\d+", piece):
-            return float(piece) in said.numbers
-        return self._text_is_said(name, piece, said)
+        for found in re.finditer(
+            rf"(?<!\w){re.escape(value)}(?!\w)[\"'`]*\s*[:=(\u2013-]\s*", described
+        ):
+            phrase = _OPTION.match(described, found.end())
+            words = _content(phrase[0]) if phrase is not None else []
+            if words and all(said.has_family(word) for word in words):
+                return True
+        return False
 
     # -- dependent arguments -------------------------------------------------------------------
 
@@ -177,7 +199,7 @@ class _Check:
     ) -> Iterator[Problem]:
         name = self._task.gold_calls[number].name
         for part, piece in _parts(value, ref):
-            if is_distinctive(piece) and not _is_words(piece) and occurs_in(piece, said.folded):
+            if _is_code(piece) and occurs_in(piece, said.folded):
                 yield Problem(
                     "leaked", number, pointer, f"{name} {pointer}: the request holds {piece!r}"
                 )
@@ -195,45 +217,34 @@ class _Check:
             return True
         output = self._outputs[ref.call]
         tokens = ref.path.split("/")
+        told = False
         for place in range(len(tokens) - 1, 0, -1):
             above = "/".join(tokens[:place])
             whole = find(output, above)
             if not isinstance(whole, list) or not tokens[place].isdigit():
                 continue
-            below = "/".join(["", *tokens[place + 1 :]]) if place + 1 < len(tokens) else ""
-            at = int(tokens[place])
-            mine = key_of(find(whole[at], below))
-            others = [n for n, e in enumerate(whole) if key_of(find(e, below)) != mine]
-            if not others:
+            choice = Choice(
+                whole, int(tokens[place]), "".join(f"/{t}" for t in tokens[place + 1 :])
+            )
+            if not choice.is_open:
                 continue
-            return self._tells_apart(whole, at, others, said)
+            if choice.told_by(said.folded, self._used[ref.call, above]):
+                told = True
+            elif not told:
+                return False
         return True
 
-    def _tells_apart(self, whole: list[Json], at: int, others: list[int], said: _Said) -> bool:
-        if at < len(_ORDINALS) and any(occurs_in(word, said.folded) for word in _ORDINALS[at]):
-            return True
-        if at == len(whole) - 1 and occurs_in("last", said.folded):
-            return True
-        labels = dict(_labels(whole[at]))
-        for path, label in sorted(labels.items()):
-            if not self._names(label, said):
-                continue
-            rivals = [dict(_labels(whole[n])).get(path) for n in others]
-            if any(rival is not None and folded(rival) == folded(label) for rival in rivals):
-                continue
-            longer = [
-                rival
-                for rival in rivals
-                if rival is not None
-                and folded(label) in folded(rival)
-                and occurs_in(rival, said.folded)
-            ]
-            if not longer:
-                return True
-        return False
-
-    def _names(self, label: str, said: _Said) -> bool:
-        return occurs_in(label, said.folded)
+    def _elements_used(self) -> dict[tuple[int, str], set[int]]:
+        """(call, list) -> the elements of the list that gold reads."""
+        used: dict[tuple[int, str], set[int]] = defaultdict(set)
+        refs = [ref for call in self._task.gold_calls for ref in call.provenance.values()]
+        for ref in [part for whole in refs for part in (whole, *whole.parts)]:
+            if ref.call is not None and ref.path is not None:
+                tokens = ref.path.split("/")
+                for place in range(1, len(tokens)):
+                    if tokens[place].isdigit():
+                        used[ref.call, "/".join(tokens[:place])].add(int(tokens[place]))
+        return used
 
     # -- the text as a whole -------------------------------------------------------------------
 
@@ -243,13 +254,28 @@ class _Check:
                 yield Problem("form", None, None, "a user turn is empty")
                 continue
             found = _BAD_FORM.search(_without_names(text))
-            if found is not None and not (
-                found[1] is not None and found[1].casefold() in _DOUBLED_FINE
-            ):
+            if found is not None:
                 yield Problem("form", None, None, f"the text holds {found[0]!r}")
+            for wrong in contradictions(text, self._today):
+                yield Problem("form", None, None, wrong)
+            for doubled in _DOUBLED.finditer(text):
+                if not self._is_a_name(doubled[0]):
+                    yield Problem("form", None, None, f"a word stands twice: {doubled[0]!r}")
+            if _START.match(text) is None:
+                yield Problem("form", None, None, f"it starts in small letters: {text[:20]!r}")
+
+    def _is_a_name(self, words: str) -> bool:
+        """Whether doubled words are part of a value or a label: Bora Bora; or fine in English."""
+        low = folded(words)
+        if low in ("that that", "had had"):
+            return True
+        values = (v for c in self._task.gold_calls for _, v in argument_leaves(c.arguments))
+        return any(isinstance(v, str) and low in folded(v) for v in values) or any(
+            low in folded(text) for text in self._texts
+        )
 
     def _repeats(self) -> Iterator[Problem]:
-        """The same sentence twice: something is asked for twice."""
+        """The same sentence twice, or two calls that are one: something is asked for twice."""
         seen: set[str] = set()
         for text in (self._task.opening_query, *self._task.followups):
             for sentence in re.split(r"(?<=[.?!])\s+", text):
@@ -257,6 +283,17 @@ class _Check:
                 if len(key) > 30 and key in seen:
                     yield Problem("said_twice", None, None, f"asked twice: {sentence!r}")
                 seen.add(key)
+        read = {n for call in self._task.gold_calls for n in call.depends_on}
+        made: dict[bytes, int] = {}
+        names = Counter(call.name for call in self._task.gold_calls)
+        for number, call in enumerate(self._task.gold_calls):
+            if names[call.name] == 1:
+                continue
+            same = call_key(call.name, call.arguments, _rules(self._specs.get(call.name)))
+            first = made.setdefault(same, number)
+            if first != number and number not in read:
+                message = f"call {number} is call {first} again: the request asks for it twice"
+                yield Problem("said_twice", number, None, message)
 
 
 _RULES: dict[int, tuple[ToolSpec, SchemaRules | None]] = {}
@@ -280,23 +317,24 @@ def _parts(value: Json, ref: ValueRef) -> Iterator[tuple[ValueRef, Json]]:
         yield ref, value
 
 
-def _labels(element: Json, at: str = "") -> Iterator[tuple[str, str]]:
-    """The texts of an element that name it, without those in lists below."""
-    if isinstance(element, str):
-        if re.search(r"[^\W\d_]{2}", element) and len(element) < 120:
-            yield at, element
-    elif isinstance(element, dict):
-        for name, value in element.items():
-            yield from _labels(value, f"{at}/{name}")
+def _counts(call: GoldCall, pointer: str, spec: ToolSpec | None) -> bool:
+    """Whether an argument says more than its absence would."""
+    given = stated(call.arguments, _rules(spec))
+    return normal(pointer) in {at for at, _ in argument_leaves(given)}
 
 
-def _is_words(value: Json) -> bool:
-    """Whether a value is what a thing is called, not a code: a person may say it."""
-    return (
-        isinstance(value, str)
-        and re.search(r"[^\W\d_]{3}", value) is not None
-        and re.search(r"[_=:]|\w\d\w", value) is None
-    )
+def _is_code(value: Json) -> bool:
+    """Whether a value is an id, a token or a coordinate, not what a person calls a thing."""
+    if isinstance(value, str) and re.search(r"[^\W\d_]", value):
+        if re.search(r"\s", value) or is_temporal(value):
+            return False
+        return re.search(r"[\d_=:]", value) is not None and len(value) > 2
+    return not is_temporal(value) and bits(value) >= _CODE_BITS
+
+
+def _content(text: str) -> list[str]:
+    """The words of a text that mean something."""
+    return [w for w in re.findall(r"[^\W\d_]+", text.casefold()) if len(w) >= _FEW_LETTERS]
 
 
 def _without_names(text: str) -> str:

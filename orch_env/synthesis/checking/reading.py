@@ -1,200 +1,133 @@
-"""What a person's text says, read without knowing who wrote it: dates, times and numbers."""
+"""The numbers and times of day that a text names, read without knowing who wrote it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import datetime, timedelta
 
-_MONTHS = {
-    name: number
-    for number, names in enumerate(
+_SMALL = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    "nineteen",
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_CARDINALS = {word: number for number, word in enumerate(_SMALL)} | {
+    word: 10 * number for number, word in enumerate(_TENS, 2)
+}
+ORDINALS = {
+    word: number
+    for number, word in enumerate(
         (
-            ("january", "jan"),
-            ("february", "feb"),
-            ("march", "mar"),
-            ("april", "apr"),
-            ("may",),
-            ("june", "jun"),
-            ("july", "jul"),
-            ("august", "aug"),
-            ("september", "sept", "sep"),
-            ("october", "oct"),
-            ("november", "nov"),
-            ("december", "dec"),
+            *("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"),
+            *("tenth", "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth"),
+            *("sixteenth", "seventeenth", "eighteenth", "nineteenth", "twentieth"),
         ),
         start=1,
     )
-    for name in names
 }
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_UNITS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
-_TENS = {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80}
-_MONTH = r"(" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\b\.?"
-_DAY = r"(\d{1,2})(?:st|nd|rd|th)?\b"
-_YEAR = r"(?:,?\s+(\d{4})\b)?"
-_TO = r"\s*(?:-|\u2013|to|until|till|through|and)\s*"
-_MONTH_FIRST = re.compile(
-    rf"\b{_MONTH}\s+(?:the\s+)?{_DAY}(?:{_TO}(?:the\s+)?{_DAY}(?!\s*[:.]\d))?{_YEAR}"
-)
-_DAY_FIRST = re.compile(rf"\b(?:{_DAY}{_TO})?(?:the\s+)?{_DAY}\s+(?:of\s+)?{_MONTH}{_YEAR}")
-_ISO = re.compile(r"\b(\d{4})-(\d{2})-(\d{2})\b")
-_SLASHED = re.compile(r"\b(\d{1,2})/(\d{1,2})(?:/(\d{4}))?\b")
-_IN_DAYS = re.compile(
-    r"\b(?:in|after)\s+(\w+)\s+(day|week)s?\b|\b(\w+)\s+(day|week)s?\s+(?:from now|later)"
-)
-_NIGHTS = re.compile(r"\bfor\s+(?:the\s+)?(\w+)\s+(night|day|week)s?\b|\b(\w+)\s+(night)s\b")
+"""Ordinal word -> its number, to 20."""
+
+_WORD_NUMBER = "|".join(sorted(_CARDINALS, key=len, reverse=True))
+COUNT = rf"(\d+|an?(?: couple of)?|{_WORD_NUMBER})"
+"""A number in digits or in one word, as a group that :func:`whole_number` reads."""
+
+_PART_OF_DAY = r"(?:in the|at|this|that|tomorrow)\s+(morning|afternoon|evening|night)"
 _CLOCK = re.compile(
-    r"\b(\d{1,2})(?::(\d{2}))?\s*([ap])\.?\s?m\b|\b(\d{1,2}):(\d{2})\b|\b(\d{1,2})\s+o'?clock"
+    rf"\b(?:(half|quarter)\s+(past|to)\s+)?(?:(\d{{1,2}})(?:[:.h](\d{{2}}))?|({_WORD_NUMBER}))"
+    rf"(?:\s*o'?clock)?\s*(?:([ap])\.?\s?m\b\.?|{_PART_OF_DAY})"
 )
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w])")
+_HALF = re.compile(rf"\b(half|quarter)\s+(past|to)\s+(?:(\d{{1,2}})|({_WORD_NUMBER}))\b")
+_PLAIN = re.compile(
+    rf"\b([01]?\d|2[0-3])(?::|h)([0-5]\d)\b(?!\s*[ap]\.?\s?m\b)"
+    rf"|\b(?:(\d{{1,2}})|({_WORD_NUMBER}))\s+o'?clock"
+)
+_LATER = re.compile(
+    rf"\b(?:in\s+{COUNT}\s+(minute|hour)s?\b|{COUNT}\s+(minute|hour)s?\s+(later|earlier|from now))"
+)
+_NAMED = {"noon": "12:00", "midday": "12:00", "midnight": "00:00"}
+_NUMBER = re.compile(r"(?<![\w.,])[-\u2212]?\d+(?:,\d{3})*(?:\.\d+)?(?!\d)(?!(?:st|nd|rd|th)\b)")
 _WORD = re.compile(r"[a-z]+")
 
 
 def whole_number(word: str) -> int | None:
-    """The number that a word or some digits mean."""
-    if word.isdigit():
+    """The number that a word or some digits mean; an article is one, a couple two."""
+    if word.isdecimal():
         return int(word)
-    if word in ("a", "an"):
-        return 1
-    if word in _UNITS:
-        return _UNITS.index(word)
-    return _TENS.get(word)
-
-
-def dates_said(text: str, today: date | None) -> set[date]:
-    """The dates that a text names; those without a year are the next ones after ``today``.
-
-    Args:
-        text: what was said.
-        today: the task's date; without it only dates with a year are understood.
-    """
-    low = text.casefold().replace("\u2019", "'")
-    found: set[date] = set()
-
-    def add(year: str | None, month: int, day: int) -> None:
-        if year is not None:
-            found.update(_made(int(year), month, day))
-        elif today is not None:
-            for candidate in (today.year, today.year + 1):
-                for made in _made(candidate, month, day):
-                    if made >= today:
-                        found.add(made)
-                        return
-
-    for year, month, day in _ISO.findall(low):
-        add(year, int(month), int(day))
-    for month, first, second, year in _MONTH_FIRST.findall(low):
-        for day in (first, second):
-            if day:
-                add(year or None, _MONTHS[month], int(day))
-    for first, second, month, year in _DAY_FIRST.findall(low):
-        for day in (first, second):
-            if day:
-                add(year or None, _MONTHS[month], int(day))
-    for month, day, year in _SLASHED.findall(low):
-        add(year or None, int(month), int(day))
-    if today is not None:
-        found.update(_relative(low, today))
-        for stay in list(found):
-            found.update(stay + timedelta(days=days) for days in _lengths(low))
-    return found
-
-
-def _made(year: int, month: int, day: int) -> Iterator[date]:
-    try:
-        yield date(year, month, day)
-    except ValueError:
-        return
-
-
-def _relative(low: str, today: date) -> Iterator[date]:
-    if re.search(r"\b(today|tonight|this evening)\b", low):
-        yield today
-    if re.search(r"\btomorrow\b", low):
-        yield today + timedelta(days=1)
-    if "day after tomorrow" in low:
-        yield today + timedelta(days=2)
-    for one, unit, other, unit_of_other in _IN_DAYS.findall(low):
-        count = whole_number(one or other)
-        if count is not None:
-            yield today + timedelta(days=count * (7 if "week" in (unit, unit_of_other) else 1))
-    for number, name in enumerate(_WEEKDAYS):
-        ahead = (number - today.weekday() - 1) % 7 + 1
-        if re.search(rf"\bnext {name}\b", low):
-            yield today + timedelta(days=ahead)
-            yield today + timedelta(days=ahead + 7)
-        elif re.search(rf"\b(?:this|on|coming) {name}\b(?!,)", low):
-            yield today + timedelta(days=ahead)
-
-
-def _lengths(low: str) -> Iterator[int]:
-    for one, unit, other, _ in _NIGHTS.findall(low):
-        count = whole_number(one or other)
-        if count is not None and count <= 60:
-            yield count * (7 if unit == "week" else 1)
+    if word.startswith("a couple"):
+        return 2
+    return 1 if word in ("a", "an") else _CARDINALS.get(word)
 
 
 def times_said(text: str) -> set[str]:
-    """The times of day that a text names, as ``HH:MM``."""
-    low = text.casefold()
-    found: set[str] = set()
-    for hour, minute, half, plain, minutes, clock in _CLOCK.findall(low):
-        if half:
-            twelve = int(hour) % 12 + (12 if half == "p" else 0)
-            found.add(f"{twelve:02d}:{int(minute or 0):02d}")
-        elif plain:
-            found.add(f"{int(plain):02d}:{minutes}")
-        elif clock:
-            found.update((f"{int(clock):02d}:00", f"{(int(clock) + 12) % 24:02d}:00"))
-    if re.search(r"\bnoon\b|\bmidday\b", low):
-        found.add("12:00")
-    if "midnight" in low:
-        found.add("00:00")
-    for number, word in enumerate(_UNITS):
-        if re.search(rf"\bhalf past {word}\b", low):
-            found.update((f"{number:02d}:30", f"{(number + 12) % 24:02d}:30"))
+    """The times of day that a text names, as ``HH:MM``; both halves of the day where it is open."""
+    low = text.casefold().replace("\u2019", "'")
+    found = {clock for word, clock in _NAMED.items() if re.search(rf"\b{word}\b", low)}
+    for part, side, digits, minute, word, half, day in _CLOCK.findall(low):
+        hour = whole_number(digits or word)
+        if hour is None or hour > 24:
+            continue
+        afternoon = half == "p" or (day in ("afternoon", "evening", "night") and hour != 12)
+        if half or day:
+            hour = hour % 12 + (12 if afternoon or (day == "afternoon" and hour == 12) else 0)
+        found.add(_clock(hour, int(minute or 0), part, side))
+    low = _CLOCK.sub(" ; ", low)
+    for part, side, digits, word in _HALF.findall(low):
+        hour = whole_number(digits or word)
+        if hour is not None and hour <= 24:
+            found.update(_clock(h, 0, part, side) for h in (hour, hour + 12))
+    for hours, minutes, digits, word in _PLAIN.findall(_HALF.sub(" ; ", low)):
+        if hours:
+            found.add(f"{int(hours):02d}:{minutes}")
+        elif (hour := whole_number(digits or word)) is not None:
+            found.update(
+                _clock(h, 0, "", "") for h in ((hour, hour + 12) if hour < 12 else (hour,))
+            )
+    for one, unit, other, unit_of_other, way in _LATER.findall(low):
+        count = whole_number(one or other)
+        if count is not None and count <= 600:
+            step = count * (60 if "hour" in (unit, unit_of_other) else 1)
+            found |= {_shifted(t, -step if way == "earlier" else step) for t in found}
     return found
+
+
+def _clock(hour: int, minute: int, part: str, side: str) -> str:
+    """``HH:MM`` of an hour and a minute, moved by a half or a quarter."""
+    step = {"half": 30, "quarter": 15}.get(part, 0)
+    return _shifted(f"{hour % 24:02d}:{minute % 60:02d}", -step if side == "to" else step)
+
+
+def _shifted(clock: str, minutes: int) -> str:
+    return f"{datetime.strptime(clock, '%H:%M') + timedelta(minutes=minutes):%H:%M}"
+
+
+def without_times(text: str) -> str:
+    """The text with its times of day blanked, so that their digits are no numbers."""
+    low = text.casefold().replace("\u2019", "'")
+    for pattern in (_CLOCK, _HALF, _PLAIN):
+        low = pattern.sub(" ; ", low)
+    return low
 
 
 def numbers_said(text: str) -> set[float]:
     """The numbers that a text names, in digits or in words."""
     low = text.casefold()
-    found = {float(number.replace(",", "")) for number in _NUMBER.findall(low)}
+    found = {
+        float(n.replace(",", "").replace("\u2212", "-"))
+        for n in _NUMBER.findall(low.replace(" - ", " ; "))
+    }
     words = _WORD.findall(low)
-    for place, word in enumerate(words):
-        value = whole_number(word) if word not in ("a", "an") else None
+    for word, after in zip(words, [*words[1:], ""], strict=False):
+        value = _CARDINALS.get(word)
         if value is None:
             continue
         found.add(float(value))
-        if word in _TENS or word == "twenty":
-            after = whole_number(words[place + 1]) if place + 1 < len(words) else None
-            if after is not None and 0 < after < 10:
-                found.add(float(value + after))
-    if re.search(r"\b(a couple|both|a pair)\b", low):
+        unit = _CARDINALS.get(after, 0)
+        if word in _TENS and 0 < unit < 10:
+            found.add(float(value + unit))
+        elif after in ("hundred", "thousand"):
+            found.add(float(value * (100 if after == "hundred" else 1000)))
+    if re.search(r"\b(?:couple|both|pair|my (?:wife|husband|partner) and (?:i|me))\b", low):
         found.add(2.0)
-    if re.search(r"\bmyself\b|\balone\b|\bsingle\b|\ban adult\b|\bone adult\b", low):
+    if re.search(r"\b(?:myself|alone|single|solo|just me|an? (?:adult|person|room|child))\b", low):
         found.add(1.0)
     return found

@@ -96,7 +96,14 @@ def graph(
     type=click.IntRange(min=1),
     default=2000,
     show_default=True,
-    help="Tries to grow a workflow, for each number of calls.",
+    help="Tries to grow a workflow, for each round and number of calls.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Rounds of growing; more find more.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
 @click.option("--out", required=True, type=click.Path(), help="JSON Lines file to write.")
@@ -108,6 +115,7 @@ def templates(
     calls: tuple[int, int],
     novel: bool,
     tries: int,
+    rounds: int,
     seed: int,
     out: str,
     as_json: bool,
@@ -154,13 +162,14 @@ def templates(
             )
     grown = 0
     with progress_bar() as report:
-        sizes = range(calls[0], calls[1] + 1)
-        for number, size in enumerate(sizes):
-            report("growing workflows", number, len(sizes))
-            for template, count in workshop.grow("all", size):
+        for round_ in range(rounds):
+            report("growing workflows", round_, rounds)
+            for template, count in workshop.grow("all", round_):
                 fresh = template.kinds not in kinds if novel else template.id not in ids
                 if fresh:
                     grown += 1
+                    ids.add(template.id)
+                    kinds.add(template.kinds)
                     lines.append(
                         {**template.to_dict(), "fillings": count, "traces": 0, "from": "grown"}
                     )

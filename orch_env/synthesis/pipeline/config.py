@@ -80,7 +80,8 @@ class SamplingConfig(_Strict):
     Attributes:
         templates: a file of templates; without one they are grown.
         novel: leave out workflows that the traces have.
-        growth_tries: tries to grow a workflow, for each split and number of calls.
+        growth_rounds: rounds of growing workflows in each split; more find more.
+        growth_tries: tries to grow a workflow, for each round and number of calls.
         per_template: tasks of one template at most.
         entity_limit: largest share of the tasks that one entity may be in.
         weights: ``uniform`` over fillings, or ``balanced`` against rows that many fillings share.
@@ -88,7 +89,8 @@ class SamplingConfig(_Strict):
 
     templates: str | None = None
     novel: bool = False
-    growth_tries: int = Field(default=4000, ge=1)
+    growth_rounds: int = Field(default=1, ge=1)
+    growth_tries: int = Field(default=2000, ge=1)
     per_template: int = Field(default=20, ge=1)
     entity_limit: float = Field(default=0.05, gt=0, le=1)
     weights: Literal["uniform", "balanced"] = "balanced"

@@ -41,12 +41,12 @@ _SPARE = 1.15
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One piece of work: ``grow`` templates of a size for a split, or ``make`` a chunk of tasks.
+    """One piece of work: ``grow`` templates for a split, or ``make`` a chunk of tasks.
 
     Attributes:
         kind: ``grow`` or ``make``.
         split: the split.
-        number: number of calls, or of the chunk.
+        number: number of the round, or of the chunk.
         count: tasks to make.
     """
 
@@ -108,8 +108,8 @@ class Job:
         report("mining", 1, 1)
         splits = list(self.config.splits)
         if self.config.sampling.templates is None:
-            low, high = self.config.shape.calls
-            grow = [Piece("grow", s, calls) for s in splits for calls in range(low, high + 1)]
+            rounds = range(self.config.sampling.growth_rounds)
+            grow = [Piece("grow", split, round_) for split in splits for round_ in rounds]
             self._do(grow, "growing workflows", report)
         self._assign(workshop)
         self._do(list(self._chunks()), "making tasks", report)

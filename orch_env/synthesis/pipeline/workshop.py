@@ -150,14 +150,19 @@ class Workshop:
         )
         return all(_inside(value, wanted) for wanted, value in asked)
 
-    def grow(self, split: str, calls: int) -> list[tuple[Template, float]]:
-        """Workflows of one size that can be filled in one split, with the fillings of each."""
+    def grow(self, split: str, round_: int) -> list[tuple[Template, float]]:
+        """Workflows of the wanted shape that can be filled in one split, with their fillings.
+
+        Args:
+            split: the split.
+            round_: rounds of one split grow different workflows.
+        """
         part, sampling = self.parts[split], self.config.sampling
         limits = Limits(self.config.shape.calls_per_tool, part.rows)
         growth = Growth(self.joining, limits)
-        chance = Chance(f"{self.config.seed}/grow/{split}/{calls}")
+        chance = Chance(f"{self.config.seed}/grow/{split}/{round_}")
         found: dict[str, Template] = {}
-        for template, _ in growth.each(calls, chance, sampling.growth_tries):
+        for template, _ in growth.sizes(self.config.shape.calls, chance, sampling.growth_tries):
             if template.id not in found and self.fits(template):
                 found[template.id] = template
         counted = []

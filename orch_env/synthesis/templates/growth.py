@@ -18,8 +18,12 @@ from orch_env.synthesis.mining.mined import Attachment
 from orch_env.synthesis.templates.joining import Joining
 from orch_env.synthesis.templates.template import Edge, Equality, Template
 
-_TRIES = 40
-"""Calls that are tried as the next one before a workflow is given up."""
+_STEPS = (1, 1, 1, 2, 2, 3, 99)
+"""How much larger a workflow is than the one that it grows from; 99: it grows from nothing."""
+_EXTENSIONS = 12
+"""Calls that are tried as the next one before a try is given up."""
+_OF_EACH_SHAPE = 6
+"""Workflows of one shape that others grow from."""
 _MOST_PARENTS_DEEP = 6
 """Missing calls in a row that are put before one another."""
 
@@ -46,6 +50,26 @@ class _Growing:
         return _Growing(list(self.rows), list(self.edges))
 
 
+class _Pool:
+    """Workflows of one size, a few of each shape."""
+
+    def __init__(self) -> None:
+        self.states: dict[tuple[tuple[str, str, str], ...], list[_Growing]] = {}
+        self.shapes: list[tuple[tuple[str, str, str], ...]] = []
+
+    def add(self, state: _Growing, shape: tuple[tuple[str, str, str], ...]) -> None:
+        """Keep a workflow, unless there are enough of its shape."""
+        if shape not in self.states:
+            self.states[shape] = []
+            self.shapes.append(shape)
+        if len(self.states[shape]) < _OF_EACH_SHAPE:
+            self.states[shape].append(state)
+
+    def pick(self, chance: Chance) -> _Growing:
+        """Any shape, and any of its workflows."""
+        return chance.pick(self.states[chance.pick(self.shapes)])
+
+
 class Growth:
     """Grows workflows over one index.
 
@@ -65,27 +89,65 @@ class Growth:
             if (kept := [row for row in rows if allowed is None or row in allowed])
         }
         self._tools = sorted(self._rows_of)
-
-    def grow(self, calls: int, chance: Chance) -> tuple[Template, tuple[int, ...]] | None:
-        """One workflow with a filling, of exactly ``calls`` calls; ``None`` if this try failed."""
-        start = chance.pick(self._rows_of[chance.pick(self._tools)])
-        state = self._with(_Growing(), start, chance, calls, 0)
-        for _ in range(_TRIES):
-            if state is None or len(state.rows) >= calls:
-                break
-            state = self._extended(state, chance, calls) or state
-        if state is None or len(state.rows) != calls:
-            return None
-        return self._finished(state)
+        self._known: dict[int, list[tuple[Attachment, list[int]]]] = {}
+        self._readers = {
+            tool: [a for a in self._index.attachments_from(tool) if self._feeds_opaque(a)]
+            for tool in self._tools
+        }
 
     def each(
         self, calls: int, chance: Chance, tries: int
     ) -> Iterator[tuple[Template, tuple[int, ...]]]:
-        """What ``tries`` tries give."""
+        """Workflows of exactly ``calls`` calls; see :meth:`sizes`."""
+        return self.sizes((calls, calls), chance, tries)
+
+    def sizes(
+        self, calls: tuple[int, int], chance: Chance, tries: int
+    ) -> Iterator[tuple[Template, tuple[int, ...]]]:
+        """Workflows of so many calls (least, most), each with a filling.
+
+        Those of one size grow from those of the sizes below it, each shape as often as any other.
+
+        Args:
+            calls: least and most.
+            chance: what is drawn from.
+            tries: tries for each size.
+        """
+        sizes: list[_Pool] = [_Pool()]
+        for size in range(1, calls[1] + 1):
+            sizes.append(self._pool(sizes, size, chance, tries))
+            if size < calls[0]:
+                continue
+            for states in sizes[size].states.values():
+                for state in states:
+                    found = self._finished(state)
+                    if found is not None:
+                        yield found
+
+    def _pool(self, sizes: list[_Pool], size: int, chance: Chance, tries: int) -> _Pool:
+        """Workflows of one size: from sizes below it, or from nothing."""
+        pool = _Pool()
         for _ in range(tries):
-            found = self.grow(calls, chance)
-            if found is not None:
-                yield found
+            below = size - chance.pick(_STEPS)
+            if below > 0 and sizes[below].shapes:
+                state: _Growing | None = sizes[below].pick(chance)
+            else:
+                start = chance.pick(self._rows_of[chance.pick(self._tools)])
+                state = self._with(_Growing(), start, chance, size, 0)
+            for _ in range(_EXTENSIONS):
+                if state is None or len(state.rows) == size:
+                    break
+                state = self._extended(state, chance, size) or state
+            if state is not None and len(state.rows) == size:
+                pool.add(state, self._shape(state))
+        return pool
+
+    def _shape(self, state: _Growing) -> tuple[tuple[str, str, str], ...]:
+        """A cheap stand-in for a template's id."""
+        tools = [self._index.corpus.rows[row].tool for row in state.rows]
+        return tuple(
+            sorted((tools[e.parent], tools[e.child], str(e.pairs)) for e in state.edges)
+        ) or ((tools[0], "", ""),)
 
     def _finished(self, state: _Growing) -> tuple[Template, tuple[int, ...]] | None:
         order = _topological(len(state.rows), state.edges)
@@ -102,26 +164,23 @@ class Growth:
     def _extended(self, state: _Growing, chance: Chance, calls: int) -> _Growing | None:
         """The workflow with one call more behind one of its calls, and what that call needs."""
         parent = chance.between(0, len(state.rows) - 1)
-        tool = self._index.corpus.rows[state.rows[parent]].tool
-        options = self._index.attachments_from(tool)
-        if not options:
-            return None
-        attachment = chance.pick(options)
-        if not self._feeds_opaque(attachment):
-            return None
-        relation = self._index.relation(
-            tool, attachment.to_tool, attachment.pairs, is_composite(attachment)
-        )
-        children = relation.children.get(state.rows[parent], ())
-        if not children:
-            return None
-        child = chance.pick(children)
-        allowed = self._limits.rows
-        if allowed is not None and child not in allowed:
-            return None
-        if not attachment.strong and not self._joining.shared_strong(state.rows[parent], child):
-            return None
-        return self._with(state.copy(), child, chance, calls, 0, (parent, attachment))
+        row = state.rows[parent]
+        tool = self._index.corpus.rows[row].tool
+        for attachment in chance.shuffled(self._readers.get(tool, ())):
+            relation = self._index.relation(
+                tool, attachment.to_tool, attachment.pairs, is_composite(attachment)
+            )
+            children = relation.children.get(row, ())
+            for child in chance.draw(children, min(2, len(children))):
+                allowed = self._limits.rows
+                if allowed is not None and child not in allowed:
+                    continue
+                if not attachment.strong and not self._joining.shared_strong(row, child):
+                    continue
+                grown = self._with(state.copy(), child, chance, calls, 0, (parent, attachment))
+                if grown is not None:
+                    return grown
+        return None
 
     def _feeds_opaque(self, attachment: Attachment) -> bool:
         opaque = self._index.mined.opaque
@@ -154,7 +213,7 @@ class Growth:
             edges.append(given)
             taken |= {pointer for pointer, _ in given[1].pairs}
             needed -= taken
-        options = self._joining.feeding(row, self._limits.rows) if needed else []
+        options = self._feeding(row) if needed else []
         while needed:
             fitting = [
                 (attachment, parents)
@@ -186,6 +245,11 @@ class Growth:
         tools = [index.corpus.rows[r].tool for r in state.rows]
         held = self._joining.equalities(tools, state.edges)
         return state if all(self._joining.holds(q, state.rows) for q in held) else None
+
+    def _feeding(self, row: int) -> list[tuple[Attachment, list[int]]]:
+        if row not in self._known:
+            self._known[row] = self._joining.feeding(row, self._limits.rows)
+        return self._known[row]
 
     def _best(
         self,

@@ -40,8 +40,10 @@ def masked(task: Task) -> list[str]:
         for _, value in argument_leaves(call.arguments)
         if isinstance(value, str) and any(c.isalpha() for c in value)
     }
-    for name in sorted(names, key=len, reverse=True):
-        text = re.sub(re.escape(name), "<name>", text, flags=re.IGNORECASE)
+    low = text.casefold()
+    for name in sorted(names, key=lambda name: (-len(name), name)):
+        if name.casefold() in low:
+            text = re.sub(re.escape(name), "<name>", text, flags=re.IGNORECASE)
     for pattern, mark in ((_DATE, "<date>"), (_TIME, "<time>"), (_NUMBER, "<number>")):
         text = pattern.sub(mark, text)
     text = re.sub(

@@ -16,6 +16,7 @@ from orch_env.backends.replay import ReplayBackend
 from orch_env.cache import ResponseCache, open_cache
 from orch_env.importers.validation import validate_tasks
 from orch_env.servers.framework.chance import Chance
+from orch_env.synthesis.checking.benchmark import without_benchmark
 from orch_env.synthesis.checking.checker import check_request
 from orch_env.synthesis.checking.entities import Entities
 from orch_env.synthesis.checking.splits import Part, split_rows
@@ -373,7 +374,10 @@ def corpus_of(config: SynthesisConfig) -> Corpus:
     """
     cache = open_source(config.source.cache)
     traces = load_tasks(config.source.traces) if config.source.traces else []
-    return read_corpus(cache, traces)
+    corpus = read_corpus(cache, traces)
+    if config.source.exclude_benchmark is None:
+        return corpus
+    return without_benchmark(corpus, load_tasks(config.source.exclude_benchmark))
 
 
 def open_source(name: str) -> ResponseCache:

@@ -26,7 +26,7 @@ JOB = Path("examples/synthesis/harbour_long.yaml")
 REWARDS = ["graduated", "atomic only", "orchestration only", "binary"]
 ITERATIONS = 16
 QUICK_JOB = (
-    "shape.calls=[5, 6]",
+    "shape.calls=5",
     "splits={train: 8, heldout: 4}",
     "sampling.growth_tries=60",
 )

@@ -26,10 +26,11 @@ def synthesised(
     """
     from orch_env.synthesis.pipeline.config import load_config
     from orch_env.synthesis.pipeline.job import Job
+    from orch_env.synthesis.pipeline.report import write_report
     from orch_env.synthesis.pipeline.workshop import open_source
 
     config = load_config(job, [*overrides, f"out={folder}", "processes=1"])
-    made = Job(config).run()
+    made = Job(config).run(write_report)
     path, cache = folder / "tasks.jsonl", open_source(config.source.cache)
     tasks = load_tasks(path)
     splits: dict[str, Any] = {}
@@ -41,13 +42,15 @@ def synthesised(
             "calls": dict(sorted(Counter(len(t.gold_calls) for t in mine).items())),
             "within_reach": within_reach(mine, cache),
         }
-    first, *others = [templates_of(t for t in tasks if t.metadata["split"] == s) for s in splits]
-    shared = sum(len(first & other) for other in others)
+    trained, *held_out = [[t for t in tasks if t.metadata["split"] == s] for s in splits]
+    shared = sum(len(templates_of(trained) & templates_of(other)) for other in held_out)
+    new = set[tuple[str, str]]().union(*map(links_of, held_out)) - links_of(trained)
     data = {
         "job": config.identity(),
         "stages": made["stages"],
         "splits": splits,
         "shared_templates": shared,
+        "new_links": sorted(map(list, new)),
     }
     named = [f"environment.env_config.tasks={path}", f"evaluation.tasks={path}"]
     return data, named
@@ -56,6 +59,16 @@ def synthesised(
 def templates_of(tasks: Iterable[Task]) -> set[str]:
     """The workflows of some tasks."""
     return {str(t.metadata["template"]) for t in tasks}
+
+
+def links_of(tasks: Iterable[Task]) -> set[tuple[str, str]]:
+    """(Producing tool, reading tool) of every dependency in some tasks' gold."""
+    return {
+        (task.gold_calls[producer].name, call.name)
+        for task in tasks
+        for call in task.gold_calls
+        for producer in call.depends_on
+    }
 
 
 def within_reach(tasks: Sequence[Task], cache: ResponseCache) -> float:

@@ -15,7 +15,7 @@ from benchmarks.reward_ablation import REWARDS, WARM_START, finished
 from benchmarks.reward_sparse import JOB as LONG_JOB
 from benchmarks.reward_sparse import QUICK_JOB as QUICK_LONG_JOB
 from benchmarks.synthesis_learning import verdict
-from benchmarks.synthesised_tasks import synthesised, within_reach
+from benchmarks.synthesised_tasks import links_of, synthesised, within_reach
 from orch_env import load_tasks, open_cache
 from orch_env.types import GoldCall, Task
 
@@ -104,14 +104,24 @@ def test_long_tasks_are_of_the_wanted_length_and_their_splits_share_no_workflow(
 ) -> None:
     data, settings = synthesised(ROOT / LONG_JOB, tmp_path / "tasks", QUICK_LONG_JOB)
     tasks = load_tasks(tmp_path / "tasks" / "tasks.jsonl")
-    assert len(tasks) == 12 and {len(t.gold_calls) for t in tasks} <= {5, 6}
+    assert len(tasks) == 12 and {len(t.gold_calls) for t in tasks} == {5}
     assert data["shared_templates"] == 0
+    held_out = links_of(t for t in tasks if t.metadata["split"] == "heldout")
+    trained = links_of(t for t in tasks if t.metadata["split"] == "train")
+    assert {tuple(link) for link in data["new_links"]} == held_out - trained
     assert all(split["templates"] > 1 for split in data["splits"].values())
     assert all(split["within_reach"] == 1.0 for split in data["splits"].values())
     assert [text.partition("=")[0] for text in settings] == [
         "environment.env_config.tasks",
         "evaluation.tasks",
     ]
+
+
+def test_a_link_is_a_tool_that_reads_another_tools_result() -> None:
+    task = load_tasks("harbour/heldout")[0]
+    assert [call.name for call in task.gold_calls[:2]] == ["find_ship", "ship_cargo"]
+    assert ("find_ship", "ship_cargo") in links_of([task])
+    assert all(reader != "find_ship" for _, reader in links_of([task]))
 
 
 @pytest.mark.parametrize(

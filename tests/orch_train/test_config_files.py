@@ -15,7 +15,9 @@ from orch_train.config.published_rates import PUBLISHED_RATES, published_rate
 from orch_train.runners.placement import Demand, Resources, plan
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+JOBS = {"synthesis.yaml"}
+"""Of `orch synth run`; the others are of training."""
+FILES = sorted(path.name for path in CONFIGS.glob("*.yaml") if path.name not in JOBS)
 ONE_NODE = Resources(96, 8)
 
 

@@ -27,6 +27,7 @@ import yaml
 from orch_env import Episode, ErrorType, Provenance, StopReason, Task, make_reward
 from orch_env.cache import models
 from orch_env.cli.main import cli, main
+from orch_env.synthesis.pipeline.config import load_config
 from orch_env.types import OrchError
 from orch_train import GRPOConfig
 from orch_train.cli.run_arguments import read_config
@@ -233,7 +234,9 @@ def check_orch(words: list[str]) -> None:
         command, words = found, words[1:]
     values, _, _ = command.make_parser(click.Context(command)).parse_args(list(words))
     overrides = values.get("overrides")
-    if isinstance(overrides, tuple):
+    if isinstance(overrides, tuple) and command.name == "run":
+        assert load_config(ROOT / values["config"], overrides)
+    elif isinstance(overrides, tuple):
         assert read_config(str(ROOT / values["config"]), overrides, None).settings
 
 

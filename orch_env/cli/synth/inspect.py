@@ -8,6 +8,7 @@ import click
 
 from orch_env.cli.output import check_out, emit, json_option, next_command, say
 from orch_env.cli.progress import progress_bar
+from orch_env.cli.synth.options import hints_option
 from orch_env.types import OrchError, Task
 
 
@@ -27,10 +28,13 @@ def _loaded(file: str) -> list[Task]:
 )
 @click.argument("file", type=click.Path())
 @click.option("--cache", required=True, help="The cache that answers the tasks' calls.")
+@hints_option
 @click.option("--no-requests", is_flag=True, help="Leave out the check of the requests.")
 @json_option
 @click.pass_context
-def validate(ctx: click.Context, file: str, cache: str, no_requests: bool, as_json: bool) -> None:
+def validate(
+    ctx: click.Context, file: str, cache: str, hints: str | None, no_requests: bool, as_json: bool
+) -> None:
     """Check every task of FILE; exit code 1 if one fails.
 
     As `orch tasks validate`: gold replays to success and to a reward of 1. Besides, each request
@@ -41,9 +45,11 @@ def validate(ctx: click.Context, file: str, cache: str, no_requests: bool, as_js
     from orch_env.synthesis.checking.checker import check_request
     from orch_env.synthesis.checking.coverage import size_mismatches
     from orch_env.synthesis.pipeline.workshop import open_source
+    from orch_env.synthesis.writing.hints import load_hints
 
     tasks = _loaded(file)
     opened = open_source(cache)
+    words = load_hints(hints).words if hints is not None else None
     with progress_bar() as report:
         result = validate_tasks(tasks, ReplayBackend(opened), progress=report)
     failed = {failure["id"]: failure["reason"] for failure in result["failures"]}
@@ -56,7 +62,7 @@ def validate(ctx: click.Context, file: str, cache: str, no_requests: bool, as_js
             found.text if (found := opened.get(c.name, c.arguments, task=task)) else ""
             for c in task.gold_calls
         ]
-        problems = check_request(task, texts, opened.catalogue)
+        problems = check_request(task, texts, opened.catalogue, words)
         if problems:
             failed[task.id] = problems[0].message
     failures = [{"id": t.id, "reason": failed[t.id]} for t in tasks if t.id in failed]

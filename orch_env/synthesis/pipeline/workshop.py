@@ -137,7 +137,8 @@ class Workshop:
     @cached_property
     def planner(self) -> Planner:
         """Makes plans."""
-        return Planner(self.index, Selectors(self.index))
+        given = self.hints.label_paths() if self.hints is not None else None
+        return Planner(self.index, Selectors(self.index, given))
 
     def fits(self, template: Template) -> bool:
         """Whether a template has the shape that was asked for."""

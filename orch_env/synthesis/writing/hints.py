@@ -28,7 +28,10 @@ class ToolHints(_Strict):
         thing: what one element of its result is called: ``hotel``.
         lookup: its text argument is a name that the request says by itself; the call is silent.
         implied: the call is never said; what is chosen of its result is said by name.
-        label: pointer below an element of its result to what names it.
+        label: pointer below an element of its lists to what names it.
+        called: how an element with a name is mentioned, where the name alone is too little:
+            ``the {} car``.
+        same: ``say`` for a call whose slots all name the same: ``a car at {from_id}``.
         labels: words for particular labels: ``CHEAPEST: the cheapest flight``.
         domain: what it belongs to, for counting domains.
         each: the argument list whose items ``say_each`` puts into words.
@@ -41,6 +44,8 @@ class ToolHints(_Strict):
     lookup: bool | None = None
     implied: bool = False
     label: str | None = None
+    called: str | None = None
+    same: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     domain: str | None = None
     each: str | None = None
@@ -52,9 +57,11 @@ class Hints(_Strict):
 
     Attributes:
         arguments: argument name -> phrase with ``{}`` for the value; for every tool that has it.
+            Phrases stand in the order of this mapping; one may begin with a comma.
             Variants are separated by ``|``. ``{on}`` is a date with its preposition.
         ranges: pairs of argument names, first and last, that are said together, with a phrase:
-            ``arrival_date, departure_date: from {} to {}``.
+            ``arrival_date, departure_date: from {} to {}``. A time of day that belongs to a date by
+            its name is said with it.
         words: argument name -> value -> words that say it.
         omit: argument name -> value that goes without saying.
         tools: tool name -> its words.
@@ -69,6 +76,10 @@ class Hints(_Strict):
     def domains(self) -> dict[str, str]:
         """Tool -> domain, for the tools that name one."""
         return {name: tool.domain for name, tool in self.tools.items() if tool.domain}
+
+    def label_paths(self) -> dict[str, str]:
+        """Tool -> what names an element of its lists, for the tools that say so."""
+        return {name: tool.label for name, tool in self.tools.items() if tool.label}
 
 
 def load_hints(path: str | Path) -> Hints:

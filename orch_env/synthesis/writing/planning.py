@@ -198,12 +198,13 @@ def is_opaque_text(value: Json) -> bool:
 
 
 def _asks_twice(calls: list[PlannedCall]) -> bool:
-    """Whether two calls of one tool are about the same thing: no person asks for both at once."""
-    seen: set[tuple[str, frozenset[tuple[int, str]]]] = set()
+    """Whether a call asks for nothing that another about the same thing does not ask for too."""
+    seen: dict[tuple[str, frozenset[tuple[int, str]]], list[set[tuple[str, str]]]] = {}
     for call in calls:
-        if call.selections:
-            about = frozenset((s.parent, s.element) for s in call.selections)
-            if (call.tool, about) in seen:
-                return True
-            seen.add((call.tool, about))
+        about = frozenset((s.parent, s.element) for s in call.selections)
+        said = {(a.path, str(a.value)) for a in call.arguments if not a.silent}
+        others = seen.setdefault((call.tool, about), [])
+        if any(said <= other or other <= said for other in others):
+            return True
+        others.append(said)
     return False

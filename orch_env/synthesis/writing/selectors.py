@@ -105,10 +105,10 @@ class Selectors:
 
     Args:
         index: the rows.
-        given: ``(tool, list pattern)`` -> label path below the element, from hints.
+        given: tool -> label path below an element of its lists, from hints.
     """
 
-    def __init__(self, index: Index, given: Mapping[tuple[str, str], str] | None = None) -> None:
+    def __init__(self, index: Index, given: Mapping[str, str] | None = None) -> None:
         self._index = index
         self._paths: dict[tuple[str, str], tuple[str, ...]] = {}
         linked: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -122,7 +122,7 @@ class Selectors:
                     and (a.to_tool, with_wildcards(pointer)) in index.mined.opaque
                 )
         for (tool, pattern), outputs in sorted(linked.items()):
-            chosen = (given or {}).get((tool, pattern))
+            chosen = (given or {}).get(tool)
             self._paths[tool, pattern] = (
                 (chosen,) if chosen is not None else self._best(tool, pattern, outputs)
             )

@@ -10,11 +10,10 @@ from orch_env.provenance.evidence import pieces_of
 from orch_env.servers.framework.chance import Chance
 from orch_env.synthesis.writing.grammar.frames import Frames, share
 from orch_env.synthesis.writing.grammar.spelling import (
+    Speller,
     count_said,
-    date_said,
     listed,
     on,
-    time_said,
 )
 from orch_env.synthesis.writing.grammar.wording import argument_name, plain_name, variants
 from orch_env.synthesis.writing.hints import Hints
@@ -52,6 +51,7 @@ class Arguments:
         self._frames = frames
         self._chance = chance
         self._spelt: dict[date, str] = {}
+        self._speller = Speller(plan.today, chance)
         self._last_range: tuple[Json, Json] | None = None
 
     def first_date(self, number: int) -> str | None:
@@ -80,17 +80,18 @@ class Arguments:
             for a in call.arguments
             if not a.silent and argument_name(a) not in said and not self._goes_without(a)
         ]
-        phrases: list[str] = []
         items, told = self._items(number, left, fed)
-        phrases += items
-        phrases += self._ranges(left)
-        phrases += self._dates_with_times(left)
-        for argument in left:
-            phrases.append(self._phrase(argument))
-        for name, mentions in fed.items():
-            if name not in said and name not in told and name in self._hints.arguments:
-                phrases.append(self._worded(name, listed(mentions, self._frames.last)))
-        return " ".join(p for p in phrases if p)
+        moments = self._moments(left)
+        phrases = [*items, *self._ranges(left, moments), *self._dates_with_times(left, moments)]
+        later = [(argument_name(argument), self._phrase(argument)) for argument in left]
+        later += [
+            (name, self._worded(name, listed(mentions, self._frames.last)))
+            for name, mentions in fed.items()
+            if name not in said and name not in told and name in self._hints.arguments
+        ]
+        order = {name: place for place, name in enumerate(self._hints.arguments)}
+        later.sort(key=lambda found: order.get(found[0], len(order)))
+        return " ".join([*phrases, *(phrase for _, phrase in later)])
 
     def _goes_without(self, argument: Argument) -> bool:
         name = argument_name(argument)
@@ -125,49 +126,68 @@ class Arguments:
             name for said in items.values() for name in said
         }
 
-    def _ranges(self, left: list[Argument]) -> list[str]:
+    def _moments(self, left: list[Argument]) -> dict[str, Argument]:
+        """Times of day by the path of the date that they go with, by their names."""
+        found: dict[str, Argument] = {}
+        times = [a for a in left if isinstance(a.value, str) and _is_time(a.value)]
+        for day in sorted((a for a in left if _is_day(a.value)), key=lambda a: str(a.value)):
+            for time in times:
+                if _stem(day, "date") == _stem(time, "time"):
+                    found[day.path] = time
+                    left.remove(time)
+                    times.remove(time)
+                    break
+        return found
+
+    def _moment(self, day: Argument, moments: Mapping[str, Argument]) -> str:
+        said = self._value(day)
+        time = moments.get(day.path)
+        return f"{said} at {self._value(time)}" if time is not None else said
+
+    def _ranges(self, left: list[Argument], moments: Mapping[str, Argument]) -> list[str]:
         phrases = []
         named = {argument_name(a): a for a in left}
         for pair, phrase in self._hints.ranges.items():
             first, _, last = (part.strip() for part in pair.partition(","))
             if first in named and last in named:
-                phrases.append(self._range(named[first], named[last], phrase))
+                phrases.append(self._range(named[first], named[last], phrase, moments))
                 left[:] = [a for a in left if a not in (named[first], named[last])]
         days = [a for a in left if _is_day(a.value)]
-        times = [a for a in left if isinstance(a.value, str) and _is_time(a.value)]
-        if not self._hints.ranges and len(days) == 2 and not times:
+        if not self._hints.ranges and len(days) == 2 and len(moments) != 1:
             first_day, last_day = sorted(days, key=lambda a: str(a.value))
-            phrases.append(self._range(first_day, last_day, self._frames.span[0]))
+            phrases.append(self._range(first_day, last_day, self._frames.span[0], moments))
             left[:] = [a for a in left if a not in days]
         return phrases
 
-    def _range(self, first: Argument, last: Argument, phrase: str) -> str:
+    def _range(
+        self, first: Argument, last: Argument, phrase: str, moments: Mapping[str, Argument]
+    ) -> str:
         both = (first.value, last.value)
-        if both == self._last_range:
+        if both == self._last_range and not moments:
             return self._chance.pick(self._frames.same_range)
         self._last_range = both
         chosen = self._chance.pick(share(variants(phrase), self._plan.pool, self._plan.pools))
-        for value in (self._value(first), self._value(last)):
+        said = self._moment(first, moments), self._moment(last, moments)
+        if re.search(r"\{\} (to|until|till) \{\}", chosen) and not moments:
+            days = [dates_of(value)[0] for value in both if _is_day(value)]
+            said = self._speller.days(days[0], days[1]) if len(days) == 2 else said
+        for value in said:
             place = min((chosen.find(mark), mark) for mark in ("{}", "{on}") if mark in chosen)[1]
             chosen = chosen.replace(place, on(value) if place == "{on}" else value, 1)
         return chosen
 
-    def _dates_with_times(self, left: list[Argument]) -> list[str]:
-        """A date and the time of day that goes with it, by their names."""
+    def _dates_with_times(self, left: list[Argument], moments: Mapping[str, Argument]) -> list[str]:
+        """The dates that a time of day goes with."""
         phrases = []
-        for day in sorted((a for a in left if _is_day(a.value)), key=lambda a: str(a.value)):
-            stem = argument_name(day).lower().replace("date", "")
-            for time in [a for a in left if isinstance(a.value, str) and _is_time(a.value)]:
-                if argument_name(time).lower().replace("time", "") == stem:
-                    said = f"{on(self._value(day))} at {self._value(time)}"
-                    name = argument_name(day)
-                    if name in self._hints.arguments:
-                        said = self._worded(name, said)
-                    elif stem.strip("_"):
-                        said = f"{plain_name(stem.strip('_'))} {said}"
-                    phrases.append(said)
-                    left[:] = [a for a in left if a not in (day, time)]
-                    break
+        for day in sorted((a for a in left if a.path in moments), key=lambda a: str(a.value)):
+            said = on(self._moment(day, moments))
+            name, stem = argument_name(day), _stem(day, "date")
+            if name in self._hints.arguments:
+                said = self._worded(name, self._moment(day, moments))
+            elif stem:
+                said = f"{plain_name(stem)} {said}"
+            phrases.append(said)
+            left.remove(day)
         return phrases
 
     def _phrase(self, argument: Argument) -> str:
@@ -187,7 +207,7 @@ class Arguments:
         options = variants(self._hints.arguments[name])
         phrase = self._chance.pick(share(options, self._plan.pool, self._plan.pools))
         if "{on}" in phrase:
-            return phrase.replace("{on}", said if said.startswith("on ") else on(said))
+            return phrase.replace("{on}", on(said))
         return phrase.replace("{}", said)
 
     def _word(self, name: str, value: Json) -> str | None:
@@ -201,10 +221,10 @@ class Arguments:
         if isinstance(value, str) and _is_day(value):
             day = dates_of(value)[0]
             if day not in self._spelt:
-                self._spelt[day] = date_said(day, self._plan.today, chance)
+                self._spelt[day] = self._speller.date(day)
             return self._spelt[day]
         if isinstance(value, str) and _is_time(value):
-            return time_said(value, chance) or value
+            return self._speller.time(value) or value
         if isinstance(value, int) and not isinstance(value, bool):
             return count_said(value, chance)
         if isinstance(value, str) and (pieces := pieces_of(value)) and value.count(" ") < 3:
@@ -220,6 +240,11 @@ def _item_of(pointer: str) -> tuple[str, int, str]:
     if len(parts) == 3 and parts[1].isdigit():
         return parts[0], int(parts[1]), parts[2]
     return "", -1, ""
+
+
+def _stem(argument: Argument, word: str) -> str:
+    """An argument's name without the word that says what it is: ``pick_up`` of a date."""
+    return argument_name(argument).lower().replace(word, "").strip("_")
 
 
 def _filled(name: str, said: Mapping[str, str]) -> str:

@@ -20,13 +20,16 @@ class Frames:
         more: before a further one, as a sentence of its own.
         orders: before the first order; the clause follows as it is.
         more_orders: before a further order.
-        joins: between two things in one sentence.
+        joins: between two things in one sentence, behind a comma.
+        join_orders: between two orders in one sentence.
         last: the last word of a list.
+        again: before other arguments of the same thing.
         then: the last words of a list whose order matters.
         followups: how a later turn begins, before a thing.
         followup_orders: the same, before an order.
         same_range: instead of dates that were said just before.
-        called: names one of several things, with the thing and its name.
+        single: the one element of a result, with ``{}`` for what it is.
+        position: an element by its place: ordinal and what it is.
         closings: after everything; may be empty.
         span: two dates, first and last.
         about: ties what is wanted to what it is about, where no slot does.
@@ -39,12 +42,15 @@ class Frames:
     orders: tuple[str, ...]
     more_orders: tuple[str, ...]
     joins: tuple[str, ...]
+    join_orders: str
     last: str
     then: str
+    again: str
     followups: tuple[str, ...]
     followup_orders: tuple[str, ...]
     same_range: tuple[str, ...]
-    called: tuple[str, ...]
+    single: tuple[str, ...]
+    position: tuple[str, ...]
     closings: tuple[str, ...]
     span: tuple[str, ...]
     about: tuple[str, ...]
@@ -54,54 +60,69 @@ ALL: tuple[Frames, ...] = (
     Frames(
         openings=("", "", "Hi!", "Hello,", "Hi there,"),
         today=("Today is {}.", "It's {} today."),
-        wants=("I need", "I'm looking for", "Can you find", "Could you get me", "Please find"),
-        more=("I'd also like", "Also get me", "Then show me", "I also need", "Please also find"),
-        orders=("Please", "I need you to", "Can you", "Could you"),
-        more_orders=("Then", "Please also", "After that,", "Also,"),
+        wants=("I need", "I'm looking for", "Can you find me", "Could you get me", "Please find"),
+        more=("I also need", "I'd also like", "Please also find", "And can you get me", "Also get"),
+        orders=("Please", "I need you to", "Can you"),
+        more_orders=("Then", "Please also", "After that,"),
         joins=("and", "and also"),
+        join_orders="and",
         last="and",
         then="and then",
-        followups=("Thanks. Now I need", "Good. Next, get me", "Okay, then show me"),
-        followup_orders=("Thanks. Now please", "Good. Next,", "Okay, then please"),
+        again="and again",
+        followups=("Thanks. Now I need", "Good. I also need", "Okay, can you also get me"),
+        followup_orders=("Thanks. Now please", "Good. Please also", "Okay, can you also"),
         same_range=("for the same dates", "on those dates"),
-        called=("the {thing} {name}", "{name}"),
-        closings=("", "", "Thanks!", "Thank you."),
+        single=("that {}", "the {} you find"),
+        position=("the {} {}", "the {} {} you find"),
+        closings=("", "", "", "Thanks!", "Thank you."),
         span=("from {} to {}",),
         about=("for",),
     ),
     Frames(
-        openings=("", "Hey,", "Good morning!", "Morning!"),
-        today=("As of {}:", "The date is {}."),
-        wants=("Show me", "Let's see", "Get me", "I want to see", "Pull up"),
-        more=("On top of that, pull up", "Next to that, I want", "Let me see", "Besides, get me"),
-        orders=("I want you to", "Go ahead and", "Kindly", "Make sure to"),
-        more_orders=("Next up,", "On top of that,", "Besides that,", "Once that's done,"),
+        openings=("", "", "Hey,", "Good morning!", "Morning,"),
+        today=("The date is {}.", "Today's date is {}."),
+        wants=("Show me", "Find me", "I want", "Could you find", "Help me find"),
+        more=("Also show me", "And find me", "I also want", "Could you also find", "Also find me"),
+        orders=("Go ahead and", "I want you to", "Could you"),
+        more_orders=("Once that's done,", "Also,", "Could you also"),
         joins=("plus", "along with"),
-        last="plus",
+        join_orders="and then",
+        last="and",
         then="followed by",
-        followups=("Great, let me see", "Perfect. Pull up", "Cool, and what about"),
-        followup_orders=("Great, go ahead and", "Perfect. Make sure to", "Cool, now kindly"),
-        same_range=("over the same period", "in that same period"),
-        called=("{name}", "the {thing} called {name}"),
-        closings=("", "Cheers!", "Much appreciated."),
+        again="and once more",
+        followups=("Great, now show me", "Perfect. Could you also find", "Cool. Next, find me"),
+        followup_orders=("Great, now", "Perfect. Could you also", "Cool. Next,"),
+        same_range=("over the same dates", "in that same period"),
+        single=("the {} that comes up", "the {} on the list"),
+        position=("the {} {} on the list", "the {} {} that comes up"),
+        closings=("", "", "", "Cheers!", "Thanks a lot!"),
         span=("between {} and {}",),
         about=("for",),
     ),
     Frames(
-        openings=("", "Good afternoon,", "Dear assistant,", "Good evening!"),
+        openings=("", "", "Good afternoon.", "Good evening!", "Hello there!"),
         today=("It is currently {}.", "Right now it is {}."),
-        wants=("Give me", "What I'm after:", "I would like", "Help me find", "Look up"),
-        more=("In addition, look up", "Furthermore, I would like", "Beyond that, give me"),
-        orders=("Would you", "I would ask you to", "It would be great if you could"),
-        more_orders=("In addition,", "Following that,", "Furthermore,", "As a last thing,"),
+        wants=(
+            "I'd like",
+            "I would like",
+            "Could you look up",
+            "Could you show me",
+            "Please show me",
+        ),
+        more=("I would also like", "Could you also look up", "Next, please show me"),
+        orders=("Would you", "I would like you to", "Kindly"),
+        more_orders=("Next,", "Afterwards,", "In addition,"),
         joins=("as well as", "together with"),
-        last="as well as",
+        join_orders="and also",
+        last="and",
         then="and after that",
-        followups=("Fine, give me", "Alright, now look up", "Lovely, I would like"),
-        followup_orders=("Fine, would you", "Alright, in addition", "Lovely, following that"),
-        same_range=("with identical dates", "keeping these dates"),
-        called=("{name}", "{name}, the {thing}"),
-        closings=("", "That's it.", "Appreciate your help."),
+        again="and another time",
+        followups=("Alright, please show me", "Lovely, I would also like", "Fine. Please look up"),
+        followup_orders=("Alright, would you", "Lovely. Next,", "Fine. Afterwards,"),
+        same_range=("with the same dates", "again for these dates"),
+        single=("the {} in the results", "the {} you come across"),
+        position=("the {} {} in the results", "the {} {} shown"),
+        closings=("", "", "", "That would be all.", "I appreciate the help."),
         span=("starting {} until {}",),
         about=("for",),
     ),

@@ -50,6 +50,14 @@ ORDINALS = [
     "tenth",
 ]
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::00)?")
+_WITH_YEAR = {
+    "{month} {day}": "{month} {day}, {year}",
+    "{month} {day}{th}": "{month} {day}{th}, {year}",
+    "{short} {day}": "{short} {day}, {year}",
+    "{day} {month}": "{day} {month} {year}",
+    "{day} {short}": "{day} {short} {year}",
+}
+_FORMS = sorted(_WITH_YEAR)
 _SAYABLE_DAYS = 300
 """A date without its year is the next one after today; further away the year is said."""
 
@@ -65,37 +73,72 @@ def today_said(today: date, chance: Chance, style: int) -> str:
     return options[(style + chance.between(0, 1)) % len(options)]
 
 
-def date_said(day: date, today: date | None, chance: Chance, *, year: bool = False) -> str:
-    """A date without a preposition; ``bare`` words such as "tomorrow" need none.
+class Speller:
+    """Spells dates and times of one request alike.
 
     Args:
-        day: the date.
         today: the task's date; the year is left out where the next such date is meant.
-        chance: chooses the spelling.
-        year: say the year in any case.
+        chance: chooses the spellings.
     """
-    away = (day - today).days if today is not None else None
-    month = MONTHS[day.month - 1]
-    short = month[:3] if len(month) > 4 else month
-    weekday = DAYS[day.weekday()]
-    if away == 0 and not year:
-        return chance.pick(["today", f"{month} {day.day}"])
-    if away == 1 and chance.often(0.6):
-        return "tomorrow"
-    if away is None or not 0 <= away <= _SAYABLE_DAYS or year:
-        return chance.pick([f"{month} {day.day}, {day.year}", f"{day.day} {month} {day.year}"])
-    options = [f"{month} {day.day}"] * 3 + [
-        f"{month} {day.day}{_suffix(day.day)}",
-        f"{short} {day.day}",
-        f"{day.day} {month}",
-        f"{weekday}, {month} {day.day}",
-    ]
-    return chance.pick(options)
+
+    def __init__(self, today: date | None, chance: Chance) -> None:
+        self._today = today
+        self._chance = chance
+        self._form = chance.pick(_FORMS)
+        self._clock = chance.pick(["24", "a.m.", "am", "am"])
+
+    def date(self, day: date) -> str:
+        """A date without a preposition."""
+        today, chance = self._today, self._chance
+        away = (day - today).days if today is not None else None
+        if away == 0:
+            return "today"
+        if away == 1 and chance.often(0.6):
+            return "tomorrow"
+        if away is None or not 0 <= away <= _SAYABLE_DAYS:
+            return self._filled(_WITH_YEAR[self._form], day)
+        if away < 60 and chance.often(0.12):
+            return self._filled(f"{{weekday}}, {self._form}", day)
+        return self._filled(self._form, day)
+
+    def days(self, first: date, last: date) -> tuple[str, str]:
+        """A first and a last date; in one month the second may be a mere number."""
+        said = self.date(first), self.date(last)
+        months = said[0].startswith(MONTHS[first.month - 1][:3]) and "," not in "".join(said)
+        if months and (first.year, first.month) == (last.year, last.month):
+            bare = re.search(r"\d+[a-z]*$", said[1])
+            if bare is not None and self._chance.often(0.5):
+                return said[0], bare[0]
+        return said
+
+    def time(self, text: str) -> str | None:
+        """A time of day, ``None`` if the text is none."""
+        found = _TIME.fullmatch(text)
+        if found is None:
+            return None
+        hour, minute = int(found[1]), int(found[2])
+        if self._clock == "24":
+            return f"{hour}:{minute:02d}"
+        if (hour, minute) == (12, 0):
+            return "noon"
+        half = ("a" if hour < 12 else "p") + self._clock[1:]
+        return f"{hour % 12 or 12}{f':{minute:02d}' if minute else ''} {half}"
+
+    def _filled(self, form: str, day: date) -> str:
+        month = MONTHS[day.month - 1]
+        return form.format(
+            month=month,
+            short=month[:3] if len(month) > 4 else month,
+            day=day.day,
+            th=_suffix(day.day),
+            weekday=DAYS[day.weekday()],
+            year=day.year,
+        )
 
 
 def is_bare(text: str) -> bool:
     """Whether a date stands without "on"."""
-    return text in ("today", "tomorrow")
+    return text.split(" ", 1)[0] in ("today", "tomorrow")
 
 
 def on(text: str) -> str:
@@ -109,27 +152,9 @@ def _suffix(number: int) -> str:
     return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
 
 
-def time_said(text: str, chance: Chance) -> str | None:
-    """A time of day, ``None`` if the text is none."""
-    found = _TIME.fullmatch(text)
-    if found is None:
-        return None
-    hour, minute = int(found[1]), int(found[2])
-    half = "a.m." if hour < 12 else "p.m."
-    twelve = hour % 12 or 12
-    options = [f"{hour}:{minute:02d}"]
-    if minute:
-        options.append(f"{twelve}:{minute:02d} {half}")
-    else:
-        options += [f"{twelve} {half}", f"{twelve} {half.replace('.', '')}"]
-        if hour == 12:
-            options.append("noon")
-    return chance.pick(options)
-
-
 def count_said(number: int, chance: Chance) -> str:
     """A small whole number, as a word or in digits."""
-    if 0 < number < len(COUNTS) and chance.often(0.5):
+    if 0 < number < 7 and chance.often(0.5):
         return COUNTS[number]
     return str(number)
 

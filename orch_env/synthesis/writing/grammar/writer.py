@@ -8,21 +8,35 @@ the same element become one list.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 from orch_env.provenance.information import folded
 from orch_env.servers.framework.chance import Chance
 from orch_env.synthesis.writing.grammar.arguments import Arguments
+from orch_env.synthesis.writing.grammar.clauses import (
+    Clause,
+    Sentence,
+    again,
+    referring,
+    sentences_of,
+    shortened,
+    tidy,
+    turns_of,
+)
 from orch_env.synthesis.writing.grammar.frames import Frames, frames_of, share
 from orch_env.synthesis.writing.grammar.spelling import listed, ordinal, today_said
-from orch_env.synthesis.writing.grammar.wording import ToolWords, is_lookup, nouns_of, words_of
+from orch_env.synthesis.writing.grammar.wording import (
+    ToolWords,
+    is_lookup,
+    nouns_of,
+    variants,
+    words_of,
+)
 from orch_env.synthesis.writing.hints import Hints
 from orch_env.synthesis.writing.plan import Plan, PlannedCall, Selection, Written
-from orch_env.values import values_equal
 
-_MOST_CLAUSES = 4
-"""Things asked for in one user turn; more become a conversation."""
+_LONGEST_NAME = 6
+"""Words of a name that is said beside what was looked up."""
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -43,40 +57,6 @@ class GrammarWriter:
         return [_Request(plan, self._hints).written() for plan in plans]
 
 
-@dataclass(slots=True)
-class _Clause:
-    """One thing that is asked for.
-
-    Attributes:
-        call: its number.
-        order: whether it is an order.
-        head: what is wanted, without what it is about: "the reviews of".
-        about: what it is about, at its end: "Hotel Rex"; empty where it stands inside.
-        tail: arguments behind it.
-    """
-
-    call: int
-    order: bool
-    head: str
-    about: str = ""
-    tail: str = ""
-
-    @property
-    def text(self) -> str:
-        return " ".join(part for part in (self.head, self.about, self.tail) if part)
-
-
-@dataclass(slots=True)
-class _Sentence:
-    """Clauses that become one sentence."""
-
-    clauses: list[_Clause] = field(default_factory=list)
-
-    @property
-    def order(self) -> bool:
-        return self.clauses[0].order
-
-
 class _Request:
     """The words of one plan."""
 
@@ -88,6 +68,10 @@ class _Request:
         nouns = nouns_of(plan)
         words = {tool: words_of(spec, hints, nouns) for tool, spec in plan.specs.items()}
         self.words: list[ToolWords] = [words[call.tool] for call in plan.calls]
+        self._places_said: set[str] = set()
+        self._with_nouns: set[tuple[str, str]] = set()
+        self._style = self.chance.between(0, 11)
+        self._named_as: dict[tuple[int, str], list[str]] = {}
         self.silent = [self._is_silent(number) for number in range(len(plan.calls))]
         self.arguments = Arguments(plan, hints, self.frames, self.chance, self._first_mention)
 
@@ -95,18 +79,27 @@ class _Request:
         """The text, or why there is none."""
         if not all(call.goal for call in self.plan.calls if self._is_alone(call)):
             return Written(None, "lookup_without_use")
-        clauses: list[_Clause] = []
+        clauses: list[Clause] = []
         for number in self._order():
             clause = self._clause(number)
             if clause is None:
                 return Written(None, "no_words_for_it")
             clauses.append(clause)
+        read = {s.parent for call in self.plan.calls for s in call.selections}
+        clauses = again(clauses, read, self.frames)
         if not clauses:
             return Written(None, "nothing_asked")
-        sentences = _merged(clauses, self.frames)
-        turns = _turns(sentences)
+        turns = turns_of(sentences_of(clauses, self.frames, self.chance))
+        referring(turns, self._places_said)
         texts = [self._said(turn, first=number == 0) for number, turn in enumerate(turns)]
-        spoken = {c.call: at for at, turn in enumerate(turns) for s in turn for c in s.clauses}
+        texts = shortened(texts, self._with_nouns)
+        spoken = {
+            call: at
+            for at, turn in enumerate(turns)
+            for sentence in turn
+            for clause in sentence.clauses
+            for call in clause.calls
+        }
         turn_of = self._turn_of(spoken) if len(turns) > 1 else ()
         return Written(texts[0], None, tuple(texts[1:]), turn_of)
 
@@ -161,20 +154,20 @@ class _Request:
 
     # -- one clause ----------------------------------------------------------------------------
 
-    def _clause(self, number: int) -> _Clause | None:
+    def _clause(self, number: int) -> Clause | None:
         call, words = self.plan.calls[number], self.words[number]
-        options = share(words.says, self.plan.pool, self.plan.pools)
-        say = self.chance.pick(options)
-        by_slot: dict[str, list[str]] = {}
+        fed: dict[str, list[str]] = {}
         for selection in call.selections:
             mentions = self._mentions(selection)
             if not mentions:
                 return None
             if words.hints.each and selection.arguments[0].startswith(f"/{words.hints.each}/"):
                 continue
-            for slot in _slots_of(selection, say):
-                slots = by_slot.setdefault(slot, [])
-                slots += [mention for mention in mentions if mention not in slots]
+            for name in (pointer.rsplit("/", 1)[-1] for pointer in selection.arguments):
+                known = fed.setdefault(name, [])
+                known += [mention for mention in mentions if mention not in known]
+        say = self._say(words, fed)
+        by_slot = _by_slot(call, fed, say)
         filled = set[str]()
 
         def fill(found: re.Match[str]) -> str:
@@ -182,12 +175,12 @@ class _Request:
             said = by_slot.get(found[1]) or self.arguments.slot(number, found[1])
             return listed(said, self.frames.last) if isinstance(said, list) else said
 
-        about = ""
+        about: list[str] = []
         end = re.search(r"\{(\w+)\}$", say)
         body = say
         if end is not None and end[1] in by_slot:
             filled.add(end[1])
-            about = listed(by_slot[end[1]], self.frames.last)
+            about = by_slot[end[1]]
             body = say[: end.start()].rstrip()
         head = _SLOT.sub(fill, body)
         tail = self.arguments.tail(number, filled, by_slot)
@@ -208,54 +201,100 @@ class _Request:
                 head = inside
         if rest and not about:
             head = f"{head} {self.chance.pick(self.frames.about)}"
-            about = listed(rest, self.frames.last)
-        elif rest:
-            about = listed([about, *rest], self.frames.last)
-        return _Clause(number, words.order, head, about, tail)
+        return Clause(
+            (number,),
+            words.order,
+            head,
+            (*about, *rest),
+            tail,
+            frozenset(self._spoken_before(number)),
+        )
+
+    def _say(self, words: ToolWords, fed: Mapping[str, list[str]]) -> str:
+        """One variant of a tool's words: those for one place where all its slots name the same."""
+        plan = self.plan
+        if words.hints.same is not None:
+            slots = _SLOT.findall(words.says[0])
+            named = [fed[slot] for slot in slots if slot in fed]
+            if len(named) == len(slots) > 1 and all(names == named[0] for names in named):
+                return self.chance.pick(share(variants(words.hints.same), plan.pool, plan.pools))
+        return self.chance.pick(share(words.says, plan.pool, plan.pools))
 
     def _mentions(self, selection: Selection) -> list[str]:
-        """How the element that a call is about is named: by itself, or by what it comes from."""
+        """How the element that a call is about is named; the same each time."""
+        key = (selection.parent, selection.element)
+        if key not in self._named_as:
+            self._named_as[key] = self._names(selection)
+        return self._named_as[key]
+
+    def _names(self, selection: Selection) -> list[str]:
+        """Names of an element: its own, or those of what it comes from."""
         parent = selection.parent
         call, words = self.plan.calls[parent], self.words[parent]
         if isinstance(selection.label, str) and selection.label in words.hints.labels:
-            return [words.hints.labels[selection.label]]
-        if words.hints.implied and selection.how == "label":
-            return [str(selection.label)]
-        if self.silent[parent] or (words.order and selection.how == "single"):
+            return [words.hints.labels[selection.label] + self._which(parent)]
+        if words.hints.implied:
+            return [str(selection.label)] if selection.how == "label" else []
+        one = selection.how == "single" and (not selection.element or words.order)
+        if self.silent[parent] or (one and call.selections and words.hints.thing is None):
             if is_lookup(call, words):
                 name = self._named(call, words, selection)
-                return [name] if name is not None else []
+                if name is None:
+                    return []
+                self._places_said.add(name)
+                return [name]
             return list(dict.fromkeys(m for s in call.selections for m in self._mentions(s)))
         if selection.how == "label":
-            name = str(selection.label)
-            if folded(words.thing) in folded(name):
+            name = str(selection.label).strip()
+            if words.hints.called is None or folded(words.thing) in folded(name).split():
                 return [name]
-            return [self.chance.pick(self.frames.called).format(thing=words.thing, name=name)]
+            return [self._pick(variants(words.hints.called)).replace("{}", name)]
+        which = self._which(parent)
+        place = ordinal(selection.position)
+        if which:
+            begin = f"the {place} " if selection.how == "position" else "the "
+            return [f"{begin}{words.thing}{which}"]
         if selection.how == "position":
-            return [f"the {ordinal(selection.position)} {words.thing}{self._which(parent)}"]
-        return [f"that {words.thing}{self._which(parent)}"]
+            forms = self.frames.position
+            return [forms[self._style % len(forms)].format(place, words.thing)]
+        forms = self.frames.single
+        return [forms[self._style % len(forms)].format(words.thing)]
+
+    def _pick(self, options: Sequence[str]) -> str:
+        """One variant, the same for all of its kind in a request."""
+        own = share(options, self.plan.pool, self.plan.pools)
+        return own[self._style % len(own)]
 
     def _first_mention(self, selection: Selection) -> str:
         return next(iter(self._mentions(selection)), "")
 
     def _which(self, number: int) -> str:
         """Which of several spoken searches for the same thing is meant."""
+        chosen_from = {s.parent for call in self.plan.calls for s in call.selections}
+        thing = self.words[number].thing
         same = [
             n
             for n, silent in enumerate(self.silent)
-            if not silent and self.words[n].thing == self.words[number].thing and n != number
+            if not silent and self.words[n].thing == thing and (n in chosen_from or n == number)
         ]
-        if not same:
+        if len(same) < 2:
             return ""
-        for selection in self.plan.calls[number].selections:
-            for mention in self._mentions(selection):
-                found = re.search(r"(\w+) \{\w+\}$", self.words[number].says[0])
-                return f" {found[1] if found else 'for'} {mention}"
-        return ""
+        places = {n: self._places(n) for n in same}
+        alike = sum(places[n] == places[number] for n in same) > 1
+        if alike or len(places[number]) != 1:
+            at = [n for n in self._order() if n in same].index(number)
+            return f" from the {ordinal(at)} search"
+        found = re.search(r"(\w+) \{\w+\}$", self.words[number].says[0])
+        return f" {found[1] if found else 'for'} {places[number][0]}"
+
+    def _places(self, number: int) -> list[str]:
+        """What a search is about."""
+        selections = self.plan.calls[number].selections
+        return list(dict.fromkeys(m for s in selections for m in self._mentions(s)))
 
     def _named(self, call: PlannedCall, words: ToolWords, selection: Selection) -> str | None:
         """The name that a look-up looks up; ``None`` where it found something of another name."""
-        said = next(str(a.value) for a in call.arguments if not a.silent)
+        said = next(str(a.value) for a in call.arguments if not a.silent).rstrip(". ")
         if selection.how == "position":
             return None
         if selection.how == "label":
@@ -263,14 +302,20 @@ class _Request:
             if folded(said) in folded(label):
                 said = label
             elif folded(label) not in folded(said):
-                if not set(folded(label).split()) & set(folded(said).split()):
+                alike = set(folded(label).split()) & set(folded(said).split())
+                longer = len(label.split()) > max(2, len(said.split()))
+                if len(label.split()) > _LONGEST_NAME or not (alike or longer):
                     return None
-                said = f"{said} ({label})"
-        return f"the {words.noun} {said}" if words.noun else said
+                said = f"{said} ({label})" if alike else f"{label} in {said}"
+        if not words.noun:
+            return said
+        full = f"the {words.noun} {said}"
+        self._with_nouns.add((full, said))
+        return full
 
     # -- sentences -----------------------------------------------------------------------------
 
-    def _said(self, sentences: list[_Sentence], *, first: bool) -> str:
+    def _said(self, sentences: list[Sentence], *, first: bool) -> str:
         frames, chance = self.frames, self.chance
         parts: list[str] = []
         if first:
@@ -294,15 +339,15 @@ class _Request:
             fresh = [option for option in options if option not in used] or list(options)
             lead = chance.pick(fresh)
             used.append(lead)
-            end = "?" if lead.split()[0] in _ASKING else "."
+            end = "?" if _ASKING.search(lead) else "."
             if parts and parts[-1].endswith((",", ":")) and not lead.startswith("I"):
                 lead = lead[0].lower() + lead[1:]
-            parts.append(f"{lead} {_joined(sentence, frames, chance)}{end}")
+            parts.append(f"{lead} {sentence.text(frames, chance)}{end}")
         if first:
             closing = chance.pick(frames.closings)
             if closing:
                 parts.append(closing)
-        return _tidy(" ".join(parts))
+        return tidy(" ".join(parts))
 
     def _turn_of(self, spoken: dict[int, int]) -> tuple[int, ...]:
         turn_of = [spoken.get(number, 0) for number in range(len(self.plan.calls))]
@@ -320,14 +365,19 @@ class _Request:
         return tuple(turn_of)
 
 
-_ASKING = frozenset(["Can", "Could", "Would"])
+_ASKING = re.compile(r"\b(can|could|would) you\b", re.IGNORECASE)
 
 
-def _slots_of(selection: Selection, say: str) -> list[str]:
-    """The slots of a clause that a selection fills; its first argument where there is none."""
-    names = [pointer.rsplit("/", 1)[-1] for pointer in selection.arguments]
+def _by_slot(call: PlannedCall, fed: Mapping[str, list[str]], say: str) -> dict[str, list[str]]:
+    """What fills the slots of a clause: of each selection one argument, one with a slot first."""
     slots = _SLOT.findall(say)
-    return [name for name in names if name in slots] or names[:1]
+    found: dict[str, list[str]] = {}
+    for selection in call.selections:
+        names = [pointer.rsplit("/", 1)[-1] for pointer in selection.arguments]
+        for name in [name for name in names if name in slots] or names[:1]:
+            if name in fed:
+                found[name] = fed[name]
+    return found
 
 
 def _named_inside(head: str, mention: str) -> str | None:
@@ -339,54 +389,3 @@ def _named_inside(head: str, mention: str) -> str | None:
         rf"\bthe {re.escape(found[1])}\b(?! \w+ing\b)", lambda _: mention, head, count=1
     )
     return whole if count else None
-
-
-def _merged(clauses: list[_Clause], frames: Frames) -> list[_Sentence]:
-    """Clauses about the same thing that end alike become one sentence."""
-    sentences: list[_Sentence] = []
-    for clause in clauses:
-        for sentence in sentences:
-            last = sentence.clauses[-1]
-            same = last.about and last.about == clause.about and not (last.tail or clause.tail)
-            ends = last.head.rsplit(" ", 1)[-1] == clause.head.rsplit(" ", 1)[-1]
-            if same and ends and last.order == clause.order and len(sentence.clauses) < 3:
-                sentence.clauses.append(clause)
-                break
-        else:
-            sentences.append(_Sentence([clause]))
-    return sentences
-
-
-def _joined(sentence: _Sentence, frames: Frames, chance: Chance) -> str:
-    clauses = sentence.clauses
-    if len(clauses) == 1:
-        return clauses[0].text
-    *heads, last = clauses
-    preposition = last.head.rsplit(" ", 1)[-1]
-    bare = [c.head.removesuffix(preposition).rstrip() for c in heads]
-    return f"{listed([*bare, last.head], frames.last)} {last.about}"
-
-
-def _turns(sentences: list[_Sentence]) -> list[list[_Sentence]]:
-    """Sentences by user turn."""
-    turns: list[list[_Sentence]] = [[]]
-    for sentence in sentences:
-        size = sum(len(s.clauses) for s in turns[-1])
-        if turns[-1] and size + len(sentence.clauses) > _MOST_CLAUSES:
-            turns.append([])
-        turns[-1].append(sentence)
-    return turns
-
-
-def _tidy(text: str) -> str:
-    """The text with its sentences' first letters large and without doubled signs."""
-    text = re.sub(r"\s+", " ", text).strip()
-    text = re.sub(r" ([,.?!])", r"\1", text)
-    text = re.sub(r"([ap])\.m\.\.", r"\1.m.", text)
-    text = re.sub(r"\.\.", ".", text)
-    return text[:1].upper() + text[1:]
-
-
-def is_omitted(name: str, value: object, hints: Hints | None) -> bool:
-    """Whether an argument's value goes without saying."""
-    return hints is not None and name in hints.omit and values_equal(value, hints.omit[name])

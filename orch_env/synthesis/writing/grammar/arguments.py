@@ -221,7 +221,7 @@ class Arguments:
         if isinstance(value, str) and _is_day(value):
             day = dates_of(value)[0]
             if day not in self._spelt:
-                self._spelt[day] = self._speller.date(day)
+                self._spelt[day] = self._speller.said(day)
             return self._spelt[day]
         if isinstance(value, str) and _is_time(value):
             return self._speller.time(value) or value

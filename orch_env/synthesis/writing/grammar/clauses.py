@@ -90,10 +90,11 @@ class Sentence:
 
 def mentioned(names: Sequence[str], last: str) -> str:
     """Names as a list: "the first and the second hotel" for two places in one list."""
-    places = [re.fullmatch(r"the (\w+(?:st|nd|rd|th)) (.+)", name) for name in names]
-    if len(names) > 1 and all(places) and len({place[2] for place in places if place}) == 1:
-        ordinals = sorted((place[1] for place in places if place), key=_place)
-        return f"{listed([f'the {word}' for word in ordinals], last)} {places[0][2]}"
+    found = [re.fullmatch(r"the (\w+(?:st|nd|rd|th)) (.+)", name) for name in names]
+    places = [(match[1], match[2]) for match in found if match is not None]
+    if len(names) == len(places) > 1 and len({rest for _, rest in places}) == 1:
+        ordinals = sorted((word for word, _ in places), key=_place)
+        return f"{listed([f'the {word}' for word in ordinals], last)} {places[0][1]}"
     return listed(list(names), last)
 
 

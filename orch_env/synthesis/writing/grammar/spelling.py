@@ -87,7 +87,7 @@ class Speller:
         self._form = chance.pick(_FORMS)
         self._clock = chance.pick(["24", "a.m.", "am", "am"])
 
-    def date(self, day: date) -> str:
+    def said(self, day: date) -> str:
         """A date without a preposition."""
         today, chance = self._today, self._chance
         away = (day - today).days if today is not None else None
@@ -103,7 +103,7 @@ class Speller:
 
     def days(self, first: date, last: date) -> tuple[str, str]:
         """A first and a last date; in one month the second may be a mere number."""
-        said = self.date(first), self.date(last)
+        said = self.said(first), self.said(last)
         months = said[0].startswith(MONTHS[first.month - 1][:3]) and "," not in "".join(said)
         if months and (first.year, first.month) == (last.year, last.month):
             bare = re.search(r"\d+[a-z]*$", said[1])

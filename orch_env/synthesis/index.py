@@ -30,10 +30,12 @@ class Relation:
     Attributes:
         parents: child row -> parent rows, ascending; rows without a partner are absent.
         children: parent row -> child rows, ascending.
+        both: all (parent row, child row), ascending.
     """
 
     parents: Mapping[int, tuple[int, ...]]
     children: Mapping[int, tuple[int, ...]]
+    both: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Index:
             self._read(tool, patterns)
         self._opaque: dict[int, frozenset[str]] = {}
         self._about: dict[int, tuple[Key, ...]] = {}
+        self._sending: dict[tuple[str, frozenset[str]], frozenset[int]] = {}
         self._relations: dict[tuple[str, str, Pairs, bool], Relation] = {}
 
     def _read(self, tool: str, patterns: set[str]) -> None:
@@ -107,6 +110,16 @@ class Index:
                 p for p in self.sent[row] if (tool, with_wildcards(p)) in self.mined.opaque
             )
         return self._opaque[row]
+
+    def sending(self, tool: str, fed: frozenset[str]) -> frozenset[int]:
+        """Rows of a tool that send all of these arguments, and no other that no one would type."""
+        if (tool, fed) not in self._sending:
+            self._sending[tool, fed] = frozenset(
+                row
+                for row in self.corpus.rows_of.get(tool, ())
+                if fed <= self.sent[row].keys() and self.opaque(row) <= fed
+            )
+        return self._sending[tool, fed]
 
     def about(self, row: int) -> tuple[Key, ...]:
         """What a row is about: the set of its untypable values, sorted; empty where it has none."""
@@ -245,6 +258,7 @@ def _relation(parents: Mapping[int, list[int]]) -> Relation:
     return Relation(
         {child: tuple(rows) for child, rows in parents.items()},
         {parent: tuple(sorted(rows)) for parent, rows in sorted(children.items())},
+        tuple(sorted((parent, child) for child, rows in parents.items() for parent in rows)),
     )
 
 

@@ -50,10 +50,10 @@ class _Sum:
     ) -> None:
         self.variables = (variable,)
         self.scope = scope
-        self._options = {
-            at: ([v for v, _ in found], list(accumulate(w for _, w in found)))
-            for at, found in options.items()
-        }
+        self._options: dict[Values, tuple[tuple[int, ...], tuple[Weight, ...]]] = {}
+        for at, found in options.items():
+            values, weights = zip(*found, strict=True)
+            self._options[at] = values, tuple(accumulate(weights))
 
     def message(self) -> dict[Values, Weight]:
         return {at: sums[-1] for at, (_, sums) in self._options.items()}
@@ -194,7 +194,23 @@ def _join_all(factors: Sequence[Factor]) -> Factor:
     return joined
 
 
+def _multiplied(whole: Factor, part: Factor) -> Factor:
+    """The join with a factor over some of the same variables: no entry is added."""
+    get = part.table.get
+    places = [whole.scope.index(v) for v in part.scope]
+    if len(places) == 1:
+        (at,) = places
+        found = [(v, w, get((v[at],))) for v, w in whole.table.items()]
+    else:
+        found = [(v, w, get(tuple([v[i] for i in places]))) for v, w in whole.table.items()]
+    return Factor(whole.scope, {v: w * more for v, w, more in found if more is not None})
+
+
 def _join(one: Factor, other: Factor) -> Factor:
+    if set(one.scope) < set(other.scope):
+        one, other = other, one
+    if set(other.scope) <= set(one.scope):
+        return _multiplied(one, other)
     shared = [v for v in one.scope if v in other.scope]
     scope = tuple(sorted({*one.scope, *other.scope}))
     at_other = [other.scope.index(v) for v in shared]

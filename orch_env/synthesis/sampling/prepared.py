@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from orch_env.provenance.information import Key
 from orch_env.servers.framework.chance import Chance
@@ -153,16 +153,13 @@ class Prepared:
         return self._accept(rows) if self._accept is not None else None
 
 
-def domain_of(index: Index, template: Template, node: int, rows: Collection[int] | None) -> Rows:
+def domain_of(
+    index: Index, template: Template, node: int, rows: Collection[int] | None
+) -> frozenset[int]:
     """Rows that may stand for a call: see :class:`Prepared`."""
-    fed = {pointer for e in template.edges if e.child == node for pointer, _ in e.pairs}
-    return tuple(
-        row
-        for row in index.corpus.rows_of.get(template.tools[node], ())
-        if (rows is None or row in rows)
-        and fed <= index.sent[row].keys()
-        and index.opaque(row) <= fed
-    )
+    fed = frozenset(pointer for e in template.edges if e.child == node for pointer, _ in e.pairs)
+    found = index.sending(template.tools[node], fed)
+    return found if rows is None else found.intersection(rows)
 
 
 def twins_of(template: Template) -> list[tuple[int, ...]]:
@@ -183,61 +180,64 @@ def _factors(
     index: Index, template: Template, rows: Collection[int] | None, weights: Mapping[int, float]
 ) -> list[Factor]:
     nodes = range(len(template.tools))
-    domains = [set(domain_of(index, template, node, rows)) for node in nodes]
-    pairs: dict[tuple[int, int], set[tuple[int, int]]] = {}
-
-    def narrow(at: tuple[int, int], allowed: set[tuple[int, int]]) -> None:
-        pairs[at] = pairs[at] & allowed if at in pairs else allowed
-        domains[at[0]] = {left for left, _ in pairs[at]}
-        domains[at[1]] = {right for _, right in pairs[at]}
-
+    domains = [domain_of(index, template, node, rows) for node in nodes]
+    pairs: dict[tuple[int, int], Sequence[tuple[int, int]]] = {}
     for e in template.edges:
-        parents = index.relation(
-            template.tools[e.parent], template.tools[e.child], e.pairs, e.composite
-        ).parents
-        narrow(
-            (e.parent, e.child),
-            {
-                (parent, child)
-                for child in domains[e.child]
-                for parent in parents.get(child, ())
-                if parent in domains[e.parent]
-            },
-        )
-    for _ in range(len(template.tools)):  # rows without a partner anywhere leave every table
-        before = sum(map(len, pairs.values()))
-        for at, both in pairs.items():
-            narrow(at, {(a, b) for a, b in both if a in domains[at[0]] and b in domains[at[1]]})
-        if sum(map(len, pairs.values())) == before:
-            break
+        parent, child = template.tools[e.parent], template.tools[e.child]
+        both = index.relation(parent, child, e.pairs, e.composite).both
+        at = (e.parent, e.child)
+        if at in pairs:
+            before = frozenset(pairs[at])
+            both = tuple(pair for pair in both if pair in before)
+        pairs[at] = both
+    _narrow(domains, pairs)
     for q in template.equalities:
-        left, right = q.left[0], q.right[0]
-        if (left, right) in pairs:
-            narrow((left, right), _equal_among(index, q, pairs[left, right]))
+        at = (q.left[0], q.right[0])
+        if at in pairs:
+            pairs[at] = _equal_among(index, q, pairs[at])
         else:
-            narrow((left, right), _equal(index, q, domains[left], domains[right]))
-    factors = [
+            pairs[at] = _equal(index, q, domains[at[0]], domains[at[1]])
+    _narrow(domains, pairs)
+    factors = [Factor(at, dict.fromkeys(both, 1)) for at, both in sorted(pairs.items())]
+    counted = {node for at in pairs for node in at}
+    return factors + [
         Factor((node,), {(row,): weights.get(row, 1) for row in sorted(domains[node])})
         for node in nodes
+        if weights or node not in counted
     ]
-    return factors + [
-        Factor(at, dict.fromkeys(sorted(both), 1)) for at, both in sorted(pairs.items())
-    ]
+
+
+def _narrow(
+    domains: list[frozenset[int]], pairs: dict[tuple[int, int], Sequence[tuple[int, int]]]
+) -> None:
+    """Leave out rows and pairs without a partner, for as many rounds as there are calls."""
+    for _ in domains:
+        before = sum(map(len, domains))
+        for at, both in pairs.items():
+            left, right = domains[at[0]], domains[at[1]]
+            kept = [pair for pair in both if pair[0] in left and pair[1] in right]
+            pairs[at] = kept
+            domains[at[0]] = frozenset([a for a, _ in kept])
+            domains[at[1]] = frozenset([b for _, b in kept])
+        if sum(map(len, domains)) == before:
+            break
 
 
 def _value(index: Index, row: int, pointer: str) -> Key | None:
     return index.sent[row].get(pointer)
 
 
-def _equal_among(index: Index, q: Equality, pairs: set[tuple[int, int]]) -> set[tuple[int, int]]:
-    return {(a, b) for a, b in pairs if _value(index, a, q.left[1]) == _value(index, b, q.right[1])}
+def _equal_among(
+    index: Index, q: Equality, pairs: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    return [(a, b) for a, b in pairs if _value(index, a, q.left[1]) == _value(index, b, q.right[1])]
 
 
 def _equal(
     index: Index, q: Equality, left: Collection[int], right: Collection[int]
-) -> set[tuple[int, int]]:
+) -> list[tuple[int, int]]:
     """Pairs of rows with equal arguments; two rows that both leave theirs out agree, too."""
     holders: dict[Key | None, list[int]] = defaultdict(list)
-    for row in right:
+    for row in sorted(right):
         holders[_value(index, row, q.right[1])].append(row)
-    return {(a, b) for a in left for b in holders.get(_value(index, a, q.left[1]), ())}
+    return [(a, b) for a in sorted(left) for b in holders.get(_value(index, a, q.left[1]), ())]

@@ -33,26 +33,23 @@ class Subsets:
         self._calls = [calls[call] for call in sorted(calls)]
         self._size = size
         weights = [sum(weight for _, weight in found) for found in self._calls]
-        # sums[n][k]: the sum over sets of k of the first n calls
-        first: list[int | float] = [1, *[0] * size]
-        sums = [first]
-        for weight in weights:
-            last = sums[-1]
-            sums.append([1] + [last[k] + weight * last[k - 1] for k in range(1, size + 1)])
-        self._weights, self._sums = weights, sums
-        self.total = sums[-1][size]
+        # sums[k][n]: the sum over sets of k of the first n calls
+        sums: list[list[int | float]] = [[1] * (len(weights) + 1)]
+        for _ in range(size):
+            fewer = sums[-1]
+            sums.append([0, *accumulate(w * s for w, s in zip(weights, fewer, strict=False))])
+        self._sums = sums
+        self.total = sums[size][-1]
 
     def draw(self, chance: Chance) -> tuple[int, ...]:
         """One set in proportion to its weight, ascending."""
         chosen: list[int] = []
-        wanted = self._size
-        for n in range(len(self._calls), 0, -1):
-            if not wanted:
-                break
-            taken = self._weights[n - 1] * self._sums[n - 1][wanted - 1]
-            if n == wanted or chance.random() * self._sums[n][wanted] < taken:
-                chosen.append(_pick(self._calls[n - 1], chance))
-                wanted -= 1
+        last = len(self._calls)
+        for wanted in range(self._size, 0, -1):
+            # the sets of the first n calls grow with n: the last call of the set comes first
+            sums = self._sums[wanted]
+            last = min(bisect_right(sums, chance.random() * sums[last]), last) - 1
+            chosen.append(_pick(self._calls[last], chance))
         return tuple(sorted(chosen))
 
     def each(self) -> Iterator[tuple[int, ...]]:

@@ -105,20 +105,29 @@ class Planner:
         response = self._index.corpus.response(draw.rows[edge.parent])
         pattern = list_pattern([out for _, out in edge.pairs])
         sources = draw.sources[edge.child]
+        said = self._looked_up(draw, edge.parent)
         if not edge.composite:
             paths = {p: sources[p].path or "" for p, _ in edge.pairs}
-            one = self._selection(tool, response, pattern, edge.parent, paths, chance)
+            one = self._selection(tool, response, pattern, edge.parent, paths, chance, said)
             return one if isinstance(one, Refusal) else [one]
         ((pointer, _),) = edge.pairs
         found = []
         for part in sources[pointer].parts:
             one = self._selection(
-                tool, response, pattern, edge.parent, {pointer: part.path or ""}, chance
+                tool, response, pattern, edge.parent, {pointer: part.path or ""}, chance, said
             )
             if isinstance(one, Refusal):
                 return one
             found.append(one)
         return found
+
+    def _looked_up(self, draw: Draw, node: int) -> str | None:
+        """The name that a call looks up: it reads nothing and is called with one text."""
+        if draw.sources[node]:
+            return None
+        arguments = self._arguments(draw.rows[node], {})
+        loud = [a.value for a in arguments if not a.silent]
+        return loud[0] if len(loud) == 1 and isinstance(loud[0], str) else None
 
     def _selection(
         self,
@@ -128,6 +137,7 @@ class Planner:
         parent: int,
         paths: Mapping[str, str],
         chance: Chance,
+        said: str | None,
     ) -> Selection | Refusal:
         fed = tuple(sorted(paths))
         if not pattern:
@@ -150,18 +160,33 @@ class Planner:
         others = [e for e in elements if thing(e) != mine]
         if not others:
             return Selection(parent, at, fed, place, size)
-        for path in self._selectors.label_paths(tool, pattern):
+        paths_of_labels = self._selectors.label_paths(tool, pattern)
+        if said is not None and paths_of_labels:
+            # Another label than the name only qualifies what was looked up: "Paris (CDG)".
+            name = find(elements[place].value, paths_of_labels[0])
+            if not (isinstance(name, str) and _shares_word(name, said)):
+                paths_of_labels = paths_of_labels[:1]
+        for path in paths_of_labels:
             label = find(elements[place].value, path)
             if isinstance(label, str) and is_label(label):
                 same = folded(label)
                 if all(folded(str(find(e.value, path))) != same for e in others):
-                    counted = self._position and pattern.count("*") == 1 and place < 3
+                    counted = (
+                        said is None and self._position and pattern.count("*") == 1 and place < 3
+                    )
                     if counted and chance.often(0.25):
                         return Selection(parent, at, fed, place, size, "position")
                     return Selection(parent, at, fed, place, size, "label", path, label)
+        if said is not None:
+            return Refusal("several_of_that_name")
         if self._position and pattern.count("*") == 1 and place < _FURTHEST:
             return Selection(parent, at, fed, place, size, "position")
         return Refusal("element_without_a_name")
+
+
+def _shares_word(one: str, other: str) -> bool:
+    words = set(re.findall(r"[^\W_]+", folded(one)))
+    return bool(words & set(re.findall(r"[^\W_]+", folded(other))))
 
 
 def schema_at(parameters: Mapping[str, Json], pointer: str) -> JsonObject:

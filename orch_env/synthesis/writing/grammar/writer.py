@@ -37,6 +37,8 @@ from orch_env.synthesis.writing.plan import Plan, PlannedCall, Selection, Writte
 
 _LONGEST_NAME = 6
 """Words of a name that is said beside what was looked up."""
+_LONGEST_CODE = 4
+"""Letters of a code such as that of an airport, which may stand in brackets."""
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -304,9 +306,10 @@ class _Request:
             elif folded(label) not in folded(said):
                 alike = set(folded(label).split()) & set(folded(said).split())
                 longer = len(label.split()) > max(2, len(said.split()))
-                if len(label.split()) > _LONGEST_NAME or not (alike or longer):
+                code = label.isupper() and len(label) <= _LONGEST_CODE
+                if len(label.split()) > _LONGEST_NAME or not (alike or longer or code):
                     return None
-                said = f"{said} ({label})" if alike else f"{label} in {said}"
+                said = f"{said} ({label})" if alike or code else f"{label} in {said}"
         if not words.noun:
             return said
         full = f"the {words.noun} {said}"

@@ -11,11 +11,8 @@ from typing import Any
 
 import ray
 
-from orch_env.synthesis.mining import Mined
 from orch_env.synthesis.pipeline.config import SynthesisConfig
 from orch_env.synthesis.pipeline.job import Job, Piece
-from orch_env.synthesis.pipeline.workshop import Workshop
-from orch_env.tasks.files import read_json
 
 
 class _Worker:
@@ -23,12 +20,10 @@ class _Worker:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._job = Job(SynthesisConfig.model_validate(config))
-        mined = Mined.from_dict(read_json(self._job.folder / "mined.json"))
-        self._workshop = Workshop(self._job.config, mined)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         piece = Piece(str(row["kind"]), str(row["split"]), int(row["number"]), int(row["count"]))
-        self._job.do(piece, self._workshop)
+        self._job.do(piece)
         return {"piece": piece.name}
 
 

@@ -7,12 +7,11 @@ missing, and the files are the same bytes in the end, for any number of processe
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -99,12 +98,14 @@ class Job:
 
     def _run(self, finish: Finish, report: Progress) -> JsonObject:
         self._claim()
+        for partial in self.folder.rglob(".*.partial"):  # what a kill left of a file
+            partial.unlink(missing_ok=True)
         finished = self.folder / "report.json"
         if finished.is_file():
             found: JsonObject = read_json(finished)
             return found
         report("mining", 0, 1)
-        workshop = self._mined_workshop()
+        workshop = self.workshop
         report("mining", 1, 1)
         splits = list(self.config.splits)
         if self.config.sampling.templates is None:
@@ -128,7 +129,9 @@ class Job:
         else:
             write_whole(text.encode(), path)
 
-    def _mined_workshop(self) -> Workshop:
+    @cached_property
+    def workshop(self) -> Workshop:
+        """What this process reads once; mines where that was not done yet."""
         path = self.folder / "mined.json"
         mined = Mined.from_dict(read_json(path)) if path.is_file() else None
         workshop = Workshop(self.config, mined)
@@ -251,8 +254,9 @@ class Job:
             done += 1
             report(what, done, len(pieces))
 
-    def do(self, piece: Piece, workshop: Workshop) -> None:
+    def do(self, piece: Piece) -> None:
         """Do one piece and write its file."""
+        workshop = self.workshop
         path = self.path_of(piece)
         path.parent.mkdir(parents=True, exist_ok=True)
         result: Json
@@ -343,62 +347,29 @@ Runner = Callable[[Job, Sequence[Piece]], Iterator[None]]
 """Does pieces of a job; yields once for each that is finished."""
 
 
+RUNNERS = {
+    "local": "orch_env.synthesis.pipeline.local:run_locally",
+    "ray": "orch_train.synthesis:run_on_ray",
+}
+"""Runners by strings: orch_env never imports orch_train."""
+
+
 def runner_of(config: SynthesisConfig) -> Runner:
     """The runner that a configuration names.
 
     Raises:
         OrchError: there is no such runner, or what it needs is not installed.
     """
-    if config.runner == "local":
-        return run_locally
-    if config.runner == "ray":
-        # Named by a string: orch_env never imports orch_train.
-        from importlib import import_module
-
-        try:
-            found: Runner = import_module("orch_train.synthesis").run_on_ray
-        except ImportError as problem:
-            raise OrchError(
-                f"the ray runner needs {problem.name!r}: pip install 'orch-rl[train]'"
-            ) from problem
-        return found
-    raise OrchError(f"there is no runner {config.runner!r}: take local or ray")
-
-
-def run_locally(job: Job, pieces: Sequence[Piece]) -> Iterator[None]:
-    """Do pieces in this machine's processes, or in this one where one is enough."""
-    workers = min(job.config.processes or os.cpu_count() or 1, len(pieces))
-    if workers <= 1:
-        workshop = Workshop(job.config, Mined.from_dict(read_json(job.folder / "mined.json")))
-        for piece in pieces:
-            job.do(piece, workshop)
-            yield
-        return
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), _start, (job.config.model_dump(mode="json"),)
-    ) as pool:
-        waiting = [pool.submit(_do_in_worker, piece) for piece in pieces]
-        try:
-            for future in as_completed(waiting):
-                future.result()
-                yield
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-_WORKER: list[tuple[Job, Workshop]] = []
-
-
-def _start(config: JsonObject) -> None:
-    job = Job(SynthesisConfig.model_validate(config))
-    _WORKER[:] = [
-        (job, Workshop(job.config, Mined.from_dict(read_json(job.folder / "mined.json"))))
-    ]
-
-
-def _do_in_worker(piece: Piece) -> None:
-    [(job, workshop)] = _WORKER
-    job.do(piece, workshop)
+    if config.runner not in RUNNERS:
+        raise OrchError(f"there is no runner {config.runner!r}: take {' or '.join(RUNNERS)}")
+    module, _, name = RUNNERS[config.runner].partition(":")
+    try:
+        found: Runner = getattr(import_module(module), name)
+    except ImportError as problem:
+        raise OrchError(
+            f"the {config.runner} runner needs {problem.name!r}: pip install 'orch-rl[train]'"
+        ) from problem
+    return found
 
 
 def traced_templates(workshop: Workshop) -> set[str]:

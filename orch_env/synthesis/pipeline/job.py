@@ -34,7 +34,7 @@ from orch_env.types.text import readable_json
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, total)."""
-_SPARE = 1.15
+_SPARE = 1.3
 """Tasks that chunks try for, over those that are wanted: some chunks fall short."""
 
 
@@ -198,10 +198,15 @@ class Job:
         """Template -> split. The smallest splits choose first, among what they can fill.
 
         Each takes templates of every number of calls until it has fillings for twice its tasks;
-        the largest split gets what is left.
+        the largest split gets what is left, and keeps at least one template with each kind of edge:
+        what is measured elsewhere is a new workflow, not a tool that nobody trained.
         """
         config = self.config
         order = sorted(config.splits, key=lambda name: (config.splits[name], name))
+        last = order[-1]
+        holders = Counter(
+            kind for t in templates if last in fillings[t] for kind in templates[t].kinds
+        )
         home: dict[str, str] = {}
         chance = Chance(f"{config.seed}/templates")
         for name in order[:-1]:
@@ -216,9 +221,12 @@ class Job:
                 for t in by_size[size][:most]:
                     if there >= wanted:
                         break
+                    if last in fillings[t]:
+                        if any(holders[kind] <= 1 for kind in templates[t].kinds):
+                            continue
+                        holders.subtract(templates[t].kinds)
                     home[t] = name
                     there += min(config.sampling.per_template, fillings[t][name])
-        last = order[-1]
         home.update({t: last for t in templates if t not in home and last in fillings[t]})
         return home
 
@@ -303,15 +311,22 @@ class Job:
             if place < len(chunk)
         ]
         limit = self.config.sampling.entity_limit
+        often = Counter(e for task in everything for e in task.metadata["entities"])
+        place = {task.id: n for n, task in enumerate(everything)}
+        everything.sort(
+            key=lambda t: (
+                max((often[e] for e in t.metadata["entities"]), default=0) // 8,
+                place[t.id],
+            )
+        )
         wanted = min(self.config.splits[split], len(everything))
         while True:
             balance = Balance(wanted, limit)
             for task in everything:
                 balance.offer(task, Tally())
-            found = balance.kept
-            if len(found) == wanted:
-                return found
-            wanted = len(found)  # fewer tasks have a lower bound for each entity
+            if len(balance.kept) == wanted:
+                return sorted(balance.kept, key=lambda task: place[task.id])
+            wanted = len(balance.kept)  # fewer tasks have a lower bound for each entity
 
     def timing(self) -> JsonObject:
         """How fast traces were drawn: ``{attempts, accepted, seconds, traces_per_s}``.

@@ -160,7 +160,12 @@ class Workshop:
             round_: rounds of one split grow different workflows.
         """
         part, sampling = self.parts[split], self.config.sampling
-        limits = Limits(self.config.shape.calls_per_tool, part.rows)
+        by_entity: dict[str, list[int]] = defaultdict(list)
+        for row, entities in sorted(self.entities.of.items()):
+            if row in part.rows:
+                by_entity[entities[0]].append(row)
+        starts = [rows for _, rows in sorted(by_entity.items())]
+        limits = Limits(self.config.shape.calls_per_tool, part.rows, starts)
         growth = Growth(self.joining, limits)
         chance = Chance(f"{self.config.seed}/grow/{split}/{round_}")
         found: dict[str, Template] = {}
@@ -180,7 +185,8 @@ class Workshop:
         started = time.perf_counter()
         draws, attempts = self._drawn(split, chunk, templates, count, stages["drawn"])
         seconds = time.perf_counter() - started
-        balance = Balance(count, self.config.sampling.entity_limit)
+        # A chunk may exceed its share: the whole set is balanced in the end.
+        balance = Balance(count, min(1.0, 2 * self.config.sampling.entity_limit))
         for start in range(0, len(draws), _BLOCK):
             if len(balance.kept) == count:
                 break
@@ -224,8 +230,18 @@ class Workshop:
                 found = [d for d in found if _inside(optional_arguments(d, self.corpus), wanted)]
             if found:
                 by_size[len(template.tools)].append(found)
+        self._rare_first(by_size)
         draws = list(_in_turn([_in_turn(by_size[size]) for size in sorted(by_size)]))
         return draws[: _MORE_DRAWS * count + 10], attempts
+
+    def _rare_first(self, by_size: Mapping[int, list[list[Draw]]]) -> None:
+        """Sort draws so that those about seldom entities come first: more can be kept."""
+        found = [draw for lists in by_size.values() for draws in lists for draw in draws]
+        about = {id(draw): self.entities.of_rows(draw.rows) for draw in found}
+        often = Counter(e for entities in about.values() for e in entities)
+        for lists in by_size.values():
+            for draws in lists:
+                draws.sort(key=lambda d: (max((often[e] for e in about[id(d)]), default=0), d.rows))
 
     def _weights(self) -> Mapping[int, float]:
         """Less for rows whose entity has many rows, and for what many others lead to."""

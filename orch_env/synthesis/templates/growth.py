@@ -8,7 +8,7 @@ growth alone favours what has many neighbours.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from orch_env.provenance.names import with_wildcards
@@ -22,7 +22,7 @@ _STEPS = (1, 1, 1, 2, 2, 3, 99)
 """How much larger a workflow is than the one that it grows from; 99: it grows from nothing."""
 _EXTENSIONS = 12
 """Calls that are tried as the next one before a try is given up."""
-_OF_EACH_SHAPE = 6
+_OF_EACH_SHAPE = 12
 """Workflows of one shape that others grow from."""
 _MOST_PARENTS_DEEP = 6
 """Missing calls in a row that are put before one another."""
@@ -35,10 +35,13 @@ class Limits:
     Attributes:
         per_tool: calls of one tool at most.
         rows: recorded calls that may be used; ``None`` allows all.
+        starts: groups of recorded calls to begin with, each group as often as any other (one for
+            each place, say); none: every tool as often as any other.
     """
 
     per_tool: int = 3
     rows: Collection[int] | None = None
+    starts: Sequence[Sequence[int]] = ()
 
 
 @dataclass(slots=True)
@@ -89,6 +92,7 @@ class Growth:
             if (kept := [row for row in rows if allowed is None or row in allowed])
         }
         self._tools = sorted(self._rows_of)
+        self._starts = self._limits.starts or [self._rows_of[tool] for tool in self._tools]
         self._known: dict[int, list[tuple[Attachment, list[int]]]] = {}
         self._readers = {
             tool: [a for a in self._index.attachments_from(tool) if self._feeds_opaque(a)]
@@ -132,7 +136,7 @@ class Growth:
             if below > 0 and sizes[below].shapes:
                 state: _Growing | None = sizes[below].pick(chance)
             else:
-                start = chance.pick(self._rows_of[chance.pick(self._tools)])
+                start = chance.pick(chance.pick(self._starts))
                 state = self._with(_Growing(), start, chance, size, 0)
             for _ in range(_EXTENSIONS):
                 if state is None or len(state.rows) == size:

@@ -103,4 +103,8 @@ def load_hints(path: str | Path) -> Hints:
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise OrchError(f"hints {str(path)!r}: {where}: {first['msg'].lower()}") from problem
+        said = first["msg"].lower()
+        if first["type"] == "extra_forbidden":
+            owner = ToolHints if "tools" in first["loc"] else Hints
+            said = f"there is no such key; known are {', '.join(owner.model_fields)}"
+        raise OrchError(f"hints {str(path)!r}: {where}: {said}") from problem

@@ -40,7 +40,8 @@ class Selection:
         size: number of elements in the list; 1 where there is nothing to choose.
         how: ``single`` (nothing to choose), ``label``, ``position``, ``lowest`` or ``highest``.
         label_path: pattern below the element of what names it or orders it.
-        label: the element's value there: unique among its siblings.
+        label: the element's value there: unique among its siblings. It is given beside ``position``
+            too where there is one.
     """
 
     parent: int

@@ -175,7 +175,7 @@ class Planner:
                         said is None and self._position and pattern.count("*") == 1 and place < 3
                     )
                     if counted and chance.often(0.25):
-                        return Selection(parent, at, fed, place, size, "position")
+                        return Selection(parent, at, fed, place, size, "position", path, label)
                     return Selection(parent, at, fed, place, size, "label", path, label)
         if said is not None:
             return Refusal("several_of_that_name")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from orch_env.provenance.information import folded
 from orch_env.servers.framework.chance import Chance
 from orch_env.synthesis.writing.grammar.arguments import Arguments
 from orch_env.synthesis.writing.grammar.clauses import (
@@ -24,7 +23,8 @@ from orch_env.synthesis.writing.grammar.clauses import (
     turns_of,
 )
 from orch_env.synthesis.writing.grammar.frames import Frames, frames_of, share
-from orch_env.synthesis.writing.grammar.spelling import listed, ordinal, today_said
+from orch_env.synthesis.writing.grammar.naming import Naming
+from orch_env.synthesis.writing.grammar.spelling import listed, today_said
 from orch_env.synthesis.writing.grammar.wording import (
     ToolWords,
     is_lookup,
@@ -33,12 +33,8 @@ from orch_env.synthesis.writing.grammar.wording import (
     words_of,
 )
 from orch_env.synthesis.writing.hints import Hints
-from orch_env.synthesis.writing.plan import Plan, PlannedCall, Selection, Written
+from orch_env.synthesis.writing.plan import Plan, PlannedCall, Written
 
-_LONGEST_NAME = 6
-"""Words of a name that is said beside what was looked up."""
-_LONGEST_CODE = 4
-"""Letters of a code such as that of an airport, which may stand in brackets."""
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -70,16 +66,15 @@ class _Request:
         nouns = nouns_of(plan)
         words = {tool: words_of(spec, hints, nouns) for tool, spec in plan.specs.items()}
         self.words: list[ToolWords] = [words[call.tool] for call in plan.calls]
-        self._places_said: set[str] = set()
-        self._with_nouns: set[tuple[str, str]] = set()
-        self._style = self.chance.between(0, 11)
-        self._named_as: dict[tuple[int, str], list[str]] = {}
         self.silent = [self._is_silent(number) for number in range(len(plan.calls))]
-        self.arguments = Arguments(plan, hints, self.frames, self.chance, self._first_mention)
+        style = self.chance.between(0, 11)
+        self.naming = Naming(plan, self.words, self.silent, self.frames, style, self._order)
+        self.arguments = Arguments(plan, hints, self.frames, self.chance, self.naming.first)
 
     def written(self) -> Written:
         """The text, or why there is none."""
-        if not all(call.goal for call in self.plan.calls if self._is_alone(call)):
+        called = zip(self.plan.calls, self.words, strict=True)
+        if any(call.goal and words.hints.lookup for call, words in called):
             return Written(None, "lookup_without_use")
         clauses: list[Clause] = []
         for number in self._order():
@@ -92,9 +87,9 @@ class _Request:
         if not clauses:
             return Written(None, "nothing_asked")
         turns = turns_of(sentences_of(clauses, self.frames, self.chance))
-        referring(turns, self._places_said)
+        referring(turns, self.naming.places)
         texts = [self._said(turn, first=number == 0) for number, turn in enumerate(turns)]
-        texts = shortened(texts, self._with_nouns)
+        texts = shortened(texts, self.naming.with_nouns)
         spoken = {
             call: at
             for at, turn in enumerate(turns)
@@ -104,9 +99,6 @@ class _Request:
         }
         turn_of = self._turn_of(spoken) if len(turns) > 1 else ()
         return Written(texts[0], None, tuple(texts[1:]), turn_of)
-
-    def _is_alone(self, call: PlannedCall) -> bool:
-        return call.goal and not call.selections and not call.arguments and len(self.plan.calls) > 1
 
     # -- what is said, and in which order ------------------------------------------------------
 
@@ -160,7 +152,7 @@ class _Request:
         call, words = self.plan.calls[number], self.words[number]
         fed: dict[str, list[str]] = {}
         for selection in call.selections:
-            mentions = self._mentions(selection)
+            mentions = self.naming.mentions(selection)
             if not mentions:
                 return None
             if words.hints.each and selection.arguments[0].startswith(f"/{words.hints.each}/"):
@@ -221,100 +213,6 @@ class _Request:
             if len(named) == len(slots) > 1 and all(names == named[0] for names in named):
                 return self.chance.pick(share(variants(words.hints.same), plan.pool, plan.pools))
         return self.chance.pick(share(words.says, plan.pool, plan.pools))
-
-    def _mentions(self, selection: Selection) -> list[str]:
-        """How the element that a call is about is named; the same each time."""
-        key = (selection.parent, selection.element)
-        if key not in self._named_as:
-            self._named_as[key] = self._names(selection)
-        return self._named_as[key]
-
-    def _names(self, selection: Selection) -> list[str]:
-        """Names of an element: its own, or those of what it comes from."""
-        parent = selection.parent
-        call, words = self.plan.calls[parent], self.words[parent]
-        if isinstance(selection.label, str) and selection.label in words.hints.labels:
-            return [words.hints.labels[selection.label] + self._which(parent)]
-        if words.hints.implied:
-            return [str(selection.label)] if selection.how == "label" else []
-        one = selection.how == "single" and (not selection.element or words.order)
-        if self.silent[parent] or (one and call.selections and words.hints.thing is None):
-            if is_lookup(call, words):
-                name = self._named(call, words, selection)
-                if name is None:
-                    return []
-                self._places_said.add(name)
-                return [name]
-            return list(dict.fromkeys(m for s in call.selections for m in self._mentions(s)))
-        if selection.how == "label":
-            name = str(selection.label).strip()
-            if words.hints.called is None or folded(words.thing) in folded(name).split():
-                return [name]
-            return [self._pick(variants(words.hints.called)).replace("{}", name)]
-        which = self._which(parent)
-        place = ordinal(selection.position)
-        if which:
-            begin = f"the {place} " if selection.how == "position" else "the "
-            return [f"{begin}{words.thing}{which}"]
-        if selection.how == "position":
-            forms = self.frames.position
-            return [forms[self._style % len(forms)].format(place, words.thing)]
-        forms = self.frames.single
-        return [forms[self._style % len(forms)].format(words.thing)]
-
-    def _pick(self, options: Sequence[str]) -> str:
-        """One variant, the same for all of its kind in a request."""
-        own = share(options, self.plan.pool, self.plan.pools)
-        return own[self._style % len(own)]
-
-    def _first_mention(self, selection: Selection) -> str:
-        return next(iter(self._mentions(selection)), "")
-
-    def _which(self, number: int) -> str:
-        """Which of several spoken searches for the same thing is meant."""
-        chosen_from = {s.parent for call in self.plan.calls for s in call.selections}
-        thing = self.words[number].thing
-        same = [
-            n
-            for n, silent in enumerate(self.silent)
-            if not silent and self.words[n].thing == thing and (n in chosen_from or n == number)
-        ]
-        if len(same) < 2:
-            return ""
-        places = {n: self._places(n) for n in same}
-        alike = sum(places[n] == places[number] for n in same) > 1
-        if alike or len(places[number]) != 1:
-            at = [n for n in self._order() if n in same].index(number)
-            return f" from the {ordinal(at)} search"
-        found = re.search(r"(\w+) \{\w+\}$", self.words[number].says[0])
-        return f" {found[1] if found else 'for'} {places[number][0]}"
-
-    def _places(self, number: int) -> list[str]:
-        """What a search is about."""
-        selections = self.plan.calls[number].selections
-        return list(dict.fromkeys(m for s in selections for m in self._mentions(s)))
-
-    def _named(self, call: PlannedCall, words: ToolWords, selection: Selection) -> str | None:
-        """The name that a look-up looks up; ``None`` where it found something of another name."""
-        said = next(str(a.value) for a in call.arguments if not a.silent).rstrip(". ")
-        if selection.how == "position":
-            return None
-        if selection.how == "label":
-            label = str(selection.label)
-            if folded(said) in folded(label):
-                said = label
-            elif folded(label) not in folded(said):
-                alike = set(folded(label).split()) & set(folded(said).split())
-                longer = len(label.split()) > max(2, len(said.split()))
-                code = label.isupper() and len(label) <= _LONGEST_CODE
-                if len(label.split()) > _LONGEST_NAME or not (alike or longer or code):
-                    return None
-                said = f"{said} ({label})" if alike or code else f"{label} in {said}"
-        if not words.noun:
-            return said
-        full = f"the {words.noun} {said}"
-        self._with_nouns.add((full, said))
-        return full
 
     # -- sentences -----------------------------------------------------------------------------
 

@@ -1,277 +1,352 @@
-"""How fast executable traces are drawn, and how seldom other ways of drawing give one.
+"""How fast workflows are filled, and how rarely a valid filling comes about without counting.
 
-    python -m benchmarks.synthesis_sampling --cache booking.db --traces booking.jsonl
+*Rates*: templates of 5 calls, mined and grown, on the bundled `harbour` cache and on a recorded
+one: time to prepare each (once as it is, once with the collector told to leave the corpus alone),
+fillings a second, the same with the coherence of each checked, and the same with the source of
+every argument.
 
-Opponents of exact sampling, on one family of chains that grow call by call from 2 to 11:
+*Efficiency*: a family of chains of 11 calls, each cut after 2, 3, ... calls, so that a chain is
+extended call by call. For each length: the constrained sampler beside independent values,
+independent rows, and forward with up to 50 restarts (`synthesis_opponents`). Probabilities are
+exact; trials show that they are, where trials can.
 
-* independent values: each call takes the set of arguments of a recorded call, and each argument a
-  value as often as it was recorded for that argument; then the chain is executed;
-* independent rows: each call is a whole recorded call of its tool;
-* forward with restarts: each call is drawn among those that the outputs so far can feed; a dead end
-  restarts the chain, up to 50 times (the way of arXiv 2603.24709's release).
+*Uniformity*: draws from the chains that have few fillings, chi-square, and the distance of forward
+from uniform on the same fillings.
 
-Acceptance of the first two is far too small for trials. It is computed exactly: the sum over all
-valid fillings of the product of the calls' probabilities, by the counting that sampling rests on.
+    python -m benchmarks.synthesis_sampling --cache cfb.db --tasks cfb.jsonl
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import math
 import statistics
 import time
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import chisquare
+
 from benchmarks.report import machine, write_report
+from benchmarks.synthesis_opponents import Values, Ways, attempts
 from orch_env import load_tasks, open_cache
-from orch_env.provenance.evidence import argument_leaves
-from orch_env.provenance.information import key_of
 from orch_env.servers.framework.chance import Chance
 from orch_env.synthesis.corpus import Corpus, read_corpus
 from orch_env.synthesis.index import Index
 from orch_env.synthesis.mining import mine
+from orch_env.synthesis.sampling.draw import draw_of
 from orch_env.synthesis.sampling.prepared import Prepared
+from orch_env.synthesis.templates.from_traces import templates_of
 from orch_env.synthesis.templates.growth import Growth
 from orch_env.synthesis.templates.joining import Joining
-from orch_env.synthesis.templates.template import Template
+from orch_env.synthesis.templates.template import Edge, Equality, Template
+from orch_env.tasks.files import bundled
 
+LENGTHS = range(2, 12)
 RESTARTS = 50
-LONGEST = 11
+_TEMPLATES, _TRIES = 60, 3_000
+_DRAWS = 5_000
+_TRIALS = {"values": 1_000, "rows": 1_000, "forward": 2_000}
+_FEW_FILLINGS = range(20, 501)
+_DRAWS_EACH = 60
+
+Timed = Callable[[], Sequence[Any]]
 
 
-def templates_of_size(growth: Growth, calls: int, count: int, seed: int) -> list[Template]:
-    """Different templates of one size, as they grow."""
-    chance, found = Chance(f"{seed}/{calls}"), dict[str, Template]()
-    for template, _ in growth.each(calls, chance, 60 * count * calls**2):
-        found.setdefault(template.id, template)
-        if len(found) == count:
+def seconds_of(work: Timed) -> tuple[float, int]:
+    """Processor seconds of some work, and how many things it gave."""
+    began = time.process_time()
+    found = work()
+    return time.process_time() - began, len(found)
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """The collector does not look through what is there already."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def grown(joining: Joining, calls: int, most: int, tries: int) -> list[Template]:
+    """Up to ``most`` grown workflows with different sets of edge kinds."""
+    found: dict[frozenset[Any], Template] = {}
+    for template, _ in Growth(joining).each(calls, Chance(f"grow/{calls}"), tries):
+        found.setdefault(template.kinds, template)
+        if len(found) == most:
             break
     return list(found.values())
 
 
-def rates(index: Index, growth: Growth, count: int, draws: int) -> dict[str, Any]:
-    """Traces a second and preparation time by number of calls."""
-    report = {}
-    for calls in (2, 3, 5, 8, LONGEST):
-        speed, first, again = [], [], []
-        for template in templates_of_size(growth, calls, count, 0):
-            began = time.thread_time()
-            Prepared(index, template)
-            first.append(1000 * (time.thread_time() - began))
-            began = time.thread_time()
-            prepared = Prepared(index, template)
-            again.append(1000 * (time.thread_time() - began))
-            chance = Chance(1)
-            began = time.thread_time()
-            for _ in range(draws):
-                prepared.draw(chance)
-            speed.append(prepared.accepted / (time.thread_time() - began))
-        report[str(calls)] = {
-            "templates": len(speed),
-            "traces_per_s": spread(speed),
-            "preparation_ms_first": spread(first),
-            "preparation_ms": spread(again),
-        }
-    return report
+def rates(joining: Joining) -> dict[str, Any]:
+    """What templates of 5 calls cost."""
+    index = joining.index
+    mined = [m.template for m in templates_of(joining) if len(m.template.tools) == 5]
+    templates = {t.id: t for t in mined + grown(joining, 5, _TEMPLATES, _TRIES)}
+    usable = [t for t in templates.values() if next(Prepared(index, t).enumerate(), None)]
+    prepare = [1000 * seconds_of(lambda t=t: [Prepared(index, t)])[0] for t in usable]
+    with frozen():
+        undisturbed = [1000 * seconds_of(lambda t=t: [Prepared(index, t)])[0] for t in usable]
+    drawn, coherent, sourced = [], [], []
+    for template in usable:
 
+        def accept(rows: tuple[int, ...], template: Template = template) -> str | None:
+            return next(iter(joining.incoherences(template, rows)), None)
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
+        prepared = Prepared(index, template)
+        spent, count = seconds_of(lambda p=prepared: p.draws(_DRAWS, Chance(1)))
+        drawn.append(count / spent)
+        checked = Prepared(index, template, accept=accept)
+        began = time.process_time()
+        rows = checked.draws(_DRAWS // 10, Chance(2))
+        if not rows:
+            continue
+        coherent.append(len(rows) / (time.process_time() - began))
+        for filling in rows:
+            draw_of(index, template, filling)
+        sourced.append(len(rows) / (time.process_time() - began))
     return {
-        "median": round(statistics.median(values), 3),
-        "least": round(min(values), 3),
-        "most": round(max(values), 3),
+        "rows": len(index.corpus.rows),
+        "templates": {"mined": len(mined), "all": len(templates), "fillable": len(usable)},
+        "prepare_ms": low_median_high(prepare),
+        "prepare_ms_collector_frozen": low_median_high(undisturbed),
+        "traces_per_s": low_median_high(drawn),
+        "coherent_traces_per_s": low_median_high(coherent),
+        "coherent_traces_with_sources_per_s": low_median_high(sourced),
     }
 
 
-def prefix(template: Template, calls: int) -> Template:
-    """The first calls of a template; calls read earlier calls only, so it is one itself."""
+def low_median_high(values: Sequence[float]) -> dict[str, float]:
+    """Three figures of a list."""
+    shown = {"lowest": min(values), "median": statistics.median(values), "highest": max(values)}
+    return {name: float(f"{value:.4g}") for name, value in shown.items()}
+
+
+def in_order(template: Template) -> Template:
+    """The same workflow in an order in which each call reads an earlier one as often as it can."""
+    nodes = set(range(len(template.tools)))
+    parents = {n: {e.parent for e in template.edges if e.child == n} for n in nodes}
+    only = {n: sum(parents[m] == {n} for m in nodes) for n in nodes}
+    order: list[int] = []
+    while len(order) < len(nodes):
+        ready = [n for n in nodes.difference(order) if parents[n] <= set(order)]
+        order.append(min(ready, key=lambda n: (not parents[n], -only[n], n)))
+    place = {node: at for at, node in enumerate(order)}
+    edges = [replace(e, parent=place[e.parent], child=place[e.child]) for e in template.edges]
+    equal = [
+        Equality(*sorted(((place[n], p), (place[m], q))))
+        for (n, p), (m, q) in ((x.left, x.right) for x in template.equalities)
+    ]
     return Template(
-        template.tools[:calls],
-        tuple(e for e in template.edges if e.child < calls),
-        tuple(q for q in template.equalities if q.right[0] < calls),
+        tuple(template.tools[n] for n in order),
+        tuple(sorted(edges, key=lambda e: (e.parent, e.child, e.pairs))),
+        tuple(sorted(equal, key=lambda q: (q.left, q.right))),
     )
 
 
-def probability_by_values(corpus: Corpus) -> dict[int, float]:
-    """The chance that independent values give exactly a row's call."""
-    shapes: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
-    values: dict[tuple[str, str], Counter[Any]] = defaultdict(Counter)
-    sent: dict[int, dict[str, Any]] = {}
-    first: dict[bytes, int] = {}
-    for row in corpus.rows:
-        first.setdefault(row.key, row.number)
-        sent[row.number] = {p: key_of(v) for p, v in argument_leaves(row.arguments)}
-        shapes[row.tool][tuple(sorted(sent[row.number]))] += 1
-        for pointer, key in sent[row.number].items():
-            values[row.tool, pointer][key] += 1
-    answers = Counter(row.key for row in corpus.rows)
-    chances = {}
-    for row in corpus.rows:
-        shape = shapes[row.tool]
-        chance = shape[tuple(sorted(sent[row.number]))] / shape.total()
-        for pointer, key in sent[row.number].items():
-            seen = values[row.tool, pointer]
-            chance *= seen[key] / seen.total()
-        chances[row.number] = chance / answers[row.key]  # variants of a call share its chance
-    return chances
+def cut(template: Template, calls: int) -> Template:
+    """Its first calls, with what holds among them."""
+
+    def inside(x: Edge | Equality) -> bool:
+        return (x.child if isinstance(x, Edge) else x.right[0]) < calls
+
+    return Template(
+        template.tools[:calls],
+        tuple(filter(inside, template.edges)),
+        tuple(filter(inside, template.equalities)),
+    )
 
 
-def ordered_count(prepared: Prepared, template: Template, weights: Mapping[int, float]) -> float:
-    """The sum over fillings, interchangeable calls in every order."""
-    from math import factorial
-
-    from orch_env.synthesis.sampling.prepared import twins_of
-
-    weighted = Prepared(prepared.index, template, weights=weights).count
-    for group in twins_of(template):
-        weighted *= factorial(len(group))
-    return float(weighted)
-
-
-def forward(index: Index, template: Template, seconds: float, seed: int) -> dict[str, float]:
-    """Forward sampling with restarts: accepted chains by attempt, and a second."""
-    chance = Chance(seed)
-    corpus = index.corpus
-    attempts = accepted = 0
-    began = time.thread_time()
-    while time.thread_time() - began < seconds:
-        for _ in range(RESTARTS):
-            attempts += 1
-            if _forward_once(index, corpus, template, chance):
-                accepted += 1
-                break
-    spent = time.thread_time() - began
-    return {"acceptance": accepted / attempts, "valid_per_s": accepted / spent}
-
-
-def _forward_once(index: Index, corpus: Corpus, template: Template, chance: Chance) -> bool:
-    rows: list[int] = []
-    for node, tool in enumerate(template.tools):
-        edges = [e for e in template.edges if e.child == node]
-        if not edges:
-            rows.append(chance.pick(corpus.rows_of[tool]))
-        else:
-            relations = [
-                (e, index.relation(template.tools[e.parent], tool, e.pairs, e.composite))
-                for e in edges
-            ]
-            edge, relation = relations[0]
-            children = relation.children.get(rows[edge.parent], ())
-            if not children:
-                return False
-            row = chance.pick(children)
-            for other, related in relations[1:]:
-                if rows[other.parent] not in related.parents.get(row, ()):
-                    return False
-            rows.append(row)
-        for q in template.equalities:
-            if q.right[0] == node:
-                left, right = rows[q.left[0]], rows[node]
-                if index.sent[left].get(q.left[1]) != index.sent[right].get(q.right[1]):
-                    return False
-    return len({index.call_of[row] for row in rows}) == len(rows)
+def figures(index: Index, template: Template, values: Values) -> dict[str, Any]:
+    """One chain at one length."""
+    prepared = Prepared(index, template)
+    spent, count = seconds_of(lambda: prepared.draws(_DRAWS // 5, Chance(3)))
+    ways = Ways(index, template, values)
+    found: dict[str, Any] = {
+        "calls": len(template.tools),
+        "edges": sum(len(e.pairs) for e in template.edges),
+        "fillings": int(prepared.count),
+        "hit": math.prod(values.hits[tool] for tool in template.tools),
+        "constrained": {
+            "accepted": prepared.accepted / max(prepared.attempts, 1),
+            "valid_per_s": count / spent,
+        },
+    }
+    for name, exact, one in (
+        ("values", ways.exact_values(), ways.try_values),
+        ("rows", ways.exact_rows(), ways.try_rows),
+        ("forward", ways.exact_forward(), ways.try_forward),
+    ):
+        tries = _TRIALS[name]
+        began = time.process_time()
+        valid = attempts(one, Chance(4), tries)
+        each = (time.process_time() - began) / tries
+        found[name] = {
+            "valid": exact,
+            "tries": tries,
+            "valid_in_tries": valid,
+            "valid_per_s": exact / each,
+        }
+    found["forward"]["within_restarts"] = 1 - (1 - found["forward"]["valid"]) ** (RESTARTS + 1)
+    if prepared.count <= _FEW_FILLINGS[-1]:
+        fillings = list(prepared.enumerate())
+        if len(fillings) in _FEW_FILLINGS:
+            drawn = prepared.draws(_DRAWS_EACH * len(fillings), Chance(5))
+            counts = dict.fromkeys(fillings, 0)
+            for rows in drawn:
+                counts[rows] += 1
+            distance, most = ways.unevenness(fillings)
+            found["uniform"] = {
+                "fillings": len(fillings),
+                "p": float(chisquare(list(counts.values())).pvalue),
+                "forward_distance": distance,
+                "forward_most_over_mean": most,
+            }
+    return found
 
 
-def family(index: Index, growth: Growth, chains: int, seconds: float) -> list[dict[str, Any]]:
-    """Chains extended call by call, medians over the family."""
-    whole = templates_of_size(growth, LONGEST, chains, 1)
-    by_values = probability_by_values(index.corpus)
-    by_rows = {row: 1 / len(rows) for rows in index.corpus.rows_of.values() for row in rows}
-    table = []
-    for calls in range(2, LONGEST + 1):
-        rows: dict[str, list[float]] = defaultdict(list)
-        for number, template in enumerate(whole):
-            part = prefix(template, calls)
-            prepared = Prepared(index, part)
-            chance = Chance(number)
-            began = time.thread_time()
-            for _ in range(2000):
-                prepared.draw(chance)
-            spent = time.thread_time() - began
-            rows["edges"].append(sum(len(e.pairs) for e in part.edges))
-            rows["fillings"].append(float(prepared.count))
-            rows["exact_traces_per_s"].append(prepared.accepted / spent)
-            rows["exact_distinct_share"].append(prepared.accepted / max(1, prepared.attempts))
-            rows["independent_values"].append(ordered_count(prepared, part, by_values))
-            rows["independent_rows"].append(ordered_count(prepared, part, by_rows))
-            found = forward(index, part, seconds, number)
-            rows["forward_acceptance"].append(found["acceptance"])
-            rows["forward_valid_per_s"].append(found["valid_per_s"])
-        table.append(
-            {"calls": calls, "chains": len(whole)}
-            | {name: statistics.median(values) for name, values in rows.items()}
-            | {"forward_never": sum(a == 0 for a in rows["forward_acceptance"])}
-        )
-    return table
+def efficiency(joining: Joining, chains: int, tries: int) -> dict[str, Any]:
+    """All chains at all lengths, and what is in the middle of each length."""
+    longest = LENGTHS[-1]
+    mined = [m.template for m in templates_of(joining) if len(m.template.tools) == longest]
+    family = [in_order(t) for t in [*mined, *grown(joining, longest, chains, tries)][:chains]]
+    values = Values(joining.index)
+    with frozen():
+        rows = [
+            {"chain": number, **figures(joining.index, cut(chain, calls), values)}
+            for number, chain in enumerate(family)
+            for calls in LENGTHS
+        ]
+    return {
+        "chains": [list(chain.tools) for chain in family],
+        "mined_chains": len(mined),
+        "restarts": RESTARTS,
+        "by_calls": [in_the_middle([r for r in rows if r["calls"] == n]) for n in LENGTHS],
+        "trials": trials(rows),
+        "uniformity": uniformity([row["uniform"] for row in rows if "uniform" in row]),
+        "rows": rows,
+    }
 
 
-def draw(table: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The acceptance of each way against the number of calls."""
+def in_the_middle(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Medians over the chains; for probabilities the quartiles, too."""
+    middle: dict[str, Any] = {"calls": rows[0]["calls"], "chains": len(rows)}
+    for name in ("edges", "fillings", "hit"):
+        middle[name] = statistics.median(row[name] for row in rows)
+    for way in ("constrained", "values", "rows", "forward"):
+        middle[way] = {
+            name: statistics.median(row[way][name] for row in rows)
+            for name in ("valid", "valid_per_s", "accepted", "within_restarts")
+            if name in rows[0][way]
+        }
+        if way != "constrained":
+            middle[way]["quartiles"] = statistics.quantiles(
+                (row[way]["valid"] for row in rows), n=4, method="inclusive"
+            )[::2]
+    return middle
+
+
+def trials(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How far trials are from what was computed, in standard deviations, where they can tell."""
+    off = []
+    for row in rows:
+        for way, tries in _TRIALS.items():
+            p = row[way]["valid"]
+            if min(p, 1 - p) * tries >= 10:
+                spread = math.sqrt(tries * p * (1 - p))
+                off.append((row[way]["valid_in_tries"] - tries * p) / spread)
+    return {
+        "compared": len(off),
+        "mean_square": statistics.fmean(z * z for z in off),
+        "farthest": max(off, key=abs),
+    }
+
+
+def uniformity(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """The chi-square tests of all chains with few fillings."""
+    return {
+        "templates": len(rows),
+        "lowest_p": min(row["p"] for row in rows),
+        "p_below_0.05": sum(row["p"] < 0.05 for row in rows),
+        "forward_distance": low_median_high([row["forward_distance"] for row in rows]),
+        "forward_most_over_mean": low_median_high([r["forward_most_over_mean"] for r in rows]),
+    }
+
+
+def draw_picture(found: Mapping[str, Any], path: Path) -> None:
+    """Probability that an attempt is valid, and valid fillings a second, over calls."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(7, 4.2))
-    calls = [row["calls"] for row in table]
-    axis.semilogy(calls, [1.0] * len(calls), "o-", label="exact sampling (no dead end)")
-    for name, label in (
-        ("forward_acceptance", "forward with restarts, measured"),
-        ("independent_rows", "independent rows, computed"),
-        ("independent_values", "independent values, computed"),
-    ):
-        shown = [(row["calls"], row[name]) for row in table if row[name] > 0]
-        axis.semilogy(*zip(*shown, strict=True), "o-", label=label)
-    axis.set_xlabel("calls in the chain")
-    axis.set_ylabel("share of attempts that execute (median)")
-    axis.grid(alpha=0.3)
-    axis.legend(loc="lower left")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+    rows = found["by_calls"]
+    calls = [row["calls"] for row in rows]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    ways = (
+        ("forward", "forward, one chain", "#d98324"),
+        ("rows", "independent calls", "#7a5195"),
+        ("values", "independent values", "#9aa7b4"),
+    )
+    shares = [row["constrained"]["accepted"] for row in rows]
+    left.plot(calls, shares, "o-", color="#1f6feb", label="constrained")
+    speeds = [row["constrained"]["valid_per_s"] for row in rows]
+    right.plot(calls, speeds, "o-", color="#1f6feb", label="constrained")
+    for way, label, colour in ways:
+        low, high = zip(*(row[way]["quartiles"] for row in rows), strict=True)
+        left.plot(calls, [row[way]["valid"] for row in rows], "o-", color=colour, label=label)
+        left.fill_between(calls, low, high, color=colour, alpha=0.15, linewidth=0)
+        speeds = [row[way]["valid_per_s"] for row in rows]
+        right.plot(calls, speeds, "o-", color=colour, label=label)
+    left.set(title="share of attempts that are valid", yscale="log", xlabel="calls")
+    right.set(title="valid workflows per second and core", yscale="log", xlabel="calls")
+    for axes in (left, right):
+        axes.set_xticks(calls)
+        axes.grid(alpha=0.3)
+    left.legend(loc="lower left")
+    figure.savefig(path, dpi=120)
+
+
+def joining_of(corpus: Corpus) -> Joining:
+    """The rules over a corpus that is mined on the spot."""
+    return Joining(Index(corpus, mine(corpus)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print and write the report."""
+    """Measure, print, write the report and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--traces", type=Path, help="recorded tasks on that cache")
-    parser.add_argument("--templates", type=int, default=20, help="templates of each size")
-    parser.add_argument("--chains", type=int, default=15, help="chains of the family")
-    parser.add_argument("--draws", type=int, default=5000)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of forward sampling, a chain")
+    parser.add_argument("--cache", type=Path, required=True, help="a cache of real responses")
+    parser.add_argument("--tasks", type=Path, required=True, help="the tasks recorded on it")
+    parser.add_argument("--chains", type=int, default=20)
+    parser.add_argument("--tries", type=int, default=8_000, help="to grow the chains")
     parser.add_argument(
         "--out", type=Path, default=Path("benchmarks/results/synthesis_sampling.json")
     )
     given = parser.parse_args(arguments)
-    corpus = read_corpus(open_cache(given.cache), load_tasks(given.traces) if given.traces else [])
-    mined = mine(corpus)
-    index = Index(corpus, mined)
-    growth = Growth(Joining(index))
-    report = {
-        "machine": machine(),
-        "rows": len(corpus.rows),
-        "rates": rates(index, growth, given.templates, given.draws),
-        "family": family(index, growth, given.chains, given.seconds),
-    }
+    cache = bundled("harbour", "cache")
+    if cache is None:
+        raise SystemExit("the bundled cache is missing; install the package again")
+    with open_cache(cache) as harbour, open_cache(given.cache) as recorded:
+        real = joining_of(read_corpus(recorded, load_tasks(given.tasks)))
+        report = {
+            "machine": machine(),
+            "harbour": rates(joining_of(read_corpus(harbour, load_tasks("harbour")))),
+            "recorded": rates(real),
+            "efficiency": efficiency(real, given.chains, given.tries),
+        }
     write_report(given.out, report)
-    draw(report["family"], given.out.with_suffix(".png"))
-    for calls, row in report["rates"].items():
-        print(
-            f"{calls} calls: {row['traces_per_s']['median']:,.0f} traces/s, prepared in "
-            f"{row['preparation_ms']['median']} ms (at most {row['preparation_ms_first']['most']})"
-        )
-    print("calls edges values rows forward(never) exact/s distinct")
-    for row in report["family"]:
-        print(
-            f"{row['calls']:5} {row['edges']:5.0f} {row['independent_values']:.1e} "
-            f"{row['independent_rows']:.1e} {row['forward_acceptance']:.4f}"
-            f"({row['forward_never']}/{row['chains']}) {row['exact_traces_per_s']:8,.0f} "
-            f"{row['exact_distinct_share']:.2f}"
-        )
+    draw_picture(report["efficiency"], given.out.with_suffix(".png"))
+    for name in ("harbour", "recorded"):
+        print(name, {k: v for k, v in report[name].items() if k != "rows"})
+    for row in report["efficiency"]["by_calls"]:
+        shown = {w: f"{row[w]['valid']:.1e}" for w in ("values", "rows", "forward")}
+        print(row["calls"], f"hit {row['hit']:.1e}", shown, row["constrained"])
+    print({k: report["efficiency"][k] for k in ("trials", "uniformity")})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ Accept = Callable[[Rows], str | None]
 """Why a filling is not wanted, as a short word; ``None`` where it is."""
 
 ENUMERATED = 20_000
-"""Up to so many fillings, draws without replacement list them all instead of drawing again."""
+"""Up to so many fillings are listed instead of drawing again."""
 _TRIES = 200
 """Draws in a row that may be rejected before a template counts as exhausted."""
 
@@ -27,13 +27,15 @@ class Prepared:
     A call's domain is the rows of its tool that send every argument that the template's edges feed,
     and whose other arguments a person could type. No draw is a dead end. What the factors do not
     hold (the same call at two places, and whatever ``accept`` refuses) is rejected and counted.
+    Without weights, once more draws were rejected than there are fillings, all are listed and draws
+    come from the list of the accepted ones.
 
     Args:
         index: the rows.
         template: what to fill.
         rows: allowed rows; ``None`` allows all.
         weights: row -> weight above 0, default 1; a filling weighs the product of its rows.
-        accept: refuses fillings that are valid and not wanted.
+        accept: refuses fillings that are valid and not wanted; the same ones each time.
 
     Attributes:
         count: the sum of the weights of all fillings, interchangeable calls counted once; their
@@ -67,6 +69,7 @@ class Prepared:
         factors = _factors(index, template, rows, self._weights)
         self._sums = Elimination(len(template.tools), factors, twins_of(template), self._call_of)
         self.count: Weight = self._sums.total
+        self._accepted_ones: list[Rows] | None = None
 
     def draw(self, chance: Chance) -> Rows | None:
         """One filling, in proportion to its weight among those that are accepted.
@@ -76,6 +79,10 @@ class Prepared:
         """
         if not self.count:
             return None
+        if self._accepted_ones is None and not self._weights and self._are_few_left():
+            self._accepted_ones = list(self.enumerate())
+        if self._accepted_ones is not None:
+            return self._from_list(self._accepted_ones, chance)
         for _ in range(_TRIES):
             rows = tuple(self._sums.draw(chance))
             self.attempts += 1
@@ -85,6 +92,16 @@ class Prepared:
                 return rows
             self.rejected[reason] += 1
         return None
+
+    def _are_few_left(self) -> bool:
+        return self.count <= min(sum(self.rejected.values()), ENUMERATED)
+
+    def _from_list(self, fillings: list[Rows], chance: Chance) -> Rows | None:
+        if not fillings:
+            return None
+        self.attempts += 1
+        self.accepted += 1
+        return chance.pick(fillings)
 
     def draws(self, count: int, chance: Chance, *, replacement: bool = True) -> list[Rows]:
         """Up to ``count`` fillings; fewer where there are fewer, or where none comes any more.

@@ -168,6 +168,20 @@ def test_what_is_not_accepted_is_counted(index: Index) -> None:
     assert prepared.attempts == 50 + prepared.rejected["odd"]
 
 
+def test_where_most_draws_are_rejected_the_few_accepted_ones_are_listed(index: Index) -> None:
+    everything = list(Prepared(index, TEMPLATES["diamond"]).enumerate())
+    wanted = set(everything[::9])
+    prepared = Prepared(
+        index, TEMPLATES["diamond"], accept=lambda rows: None if rows in wanted else "unwanted"
+    )
+    drawn = Counter(prepared.draws(60 * len(wanted), Chance(10)))
+    assert set(drawn) == wanted
+    assert chisquare(list(drawn.values())).pvalue > 1e-4
+    # tried alone, each of the draws costs about nine
+    assert prepared.count <= prepared.attempts - prepared.accepted < 2 * prepared.count + 200
+    assert prepared.attempts == prepared.accepted + sum(prepared.rejected.values())
+
+
 def test_a_template_that_nothing_fills_gives_nothing_and_ends(index: Index) -> None:
     impossible = Template(
         ("place", "near", "look"),

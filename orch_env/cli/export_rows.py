@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 from orch_env.cli.output import check_out, emit, json_option
 from orch_env.tasks.files import write_lines, write_whole
 from orch_env.tasks.framework_rows import FRAMEWORKS, framework_rows
+from orch_env.tasks.parquet import parquet_bytes
 from orch_env.types import OrchError
 from orch_env.types.json import JsonObject
 from orch_env.types.text import readable_json
@@ -69,18 +69,4 @@ def _parquet(framework: str, rows: Sequence[JsonObject]) -> bytes:
         raise OrchError(
             "rows for nemo_gym hold tools, whose schemas Parquet would mix: write to a .jsonl file"
         )
-    try:
-        from pyarrow import ArrowException, Table
-        from pyarrow.parquet import write_table
-    except ModuleNotFoundError as missing:
-        raise OrchError(
-            "a Parquet file needs pyarrow: pip install pyarrow, or write to a .jsonl file"
-        ) from missing
-    file = io.BytesIO()
-    try:
-        write_table(Table.from_pylist(list(rows)), file)
-    except (ArrowException, UnicodeEncodeError) as problem:
-        raise OrchError(
-            f"these rows do not fit into Parquet ({problem}): write to a .jsonl file"
-        ) from problem
-    return file.getvalue()
+    return parquet_bytes(rows)

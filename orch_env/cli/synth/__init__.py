@@ -2,6 +2,7 @@
 
 import click
 
+from orch_env.cli.synth.export import export
 from orch_env.cli.synth.filter import filter_
 from orch_env.cli.synth.inspect import split, stats, validate
 from orch_env.cli.synth.make import run, sample, write
@@ -19,5 +20,5 @@ def synth() -> None:
     """
 
 
-for command in (graph, templates, sample, write, validate, split, filter_, stats, run):
+for command in (graph, templates, sample, write, validate, split, filter_, stats, export, run):
     synth.add_command(command)

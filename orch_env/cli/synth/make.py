@@ -52,6 +52,11 @@ from orch_env.types import OrchError
     show_default=True,
     help="Largest share of the tasks that one place or thing may be in.",
 )
+@click.option(
+    "--exclude-benchmark",
+    type=click.Path(),
+    help="Task file whose recorded calls are left out, and traces that need them.",
+)
 @click.option("--traces-only", is_flag=True, help="Leave the requests to `orch synth write`.")
 @click.option("--out", required=True, type=click.Path(), help="Task file to write.")
 @json_option
@@ -67,9 +72,9 @@ def sample(ctx: click.Context, /, **given: Any) -> None:
     from orch_env.tasks.files import save_tasks
 
     out: str = given["out"]
-    check_out(out, given["traces"], given["hints"], given["templates"])
+    check_out(out, *(given[k] for k in ("traces", "hints", "templates", "exclude_benchmark")))
     checked = load("orch_env.synthesis.pipeline.config", "checked", "`orch synth`", "synth")
-    run_job = load("orch_env.synthesis.pipeline.run", "run_job", "`orch synth`", "synth")
+    job_of = load("orch_env.synthesis.pipeline.job", "Job", "`orch synth`", "synth")
     shape = ("calls", "depth", "width", "edges", "domains", "optional_arguments", "distractors")
     config = checked(
         {
@@ -77,6 +82,7 @@ def sample(ctx: click.Context, /, **given: Any) -> None:
                 "cache": cache_of(given["source"]),
                 "traces": given["traces"],
                 "hints": given["hints"],
+                "exclude_benchmark": given["exclude_benchmark"],
             },
             "shape": {name: given[name] for name in shape if given[name] is not None},
             "sampling": {
@@ -94,7 +100,8 @@ def sample(ctx: click.Context, /, **given: Any) -> None:
         "orch synth sample",
     )
     with progress_bar() as report:
-        job, result = run_job(config, report)
+        job = job_of(config)
+        result = job.run(lambda done, _workshop: {"stages": done.stages()}, report)
     tasks = [task.with_metadata(split=None) for task in job.tasks("all")]
     save_tasks(tasks, out)
     timing = job.timing()

@@ -31,9 +31,6 @@ def _text(job: Job, report: JsonObject) -> str:
     from orch_env import __version__
 
     counts, cache, config = report["counts"], report["cache"], job.config
-    files = "\n".join(
-        f"  - split: {name}\n    path: tasks-{name}.jsonl" for name in report["splits"]
-    )
     stages = _table(
         ("stage", "in", "out", "refused"),
         [
@@ -63,6 +60,7 @@ def _text(job: Job, report: JsonObject) -> str:
         [
             ("cache", f"{cache['name']}, digest `{cache['digest']}`"),
             ("recorded calls, tools", f"{report['recorded_calls']}, {cache['tools']}"),
+            ("recorded calls that a benchmark has, left out", report["excluded_calls"]),
             ("requests by", config.writing.writer),
             ("workflows", counts["templates"]),
             ("user turns", _pairs(counts["turns"])),
@@ -79,7 +77,6 @@ def _text(job: Job, report: JsonObject) -> str:
     replayed = "was replayed and earned 1 in every task" if config.replay else "was not replayed"
     return "\n".join(
         [
-            f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---",
             "# Synthesised tasks\n",
             f"{report['tasks']} tasks made by orch-rl {__version__} with seed {config.seed}, from",
             f"recorded responses. Every gold call is in the cache; gold {replayed}.\n",

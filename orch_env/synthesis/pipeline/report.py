@@ -27,6 +27,7 @@ def write_report(job: Job, workshop: Workshop) -> JsonObject:
     save_tasks(everything, job.folder / "tasks.jsonl")
     shared = separation(splits)
     counts = counts_of(everything)
+    corpus, cached = workshop.corpus, workshop.corpus.cache.stats()
     benchmark = job.config.source.exclude_benchmark or job.config.source.traces
     report: JsonObject = {
         "tasks": len(everything),
@@ -38,11 +39,12 @@ def write_report(job: Job, workshop: Workshop) -> JsonObject:
         "shared_by_splits": shared,
         "disjoint": is_apart(shared),
         "benchmark": against_benchmark(everything, load_tasks(benchmark)) if benchmark else None,
-        "unused_tools": sorted(set(workshop.corpus.tools) - set(counts["tools"])),
+        "unused_tools": sorted(set(corpus.tools) - set(counts["tools"])),
         "size_mismatches": size_mismatches(everything),
-        "cache": {"name": job.config.source.cache, **workshop.corpus.cache.stats()},
-        "recorded_calls": len(workshop.corpus.rows),
-        "recorded_errors": workshop.corpus.errors,
+        "cache": {"name": job.config.source.cache, **cached},
+        "recorded_calls": len(corpus.rows),
+        "recorded_errors": corpus.errors,
+        "excluded_calls": cached["responses"] - corpus.errors - len(corpus.rows),
     }
     write_card(job, workshop, report)
     write_whole((readable_json(report, indent=1) + "\n").encode(), job.folder / "report.json")

@@ -10,6 +10,7 @@ from orch_env.synthesis.writing.endpoint import PromptedWriter
 from orch_env.types.json import JsonObject
 from orch_train.engines import make_engine
 from orch_train.engines.protocol import SamplingParams
+from orch_train.models.files import load_tokenizer, resolve_model
 
 
 class EngineWriter(PromptedWriter):
@@ -32,12 +33,10 @@ class EngineWriter(PromptedWriter):
         **options: Any,
     ) -> None:
         super().__init__("engine", self._texts)
-        from transformers import AutoTokenizer
-
         from orch_train.evaluation.policy import checkpoint_model
 
-        folder = checkpoint_model(model)
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        folder = resolve_model(checkpoint_model(model))
+        self._tokenizer: Any = load_tokenizer(folder)
         self._engine = make_engine(engine, model=folder, **options)
         self._max_tokens = max_tokens
         self._temperature = temperature

@@ -102,7 +102,7 @@ def sample(ctx: click.Context, /, **given: Any) -> None:
     with progress_bar() as report:
         job = job_of(config)
         result = job.run(lambda done, _workshop: {"stages": done.stages()}, report)
-    tasks = [task.with_metadata(split=None) for task in job.tasks("all")]
+    tasks = [task.with_metadata(split=None) for task in job.tasks()["all"]]
     save_tasks(tasks, out)
     timing = job.timing()
     shutil.rmtree(job.folder)

@@ -298,35 +298,30 @@ class Job:
         """The finished chunks of a split."""
         return [read_json(self.path_of(piece)) for piece in self._chunks() if piece.split == split]
 
-    def tasks(self, split: str) -> list[Task]:
-        """The tasks of a split: its chunks in turn, up to the number wanted.
+    def tasks(self) -> dict[str, list[Task]]:
+        """The tasks of each split: its chunks in turn, up to the number wanted.
 
-        No text occurs twice, and no entity is in more than its share of the tasks that are left.
+        No text occurs twice in a split, and no entity is in more than its share of all tasks.
         """
+        made = {split: self._made(split) for split in self.config.splits}
+        wanted = {split: min(n, len(made[split])) for split, n in self.config.splits.items()}
+        while True:
+            most = int(self.config.sampling.entity_limit * sum(wanted.values()))
+            found = {split: _chosen(made[split], wanted[split], most) for split in made}
+            sizes = {split: len(tasks) for split, tasks in found.items()}
+            if sizes == wanted:
+                return found
+            wanted = sizes  # fewer tasks: each entity may be in fewer
+
+    def _made(self, split: str) -> list[Task]:
+        """All tasks of a split's chunks, the first of each chunk first."""
         chunks = [[Task.from_dict(t) for t in part["tasks"]] for part in self.parts(split)]
-        everything = [
+        return [
             chunk[place]
             for place in range(max(map(len, chunks), default=0))
             for chunk in chunks
             if place < len(chunk)
         ]
-        limit = self.config.sampling.entity_limit
-        often = Counter(e for task in everything for e in task.metadata["entities"])
-        place = {task.id: n for n, task in enumerate(everything)}
-        everything.sort(
-            key=lambda t: (
-                max((often[e] for e in t.metadata["entities"]), default=0) // 8,
-                place[t.id],
-            )
-        )
-        wanted = min(self.config.splits[split], len(everything))
-        while True:
-            balance = Balance(wanted, limit)
-            for task in everything:
-                balance.offer(task, Tally())
-            if len(balance.kept) == wanted:
-                return sorted(balance.kept, key=lambda task: place[task.id])
-            wanted = len(balance.kept)  # fewer tasks have a lower bound for each entity
 
     def timing(self) -> JsonObject:
         """How fast traces were drawn: ``{attempts, accepted, seconds, traces_per_s}``.
@@ -354,6 +349,20 @@ class Job:
                 {"name": name, "in": came, "out": passed, "reasons": dict(reasons.most_common())}
             )
         return table
+
+
+def _chosen(tasks: Sequence[Task], count: int, most: int) -> list[Task]:
+    """Up to ``count`` tasks, in their order, no entity in more than ``most``; seldom ones first."""
+    often = Counter(e for task in tasks for e in task.metadata["entities"])
+    place = {task.id: number for number, task in enumerate(tasks)}
+
+    def commonest(task: Task) -> int:
+        return max((often[entity] for entity in task.metadata["entities"]), default=0)
+
+    balance = Balance(count, most)
+    for task in sorted(tasks, key=lambda task: (commonest(task) > most, place[task.id])):
+        balance.offer(task, Tally())
+    return sorted(balance.kept, key=lambda task: place[task.id])
 
 
 Finish = Callable[[Job, Workshop], JsonObject]

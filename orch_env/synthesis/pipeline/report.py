@@ -8,7 +8,6 @@ from orch_env.synthesis.checking.coverage import counts_of, size_mismatches
 from orch_env.synthesis.checking.separation import against_benchmark, is_apart, separation
 from orch_env.synthesis.pipeline.card import write_card
 from orch_env.tasks.files import load_tasks, save_tasks, write_whole
-from orch_env.types import Task
 from orch_env.types.json import JsonObject
 from orch_env.types.text import readable_json
 
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
 
 def write_report(job: Job, workshop: Workshop) -> JsonObject:
     """Write the task files, the card and ``report.json``, which marks the job as finished."""
-    splits: dict[str, list[Task]] = {}
-    for split in job.config.splits:
-        splits[split] = job.tasks(split)
-        save_tasks(splits[split], job.folder / f"tasks-{split}.jsonl")
+    splits = job.tasks()
+    for split, tasks in splits.items():
+        save_tasks(tasks, job.folder / f"tasks-{split}.jsonl")
     everything = [task for tasks in splits.values() for task in tasks]
     save_tasks(everything, job.folder / "tasks.jsonl")
     shared = separation(splits)

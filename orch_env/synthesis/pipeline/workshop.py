@@ -185,8 +185,10 @@ class Workshop:
         started = time.perf_counter()
         draws, attempts = self._drawn(split, chunk, templates, count, stages["drawn"])
         seconds = time.perf_counter() - started
-        # A chunk may exceed its share: the whole set is balanced in the end.
-        balance = Balance(count, min(1.0, 2 * self.config.sampling.entity_limit))
+        # A chunk may exceed its share twice: the whole set is balanced in the end.
+        splits = self.config.splits
+        bound = self.config.sampling.entity_limit * sum(splits.values())
+        balance = Balance(count, int(2 * bound * count / splits[split]) + 1)
         for start in range(0, len(draws), _BLOCK):
             if len(balance.kept) == count:
                 break
@@ -358,11 +360,16 @@ class Workshop:
 
 
 class Balance:
-    """Keeps tasks in which no entity is too frequent and no text occurs twice."""
+    """Keeps tasks in which no entity is too frequent and no text occurs twice.
 
-    def __init__(self, count: int, entity_limit: float) -> None:
+    Args:
+        count: tasks to keep.
+        most: of these, so many may be about one entity.
+    """
+
+    def __init__(self, count: int, most: int) -> None:
         self._count = count
-        self._most = max(1, int(entity_limit * count))
+        self._most = max(1, most)
         self._used: Counter[str] = Counter()
         self._texts: set[str] = set()
         self.kept: list[Task] = []

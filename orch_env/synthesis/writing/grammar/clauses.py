@@ -251,4 +251,5 @@ def _group_text(group: Sequence[Clause], frames: Frames) -> str:
     *heads, last = group
     bare = [clause.head.removesuffix(last.ending).rstrip() for clause in heads]
     about = mentioned(last.about, frames.last)
-    return f"{listed([*bare, last.head], frames.last)} {about}"
+    word = frames.join_orders if last.order else frames.both
+    return f"{listed([*bare, last.head], word)} {about}"

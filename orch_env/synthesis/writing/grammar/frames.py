@@ -22,7 +22,8 @@ class Frames:
         more_orders: before a further order.
         joins: between two things in one sentence, behind a comma.
         join_orders: between two orders in one sentence.
-        last: the last word of a list.
+        both: before the last of several things about one element.
+        last: the last word of another list.
         again: before other arguments of the same thing.
         then: the last words of a list whose order matters.
         followups: how a later turn begins, before a thing.
@@ -43,6 +44,7 @@ class Frames:
     more_orders: tuple[str, ...]
     joins: tuple[str, ...]
     join_orders: str
+    both: str
     last: str
     then: str
     again: str
@@ -60,17 +62,18 @@ ALL: tuple[Frames, ...] = (
     Frames(
         openings=("", "", "Hi!", "Hello,", "Hi there,"),
         today=("Today is {}.", "It's {} today."),
-        wants=("I need", "I'm looking for", "Can you find me", "Could you get me", "Please find"),
-        more=("I also need", "I'd also like", "Please also find", "And can you get me", "Also get"),
-        orders=("Please", "I need you to", "Can you"),
-        more_orders=("Then", "Please also", "After that,"),
+        wants=("I need", "I'm looking for", "Can you get me", "Could you get me", "Please get me"),
+        more=("I also need", "And can you get me", "Then I need", "And could you get me"),
+        orders=("Please", "Can you", "I need you to"),
+        more_orders=("Then", "After that,", "And please"),
         joins=("and", "and also"),
         join_orders="and",
+        both="and",
         last="and",
         then="and then",
         again="and again",
         followups=("Thanks. Now I need", "Good. I also need", "Okay, can you also get me"),
-        followup_orders=("Thanks. Now please", "Good. Please also", "Okay, can you also"),
+        followup_orders=("Thanks. Now please", "Good. Then", "Okay, now please"),
         same_range=("for the same dates", "on those dates"),
         single=("that {}", "the {} you find"),
         position=("the {} {}", "the {} {} you find"),
@@ -82,11 +85,12 @@ ALL: tuple[Frames, ...] = (
         openings=("", "", "Hey,", "Good morning!", "Morning,"),
         today=("The date is {}.", "Today's date is {}."),
         wants=("Show me", "Find me", "I want", "Could you find", "Help me find"),
-        more=("Also show me", "And find me", "I also want", "Could you also find", "Also find me"),
-        orders=("Go ahead and", "I want you to", "Could you"),
+        more=("Also show me", "Also find me", "Could you also find", "Let me also see"),
+        orders=("Go ahead and", "Could you", "Please go ahead and"),
         more_orders=("Once that's done,", "Also,", "Could you also"),
         joins=("plus", "along with"),
         join_orders="and then",
+        both="as well as",
         last="and",
         then="followed by",
         again="and once more",
@@ -95,29 +99,28 @@ ALL: tuple[Frames, ...] = (
         same_range=("over the same dates", "in that same period"),
         single=("the {} that comes up", "the {} on the list"),
         position=("the {} {} on the list", "the {} {} that comes up"),
-        closings=("", "", "", "Cheers!", "Thanks a lot!"),
+        closings=("", "", "", "Cheers!", "Much appreciated."),
         span=("between {} and {}",),
         about=("for",),
     ),
     Frames(
         openings=("", "", "Good afternoon.", "Good evening!", "Hello there!"),
         today=("It is currently {}.", "Right now it is {}."),
-        wants=(
-            "I'd like",
-            "I would like",
-            "Could you look up",
-            "Could you show me",
-            "Please show me",
-        ),
-        more=("I would also like", "Could you also look up", "Next, please show me"),
-        orders=("Would you", "I would like you to", "Kindly"),
+        wants=("I'd like", "I would like", "Could you look up", "Please look up"),
+        more=("I would also like", "Please also look up", "Next, I would like"),
+        orders=("Would you", "Kindly", "I would ask that you"),
         more_orders=("Next,", "Afterwards,", "In addition,"),
-        joins=("as well as", "together with"),
+        joins=("together with", "and in addition"),
         join_orders="and also",
+        both="and also",
         last="and",
         then="and after that",
         again="and another time",
-        followups=("Alright, please show me", "Lovely, I would also like", "Fine. Please look up"),
+        followups=(
+            "Alright, please look up",
+            "Lovely, I would also like",
+            "Fine. Next, I would like",
+        ),
         followup_orders=("Alright, would you", "Lovely. Next,", "Fine. Afterwards,"),
         same_range=("with the same dates", "again for these dates"),
         single=("the {} in the results", "the {} you come across"),

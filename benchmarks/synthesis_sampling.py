@@ -1,14 +1,15 @@
 """How fast workflows are filled, and how rarely a valid filling comes about without counting.
 
 *Rates*: templates of 5 calls, mined and grown, on the bundled `harbour` cache and on a recorded
-one: time to prepare each (once as it is, once with the collector told to leave the corpus alone),
-fillings a second, the same with the coherence of each checked, and the same with the source of
-every argument.
+one: time to prepare each, and templates of 8 and 11 calls (as it is, and with the collector told to
+leave the corpus alone); fillings a second, by counting alone and as the sampler does it, which
+lists the few fillings of a template where it rejects many; the same with the coherence of each
+checked, and the same with the source of every argument.
 
 *Efficiency*: a family of chains of 11 calls, each cut after 2, 3, ... calls, so that a chain is
 extended call by call. For each length: the constrained sampler beside independent values,
 independent rows, and forward with up to 50 restarts (`synthesis_opponents`). Probabilities are
-exact; trials show that they are, where trials can.
+exact; trials show that they are, where trials can. The constrained sampler draws by counting alone.
 
 *Uniformity*: draws from the chains that have few fillings, chi-square, and the distance of forward
 from uniform on the same fillings.
@@ -89,18 +90,22 @@ def rates(joining: Joining) -> dict[str, Any]:
     mined = [m.template for m in templates_of(joining) if len(m.template.tools) == 5]
     templates = {t.id: t for t in mined + grown(joining, 5, _TEMPLATES, _TRIES)}
     usable = [t for t in templates.values() if next(Prepared(index, t).enumerate(), None)]
-    prepare = [1000 * seconds_of(lambda t=t: [Prepared(index, t)])[0] for t in usable]
+    longer = [t for calls in (8, 11) for t in grown(joining, calls, _TEMPLATES // 2, 1_000)]
+    prepare = {"5": prepare_ms(index, usable), "8_and_11": prepare_ms(index, longer)}
     with frozen():
-        undisturbed = [1000 * seconds_of(lambda t=t: [Prepared(index, t)])[0] for t in usable]
-    drawn, coherent, sourced = [], [], []
+        undisturbed = {"5": prepare_ms(index, usable), "8_and_11": prepare_ms(index, longer)}
+    by_counting, drawn, coherent, sourced = [], [], [], []
     for template in usable:
 
         def accept(rows: tuple[int, ...], template: Template = template) -> str | None:
             return next(iter(joining.incoherences(template, rows)), None)
 
-        prepared = Prepared(index, template)
-        spent, count = seconds_of(lambda p=prepared: p.draws(_DRAWS, Chance(1)))
-        drawn.append(count / spent)
+        for prepared, speeds in (
+            (by_counting_alone(index, template), by_counting),
+            (Prepared(index, template), drawn),
+        ):
+            spent, count = seconds_of(lambda p=prepared: p.draws(_DRAWS, Chance(1)))
+            speeds.append(count / spent)
         checked = Prepared(index, template, accept=accept)
         began = time.process_time()
         rows = checked.draws(_DRAWS // 10, Chance(2))
@@ -113,12 +118,27 @@ def rates(joining: Joining) -> dict[str, Any]:
     return {
         "rows": len(index.corpus.rows),
         "templates": {"mined": len(mined), "all": len(templates), "fillable": len(usable)},
-        "prepare_ms": low_median_high(prepare),
-        "prepare_ms_collector_frozen": low_median_high(undisturbed),
+        "longer_templates": len(longer),
+        "prepare_ms": prepare,
+        "prepare_ms_collector_frozen": undisturbed,
+        "traces_per_s_by_counting_alone": low_median_high(by_counting),
+        "by_counting_alone_below_20000": sum(speed < 20_000 for speed in by_counting),
         "traces_per_s": low_median_high(drawn),
         "coherent_traces_per_s": low_median_high(coherent),
         "coherent_traces_with_sources_per_s": low_median_high(sourced),
     }
+
+
+def prepare_ms(index: Index, templates: Sequence[Template]) -> dict[str, float]:
+    """Milliseconds to prepare each."""
+    return low_median_high(
+        [1000 * seconds_of(lambda t=t: [Prepared(index, t)])[0] for t in templates]
+    )
+
+
+def by_counting_alone(index: Index, template: Template) -> Prepared:
+    """Never lists fillings: it does not look for few of them where there are weights."""
+    return Prepared(index, template, weights={0: 1})
 
 
 def low_median_high(values: Sequence[float]) -> dict[str, float]:
@@ -162,12 +182,14 @@ def cut(template: Template, calls: int) -> Template:
     )
 
 
-def figures(index: Index, template: Template, values: Values) -> dict[str, Any]:
+def figures(index: Index, chain: int, template: Template, values: Values) -> dict[str, Any]:
     """One chain at one length."""
-    prepared = Prepared(index, template)
-    spent, count = seconds_of(lambda: prepared.draws(_DRAWS // 5, Chance(3)))
+    prepared = by_counting_alone(index, template)
+    seed = f"{chain}/{len(template.tools)}"
+    spent, count = seconds_of(lambda: prepared.draws(_DRAWS // 5, Chance(f"{seed}/drawn")))
     ways = Ways(index, template, values)
     found: dict[str, Any] = {
+        "chain": chain,
         "calls": len(template.tools),
         "edges": sum(len(e.pairs) for e in template.edges),
         "fillings": int(prepared.count),
@@ -184,7 +206,7 @@ def figures(index: Index, template: Template, values: Values) -> dict[str, Any]:
     ):
         tries = _TRIALS[name]
         began = time.process_time()
-        valid = attempts(one, Chance(4), tries)
+        valid = attempts(one, Chance(f"{seed}/{name}"), tries)
         each = (time.process_time() - began) / tries
         found[name] = {
             "valid": exact,
@@ -196,7 +218,7 @@ def figures(index: Index, template: Template, values: Values) -> dict[str, Any]:
     if prepared.count <= _FEW_FILLINGS[-1]:
         fillings = list(prepared.enumerate())
         if len(fillings) in _FEW_FILLINGS:
-            drawn = prepared.draws(_DRAWS_EACH * len(fillings), Chance(5))
+            drawn = prepared.draws(_DRAWS_EACH * len(fillings), Chance(f"{seed}/even"))
             counts = dict.fromkeys(fillings, 0)
             for rows in drawn:
                 counts[rows] += 1
@@ -218,7 +240,7 @@ def efficiency(joining: Joining, chains: int, tries: int) -> dict[str, Any]:
     values = Values(joining.index)
     with frozen():
         rows = [
-            {"chain": number, **figures(joining.index, cut(chain, calls), values)}
+            figures(joining.index, number, cut(chain, calls), values)
             for number, chain in enumerate(family)
             for calls in LENGTHS
         ]
@@ -345,7 +367,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(name, {k: v for k, v in report[name].items() if k != "rows"})
     for row in report["efficiency"]["by_calls"]:
         shown = {w: f"{row[w]['valid']:.1e}" for w in ("values", "rows", "forward")}
-        print(row["calls"], f"hit {row['hit']:.1e}", shown, row["constrained"])
+        restarted = f"{row['forward']['within_restarts']:.3f} within restarts"
+        print(row["calls"], f"hit {row['hit']:.1e}", shown, restarted, row["constrained"])
     print({k: report["efficiency"][k] for k in ("trials", "uniformity")})
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, permutations, product
+from itertools import islice
 from typing import Any
 
 from orch_env.synthesis.corpus import Corpus
@@ -171,67 +171,62 @@ def _equality(data: Any) -> Equality:
     return Equality(left, right)
 
 
-_MOST_ORDERS = 20_000
-"""Orders of equally coloured nodes that are tried for the canonical form."""
+_MOST_ORDERS = 2_000
+"""Orders of calls that are compared for the canonical form; 11 calls leave at most 120 open."""
+
+_Around = Sequence[tuple[Sequence[Any], Sequence[Any]]]
+"""For each call its edges from parents and to children: (other call, pairs, composite), sorted."""
 
 
 def canonical_form(template: Template) -> list[Any]:
     """The same nested list for isomorphic graphs of tools and edges, and for no others.
 
-    Nodes are coloured by tool and then by their neighbours until nothing changes; among the orders
-    that the colours leave open, the least form counts. Twins (calls with the same neighbours) are
-    interchangeable, so one order of them is enough.
+    Calls are coloured by tool and then by their neighbours until nothing changes. Where calls stay
+    alike, each of them in turn gets a colour of its own, and the least form counts (McKay,
+    "Practical graph isomorphism", 1981). Twins (calls with the same neighbours) are
+    interchangeable, so one of them is enough.
     """
-    colours = _colours(template)
-    classes: dict[int, list[int]] = {}
-    for node in sorted(range(len(template.tools)), key=lambda n: (colours[n], n)):
-        classes.setdefault(colours[node], []).append(node)
-    groups = [_orders(template, nodes) for _, nodes in sorted(classes.items())]
-    tried = islice(product(*groups), _MOST_ORDERS)
-    return min(_form(template, [n for group in order for n in group]) for order in tried)
+    around: _Around = [
+        (
+            sorted((e.parent, e.pairs, e.composite) for e in template.edges if e.child == node),
+            sorted((e.child, e.pairs, e.composite) for e in template.edges if e.parent == node),
+        )
+        for node in range(len(template.tools))
+    ]
+    orders = islice(_orders(around, template.tools), _MOST_ORDERS)
+    return min(_form(template, order) for order in orders)
 
 
-def _colours(template: Template) -> list[int]:
-    """The finest colouring by tools and edges that refinement reaches."""
-    nodes = range(len(template.tools))
-    seen: list[Any] = [template.tools[n] for n in nodes]
-    count = 0
+def _orders(around: _Around, colours: Sequence[Any]) -> Iterator[list[int]]:
+    """The orders of calls that the colours and what refines them leave open."""
+    refined = _refined(around, colours)
+    classes: dict[int, list[int]] = defaultdict(list)
+    for node, colour in enumerate(refined):
+        classes[colour].append(node)
+    for _, alike in sorted(classes.items()):
+        unlike = [n for n in alike if all(around[n] != around[m] for m in alike if m < n)]
+        if len(unlike) > 1:
+            for node in unlike:
+                yield from _orders(around, [2 * c - (n == node) for n, c in enumerate(refined)])
+            return
+    yield sorted(range(len(refined)), key=lambda node: (refined[node], node))
+
+
+def _refined(around: _Around, colours: Sequence[Any]) -> list[int]:
+    """The coarsest colouring finer than this one in which a colour tells its neighbours'."""
     while True:
-        names = {key: number for number, key in enumerate(sorted(set(map(_text, seen))))}
-        colours = [names[_text(key)] for key in seen]
-        if len(names) == count:
-            return colours
-        count = len(names)
         seen = [
-            [
-                colours[n],
-                sorted([0, colours[e.parent], e.pairs] for e in template.edges if e.child == n),
-                sorted([1, colours[e.child], e.pairs] for e in template.edges if e.parent == n),
-            ]
-            for n in nodes
+            (
+                colours[node],
+                tuple(sorted((colours[n], *edge) for n, *edge in parents)),
+                tuple(sorted((colours[n], *edge) for n, *edge in children)),
+            )
+            for node, (parents, children) in enumerate(around)
         ]
-
-
-def _text(key: Any) -> str:
-    return json.dumps(key, ensure_ascii=False)
-
-
-def _orders(template: Template, nodes: list[int]) -> list[tuple[int, ...]]:
-    """The orders of one class that can lead to different forms."""
-    if len(nodes) == 1 or _are_twins(template, nodes):
-        return [tuple(nodes)]
-    return list(islice(permutations(nodes), _MOST_ORDERS))
-
-
-def _are_twins(template: Template, nodes: list[int]) -> bool:
-    """Whether all of these nodes have exactly the same neighbours by the same edges."""
-
-    def around(node: int) -> Any:
-        parents = [(e.parent, e.pairs) for e in template.edges if e.child == node]
-        children = [(e.child, e.pairs) for e in template.edges if e.parent == node]
-        return sorted(parents), sorted(children)
-
-    return all(around(node) == around(nodes[0]) for node in nodes)
+        rank = {key: number for number, key in enumerate(sorted(set(seen)))}
+        before, colours = len(set(colours)), [rank[key] for key in seen]
+        if len(rank) == before:
+            return colours
 
 
 def _form(template: Template, order: list[int]) -> list[Any]:

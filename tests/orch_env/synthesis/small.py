@@ -56,12 +56,13 @@ def fillings(index: Index, template: Template) -> list[tuple[int, ...]]:
     found = []
     for rows in product(*domains):
         calls = {corpus.rows[row].key for row in rows}
-        if len(calls) == len(rows) and _holds(index, template, rows):
+        if len(calls) == len(rows) and holds(index, template, rows):
             found.append(rows)
     return found
 
 
-def _holds(index: Index, template: Template, rows: tuple[int, ...]) -> bool:
+def holds(index: Index, template: Template, rows: tuple[int, ...]) -> bool:
+    """Whether rows fill a template, read plainly from arguments and responses."""
     for e in template.edges:
         if not _fed(index.corpus, rows[e.parent], rows[e.child], e.pairs, e.composite):
             return False

@@ -11,10 +11,12 @@
   different calls. ``free`` has no constraints, ``agree`` beside it is the share in which arguments
   that must agree do; ``equal`` has the template's equalities as factors; ``kept`` are draws that
   the coherence filter let pass. All of ``kept`` is read again from the finished gold calls, by
-  rules that are written here and not in the package: ``violations`` are what that finds.
+  rules that are written here and not in the package: ``violations`` are what that finds. So that
+  this says something, ``free`` draws are read both ways, too: what the filter would refuse, and
+  what the second reading finds (which does not look for two calls about the same thing).
 
     python -m benchmarks.synthesis_templates --tasks cfb.jsonl --cache booking.db
-    python -m benchmarks.synthesis_templates --tasks cfb.jsonl --cache booking.db --tries 300
+    python -m benchmarks.synthesis_templates --tasks cfb.jsonl --cache booking.db --rounds 2
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ import argparse
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,9 @@ DRAWS = 60
 """Draws of one template for a share; all of its fillings where it has fewer."""
 TEMPLATES = 40
 """Templates of one number of calls that the shares are taken over."""
+
+TESTED = 3
+"""Templates with the same set of edge kinds that are tried for two coherent fillings."""
 
 Rows = tuple[int, ...]
 Kinds = frozenset[tuple[Any, ...]]
@@ -112,7 +117,6 @@ class Grown:
     calls: int
     templates: dict[str, Template] = field(default_factory=dict)
     novel: set[Kinds] = field(default_factory=set)
-    seconds: float = 0.0
 
 
 def by_arguments(kinds: Kinds) -> Kinds:
@@ -125,29 +129,33 @@ def by_tools(kinds: Kinds) -> Kinds:
     return frozenset((a, b) for a, b, _ in kinds)
 
 
-def grow(joining: Joining, calls: int, tries: int, traced: set[Kinds]) -> Grown:
-    """What ``tries`` tries of growth give."""
-    grown = Grown(calls)
-    began = time.process_time()
+def grow(joining: Joining, rounds: int, tries: int, traced: set[Kinds]) -> list[Grown]:
+    """What rounds of growth give, each with so many tries for each size."""
+    sizes = {calls: Grown(calls) for calls in CALLS}
     tested: Counter[Kinds] = Counter()
-    for template, _ in Growth(joining).each(calls, Chance(calls), tries):
+    novel: set[Kinds] = set()
+    ends = CALLS[0], CALLS[-1]
+    growth = Growth(joining)
+    found = (growth.sizes(ends, Chance(number), tries) for number in range(rounds))
+    for template, _ in chain.from_iterable(found):
+        grown = sizes[len(template.tools)]
         if template.id in grown.templates:
             continue
         grown.templates[template.id] = template
         kinds = template.kinds
-        if kinds in traced or kinds in grown.novel or tested[kinds] == 3:
+        if kinds in traced or kinds in novel or tested[kinds] == TESTED:
             continue
         tested[kinds] += 1
         prepared = Prepared(joining.index, template, accept=reason_of(joining, template))
         if len(prepared.draws(2, Chance(0), replacement=False)) == 2:
+            novel.add(kinds)
             grown.novel.add(kinds)
-    grown.seconds = time.process_time() - began
-    return grown
+    return list(sizes.values())
 
 
 def novelty(found: Sequence[MinedTemplate], grown: Sequence[Grown]) -> dict[str, Any]:
     """How much of what was grown no trace has."""
-    report: dict[str, Any] = {"seconds": round(sum(g.seconds for g in grown), 1)}
+    report: dict[str, Any] = {}
     novel = set().union(*(g.novel for g in grown))
     traced = {one.template.kinds for one in found}
     report["distinct_sets_of_edge_kinds"] = len(novel)
@@ -165,33 +173,42 @@ def coherence(joining: Joining, grown: Grown) -> dict[str, Any]:
     """The shares of coherent draws of templates of one size."""
     ids = sorted(grown.templates)
     chosen = Chance(grown.calls).draw(ids, min(TEMPLATES, len(ids)))
+    index = joining.index
     shares: dict[str, list[float]] = defaultdict(list)
+    refused: Counter[str] = Counter()
+    reread: Counter[str] = Counter()
     violations: Counter[str] = Counter()
     kept = 0
     for template in (grown.templates[i] for i in chosen):
         free = Template(template.tools, template.edges)
         for name, drawn in (("free", free), ("equal", template)):
-            rows = Prepared(joining.index, drawn).draws(DRAWS, Chance(1), replacement=False)
+            rows = Prepared(index, drawn).draws(DRAWS, Chance(1), replacement=False)
             wrong = [joining.incoherences(template, r) for r in rows]
             if rows:
                 shares[name].append(sum(not w for w in wrong) / len(rows))
                 agreeing = sum("disagreement" not in w for w in wrong)
                 shares[f"{name}_agree"].append(agreeing / len(rows))
-        prepared = Prepared(joining.index, template, accept=reason_of(joining, template))
-        for rows in prepared.draws(DRAWS, Chance(2), replacement=False):
-            steps, _ = gold_of(draw_of(joining.index, template, rows), joining.index.corpus, {})
+            if drawn is free:
+                refused.update(w for words in wrong for w in words)
+                reread.update(w for r in rows for w in senseless(index, drawn, r))
+        prepared = Prepared(index, template, accept=reason_of(joining, template))
+        for filling in prepared.draws(DRAWS, Chance(2), replacement=False):
             kept += 1
-            violations.update(senseless([c for step in steps for c in step], joining.index.mined))
+            violations.update(senseless(index, template, filling))
     return {
         "templates": len(chosen),
         **{name: round(statistics.mean(values), 4) for name, values in sorted(shares.items())},
+        "free_refused": dict(sorted(refused.items())),
+        "free_read_again": dict(sorted(reread.items())),
         "kept": kept,
         "violations": dict(violations),
     }
 
 
-def senseless(gold: Sequence[GoldCall], mined: Mined) -> set[str]:
+def senseless(index: Index, template: Template, rows: Rows) -> set[str]:
     """What is wrong with finished gold calls, read from their arguments and provenance alone."""
+    steps, _ = gold_of(draw_of(index, template, rows), index.corpus, {})
+    gold, mined = [call for step in steps for call in step], index.mined
     found = set()
     values = [{p: key_of(v) for p, v in argument_leaves(c.arguments)} for c in gold]
     if len({(c.name, str(sorted(v.items()))) for c, v in zip(gold, values, strict=True)}) < len(
@@ -200,15 +217,13 @@ def senseless(gold: Sequence[GoldCall], mined: Mined) -> set[str]:
         found.add("repeated_call")
     if any(not _agree(gold, values, mined, a, b) for a, b in combinations(range(len(gold)), 2)):
         found.add("disagreement")
-    strong = {(x.from_tool, x.from_path, x.to_tool, x.to_path) for x in mined.links if x.strong}
     reached = {0}
     for _ in gold:
         for child, call in enumerate(gold):
             for parent in call.depends_on:
-                if reached & {parent, child} and (
-                    any(link in strong for link in _links(gold, parent, child))
-                    or _same(values[parent], values[child])
-                ):
+                if not _is_tied(gold, values, mined, parent, child):
+                    found.add("weak_link")
+                elif reached & {parent, child}:
                     reached |= {parent, child}
     if len(reached) < len(gold):
         found.add("weak_link")
@@ -244,24 +259,31 @@ def _agree(
     return True
 
 
-def _links(
-    gold: Sequence[GoldCall], parent: int, child: int
-) -> Iterator[tuple[str, str, str, str]]:
-    """The links by which one call reads another."""
+def _is_tied(
+    gold: Sequence[GoldCall],
+    values: Sequence[Mapping[str, Key]],
+    mined: Mined,
+    parent: int,
+    child: int,
+) -> bool:
+    """Whether a call reads a strong link's value of another, or both name the same by an id."""
+    strong = {(x.from_tool, x.from_path, x.to_tool, x.to_path) for x in mined.links if x.strong}
+    one, other = gold[parent].name, gold[child].name
     for pointer, ref in gold[child].provenance.items():
         for part in (ref, *ref.parts):
             if part.call == parent and part.path is not None:
-                yield (
-                    gold[parent].name,
-                    with_wildcards(part.path),
-                    gold[child].name,
-                    with_wildcards(pointer),
-                )
-
-
-def _same(one: Mapping[str, Key], other: Mapping[str, Key]) -> bool:
-    """Whether two calls are sent an equal value that identifies something."""
-    return any(is_distinctive(key[1]) for key in set(one.values()) & set(other.values()))
+                link = (one, with_wildcards(part.path), other, with_wildcards(pointer))
+                if link in strong:
+                    return True
+    ids = [
+        {
+            key
+            for pointer, key in values[n].items()
+            if (name, with_wildcards(pointer)) in mined.opaque
+        }
+        for n, name in ((parent, one), (child, other))
+    ]
+    return any(is_distinctive(key[1]) for key in ids[0] & ids[1])
 
 
 def _first_date(values: Mapping[str, Key]) -> str | None:
@@ -284,7 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=Path, required=True, help="recorded tasks")
     parser.add_argument("--cache", type=Path, required=True, help="the cache of their responses")
-    parser.add_argument("--tries", type=int, default=4000, help="tries of growth for each size")
+    parser.add_argument("--rounds", type=int, default=24, help="rounds of growth")
+    parser.add_argument("--tries", type=int, default=1000, help="tries of a round for each size")
     parser.add_argument(
         "--out", type=Path, default=Path("benchmarks/results/synthesis_templates.json")
     )
@@ -295,8 +318,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found, traces = of_traces(joining)
         print(f"traces: {traces}", flush=True)
         traced = {one.template.kinds for one in found}
-        grown = [grow(joining, calls, given.tries, traced) for calls in CALLS]
-        novel = novelty(found, grown)
+        began = time.process_time()
+        grown = grow(joining, given.rounds, given.tries, traced)
+        seconds = round(time.process_time() - began, 1)
+        novel = {"seconds": seconds, **novelty(found, grown)}
         print(f"novel: {novel}", flush=True)
         shares = {str(g.calls): coherence(joining, g) for g in grown if g.templates}
     for calls, figures in shares.items():
@@ -306,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "machine": machine(),
         "rows": len(corpus.rows),
         "traces": traces,
-        "novel": {"tries_for_each_size": given.tries, **novel},
+        "novel": {"rounds": given.rounds, "tries_for_each_size": given.tries, **novel},
         "coherence": shares,
         "id_milliseconds_of_longest": milliseconds_of_ids(longest) if longest else None,
     }

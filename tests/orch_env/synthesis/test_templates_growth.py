@@ -1,5 +1,4 @@
-"""Ids are exact, traces are read as workflows, and what grows makes sense: on a world known whole.
-"""
+"""Ids are exact, traces are read, and what grows makes sense: on a world that is known whole."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ from orch_env.synthesis.templates.from_traces import templates_of
 from orch_env.synthesis.templates.growth import Growth, Limits
 from orch_env.synthesis.templates.joining import Joining
 from orch_env.synthesis.templates.template import Edge, Equality, Template
-from orch_env.types import GoldCall, OrchError
+from orch_env.types import GoldCall
 from tests.orch_env.synthesis.small import HARBOUR, Answers, corpus_of, feeds, holds, index_of
 
 Grown = list[tuple[Template, tuple[int, ...]]]

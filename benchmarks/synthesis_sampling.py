@@ -6,7 +6,7 @@ leave the corpus alone); fillings a second, by counting alone and as the sampler
 lists the few fillings of a template where it rejects many; the same with the coherence of each
 checked, and the same with the source of every argument.
 
-*Efficiency*: a family of chains of 11 calls, each cut after 2, 3, ... calls, so that a chain is
+*Efficiency*: a family of chains of 11 calls (mined, and grown with different tools), each cut after 2, 3, ... calls, so that a chain is
 extended call by call. For each length: the constrained sampler beside independent values,
 independent rows, and forward with up to 50 restarts (`synthesis_opponents`). Probabilities are
 exact; trials show that they are, where trials can. The constrained sampler draws by counting alone.
@@ -74,11 +74,22 @@ def frozen() -> Iterator[None]:
     gc.unfreeze()
 
 
-def grown(joining: Joining, calls: int, most: int, tries: int) -> list[Template]:
-    """Up to ``most`` grown workflows with different sets of edge kinds."""
+def kinds(template: Template) -> frozenset[Any]:
+    """The kinds of its edges."""
+    return template.kinds
+
+
+def grown(
+    joining: Joining,
+    calls: int,
+    most: int,
+    tries: int,
+    different: Callable[[Template], frozenset[Any]] = kinds,
+) -> list[Template]:
+    """Up to ``most`` grown workflows that differ in this."""
     found: dict[frozenset[Any], Template] = {}
     for template, _ in Growth(joining).each(calls, Chance(f"grow/{calls}"), tries):
-        found.setdefault(template.kinds, template)
+        found.setdefault(different(template), template)
         if len(found) == most:
             break
     return list(found.values())
@@ -236,7 +247,8 @@ def efficiency(joining: Joining, chains: int, tries: int) -> dict[str, Any]:
     """All chains at all lengths, and what is in the middle of each length."""
     longest = LENGTHS[-1]
     mined = [m.template for m in templates_of(joining) if len(m.template.tools) == longest]
-    family = [in_order(t) for t in [*mined, *grown(joining, longest, chains, tries)][:chains]]
+    more = grown(joining, longest, chains, tries, lambda template: frozenset(template.tools))
+    family = [in_order(template) for template in [*mined, *more][:chains]]
     values = Values(joining.index)
     with frozen():
         rows = [

@@ -6,10 +6,11 @@ leave the corpus alone); fillings a second, by counting alone and as the sampler
 lists the few fillings of a template where it rejects many; the same with the coherence of each
 checked, and the same with the source of every argument.
 
-*Efficiency*: a family of chains of 11 calls (mined, and grown with different tools), each cut after 2, 3, ... calls, so that a chain is
-extended call by call. For each length: the constrained sampler beside independent values,
-independent rows, and forward with up to 50 restarts (`synthesis_opponents`). Probabilities are
-exact; trials show that they are, where trials can. The constrained sampler draws by counting alone.
+*Efficiency*: a family of chains of 11 calls (mined, and grown with different tools), each cut after
+2, 3, ... calls, so that a chain is extended call by call. For each length: the constrained sampler
+beside independent values, independent rows, and forward with up to 50 restarts
+(`synthesis_opponents`). Probabilities are exact; trials show that they are, where trials can. The
+constrained sampler draws by counting alone.
 
 *Uniformity*: draws from the chains that have few fillings, chi-square, and the distance of forward
 from uniform on the same fillings.

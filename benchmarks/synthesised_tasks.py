@@ -27,7 +27,7 @@ def synthesised(
     from orch_env.synthesis.pipeline.config import load_config
     from orch_env.synthesis.pipeline.job import Job
     from orch_env.synthesis.pipeline.report import write_report
-    from orch_env.synthesis.pipeline.workshop import open_source
+    from orch_env.synthesis.pipeline.source import open_source
 
     config = load_config(job, [*overrides, f"out={folder}", "processes=1"])
     made = Job(config).run(write_report)

@@ -53,7 +53,7 @@ def export(
     """
     from orch_env.backends.replay import ReplayBackend
     from orch_env.synthesis.pipeline.export import conversations, save_dataset, task_row
-    from orch_env.synthesis.pipeline.workshop import open_source
+    from orch_env.synthesis.pipeline.source import open_source
     from orch_env.tasks.files import write_lines, write_whole
     from orch_env.tasks.parquet import parquet_bytes
     from orch_env.tasks.selection import load_split

@@ -44,7 +44,7 @@ def validate(
     from orch_env.importers.validation import validate_tasks
     from orch_env.synthesis.checking.checker import check_request
     from orch_env.synthesis.checking.coverage import size_mismatches
-    from orch_env.synthesis.pipeline.workshop import open_source
+    from orch_env.synthesis.pipeline.source import open_source
     from orch_env.synthesis.writing.hints import load_hints
 
     tasks = _loaded(file)

@@ -34,7 +34,7 @@ def graph(
     fit. `support` is the number of traces that show a link; 0 means that only the cache does.
     """
     from orch_env.synthesis.corpus import read_corpus
-    from orch_env.synthesis.pipeline.workshop import open_source
+    from orch_env.synthesis.pipeline.source import open_source
     from orch_env.tasks.files import load_tasks, write_whole
 
     check_out(out)
@@ -126,7 +126,8 @@ def templates(
     where it comes from: the traces that have it, or `grown`.
     """
     from orch_env.synthesis.pipeline.config import checked
-    from orch_env.synthesis.pipeline.workshop import Workshop, check_source
+    from orch_env.synthesis.pipeline.source import check_source
+    from orch_env.synthesis.pipeline.workshop import Workshop
     from orch_env.synthesis.sampling.prepared import Prepared
     from orch_env.synthesis.templates.from_traces import templates_of
     from orch_env.tasks.files import write_lines

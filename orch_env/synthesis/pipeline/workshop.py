@@ -9,22 +9,20 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from orch_env.backends.replay import ReplayBackend
-from orch_env.cache import ResponseCache, open_cache
 from orch_env.importers.validation import validate_tasks
 from orch_env.servers.framework.chance import Chance
-from orch_env.synthesis.checking.benchmark import without_benchmark
 from orch_env.synthesis.checking.checker import check_request
 from orch_env.synthesis.checking.entities import Entities
 from orch_env.synthesis.checking.splits import Part, split_rows
-from orch_env.synthesis.corpus import Corpus, read_corpus
 from orch_env.synthesis.index import Index
 from orch_env.synthesis.mining import Mined, domains
 from orch_env.synthesis.pipeline.assemble import distractors, optional_arguments, task_of
 from orch_env.synthesis.pipeline.config import Range, SynthesisConfig
+from orch_env.synthesis.pipeline.source import corpus_of
+from orch_env.synthesis.pipeline.stages import STAGES, Balance, Made, Tally
 from orch_env.synthesis.pipeline.writers import make_writer
 from orch_env.synthesis.sampling.draw import Draw, draw_of
 from orch_env.synthesis.sampling.prepared import Prepared
@@ -34,51 +32,12 @@ from orch_env.synthesis.templates.template import Template
 from orch_env.synthesis.writing.hints import Hints, load_hints
 from orch_env.synthesis.writing.planning import Planner, Refusal
 from orch_env.synthesis.writing.selectors import Selectors
-from orch_env.tasks.files import bundled, load_tasks
 from orch_env.types import OrchError, Task
-from orch_env.types.json import JsonObject
-
-STAGES = ("drawn", "planned", "written", "checked", "kept", "replayed")
-"""The stages of a task, in order; each passes on what it accepts."""
-
 
 _BLOCK = 64
 """Draws that are put into words together."""
 _MORE_DRAWS = 8
 """Draws for each wanted task: requests are refused, and entities reach their bound."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many came to a stage, how many it passed on, and why it refused the others."""
-
-    came: int = 0
-    passed: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def refuse(self, reason: str) -> None:
-        """One came and was refused."""
-        self.came += 1
-        self.reasons[reason] += 1
-
-    def accept(self, count: int = 1) -> None:
-        """So many came and were passed on."""
-        self.came += count
-        self.passed += count
-
-    def to_dict(self) -> JsonObject:
-        """``{in, out, reasons}``."""
-        return {"in": self.came, "out": self.passed, "reasons": dict(sorted(self.reasons.items()))}
-
-
-@dataclass(slots=True)
-class Made:
-    """What a chunk gives: tasks, the stage table, and what it took to draw."""
-
-    tasks: list[Task]
-    stages: dict[str, Tally]
-    attempts: int
-    draw_seconds: float
 
 
 class Workshop:
@@ -357,75 +316,6 @@ class Workshop:
                 tally.accept()
                 kept.append(task)
         return kept
-
-
-class Balance:
-    """Keeps tasks in which no entity is too frequent and no text occurs twice.
-
-    Args:
-        count: tasks to keep.
-        most: of these, so many may be about one entity.
-    """
-
-    def __init__(self, count: int, most: int) -> None:
-        self._count = count
-        self._most = max(1, most)
-        self._used: Counter[str] = Counter()
-        self._texts: set[str] = set()
-        self.kept: list[Task] = []
-
-    def offer(self, task: Task, tally: Tally) -> None:
-        """Keep a task, or count why not."""
-        entities = task.metadata["entities"]
-        if len(self.kept) == self._count:
-            tally.refuse("more_than_asked")
-        elif task.query in self._texts and task.metadata["writer"] != "none":
-            tally.refuse("same_text")
-        elif any(self._used[entity] >= self._most for entity in entities):
-            tally.refuse("entity_limit")
-        else:
-            tally.accept()
-            self._used.update(entities)
-            self._texts.add(task.query)
-            self.kept.append(task)
-
-
-def corpus_of(config: SynthesisConfig) -> Corpus:
-    """The recorded calls and traces that a job reads.
-
-    Raises:
-        OrchError: a file is missing or damaged, or the cache has nothing to make tasks of.
-    """
-    cache = open_source(config.source.cache)
-    traces = load_tasks(config.source.traces) if config.source.traces else []
-    corpus = read_corpus(cache, traces)
-    if config.source.exclude_benchmark is None:
-        return corpus
-    return without_benchmark(corpus, load_tasks(config.source.exclude_benchmark))
-
-
-def open_source(name: str) -> ResponseCache:
-    """A cache by its path, or by a bundled data set's name."""
-    return open_cache(bundled(name, "cache") or name)
-
-
-def check_source(corpus: Corpus, mined: Mined) -> None:
-    """Refuse what no workflow can be made of.
-
-    Raises:
-        OrchError: the cache has one tool, or no output feeds an argument.
-    """
-    if len(corpus.tools) < 2:
-        [tool] = corpus.tools
-        raise OrchError(
-            f"the cache holds calls of one tool only, {tool!r}: a workflow needs a tool whose "
-            "output another one reads; record more tools"
-        )
-    if not mined.attachments:
-        raise OrchError(
-            f"no output of the {len(corpus.tools)} tools feeds an argument of another: no workflow "
-            "can be made; give recorded tasks with --traces, or record calls that follow each other"
-        )
 
 
 def _inside(value: int, wanted: Range | None) -> bool:

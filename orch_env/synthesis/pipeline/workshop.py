@@ -141,9 +141,7 @@ class Workshop:
     def make(self, split: str, chunk: int, templates: Sequence[Template], count: int) -> Made:
         """The tasks of one chunk: up to ``count``, from these templates."""
         stages = {name: Tally() for name in STAGES}
-        started = time.perf_counter()
-        draws, attempts = self._drawn(split, chunk, templates, count, stages["drawn"])
-        seconds = time.perf_counter() - started
+        draws, attempts, seconds = self._drawn(split, chunk, templates, count, stages["drawn"])
         # A chunk may exceed its share twice: the whole set is balanced in the end.
         splits = self.config.splits
         bound = self.config.sampling.entity_limit * sum(splits.values())
@@ -164,13 +162,17 @@ class Workshop:
 
     def _drawn(
         self, split: str, chunk: int, templates: Sequence[Template], count: int, tally: Tally
-    ) -> tuple[list[Draw], int]:
-        """Draws in turn over the numbers of calls and their templates, until there are enough."""
+    ) -> tuple[list[Draw], int, float]:
+        """Draws in turn over the numbers of calls and their templates, until there are enough.
+
+        Returns:
+            The draws, the attempts that they took, and the seconds, without preparation.
+        """
         part, sampling = self.parts[split], self.config.sampling
         chance = Chance(f"{self.config.seed}/draw/{split}/{chunk}")
         weights = self._weights() if sampling.weights == "balanced" else None
         by_size: dict[int, list[list[Draw]]] = defaultdict(list)
-        attempts = 0
+        attempts, seconds = 0, 0.0
         for template in templates:
 
             def accept(rows: tuple[int, ...], template: Template = template) -> str | None:
@@ -180,7 +182,9 @@ class Workshop:
             prepared = Prepared(
                 self.index, template, rows=part.rows, weights=weights, accept=accept
             )
+            started = time.perf_counter()
             rows = prepared.draws(sampling.per_template, chance, replacement=False)
+            seconds += time.perf_counter() - started
             attempts += prepared.attempts
             for reason, times in prepared.rejected.items():
                 tally.came += times
@@ -193,7 +197,7 @@ class Workshop:
                 by_size[len(template.tools)].append(found)
         self._rare_first(by_size)
         draws = list(_in_turn([_in_turn(by_size[size]) for size in sorted(by_size)]))
-        return draws[: _MORE_DRAWS * count + 10], attempts
+        return draws[: _MORE_DRAWS * count + 10], attempts, seconds
 
     def _rare_first(self, by_size: Mapping[int, list[list[Draw]]]) -> None:
         """Sort draws so that those about seldom entities come first: more can be kept."""

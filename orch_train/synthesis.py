@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import ray
+import ray.data
 
 from orch_env.synthesis.pipeline.config import SynthesisConfig
 from orch_env.synthesis.pipeline.job import Job, Piece
@@ -42,9 +43,9 @@ def run_on_ray(job: Job, pieces: Sequence[Piece]) -> Iterator[None]:
         ray.init(log_to_driver=False)
     cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
     workers = max(1, min(job.config.processes or cores, cores, len(pieces)))
-    rows = ray.data.from_items([asdict(piece) for piece in pieces])
+    rows = ray.data.from_items([asdict(piece) for piece in pieces], override_num_blocks=len(pieces))
     worker: Any = _Worker  # the stubs of `map` know functions only
-    done = rows.repartition(len(pieces)).map(
+    done = rows.map(
         worker, fn_constructor_args=(job.config.model_dump(mode="json"),), concurrency=workers
     )
     for _ in done.iter_rows():

@@ -355,6 +355,7 @@ def runner_of(config: SynthesisConfig) -> Runner:
         found: Runner = getattr(import_module(module), name)
     except ImportError as problem:
         raise OrchError(
-            f"the {config.runner} runner needs {problem.name!r}: pip install 'orch-rl[train]'"
+            f"the {config.runner} runner needs Ray Data, and {problem.name!r} is missing: "
+            "pip install 'ray[data]'"
         ) from problem
     return found

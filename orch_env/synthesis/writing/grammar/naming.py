@@ -130,9 +130,10 @@ class Naming:
 
     def _named(self, call: PlannedCall, words: ToolWords, selection: Selection) -> str | None:
         """The name that a look-up looks up; ``None`` where it found something of another name."""
-        said = next(str(a.value) for a in call.arguments if not a.silent).rstrip(". ")
-        if selection.how == "position" and selection.label is None:
+        spoken = [str(a.value) for a in call.arguments if not a.silent]
+        if not spoken or (selection.how == "position" and selection.label is None):
             return None
+        said = spoken[0].rstrip(". ")
         if selection.label is not None:
             label = str(selection.label)
             if folded(said) in folded(label):

@@ -16,7 +16,7 @@ from orch_env.types import OrchError
 from orch_env.types.json import JsonObject
 from orch_env.types.text import shortened
 
-_CHARACTERS_A_TOKEN = 3
+_BYTES_A_TOKEN = 3
 """For the estimate of a request's cost before it is made."""
 
 
@@ -62,6 +62,7 @@ class Endpoint:
 
     Attributes:
         spent: cost of all requests so far, by the given prices; answers from the store are free.
+            A request whose tokens the endpoint does not tell costs what was expected of it.
         asked: requests that went out.
 
     Raises:
@@ -146,10 +147,11 @@ class Endpoint:
                 return Answer(None, "spend_limit")
             self._reserved += estimate
             self.asked += 1
-        cost = 0.0
+        cost = estimate  # where the endpoint does not tell, or may count what timed out
         try:
             answer = self._asked(whole)
-            cost = self._cost(answer.prompt_tokens, answer.completion_tokens)
+            if answer.prompt_tokens or (answer.error or "").startswith("status_"):
+                cost = self._cost(answer.prompt_tokens, answer.completion_tokens)
         finally:
             with self._lock:
                 self._reserved -= estimate
@@ -159,8 +161,8 @@ class Endpoint:
         return answer
 
     def _estimate(self, request: JsonObject) -> float:
-        prompt = len(str(request.get("messages"))) + len(str(request.get("tools") or ""))
-        return self._cost(prompt // _CHARACTERS_A_TOKEN + 1, int(request["max_tokens"]))
+        prompt = f"{request.get('messages')}{request.get('tools') or ''}".encode()
+        return self._cost(len(prompt) // _BYTES_A_TOKEN + 1, int(request["max_tokens"]))
 
     def _cost(self, prompt: int, completion: int) -> float:
         return (prompt * self.settings.price_in + completion * self.settings.price_out) / 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from orch_env.endpoint import Endpoint, EndpointSettings
 from orch_env.types import OrchError
-from tests.orch_env.chat_server import ChatServer, chat_server, said
+from tests.orch_env.chat_server import ChatServer, chat_server, completion, said
 
 ASK = {"messages": [{"role": "user", "content": "Hello?"}]}
 
@@ -117,6 +118,16 @@ def test_the_spend_limit_stops_before_it_is_passed() -> None:
     assert len(server.requests) == done
     assert endpoint.spent == pytest.approx(done * (100 * 1.0 + 50 * 10.0) / 1e6)
     assert endpoint.spent <= 0.002
+
+
+def test_a_server_that_tells_no_tokens_is_paid_as_expected() -> None:
+    message = {"role": "assistant", "content": "hi"}
+    silent = json.dumps({**completion(message), "usage": None}).encode()
+    with chat_server(lambda _body, _n: silent) as server:
+        endpoint = client(server, concurrency=1, price_out=10.0, max_tokens=50, spend_limit=0.0012)
+        answers = endpoint.ask([ask(n) for n in range(4)])
+    assert [a.error for a in answers] == [None, None, "spend_limit", "spend_limit"]
+    assert endpoint.spent == pytest.approx(0.001)
 
 
 def test_a_spend_limit_without_prices_is_refused() -> None:

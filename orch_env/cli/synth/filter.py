@@ -86,7 +86,7 @@ def filter_(**given: Any) -> None:
     rates = PassRates(Path(f"{out}.rates"), policy)
     env = _environment(given, tasks)
     try:
-        play = _model_player(given, env) if given["model"] else _endpoint_player(given, env, tasks)
+        play = _model_player(given, env) if given["model"] else _endpoint_player(given, env)
         with progress_bar() as report:
             found = rates.measure(tasks, given["k"], play, report)
     finally:
@@ -117,17 +117,13 @@ def _environment(given: dict[str, Any], tasks: Sequence[Any]) -> Any:
 
 
 def _model_player(given: dict[str, Any], env: Any) -> Any:
-    """Plays with a model of ours; each round of a task has another seed."""
+    """Plays with a model of ours."""
     # Named by a string: orch_env never imports orch_train.
     evaluate_model = load("orch_train.evaluation.policy", "evaluate_model", "--model")
     choose = load("orch_train.evaluation.policy", "call_format_of_model", "--model")
     call_format = choose(given["model"], None, chat_template_kwargs=None, system_tools=None)
-    rounds: dict[str, int] = {}
 
-    def play(names: Sequence[str]) -> Iterator[tuple[str, bool]]:
-        first = min(rounds.get(name, 0) for name in names)
-        for name in names:
-            rounds[name] = rounds.get(name, 0) + 1
+    def play(names: Sequence[str], number: int) -> Iterator[tuple[str, bool]]:
         episodes = evaluate_model(
             given["model"],
             env.sibling,
@@ -135,7 +131,7 @@ def _model_player(given: dict[str, Any], env: Any) -> Any:
             max_tokens_per_turn=given["max_tokens_per_turn"],
             max_context=given["max_context"],
             temperature=given["temperature"],
-            seed=given["seed"] + first,
+            seed=given["seed"] + number,
             call_format=call_format,
         )
         yield from zip(names, map(_succeeded, episodes), strict=True)
@@ -148,7 +144,7 @@ def _succeeded(episode: Any) -> bool:
     return reward is not None and float(reward.total) >= 1.0
 
 
-def _endpoint_player(given: dict[str, Any], env: Any, tasks: Sequence[Any]) -> Any:
+def _endpoint_player(given: dict[str, Any], env: Any) -> Any:
     from orch_env.endpoint import Endpoint, EndpointSettings
     from orch_env.synthesis.pipeline.difficulty import endpoint_player
 
@@ -161,4 +157,4 @@ def _endpoint_player(given: dict[str, Any], env: Any, tasks: Sequence[Any]) -> A
         price_in=given["price_in"],
         price_out=given["price_out"],
     )
-    return endpoint_player(Endpoint(settings), env, {task.id: task for task in tasks})
+    return endpoint_player(Endpoint(settings), env, given["seed"])

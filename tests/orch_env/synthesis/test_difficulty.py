@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ TASKS = [task for task in load_tasks("harbour") if len(task.gold_calls) == 2][:6
 def _alternate(played: list[str]) -> Any:
     """Solves even tasks always, odd ones every other time."""
 
-    def play(names: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    def play(names: Sequence[str], _: int) -> Iterator[tuple[str, bool]]:
         for name in names:
             even = int(TASKS.index(next(t for t in TASKS if t.id == name))) % 2 == 0
             played.append(name)
@@ -43,9 +47,9 @@ def test_a_rerun_plays_only_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "rates"
     played: list[str] = []
 
-    def dies(names: Sequence[str]) -> Iterator[tuple[str, bool]]:
-        for number, one in enumerate(_alternate(played)(names)):
-            if number == 4:
+    def dies(names: Sequence[str], number: int) -> Iterator[tuple[str, bool]]:
+        for place, one in enumerate(_alternate(played)(names, number)):
+            if place == 4:
                 raise KeyboardInterrupt
             yield one
 
@@ -56,6 +60,9 @@ def test_a_rerun_plays_only_what_is_missing(tmp_path: Path) -> None:
     again: list[str] = []
     PassRates(path, "p").measure(TASKS, 2, _alternate(again))
     assert before == 4 and len(again) == 2 * len(TASKS) - before
+    assert [json.loads(line)["task_id"] for line in path.read_text().splitlines()]
+    PassRates(path, "p").measure(TASKS, 2, _alternate(again))  # the cut line cost no result
+    assert len(again) == 2 * len(TASKS) - before
 
 
 def test_rates_of_another_policy_are_not_mixed_in(tmp_path: Path) -> None:
@@ -64,36 +71,101 @@ def test_rates_of_another_policy_are_not_mixed_in(tmp_path: Path) -> None:
         PassRates(tmp_path / "rates", "other")
 
 
+def solver(body: dict[str, Any], _: int) -> dict[str, Any]:
+    """Knows gold of every third task always, of the next one with odd seeds; else gives up."""
+    assert [tool["function"]["name"] for tool in body["tools"]]
+    query = next(m["content"] for m in body["messages"] if m["role"] == "user")
+    place = [task.query for task in TASKS].index(query)
+    calls = TASKS[place].gold_calls
+    done = sum(m["role"] == "tool" for m in body["messages"])
+    if place % 3 > body["seed"] % 2 or done == len(calls):
+        return {"role": "assistant", "content": "Done."}
+    function = {"name": calls[done].name, "arguments": json.dumps(calls[done].arguments)}
+    made = {"id": f"c{done}", "type": "function", "function": function}
+    return {"role": "assistant", "content": None, "tool_calls": [made]}
+
+
+def filtering(folder: Path, url: str, out: str) -> list[str]:
+    save_tasks(TASKS, folder / "t.jsonl")
+    words = ["synth", "filter", "--tasks", str(folder / "t.jsonl"), "--cache", "harbour"]
+    words += ["--endpoint", url, "--model-name", "m", "--k", "2", "--keep", "0.5:1"]
+    return [*words, "--out", str(folder / out), "--json"]
+
+
 def test_the_command_plays_a_model_behind_an_endpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model knows gold of every other task, by the request that it gets."""
-    file, out = str(tmp_path / "t.jsonl"), str(tmp_path / "kept.jsonl")
-    save_tasks(TASKS, file)
-    gold = {task.query: task for task in TASKS[::2]}
-
-    def reply(body: dict[str, Any], _: int) -> dict[str, Any]:
-        assert [tool["function"]["name"] for tool in body["tools"]]
-        task = gold.get(next(m["content"] for m in body["messages"] if m["role"] == "user"))
-        done = sum(m["role"] == "tool" for m in body["messages"])
-        if task is None or done == len(task.gold_calls):
-            return {"role": "assistant", "content": "Done."}
-        call = task.gold_calls[done]
-        function = {"name": call.name, "arguments": json.dumps(call.arguments)}
-        made = {"id": f"c{done}", "type": "function", "function": function}
-        return {"role": "assistant", "content": None, "tool_calls": [made]}
-
-    with chat_server(reply) as server:
-        words = ["synth", "filter", "--tasks", file, "--cache", "harbour", "--endpoint", server.url]
-        words += ["--model-name", "m", "--k", "2", "--keep", "0.5:1", "--out", out, "--json"]
+    with chat_server(solver) as server:
+        words = filtering(tmp_path, server.url, "kept.jsonl")
         assert main(words) == 0
         asked = len(server.requests)
         result = json.loads(capsys.readouterr().out)
         assert main(words) == 0  # everything is known: nothing is asked
         assert len(server.requests) == asked
-    assert (result["tasks"], result["kept"]) == (6, 3)
-    assert set(result["rates"].values()) == {0.0, 1.0}
-    assert [t.id for t in load_tasks(out)] == [t.id for t in TASKS[::2]]
+    assert (result["tasks"], result["kept"]) == (6, 4)
+    assert [result["rates"][t.id] for t in TASKS] == [1.0, 0.5, 0.0, 1.0, 0.5, 0.0]
+    assert [t.id for t in load_tasks(tmp_path / "kept.jsonl")] == [
+        TASKS[n].id for n in (0, 1, 3, 4)
+    ]
+
+
+def test_a_killed_filter_plays_the_rest_and_gives_the_same_rates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim: list[subprocess.Popen[bytes]] = []
+
+    def reply(body: dict[str, Any], number: int) -> Any:
+        # The first episodes of all tasks cost 10 messages: this is in the second ones.
+        if number == 12 and victim:
+            os.kill(victim[0].pid, signal.SIGKILL)
+        return solver(body, number)
+
+    with chat_server(reply) as server:
+        words = filtering(tmp_path, server.url, "kept.jsonl")
+        assert main(filtering(tmp_path, server.url, "whole.jsonl")) == 0
+        asked = len(server.requests)
+        server.requests.clear()
+        victim.append(subprocess.Popen([sys.executable, "-m", "orch_env.cli.main", *words]))
+        assert victim[0].wait(60) == -signal.SIGKILL
+        kept = len((tmp_path / "kept.jsonl.rates").read_text().splitlines())
+        assert len(TASKS) <= kept < 2 * len(TASKS)
+        server.requests.clear()
+        victim.clear()
+        assert main(words) == 0
+        again = len(server.requests)
+    assert again <= asked - 10
+    lines = (tmp_path / "kept.jsonl.rates").read_text().splitlines()
+    assert len(lines) == 2 * len(TASKS)
+    assert (tmp_path / "kept.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_an_endpoint_that_breaks_is_no_failure_of_the_policy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = TASKS[4].query
+
+    def reply(body: dict[str, Any], number: int) -> Any:
+        if any(m.get("content") == broken for m in body["messages"]):
+            return (503, {"Retry-After": "0.01"})
+        return solver(body, number)
+
+    with chat_server(reply) as server:
+        words = filtering(tmp_path, server.url, "kept.jsonl")
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert "status_503" in error and "what was measured is kept" in error
+        lines = (tmp_path / "kept.jsonl.rates").read_text().splitlines()
+        assert TASKS[4].id not in {json.loads(line)["task_id"] for line in lines}
+        server.reply = solver
+        assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["rates"][TASKS[4].id] == 0.5
+
+
+@pytest.mark.parametrize("line", ["[]", "nonsense", '{"task_id": "a"}'])
+def test_a_file_that_holds_no_rates_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "rates").write_text(f"{line}\n")
+    with pytest.raises(OrchError, match="line 1: no result of an episode"):
+        PassRates(tmp_path / "rates", "p")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from orch_env.synthesis.pipeline.assignment import (
     traced_templates,
 )
 from orch_env.synthesis.pipeline.config import SynthesisConfig
-from orch_env.synthesis.pipeline.source import check_source
+from orch_env.synthesis.pipeline.source import check_source, open_source
 from orch_env.synthesis.pipeline.stages import STAGES, Balance, Tally
 from orch_env.synthesis.pipeline.workshop import Workshop
 from orch_env.synthesis.templates.template import Template
@@ -119,14 +119,16 @@ class Job:
         return finish(self, workshop)
 
     def _claim(self) -> None:
-        """Write the configuration, or refuse a folder that has another one."""
+        """Write the configuration, or refuse a folder that has another one or another cache."""
         path = self.folder / "config.json"
-        text = readable_json(self.config.identity(), indent=1, sort_keys=True) + "\n"
+        cache = open_source(self.config.source.cache).stats()["digest"]
+        identity = {**self.config.identity(), "cache_digest": cache}
+        text = readable_json(identity, indent=1, sort_keys=True) + "\n"
         if path.is_file():
             if path.read_text(encoding="utf-8") != text:
                 raise OrchError(
-                    f"{str(self.folder)!r} holds a job with other settings (config.json there): "
-                    "name another folder by out=..., or delete it"
+                    f"{str(self.folder)!r} holds a job with other settings or of another cache "
+                    "(config.json there): name another folder by out=..., or delete it"
                 )
         else:
             write_whole(text.encode(), path)

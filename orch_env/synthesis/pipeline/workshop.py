@@ -274,7 +274,10 @@ class Workshop:
                 },
             )
             measured = (task.metadata["calls"], task.metadata["depth"], task.metadata["width"])
-            if measured != (size.calls, size.depth, size.width):
+            edges = self.config.shape.edges  # the pieces of a joined text are edges of the gold
+            if measured != (size.calls, size.depth, size.width) or not _inside(
+                task.metadata["edges"], edges
+            ):
                 stages["checked"].refuse("another_size")
                 continue
             if self.config.check and writer.name != "none":

@@ -200,6 +200,33 @@ class Endpoint:
             self._client.close()
 
 
+def only_model(url: str, api_key_env: str = "OPENAI_API_KEY") -> str:
+    """The name of the one model behind an endpoint.
+
+    Args:
+        url: base URL.
+        api_key_env: environment variable that holds the key.
+
+    Raises:
+        OrchError: it cannot be asked, or has no model or several.
+    """
+    import openai
+
+    key = os.environ.get(api_key_env) or "none"
+    try:
+        with openai.OpenAI(base_url=url, api_key=key, timeout=20.0, max_retries=1) as client:
+            names = [model.id for model in client.models.list()]
+    except (openai.OpenAIError, ValueError, AttributeError, TypeError) as problem:
+        raise OrchError(
+            f"endpoint {url!r} does not tell its models ({shortened(str(problem), 80)}): name one"
+        ) from problem
+    if len(names) != 1:
+        raise OrchError(
+            f"endpoint {url!r} has {len(names)} models ({', '.join(names[:5])}): name one"
+        )
+    return names[0]
+
+
 def _answer(reply: Any) -> Answer:
     """The answer of a reply; what is no chat completion has no message."""
     try:

@@ -23,6 +23,7 @@ class ChatServer:
     reply: Reply
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    models: tuple[str, ...] = ("m",)
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -33,6 +34,10 @@ def said(text: str) -> Reply:
 @contextmanager
 def chat_server(reply: Reply) -> Iterator[ChatServer]:
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            listed = [{"id": name, "object": "model", "owned_by": "us"} for name in server.models]
+            self._send(200, {}, json.dumps({"object": "list", "data": listed}).encode())
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
@@ -51,6 +56,9 @@ def chat_server(reply: Reply) -> Iterator[ChatServer]:
                 data = answer
             else:
                 data = json.dumps(completion(answer)).encode()
+            self._send(status, headers, data)
+
+        def _send(self, status: int, headers: dict[str, str], data: bytes) -> None:
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
                 self.send_header(name, value)

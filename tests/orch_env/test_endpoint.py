@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orch_env.endpoint import Endpoint, EndpointSettings
+from orch_env.endpoint import Endpoint, EndpointSettings, only_model
 from orch_env.types import OrchError
 from tests.orch_env.chat_server import ChatServer, chat_server, completion, said
 
@@ -150,7 +150,7 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from orch_env.endpoint import Endpoint, EndpointSettings
+from orch_env.endpoint import Endpoint, EndpointSettings, only_model
 url, answers = sys.argv[1:]
 endpoint = Endpoint(EndpointSettings(url, "m", concurrency=1, answers=answers))
 endpoint.ask([{"messages": [{"role": "user", "content": f"Number {n}?"}]} for n in range(8)])
@@ -177,3 +177,13 @@ def test_a_killed_process_asks_only_the_rest_again(tmp_path: Path) -> None:
     assert before == 5
     assert len(server.requests) == before + 4  # the four that were never answered
     assert all(a.text == "hi" for a in found)
+
+
+def test_the_only_model_of_an_endpoint_needs_no_name() -> None:
+    with chat_server(said("hi")) as server:
+        assert only_model(server.url) == "m"
+        server.models = ("a", "b")
+        with pytest.raises(OrchError, match=r"has 2 models \(a, b\): name one"):
+            only_model(server.url)
+    with pytest.raises(OrchError, match="does not tell its models"):
+        only_model(server.url)

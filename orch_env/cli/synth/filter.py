@@ -44,7 +44,7 @@ class Shares(click.ParamType[Any]):
 @click.option("--split", help="Only tasks of this split.")
 @click.option("--model", help="A model folder, a run, a checkpoint, or a bundled name.")
 @click.option("--endpoint", "url", help="An OpenAI-compatible endpoint, up to and with /v1.")
-@click.option("--model-name", help="Name of the model behind the endpoint.")
+@click.option("--model-name", help="Name of the model behind the endpoint [default: its only one].")
 @click.option("--k", type=click.IntRange(min=1), default=8, show_default=True, help="Episodes.")
 @click.option(
     "--keep", type=Shares(), default="0.05:0.95", show_default=True, help="Pass rates to keep."
@@ -72,7 +72,9 @@ def filter_(**given: Any) -> None:
     if (given["model"] is None) == (given["url"] is None):
         raise OrchError("orch synth filter needs --model PATH or --endpoint URL, one of them")
     if given["url"] is not None and given["model_name"] is None:
-        raise OrchError("--endpoint needs --model-name: the model's name there")
+        from orch_env.endpoint import only_model
+
+        given["model_name"] = only_model(given["url"])
     out = given["out"] or f"{given['file'].removesuffix('.gz').removesuffix('.jsonl')}-kept.jsonl"
     check_out(out, given["file"])
     tasks = [

@@ -358,6 +358,6 @@ def runner_of(config: SynthesisConfig) -> Runner:
     except ImportError as problem:
         raise OrchError(
             f"the {config.runner} runner needs Ray Data, and {problem.name!r} is missing: "
-            "pip install 'ray[data]'"
+            "pip install 'orch-rl[train,ray-data]'"
         ) from problem
     return found

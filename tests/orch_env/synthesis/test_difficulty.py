@@ -173,7 +173,7 @@ def test_a_file_that_holds_no_rates_is_named(tmp_path: Path, line: str) -> None:
     [
         ([], "--model PATH or --endpoint URL"),
         (["--model", "a", "--endpoint", "b"], "one of them"),
-        (["--endpoint", "http://127.0.0.1:1/v1"], "--model-name"),
+        (["--endpoint", "http://127.0.0.1:1/v1"], "does not tell its models"),
         (["--model", "a", "--keep", "0.9:0.1"], "the least first"),
         (["--model", "a", "--keep", "x"], "is no range"),
         (["--model", "a", "--split", "nowhere"], "holds no such tasks"),

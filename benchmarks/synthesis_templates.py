@@ -306,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=Path, required=True, help="recorded tasks")
     parser.add_argument("--cache", type=Path, required=True, help="the cache of their responses")
-    parser.add_argument("--rounds", type=int, default=24, help="rounds of growth")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds of growth")
     parser.add_argument("--tries", type=int, default=1000, help="tries of a round for each size")
     parser.add_argument(
         "--out", type=Path, default=Path("benchmarks/results/synthesis_templates.json")

@@ -67,7 +67,7 @@ def mcp_file(tmp_path: Path) -> Callable[..., Path]:
 def backend(mcp_file: Callable[..., Path]) -> Iterator[MakeBackend]:
     """Makes backends, and holds that they leave no process, thread or folder."""
     made: list[McpBackend] = []
-    before = {process.pid for process in children()}, threading.active_count()
+    before = {process.pid for process in children()}, set(threading.enumerate())
 
     def make(servers: dict[str, Any], *, ahead: int = 0, **more: Any) -> McpBackend:
         made.append(McpBackend(mcp_file(servers, orch={"ahead": ahead}, **more)))
@@ -77,7 +77,9 @@ def backend(mcp_file: Callable[..., Path]) -> Iterator[MakeBackend]:
     for one in made:
         one.close()
     assert {process.pid for process in children()} <= before[0]
-    assert threading.active_count() <= before[1]
+    for thread in set(threading.enumerate()) - before[1]:
+        thread.join(10)  # one that was told to end may still be on its way out
+        assert not thread.is_alive(), thread
 
 
 @pytest.fixture(autouse=True)

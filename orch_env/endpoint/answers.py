@@ -1,4 +1,8 @@
-"""Answers that were paid for once: kept in a file, so that a rerun asks only what is missing."""
+"""Answers that were paid for once: kept in a file, so that a rerun asks only what is missing.
+
+The file also knows what its requests cost, so that a spend limit holds for all processes that share
+it, and over reruns.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from pathlib import Path
 
 from orch_env.types import OrchError
 from orch_env.types.json import JsonObject
+
+_WAIT_S = 60.0
+"""For another process that is writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,8 @@ class Answer:
 class AnswerStore:
     """Answers by request, in a SQLite file; each is there as soon as it is put.
 
+    Several processes may use one file.
+
     Args:
         path: the file; ``None`` keeps nothing.
 
@@ -52,10 +61,15 @@ class AnswerStore:
     def __init__(self, path: str | Path | None) -> None:
         self._lock = threading.Lock()
         try:
-            self._file = sqlite3.connect(path or ":memory:", check_same_thread=False)
+            self._file = sqlite3.connect(
+                path or ":memory:", check_same_thread=False, timeout=_WAIT_S
+            )
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute(
                 "CREATE TABLE IF NOT EXISTS answers (request TEXT PRIMARY KEY, answer TEXT)"
+            )
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS spending (id INTEGER PRIMARY KEY, cost REAL)"
             )
             self._file.commit()
         except sqlite3.Error as problem:
@@ -76,6 +90,29 @@ class AnswerStore:
                 "INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(asdict(answer)))
             )
             self._file.commit()
+
+    def reserve(self, cost: float, limit: float | None) -> int | None:
+        """Count a request's cost before it goes out.
+
+        Args:
+            cost: what it may cost.
+            limit: what all requests of the file may cost together; ``None``: no limit.
+
+        Returns:
+            A number for :meth:`settle`; ``None`` if the limit would be passed.
+        """
+        with self._lock, self._file:
+            self._file.execute("BEGIN IMMEDIATE")
+            if limit is not None:
+                [spent] = self._file.execute("SELECT total(cost) FROM spending").fetchone()
+                if spent + cost > limit:
+                    return None
+            return self._file.execute("INSERT INTO spending (cost) VALUES (?)", (cost,)).lastrowid
+
+    def settle(self, number: int, cost: float) -> None:
+        """Put what a request did cost in the place of what it might have cost."""
+        with self._lock, self._file:
+            self._file.execute("UPDATE spending SET cost = ? WHERE id = ?", (cost, number))
 
     def close(self) -> None:
         """Close the file."""

@@ -36,8 +36,9 @@ class EndpointSettings:
         concurrency: requests at once.
         price_in: price of a million prompt tokens, for the spend limit.
         price_out: price of a million tokens of answers.
-        spend_limit: what all requests of this client may cost together; ``None``: no limit.
-        answers: file of answers (SQLite); ``None`` keeps none.
+        spend_limit: what all requests may cost together: those of this client, and those of every
+            process that ever used the same ``answers``; ``None``: no limit.
+        answers: file of answers and their costs (SQLite); ``None`` keeps none.
     """
 
     url: str
@@ -61,8 +62,8 @@ class Endpoint:
         settings: where and how to ask.
 
     Attributes:
-        spent: cost of all requests so far, by the given prices; answers from the store are free.
-            A request whose tokens the endpoint does not tell costs what was expected of it.
+        spent: cost of this client's requests so far, by the given prices; answers from the store
+            are free. A request whose tokens the endpoint does not tell costs what was expected.
         asked: requests that went out.
 
     Raises:
@@ -77,7 +78,6 @@ class Endpoint:
         self.settings = settings
         self.spent = 0.0
         self.asked = 0
-        self._reserved = 0.0
         self._lock = threading.Lock()
         self._store = AnswerStore(settings.answers)
 
@@ -141,11 +141,10 @@ class Endpoint:
         if stored is not None:
             return stored
         estimate = self._estimate(whole)
+        number = self._store.reserve(estimate, settings.spend_limit)
+        if number is None:
+            return Answer(None, "spend_limit")
         with self._lock:
-            limit = settings.spend_limit
-            if limit is not None and self.spent + self._reserved + estimate > limit:
-                return Answer(None, "spend_limit")
-            self._reserved += estimate
             self.asked += 1
         cost = estimate  # where the endpoint does not tell, or may count what timed out
         try:
@@ -153,8 +152,8 @@ class Endpoint:
             if answer.prompt_tokens or (answer.error or "").startswith("status_"):
                 cost = self._cost(answer.prompt_tokens, answer.completion_tokens)
         finally:
+            self._store.settle(number, cost)
             with self._lock:
-                self._reserved -= estimate
                 self.spent += cost
         if answer.message is not None:
             self._store.put(key, answer)

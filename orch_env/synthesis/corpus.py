@@ -13,6 +13,7 @@ from orch_env.provenance.evidence import argument_leaves
 from orch_env.types import OrchError, Task, ToolSpec, error_of_text
 from orch_env.types.json import Json, JsonObject, parse_json
 from orch_env.values import SchemaRules, stated
+from orch_env.values.schema_places import inside, types_of
 
 _KEPT_RESPONSES = 4096
 """Parsed responses that stay in memory."""
@@ -191,28 +192,26 @@ def _first_digest(cache: ResponseCache, key: bytes) -> str | None:
     return found.digest if found is not None else None
 
 
-def as_schema_types(value: Json, schema: Mapping[str, Json]) -> Json:
-    """A recorded argument with the type that its schema asks for.
+def as_schema_types(value: Json, parameters: Json) -> Json:
+    """Recorded arguments with the types that their schema asks for.
 
     A cache stores canonical arguments, in which ``"42"`` is the number 42; where the schema wants a
-    string, it is a string again.
+    string and nothing else, it is a string again.
+
+    Args:
+        value: the arguments.
+        parameters: the tool's parameters schema.
     """
-    if isinstance(value, dict):
-        inside = schema.get("properties")
-        known = inside if isinstance(inside, Mapping) else {}
-        return {
-            name: as_schema_types(item, known[name]) if _is_schema(known.get(name)) else item
-            for name, item in value.items()
-        }
-    if isinstance(value, list):
-        items = schema.get("items")
-        if isinstance(items, Mapping):
-            return [as_schema_types(item, items) for item in value]
+    return _typed(value, [parameters], parameters)
+
+
+def _typed(value: Json, schemas: list[Json], root: Json) -> Json:
+    if not schemas:
         return value
-    if schema.get("type") == "string" and isinstance(value, int | float):
+    if isinstance(value, dict):
+        return {k: _typed(item, inside(schemas, k, root), root) for k, item in value.items()}
+    if isinstance(value, list):
+        return [_typed(x, inside(schemas, str(n), root), root) for n, x in enumerate(value)]
+    if isinstance(value, int | float) and types_of(schemas, root) == {"string"}:
         return str(value).lower() if isinstance(value, bool) else str(value)
     return value
-
-
-def _is_schema(node: Json) -> bool:
-    return isinstance(node, Mapping)

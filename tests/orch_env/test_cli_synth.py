@@ -11,6 +11,7 @@ import pytest
 from orch_env import Task, load_tasks
 from orch_env.cli.main import main
 from orch_env.cli.synth import synth
+from tests.orch_env.chat_server import chat_server
 from tests.orch_env.synthesis.tours import TOOLS, tours_cache
 
 CALLS, COUNT = 3, 12
@@ -174,6 +175,32 @@ def test_traces_are_written_into_words_later(
     assert {task.metadata["writer"] for task in written} == {"grammar"}
     for task in written:
         assert task.gold_calls[0].arguments["name"] in task.query
+
+
+def test_an_endpoint_writes_with_options_and_is_asked_once(
+    cache: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traces, tasks = tmp_path / "traces.jsonl", tmp_path / "tasks.jsonl"
+    assert orch(capsys, *sample(cache, traces, "--traces-only"))[0] == 0
+    with chat_server(
+        lambda body, _: {"role": "assistant", "content": f"Something, please ({body['seed']})."}
+    ) as server:
+        argv = ["synth", "write", traces, "--cache", cache, "--out", tasks, "--writer", "endpoint"]
+        argv += [
+            "--option",
+            f"url={server.url}",
+            "--option",
+            "model=m",
+            "--option",
+            "max_tokens=99",
+        ]
+        code, result, _ = orch_json(capsys, *argv)
+        asked = len(server.requests)
+        again = orch_json(capsys, *argv)
+    assert code == 1 and {entry["reason"] for entry in result["refused"]} == {"not_said"}
+    assert asked == COUNT == len(server.requests)
+    assert {request["max_tokens"] for request in server.requests} == {99}
+    assert again[:2] == (code, result)
 
 
 def test_split_gives_parts_that_share_no_workflow_and_no_entity(

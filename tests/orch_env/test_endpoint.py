@@ -120,6 +120,21 @@ def test_the_spend_limit_stops_before_it_is_passed() -> None:
     assert endpoint.spent <= 0.002
 
 
+def test_the_spend_limit_holds_for_all_that_share_the_answers(tmp_path: Path) -> None:
+    limits = {"price_in": 1.0, "price_out": 10.0, "max_tokens": 50, "spend_limit": 0.002}
+    with chat_server(said("hi")) as server:
+        clients = [client(server, answers=tmp_path / "answers.db", **limits) for _ in range(3)]
+        for number, endpoint in enumerate(clients):
+            endpoint.ask([ask(10 * number + n) for n in range(10)])
+            endpoint.close()
+        rerun = client(server, answers=tmp_path / "answers.db", **limits)
+        [refused] = rerun.ask([ask(99)])
+        rerun.close()
+    assert clients[0].asked > 0
+    assert sum(c.spent for c in clients) <= 0.002
+    assert refused.error == "spend_limit"
+
+
 def test_a_server_that_tells_no_tokens_is_paid_as_expected() -> None:
     message = {"role": "assistant", "content": "hi"}
     silent = json.dumps({**completion(message), "usage": None}).encode()

@@ -11,7 +11,7 @@ from orch_env import load_tasks, save_tasks
 from orch_env.cli.main import main
 from orch_env.synthesis.pipeline.config import WritingConfig
 from orch_env.synthesis.pipeline.writers import make_writer
-from orch_train.writing import EngineWriter
+from orch_train.synthesis.engine_writer import EngineWriter
 from tests.orch_env.synthesis.test_endpoint_writer import plan
 
 

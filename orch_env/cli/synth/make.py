@@ -139,6 +139,13 @@ def sample(ctx: click.Context, /, **given: Any) -> None:
 @traces_option
 @hints_option
 @click.option("--writer", default="grammar", show_default=True, help="Who writes.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What the writer takes, such as url=http://127.0.0.1:8000/v1; may be repeated.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the words.")
 @click.option("--out", required=True, type=click.Path(), help="Task file to write.")
 @json_option
@@ -150,6 +157,7 @@ def write(
     traces: str | None,
     hints: str | None,
     writer: str,
+    options: tuple[str, ...],
     seed: int,
     out: str,
     as_json: bool,
@@ -162,6 +170,10 @@ def write(
 
     check_out(out, hints, traces)
     rewrite = load("orch_env.synthesis.pipeline.rewrite", "rewrite", "`orch synth write`", "synth")
+    settings = load("orch_env.synthesis.pipeline.config", "with_settings", "`orch synth`", "synth")
+    taken = settings({}, options)
+    if writer == "endpoint":  # so that a rerun asks only what is missing
+        taken.setdefault("answers", f"{out}.answers.db")
     loaded = load_tasks(file)
     if not loaded:
         raise OrchError(f"{file!r} holds no tasks")
@@ -172,6 +184,7 @@ def write(
             traces=traces,
             hints=hints,
             writer=writer,
+            options=taken,
             seed=seed,
             progress=report,
         )

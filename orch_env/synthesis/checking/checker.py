@@ -18,9 +18,10 @@ from orch_env.synthesis.checking.choices import SUPERLATIVES_OF, Choice
 from orch_env.synthesis.checking.dates import contradictions, dates_said, without_dates
 from orch_env.synthesis.checking.reading import numbers_said, times_said, without_times
 from orch_env.types import GoldCall, Provenance, Task, ToolSpec, ValueRef
-from orch_env.types.json import Json, find, parse_json, unescape
+from orch_env.types.json import Json, find, parse_json
 from orch_env.values import SchemaRules, call_key, stated, values_equal
 from orch_env.values.canonical import normal
+from orch_env.values.schema_places import schema_at
 
 _DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}:\d{2})(?::\d{2})?)?")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::00)?")
@@ -132,7 +133,7 @@ class _Check:
     # -- independent arguments -----------------------------------------------------------------
 
     def _is_said(self, pointer: str, value: Json, said: _Said, spec: ToolSpec | None) -> bool:
-        schema = _schema(spec, pointer)
+        schema = schema_at(spec.parameters, pointer) if spec is not None else {}
         if "default" in schema and values_equal(value, schema["default"], schema):
             return True
         name = next((t for t in reversed(pointer.split("/")) if t and not t.isdigit()), "")
@@ -339,15 +340,3 @@ def _content(text: str) -> list[str]:
 
 def _without_names(text: str) -> str:
     return re.sub(r"\"[^\"]*\"|\([^)]*\)", "x", text)
-
-
-def _schema(spec: ToolSpec | None, pointer: str) -> Mapping[str, Json]:
-    node: Json = spec.parameters if spec is not None else {}
-    for token in pointer.split("/")[1:]:
-        if not isinstance(node, Mapping):
-            return {}
-        if token.isdigit() and "items" in node:
-            node = node["items"]
-        else:
-            node = (node.get("properties") or {}).get(unescape(token))
-    return node if isinstance(node, Mapping) else {}

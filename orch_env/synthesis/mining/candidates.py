@@ -14,6 +14,7 @@ from orch_env.synthesis.mining.followed import Followed, Tally
 from orch_env.synthesis.mining.mined import Slot
 from orch_env.synthesis.mining.observed import Observed, Source, names_an_id
 from orch_env.types.json import Json, escape, unescape
+from orch_env.values.schema_places import inside, parts, types_of
 
 EQUAL_NAMES = 3
 """What :func:`~orch_env.provenance.names.name_match` says of equal names."""
@@ -38,6 +39,7 @@ _VERBS = frozenset(
 """Words of tool names that do not say what a tool is about."""
 _DEEPEST = 8
 """Levels of nesting of a schema that are looked at."""
+_PLAIN = {"string", "integer", "number"}
 
 
 @dataclass(slots=True)
@@ -88,21 +90,27 @@ class Candidate:
 def unsent(observed: Observed) -> Iterator[Slot]:
     """Arguments that schemas have and that no recorded call sends."""
     for tool, spec in observed.corpus.cache.catalogue.items():
-        for pattern in _leaf_patterns(spec.parameters, ""):
+        for pattern in _leaf_patterns([spec.parameters], spec.parameters, ""):
             if (tool, pattern) not in observed.values and (tool, pattern) not in observed.other:
                 yield tool, pattern
 
 
-def _leaf_patterns(schema: Json, at: str) -> Iterator[str]:
-    """Pointer patterns of the texts and numbers that a schema describes."""
-    if not isinstance(schema, Mapping) or at.count("/") > _DEEPEST:
+def _leaf_patterns(
+    schemas: list[Json], root: Json, at: str, above: frozenset[int] = frozenset()
+) -> Iterator[str]:
+    """Pointer patterns of the texts and numbers that schemas describe; none inside itself."""
+    found = list(parts(schemas, root))
+    if at.count("/") > _DEEPEST or above.intersection(map(id, found)):
         return
-    if isinstance(inside := schema.get("properties"), Mapping):
-        for name in inside:
-            yield from _leaf_patterns(inside[name], f"{at}/{escape(name)}")
-    elif "items" in schema:
-        yield from _leaf_patterns(schema["items"], f"{at}/*")
-    elif schema.get("type") in ("string", "integer", "number") and "enum" not in schema:
+    above |= {id(part) for part in found}
+    tables = [t for p in found if isinstance(t := p.get("properties"), Mapping)]
+    if names := list(dict.fromkeys(name for table in tables for name in table)):
+        for name in names:
+            deeper = inside(schemas, name, root)
+            yield from _leaf_patterns(deeper, root, f"{at}/{escape(name)}", above)
+    elif items := inside(schemas, "0", root):
+        yield from _leaf_patterns(items, root, f"{at}/*", above)
+    elif not any("enum" in part for part in found) and types_of(schemas, root) & _PLAIN:
         yield at
 
 

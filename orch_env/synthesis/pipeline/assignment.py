@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,8 @@ from orch_env.synthesis.pipeline.config import SynthesisConfig
 from orch_env.synthesis.pipeline.workshop import Workshop
 from orch_env.synthesis.templates.from_traces import templates_of
 from orch_env.synthesis.templates.template import Template
-from orch_env.tasks.files import read_text
+from orch_env.tasks.files import read_records
 from orch_env.types import OrchError
-from orch_env.types.json import JsonObject
 
 
 def homes_of(
@@ -67,27 +65,9 @@ def load_templates(path: str) -> list[Template]:
         OrchError: it is missing or malformed; the message names the line.
     """
     found = []
-    for number, entry in enumerate(read_lines(Path(path)), start=1):
+    for number, entry in read_records(Path(path)):
         try:
             found.append(Template.from_dict(entry))
         except OrchError as problem:
-            raise OrchError(f"{path!r} line {number}: {problem}") from problem
-    return found
-
-
-def read_lines(path: Path) -> list[JsonObject]:
-    """The objects of a JSON Lines file.
-
-    Raises:
-        OrchError: it is missing, or a line is no JSON object.
-    """
-    found = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-        except ValueError as problem:
-            raise OrchError(f"{str(path)!r} line {number} is no JSON: {problem}") from problem
-        if not isinstance(entry, dict):
-            raise OrchError(f"{str(path)!r} line {number} is no JSON object")
-        found.append(entry)
+            raise OrchError(f"{path}: line {number}: {problem}") from problem
     return found

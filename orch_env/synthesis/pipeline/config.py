@@ -180,6 +180,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> SynthesisCon
         raise OrchError(f"{str(path)!r} is no YAML: {' '.join(str(problem).split())}") from problem
     if not isinstance(data, dict):
         raise OrchError(f"{str(path)!r} holds no settings")
+    return checked(with_settings(data, overrides), str(path))
+
+
+def with_settings(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Plain data with ``key.key=value`` settings put in; values are read as YAML.
+
+    Raises:
+        OrchError: a text is no setting.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    yaml = YAML(typ="safe", pure=True)
     for text in overrides:
         name, equals, value = text.partition("=")
         if not equals:
@@ -190,8 +203,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> SynthesisCon
             node = node.setdefault(key, {})
             if not isinstance(node, dict):
                 raise OrchError(f"{text!r}: {key!r} is no group of settings")
-        node[last] = yaml.load(value)
-    return checked(data, str(path))
+        try:
+            node[last] = yaml.load(value)
+        except YAMLError as problem:
+            raise OrchError(f"{text!r} is no YAML: {' '.join(str(problem).split())}") from problem
+    return data
 
 
 def checked(data: Any, where: str) -> SynthesisConfig:

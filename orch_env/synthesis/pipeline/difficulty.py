@@ -48,8 +48,11 @@ class PassRates:
         try:
             entry = json.loads(line)
             policy, task, success = entry["policy"], entry["task_id"], entry["success"]
-        except (ValueError, KeyError, TypeError) as problem:
-            raise OrchError(f"{where}: no result of an episode; delete the file") from problem
+            typed = isinstance(task, str) and isinstance(success, bool)
+        except (ValueError, KeyError, TypeError):
+            typed = False
+        if not typed:
+            raise OrchError(f"{where}: no result of an episode; delete the file")
         if policy != self._policy:
             raise OrchError(f"{where} holds rates of {policy!r}: name another file or delete it")
         self._count(task, success)

@@ -21,7 +21,6 @@ from orch_env.synthesis.mining import Mined
 from orch_env.synthesis.pipeline.assignment import (
     homes_of,
     load_templates,
-    read_lines,
     traced_templates,
 )
 from orch_env.synthesis.pipeline.config import SynthesisConfig
@@ -29,7 +28,7 @@ from orch_env.synthesis.pipeline.source import check_source, open_source
 from orch_env.synthesis.pipeline.stages import STAGES, Balance, Tally
 from orch_env.synthesis.pipeline.workshop import Workshop
 from orch_env.synthesis.templates.template import Template
-from orch_env.tasks.files import read_json, write_whole
+from orch_env.tasks.files import read_json, read_records, write_whole
 from orch_env.types import OrchError, Task
 from orch_env.types.json import Json, JsonObject
 from orch_env.types.text import readable_json
@@ -97,6 +96,9 @@ class Job:
             return self._run(finish, report)
         finally:
             lock.release()
+            if "workshop" in vars(self):
+                self.workshop.close()
+                del self.workshop
 
     def _run(self, finish: Finish, report: Progress) -> JsonObject:
         self._claim()
@@ -138,7 +140,7 @@ class Job:
         """What this process reads once; mines where that was not done yet."""
         path = self.folder / "mined.json"
         mined = Mined.from_dict(read_json(path)) if path.is_file() else None
-        workshop = Workshop(self.config, mined)
+        workshop = Workshop(self.config, mined, self.folder)
         check_source(workshop.corpus, workshop.mined)
         if mined is None:
             write_whole((readable_json(workshop.mined.to_dict(), indent=1) + "\n").encode(), path)
@@ -200,7 +202,7 @@ class Job:
         """The templates of a split, in a mixed and fixed order."""
         found = [
             Template.from_dict(entry)
-            for entry in read_lines(self.folder / "templates.jsonl")
+            for _, entry in read_records(self.folder / "templates.jsonl")
             if entry["split"] == split
         ]
         return Chance(f"{self.config.seed}/order/{split}").shuffled(found)
@@ -295,7 +297,7 @@ class Job:
         Seconds differ from run to run, so they stand in a file of their own.
         """
         path = self.folder / "timings.jsonl"
-        lines = read_lines(path) if path.is_file() else []
+        lines = [line for _, line in read_records(path)] if path.is_file() else []
         total = {k: sum(line[k] for line in lines) for k in ("attempts", "accepted", "seconds")}
         seconds = max(float(total["seconds"]), 1e-9)
         return {**total, "traces_per_s": round(total["accepted"] / seconds, 1)}
@@ -339,7 +341,7 @@ Runner = Callable[[Job, Sequence[Piece]], Iterator[None]]
 
 RUNNERS = {
     "local": "orch_env.synthesis.pipeline.local:run_locally",
-    "ray": "orch_train.synthesis:run_on_ray",
+    "ray": "orch_train.synthesis.ray_data:run_on_ray",
 }
 """Runners by strings: orch_env never imports orch_train."""
 

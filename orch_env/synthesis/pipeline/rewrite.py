@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from orch_env.servers.framework.chance import Chance
 from orch_env.synthesis.checking.checker import check_request
 from orch_env.synthesis.pipeline.assemble import task_of
-from orch_env.synthesis.pipeline.config import WritingConfig, checked
+from orch_env.synthesis.pipeline.config import checked
 from orch_env.synthesis.pipeline.workshop import Workshop
-from orch_env.synthesis.pipeline.writers import make_writer
 from orch_env.synthesis.sampling.draw import Draw, draw_of
 from orch_env.synthesis.templates.template import Template
 from orch_env.synthesis.writing.plan import Plan
@@ -47,7 +46,11 @@ def rewrite(
         OrchError: a task has no workflow in its metadata, or the cache does not hold its calls.
     """
     source = {"cache": cache, "traces": traces, "hints": hints}
-    config = checked({"source": source, "splits": {"all": 1}, "seed": seed}, "orch synth write")
+    writing = {"writer": writer, "options": options or {}}
+    config = checked(
+        {"source": source, "splits": {"all": 1}, "seed": seed, "writing": writing},
+        "orch synth write",
+    )
     workshop = Workshop(config)
     chance = Chance(f"{seed}/rewrite")
     refused: list[tuple[str, str]] = []
@@ -61,8 +64,11 @@ def rewrite(
             refused.append((task.id, plan.reason))
         else:
             planned.append((task, draw, plan))
-    author = make_writer(WritingConfig(writer=writer, options=options or {}), workshop.hints)
-    written = author.write([plan for _, _, plan in planned])
+    author = workshop.writer
+    try:
+        written = author.write([plan for _, _, plan in planned])
+    finally:
+        workshop.close()
     done: list[Task] = []
     for number, ((task, draw, plan), text) in enumerate(zip(planned, written, strict=True), 1):
         if progress is not None:

@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 
 from orch_env.backends.replay import ReplayBackend
 from orch_env.importers.validation import validate_tasks
@@ -30,6 +31,7 @@ from orch_env.synthesis.templates.growth import Growth, Limits
 from orch_env.synthesis.templates.joining import Joining
 from orch_env.synthesis.templates.template import Template
 from orch_env.synthesis.writing.hints import Hints, load_hints
+from orch_env.synthesis.writing.plan import Writer
 from orch_env.synthesis.writing.planning import Planner, Refusal
 from orch_env.synthesis.writing.selectors import Selectors
 from orch_env.types import OrchError, Task
@@ -46,12 +48,16 @@ class Workshop:
     Args:
         config: the job.
         mined: what mining found; ``None`` mines.
+        folder: of the job; an endpoint's answers are kept there.
     """
 
-    def __init__(self, config: SynthesisConfig, mined: Mined | None = None) -> None:
+    def __init__(
+        self, config: SynthesisConfig, mined: Mined | None = None, folder: Path | None = None
+    ) -> None:
         from orch_env.synthesis.mining import mine
 
         self.config = config
+        self._folder = folder
         self.corpus = corpus_of(config)
         self.mined = mined if mined is not None else mine(self.corpus)
 
@@ -98,6 +104,17 @@ class Workshop:
         """Makes plans."""
         given = self.hints.label_paths() if self.hints is not None else None
         return Planner(self.index, Selectors(self.index, given))
+
+    @cached_property
+    def writer(self) -> Writer:
+        """Writes the requests: one for the whole job, with one spend limit."""
+        return make_writer(self.config.writing, self.hints, self._folder)
+
+    def close(self) -> None:
+        """Close what the writer holds open."""
+        close = getattr(vars(self).get("writer"), "close", None)
+        if close is not None:
+            close()
 
     def fits(self, template: Template) -> bool:
         """Whether a template has the shape that was asked for."""
@@ -236,7 +253,7 @@ class Workshop:
             else:
                 stages["planned"].accept()
                 planned.append((draw, plan))
-        writer = make_writer(self.config.writing, self.hints)
+        writer = self.writer
         written = writer.write([plan for _, plan in planned])
         tasks: list[Task] = []
         for number, ((draw, plan), text) in enumerate(zip(planned, written, strict=True), first):

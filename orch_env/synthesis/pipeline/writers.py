@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from orch_env.synthesis.pipeline.config import WritingConfig
@@ -23,12 +24,15 @@ class NoWriter:
         return [Written(f"(no request yet: {len(plan.calls)} calls)") for plan in plans]
 
 
-def make_writer(config: WritingConfig, hints: Hints | None = None) -> Writer:
+def make_writer(
+    config: WritingConfig, hints: Hints | None = None, folder: Path | None = None
+) -> Writer:
     """The writer that a configuration names.
 
     Args:
         config: the name and the options.
         hints: words for the API, for the grammar.
+        folder: of the job; an endpoint's answers are kept there unless the options name a file.
 
     Raises:
         OrchError: there is no such writer, or it does not take these options.
@@ -42,7 +46,7 @@ def make_writer(config: WritingConfig, hints: Hints | None = None) -> Writer:
             raise OrchError(f"the grammar takes no options, got {', '.join(config.options)}")
         return GrammarWriter(hints)
     if config.writer == "endpoint":
-        return _endpoint_writer(config.options)
+        return _endpoint_writer(config.options, folder)
     if ":" in config.writer or config.writer in NAMED:
         return _named_writer(config)
     raise OrchError(
@@ -51,11 +55,11 @@ def make_writer(config: WritingConfig, hints: Hints | None = None) -> Writer:
     )
 
 
-NAMED = {"engine": "orch_train.writing:EngineWriter"}
+NAMED = {"engine": "orch_train.synthesis.engine_writer:EngineWriter"}
 """Writers of other packages, by strings: orch_env never imports orch_train."""
 
 
-def _endpoint_writer(options: Mapping[str, Any]) -> Writer:
+def _endpoint_writer(options: Mapping[str, Any], folder: Path | None) -> Writer:
     from orch_env.endpoint import Endpoint, EndpointSettings
     from orch_env.synthesis.writing.endpoint import EndpointWriter
 
@@ -64,7 +68,11 @@ def _endpoint_writer(options: Mapping[str, Any]) -> Writer:
     if unknown or not {"url", "model"} <= set(options):
         wrong = f"there is no option {unknown[0]!r}" if unknown else "it needs url and model"
         raise OrchError(f"writer endpoint: {wrong}; options: {', '.join(sorted(known))}")
-    return EndpointWriter(Endpoint(EndpointSettings(**options)))
+    answers = {"answers": str(folder / "answers.db")} if folder is not None else {}
+    try:
+        return EndpointWriter(Endpoint(EndpointSettings(**{**answers, **options})))
+    except TypeError as problem:
+        raise OrchError(f"writer endpoint: an option has a wrong type ({problem})") from problem
 
 
 def _named_writer(config: WritingConfig) -> Writer:

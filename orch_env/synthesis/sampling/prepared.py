@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 
 from orch_env.provenance.information import Key
 from orch_env.servers.framework.chance import Chance
@@ -109,8 +111,8 @@ class Prepared:
         Without replacement the fillings are different as sets of calls: interchangeable calls in
         another order are the same one.
         """
-        if not replacement and self.count <= ENUMERATED:
-            return self._listed(count, chance)
+        if not replacement and (fillings := self._all_if_few()) is not None:
+            return self._listed(fillings, count, chance)
         found: list[Rows] = []
         seen: set[Rows] = set()
         repeats = 0
@@ -128,13 +130,13 @@ class Prepared:
             found.append(rows)
         return found
 
-    def _listed(self, count: int, chance: Chance) -> list[Rows]:
-        """Draws from the list of all fillings, by weight.
+    def _listed(self, fillings: Sequence[Rows], count: int, chance: Chance) -> list[Rows]:
+        """Draws from a list of all fillings, by weight.
 
-        The largest ``u ** (1 / weight)`` come first (Efraimidis and Spirakis, "Weighted random
-        sampling with a reservoir", 2006).
+        The largest ``u ** (1 / weight)`` come first, compared by their logarithms (Efraimidis and
+        Spirakis, "Weighted random sampling with a reservoir", 2006).
         """
-        keyed = [(chance.random() ** (1.0 / weight), rows) for rows, weight in self._sums_of_all()]
+        keyed = [(math.log(1.0 - chance.random()) / self._weight(rows), rows) for rows in fillings]
         keyed.sort(reverse=True)
         chosen: list[Rows] = []
         for _, rows in keyed:
@@ -149,12 +151,16 @@ class Prepared:
         self.accepted += len(chosen)
         return chosen
 
-    def _sums_of_all(self) -> Iterator[tuple[Rows, float]]:
-        for rows in self._sums.each():
-            weight = 1.0
-            for row in rows:
-                weight *= self._weights.get(row, 1.0)
-            yield tuple(rows), weight
+    def _all_if_few(self) -> list[Rows] | None:
+        """All fillings, ``None`` where there are more than :data:`ENUMERATED`."""
+        heaviest = max(self._weights.values(), default=1.0)
+        if self.count > ENUMERATED * max(1.0, heaviest) ** len(self.template.tools):
+            return None
+        found = [tuple(rows) for rows in islice(self._sums.each(), ENUMERATED + 1)]
+        return found if len(found) <= ENUMERATED else None
+
+    def _weight(self, rows: Rows) -> float:
+        return math.prod(self._weights.get(row, 1.0) for row in rows)
 
     def enumerate(self) -> Iterator[Rows]:
         """Every accepted filling once; of interchangeable calls one order."""

@@ -92,6 +92,10 @@ class EndpointWriter(PromptedWriter):
         super().__init__("endpoint", self._answers)
         self.endpoint = endpoint
 
+    def close(self) -> None:
+        """Close the endpoint."""
+        self.endpoint.close()
+
     def _answers(self, requests: Sequence[JsonObject]) -> list[tuple[str, str | None]]:
         return [(answer.text, answer.error) for answer in self.endpoint.ask(requests)]
 

@@ -22,9 +22,10 @@ from orch_env.synthesis.writing.selectors import (
     list_pattern,
 )
 from orch_env.types import ValueRef
-from orch_env.types.json import Json, JsonObject, find, unescape
+from orch_env.types.json import Json, find
 from orch_env.values import values_equal
 from orch_env.values.canonical import normal
+from orch_env.values.schema_places import schema_at
 
 _FURTHEST = 10
 """Elements of a list that a person still counts ("the seventh")."""
@@ -187,19 +188,6 @@ class Planner:
 def _shares_word(one: str, other: str) -> bool:
     words = set(re.findall(r"[^\W_]+", folded(one)))
     return bool(words & set(re.findall(r"[^\W_]+", folded(other))))
-
-
-def schema_at(parameters: Mapping[str, Json], pointer: str) -> JsonObject:
-    """The schema of one argument leaf; ``{}`` where there is none."""
-    node: Json = parameters
-    for token in pointer.split("/")[1:]:
-        if not isinstance(node, Mapping):
-            return {}
-        if token.isdigit() and "items" in node:
-            node = node["items"]
-        else:
-            node = (node.get("properties") or {}).get(unescape(token))
-    return dict(node) if isinstance(node, Mapping) else {}
 
 
 def dates_of(value: Json) -> list[date]:

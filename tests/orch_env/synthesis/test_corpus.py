@@ -71,6 +71,20 @@ def test_arguments_have_the_types_that_the_schema_asks_for(tmp_path: Path) -> No
     }
 
 
+def test_types_are_found_behind_references_and_alternatives() -> None:
+    schema = {
+        "$defs": {"Name": {"type": "string"}},
+        "properties": {
+            "name": {"$ref": "#/$defs/Name"},
+            "code": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            "plain": {"type": ["string", "null"]},
+        },
+    }
+    given = {"name": 1, "code": 2, "either": 3, "plain": 4}
+    assert as_schema_types(given, schema) == {"name": "1", "code": "2", "either": 3, "plain": "4"}
+
+
 @pytest.mark.parametrize(("errors", "said"), [(3, "all of them errors"), (0, "no responses")])
 def test_a_cache_without_a_good_answer_is_refused(tmp_path: Path, errors: int, said: str) -> None:
     with pytest.raises(OrchError, match=said):

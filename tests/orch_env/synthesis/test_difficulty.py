@@ -43,6 +43,21 @@ def test_each_task_is_played_k_times_and_its_rate_is_kept(tmp_path: Path) -> Non
     assert kept[0].metadata["pass_episodes"] == 4
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"policy": "p", "task_id": 3, "success": true}',
+        '{"policy": "p", "task_id": "a", "success": "yes"}',
+        "3",
+    ],
+)
+def test_a_file_with_values_of_other_types_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "rates"
+    path.write_text(line + "\n")
+    with pytest.raises(OrchError, match="line 1: no result of an episode"):
+        PassRates(path, "p")
+
+
 def test_a_rerun_plays_only_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "rates"
     played: list[str] = []

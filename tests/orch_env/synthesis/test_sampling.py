@@ -153,6 +153,37 @@ def test_without_replacement_each_filling_is_as_likely_to_be_first(index: Index)
     assert chisquare([first[rows] for rows in expected]).pvalue > 1e-4
 
 
+def test_small_weights_decide_without_replacement_too(index: Index) -> None:
+    template = TEMPLATES["two parents"]
+    expected = list(Prepared(index, template).enumerate())
+    weights = {row: 1e-5 for rows in expected for row in rows}
+    heavy = expected[0][0]
+    weights[heavy] = 3e-5
+    prepared = Prepared(index, template, weights=weights)
+    chance = Chance(17)
+    first = Counter(prepared.draws(1, chance, replacement=False)[0] for _ in range(3000))
+    shares = [3.0 ** rows.count(heavy) for rows in expected]
+    wanted = [3000 * share / sum(shares) for share in shares]
+    assert chisquare([first[rows] for rows in expected], wanted).pvalue > 1e-4
+
+
+def test_many_fillings_of_small_weight_are_not_listed(tmp_path: Path) -> None:
+    answers: Answers = [
+        ("top", {"name": "a"}, {"id": "T"}),
+        *(("left", {"id": "T", "n": n}, {}) for n in range(200)),
+        *(("right", {"id": "T", "n": n}, {}) for n in range(200)),
+    ]
+    edges = (Edge(0, 1, ID), Edge(0, 2, ID))
+    feeding = [feeds("top", tool, ("/id", "/id")) for tool in ("left", "right")]
+    found = index_of(corpus_of(tmp_path / "c.db", answers), *feeding)
+    weights = {row.number: 1e-6 for row in found.corpus.rows}
+    prepared = Prepared(found, Template(("top", "left", "right"), edges), weights=weights)
+    assert prepared.count < 1
+    drawn = prepared.draws(50, Chance(3), replacement=False)
+    assert len(set(drawn)) == 50
+    assert prepared.attempts < 100
+
+
 def test_rows_outside_of_a_split_are_never_drawn(index: Index) -> None:
     allowed = {r.number for r in index.corpus.rows if r.arguments.get("name") != "p0"}
     prepared = Prepared(index, TEMPLATES["chain"], rows=allowed)

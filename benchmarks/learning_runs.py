@@ -1,10 +1,11 @@
-"""What benchmarks of learning share: controls beside a GRPO run, and its held-out curve."""
+"""What benchmarks of learning share: controls beside a GRPO run, its held-out curve, a figure."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,52 @@ def evaluations(folder: Path) -> Iterator[tuple[int, float, dict[str, Any]]]:
             seconds += result["time_this_iter_s"] - result["timers"].get("evaluation", 0.0)
         if measured := result.get("evaluation"):
             yield result["training_iteration"], seconds, measured
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One seed's part of a figure.
+
+    Attributes:
+        title: above it.
+        curves: (label, colour, points) of each curve; a point is (x, ``{mean, low, high}``).
+        level: (label, rate) of a dotted line.
+    """
+
+    title: str
+    curves: Sequence[tuple[str, str, Sequence[tuple[float, Mapping[str, float]]]]]
+    level: tuple[str, float] | None = None
+
+
+def draw_panels(panels: Sequence[Panel], x: str, y: str, path: Path) -> None:
+    """Draw rates with their intervals, side by side on one scale from 0 to 1."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    size = (4.2 * len(panels), 3.6)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        for label, colour, points in panel.curves:
+            places = [place for place, _ in points]
+            means = [rate["mean"] for _, rate in points]
+            spread = [
+                [rate["mean"] - rate["low"] for _, rate in points],
+                [rate["high"] - rate["mean"] for _, rate in points],
+            ]
+            axis.errorbar(places, means, spread, fmt="o-", color=colour, label=label, capsize=3)
+        if panel.level is not None:
+            label, rate = panel.level
+            axis.axhline(rate, color="#777777", ls=":", label=label)
+        axis.set_title(panel.title)
+        axis.set_xlabel(x)
+        axis.set_ylim(0, 1)
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel(y)
+    axes[0][0].legend(fontsize=8, loc="upper left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
 
 
 def frozen_control(trained: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning_runs import evaluations, frozen_control, gain_of
+from benchmarks.learning_runs import Panel, draw_panels, evaluations, frozen_control, gain_of
 from benchmarks.report import machine, write_report
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.cli.quickstart import run_quickstart
@@ -97,33 +97,21 @@ def _rate(found: dict[str, float]) -> str:
 
 
 def _draw(rows: list[dict[str, Any]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(
-        1, len(rows), figsize=(4.2 * len(rows), 3.6), sharey=True, squeeze=False
-    )
-    for axis, row in zip(axes[0], rows, strict=True):
-        for label, colour in (("curve", "#3566a8"), ("frozen", "#b0602f")):
-            points = row[label]
-            means = [p["success"]["mean"] for p in points]
-            spread = [
-                [p["success"]["mean"] - p["success"]["low"] for p in points],
-                [p["success"]["high"] - p["success"]["mean"] for p in points],
-            ]
-            name = "GRPO" if label == "curve" else "frozen"
-            steps = [p["step"] for p in points]
-            axis.errorbar(steps, means, spread, fmt="o-", color=colour, label=name, capsize=3)
-        axis.set_title(f"seed {row['seed']}")
-        axis.set_xlabel("GRPO steps after the warm start")
-        axis.set_ylim(0, 1)
-        axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel(f"held-out success, sampled ({rows[0]['curve'][0]['n']} tasks)")
-    axes[0][0].legend(fontsize=8, loc="upper left")
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    panels = [
+        Panel(
+            f"seed {row['seed']}",
+            [
+                (label, colour, [(p["step"], p["success"]) for p in row[key]])
+                for key, label, colour in (
+                    ("curve", "GRPO", "#3566a8"),
+                    ("frozen", "frozen", "#b0602f"),
+                )
+            ],
+        )
+        for row in rows
+    ]
+    measured = f"held-out success, sampled ({rows[0]['curve'][0]['n']} tasks)"
+    draw_panels(panels, "GRPO steps after the warm start", measured, path)
 
 
 def _arguments() -> argparse.Namespace:

@@ -23,7 +23,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning_runs import evaluations, frozen_control, gain_of, longer_warm_start
+from benchmarks.learning_runs import (
+    Panel,
+    draw_panels,
+    evaluations,
+    frozen_control,
+    gain_of,
+    longer_warm_start,
+)
 from benchmarks.report import machine, write_report
 from benchmarks.synthesised_tasks import synthesised
 from orch_train.algorithms.grpo_config import GRPOConfig
@@ -170,37 +177,20 @@ def _rate(found: Mapping[str, float]) -> str:
 
 
 def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(
-        1, len(rows), figsize=(4.2 * len(rows), 3.6), sharey=True, squeeze=False
-    )
-    for axis, row in zip(axes[0], rows, strict=True):
+    panels = []
+    for row in rows:
         start = {**row["curve"][0], "seconds": 0.0}
-        for label, points, colour in (
-            ("GRPO", row["curve"], "#3566a8"),
-            ("longer warm start", [start, *row["longer"]], "#b0602f"),
-        ):
-            means = [p["success"]["mean"] for p in points]
-            spread = [
-                [p["success"]["mean"] - p["success"]["low"] for p in points],
-                [p["success"]["high"] - p["success"]["mean"] for p in points],
-            ]
-            seconds = [p["seconds"] for p in points]
-            axis.errorbar(seconds, means, spread, fmt="o-", color=colour, label=label, capsize=3)
-        frozen = row["frozen"][-1]["success"]["mean"]
-        axis.axhline(frozen, color="#777777", ls=":", label="frozen control")
-        axis.set_title(f"seed {row['seed']}")
-        axis.set_xlabel("seconds of training after the warm start")
-        axis.set_ylim(0, 1)
-        axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel(f"success on unseen workflows, sampled ({rows[0]['curve'][0]['n']})")
-    axes[0][0].legend(fontsize=8, loc="upper left")
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
+        curves = [
+            (label, colour, [(p["seconds"], p["success"]) for p in points])
+            for label, colour, points in (
+                ("GRPO", "#3566a8", row["curve"]),
+                ("longer warm start", "#b0602f", [start, *row["longer"]]),
+            )
+        ]
+        level = ("frozen control", row["frozen"][-1]["success"]["mean"])
+        panels.append(Panel(f"seed {row['seed']}", curves, level))
+    measured = f"success on unseen workflows, sampled ({rows[0]['curve'][0]['n']})"
+    draw_panels(panels, "seconds of training after the warm start", measured, path)
 
 
 def _arguments() -> argparse.Namespace:

@@ -86,6 +86,9 @@ class Job:
             The report, as in ``report.json``.
         """
         report = progress or (lambda _what, _done, _total: None)
+        if self._is_finished():  # any number of processes may read it
+            found: JsonObject = read_json(self.folder / "report.json")
+            return found
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")
         try:
@@ -104,10 +107,6 @@ class Job:
         self._claim()
         for partial in self.folder.rglob(".*.partial"):  # what a kill left of a file
             partial.unlink(missing_ok=True)
-        finished = self.folder / "report.json"
-        if finished.is_file():
-            found: JsonObject = read_json(finished)
-            return found
         report("mining", 0, 1)
         workshop = self.workshop
         report("mining", 1, 1)
@@ -119,6 +118,13 @@ class Job:
         self._assign(workshop)
         self._do(list(self._chunks()), "making tasks", report)
         return finish(self, workshop)
+
+    def _is_finished(self) -> bool:
+        """Whether this very job is done."""
+        if not (self.folder / "report.json").is_file():
+            return False
+        self._claim()
+        return True
 
     def _claim(self) -> None:
         """Write the configuration, or refuse a folder that has another one or another cache."""

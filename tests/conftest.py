@@ -8,6 +8,7 @@ repeat it. A property of the long tier is drawn inside its test, as `property_ti
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,14 @@ settings.load_profile("ordinary")
 # Hypothesis also draws constants out of the source of every module that is loaded by then, and has
 # no setting for it. What a test draws would depend on the tests that ran before it.
 providers._get_local_constants = lambda: providers._local_constants
+
+# What a script starts in the background, or under nohup, ignores these, and so would its children.
+for _number, _default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from orch_env.cache import open_cache
-from orch_env.cli.main import main
 from orch_env.tasks.files import load_tasks, save_tasks
 from orch_env.types import GoldCall, Provenance, Task, ValueRef
+from tests.orch_env.command_line import bad_line, orch, orch_json
 from tests.orch_env.importer_samples import conversation, lines, reference_task
 
 STATS_KEYS = [
@@ -56,24 +56,6 @@ def imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 
 def outs(folder: Path) -> tuple[Any, ...]:
     return "--cache", folder / "cache.db", "--out", folder / "tasks.jsonl"
-
-
-def orch(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, str, str]:
-    code = main([str(a) for a in argv])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def orch_json(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, dict[str, Any], str]:
-    code, out, err = orch(capsys, *argv, "--json")
-    assert out.count("\n") == 1
-    return code, json.loads(out), err
-
-
-def bad_line(capsys: pytest.CaptureFixture[str], *argv: Any) -> str:
-    code, out, err = orch(capsys, *argv)
-    assert (code, out) == (2, "") and err.count("\n") == 1
-    return err
 
 
 def test_import_info_and_verify_tell_the_documented_facts(

@@ -12,6 +12,7 @@ from orch_env import Task, load_tasks
 from orch_env.cli.main import main
 from orch_env.cli.synth import synth
 from tests.orch_env.chat_server import chat_server
+from tests.orch_env.command_line import bad_line, orch, orch_json
 from tests.orch_env.synthesis.tours import TOOLS, tours_cache
 
 CALLS, COUNT = 3, 12
@@ -35,24 +36,6 @@ def sample(cache: str, out: Path, *more: Any) -> list[Any]:
         *("synth", "sample", "--from", "cache", cache, "--calls", CALLS, "--count", COUNT),
         *("--entity-limit", 1, "--out", out, *more),
     ]
-
-
-def orch(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, str, str]:
-    code = main([str(a) for a in argv])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def orch_json(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, dict[str, Any], str]:
-    code, out, err = orch(capsys, *argv, "--json")
-    assert out.count("\n") == 1
-    return code, json.loads(out), err
-
-
-def bad_line(capsys: pytest.CaptureFixture[str], *argv: Any) -> str:
-    code, out, err = orch(capsys, *argv)
-    assert (code, out) == (2, "") and err.count("\n") == 1
-    return err
 
 
 @pytest.mark.parametrize("name", sorted(synth.commands))

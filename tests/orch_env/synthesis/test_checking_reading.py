@@ -55,6 +55,11 @@ def test_a_length_counts_from_a_date(text: str) -> None:
     assert date(2024, 12, 8) in dates_said(text, THURSDAY)
 
 
+def test_a_counted_day_is_counted_from_the_first() -> None:
+    read = dates_said("We arrive on December 5, 2024; a tour on the third day.", None)
+    assert date(2024, 12, 7) in read and date(2024, 12, 8) not in read
+
+
 def test_a_day_without_its_month_has_that_of_the_date_before() -> None:
     text = "on December 7th, 2024, and return it on the 9th."
     assert dates_said(text, None) == days("2024-12-07", "2024-12-09", "2025-01-09")

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from orch_env import OrchError, load_tasks, open_cache
 from orch_env.synthesis.pipeline.config import SynthesisConfig, load_config
@@ -118,6 +119,24 @@ def test_a_finished_job_is_not_done_again(
     folder, report = finished
     monkeypatch.setattr("orch_env.synthesis.pipeline.job.Workshop", None)
     assert run_job(tours_config(cache, folder, processes=2))[1] == report
+
+
+def test_a_finished_job_is_read_while_another_process_reads_it(
+    cache: Path, finished: tuple[Path, JsonObject]
+) -> None:
+    folder, report = finished
+    with FileLock(folder / ".lock"):
+        assert run_job(tours_config(cache, folder))[1] == report
+
+
+def test_one_process_at_a_time_works_in_a_folder(cache: Path, tmp_path: Path) -> None:
+    config = tours_config(cache, tmp_path / "job")
+    (tmp_path / "job").mkdir()
+    with (
+        FileLock(tmp_path / "job" / ".lock"),
+        pytest.raises(OrchError, match="another process works in"),
+    ):
+        run_job(config)
 
 
 def test_every_task_has_the_size_that_was_asked_for_and_one_split(

@@ -17,6 +17,7 @@ from orch_env.synthesis.index import Index
 from orch_env.synthesis.mining import mine
 from orch_env.synthesis.sampling.draw import draw_of, gold_of
 from orch_env.synthesis.sampling.prepared import Prepared
+from orch_env.synthesis.sampling.subsets import Subsets
 from orch_env.synthesis.templates.template import Edge, Equality, Template
 from orch_env.types import OrchError
 from tests.orch_env.synthesis.small import HARBOUR, Answers, corpus_of, feeds, fillings, index_of
@@ -123,6 +124,18 @@ def test_twins_are_sets_of_different_calls_without_a_rejection(index: Index) -> 
     assert not prepared.rejected
     assert all(second != third for _, second, third in rows)
     assert chisquare(list(Counter(rows).values())).pvalue > 1e-4
+
+
+def test_of_a_call_with_several_answers_each_is_drawn_by_its_weight() -> None:
+    # rows 0 and 1 are answers of one call, so no set has both
+    subsets = Subsets([(0, 1.0), (1, 3.0), (2, 2.0), (3, 1.0)], 2, [0, 0, 1, 2])
+    expected = {(0, 2): 2.0, (1, 2): 6.0, (0, 3): 1.0, (1, 3): 3.0, (2, 3): 2.0}
+    assert set(subsets.each()) == set(expected)
+    assert subsets.total == sum(expected.values())
+    chance = Chance(21)
+    drawn = Counter(subsets.draw(chance) for _ in range(7000))
+    shares = [7000 * weight / subsets.total for weight in expected.values()]
+    assert chisquare([drawn[rows] for rows in expected], shares).pvalue > 1e-4
 
 
 def test_weights_decide_how_often_a_row_is_drawn(index: Index) -> None:

@@ -16,7 +16,7 @@ from orch_env.values import SchemaRules, stated
 from orch_env.values.schema_places import inside, types_of
 
 _KEPT_RESPONSES = 4096
-"""Parsed responses that stay in memory."""
+"""Responses that stay in memory, as texts and parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +76,24 @@ class Corpus:
         self.tools: Mapping[str, ToolSpec] = {tool: cache.catalogue[tool] for tool in self.rows_of}
         self._rules: dict[str, SchemaRules | None] = {}
         self._stated: dict[int, frozenset[str]] = {}
+        self._remember()
+
+    def _remember(self) -> None:
+        self._texts = lru_cache(maxsize=_KEPT_RESPONSES)(self._read)
         self._parsed = lru_cache(maxsize=_KEPT_RESPONSES)(self._parse)
 
     def __getstate__(self) -> JsonObject:
-        return {name: value for name, value in vars(self).items() if name != "_parsed"}
+        return {k: v for k, v in vars(self).items() if k not in ("_texts", "_parsed")}
 
     def __setstate__(self, state: JsonObject) -> None:
         vars(self).update(state)
-        self._parsed = lru_cache(maxsize=_KEPT_RESPONSES)(self._parse)
+        self._remember()
 
     def text(self, number: int) -> str:
         """The recorded text of a row, byte for byte."""
+        return self._texts(number)
+
+    def _read(self, number: int) -> str:
         row = self.rows[number]
         found = self.cache.get_variant(row.key, bytes.fromhex(row.digest))
         if found is None:

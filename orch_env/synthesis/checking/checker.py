@@ -60,6 +60,7 @@ def check_request(
     results: Sequence[str],
     specs: Mapping[str, ToolSpec],
     words: Mapping[str, Mapping[str, str]] | None = None,
+    outputs: Sequence[Json] | None = None,
 ) -> list[Problem]:
     """Everything that is wrong with a task's request.
 
@@ -68,8 +69,11 @@ def check_request(
         results: the recorded text of each gold call.
         specs: tool -> spec, for defaults and options.
         words: argument name -> value -> words that say it, from an API's hints.
+        outputs: the same results, parsed, where they are at hand.
     """
-    return list(_Check(task, results, specs, words or {}).problems())
+    if outputs is None:
+        outputs = [parse_json(text, text) for text in results]
+    return list(_Check(task, results, outputs, specs, words or {}).problems())
 
 
 class _Said:
@@ -94,12 +98,13 @@ class _Check:
         self,
         task: Task,
         results: Sequence[str],
+        outputs: Sequence[Json],
         specs: Mapping[str, ToolSpec],
         words: Mapping[str, Mapping[str, str]],
     ) -> None:
         self._task = task
         self._texts = results
-        self._outputs = [parse_json(text, text) for text in results]
+        self._outputs = outputs
         self._used = self._elements_used()
         self._specs = specs
         self._words = words

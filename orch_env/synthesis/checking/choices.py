@@ -8,12 +8,15 @@ from collections.abc import Collection, Iterator, Sequence
 from orch_env.provenance.information import folded, key_of, occurs_in
 from orch_env.provenance.names import key_parts
 from orch_env.synthesis.checking.reading import ORDINALS, whole_number
-from orch_env.types.json import Json, find, leaves
+from orch_env.types.json import Json, escape, find, leaves
 
 _POSITION = re.compile(r"\b(\d{1,3})(?:st|nd|rd|th)\b")
 _FIRST_FEW = re.compile(r"\b(?:first|top)\s+(\d{1,2}|[a-z]+)\b")
 _ALL = re.compile(r"\b(?:each|every|all|both)\b")
 _WORD = re.compile(r"[a-z]+")
+_TWO_LETTERS = re.compile(r"[^\W_]{2}")
+_LONGEST = 120
+"""Characters of a text that names something."""
 _LOWEST = {
     "cheapest": "price cost fare amount total fee rate",
     "least": "",
@@ -105,12 +108,12 @@ class Choice:
 
     def _by_label(self, said: str, used: Collection[int]) -> bool:
         """Whether the text has a label that no sibling has, and no label of an unused sibling."""
-        labels = {n: dict(_labels(self._whole[n])) for n in self._others}
         for path, label in _labels(self._whole[self._at]):
             if not occurs_in(label, said):
                 continue
             mine = folded(label)
-            rivals = {n: folded(found[path]) for n, found in labels.items() if path in found}
+            found = {n: _label(find(self._whole[n], path)) for n in self._others}
+            rivals = {n: folded(text) for n, text in found.items() if text is not None}
             rest = said.replace(mine, " ; ")
             if mine not in rivals.values() and not any(
                 occurs_in(rival, said if mine in rival else rest)
@@ -154,12 +157,18 @@ def _alike(one: str, other: str) -> bool:
 
 def _labels(element: Json, at: str = "") -> Iterator[tuple[str, str]]:
     """The texts of an element that name it, without those in lists below."""
-    if isinstance(element, str):
-        if len(element) < 120 and re.search(r"[^\W_]{2}", element):
-            yield at, element
+    if (text := _label(element)) is not None:
+        yield at, text
     elif isinstance(element, dict):
         for name, value in element.items():
-            yield from _labels(value, f"{at}/{name}")
+            yield from _labels(value, f"{at}/{escape(name)}")
+
+
+def _label(value: Json) -> str | None:
+    """A text that can name something."""
+    if isinstance(value, str) and len(value) < _LONGEST and _TWO_LETTERS.search(value):
+        return value
+    return None
 
 
 def _numbers(element: Json) -> Iterator[tuple[str, float]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from orch_env.servers.framework.chance import Chance
-from orch_env.synthesis.checking.checker import check_request
 from orch_env.synthesis.pipeline.assemble import task_of
 from orch_env.synthesis.pipeline.config import checked
 from orch_env.synthesis.pipeline.workshop import Workshop
@@ -86,8 +85,7 @@ def rewrite(
             offered=list(task.tool_names),
             metadata={**kept, "writer": author.name},
         )
-        texts = [workshop.corpus.text(row) for row in workshop.rows_of(made)]
-        problems = check_request(made, texts, workshop.corpus.tools, workshop.words)
+        problems = workshop.problems(made)
         if problems:
             refused.append((task.id, problems[0].kind))
         else:

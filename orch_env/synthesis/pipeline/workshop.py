@@ -15,7 +15,7 @@ from pathlib import Path
 from orch_env.backends.replay import ReplayBackend
 from orch_env.importers.validation import validate_tasks
 from orch_env.servers.framework.chance import Chance
-from orch_env.synthesis.checking.checker import check_request
+from orch_env.synthesis.checking.checker import Problem, check_request
 from orch_env.synthesis.checking.entities import Entities
 from orch_env.synthesis.checking.splits import Part, split_rows
 from orch_env.synthesis.index import Index
@@ -298,14 +298,20 @@ class Workshop:
                 stages["checked"].refuse("another_size")
                 continue
             if self.config.check and writer.name != "none":
-                texts = [self.corpus.text(row) for row in self.rows_of(task)]
-                problems = check_request(task, texts, self.corpus.tools, self.words)
+                problems = self.problems(task)
                 if problems:
                     stages["checked"].refuse(problems[0].kind)
                     continue
             stages["checked"].accept()
             tasks.append(task)
         return tasks
+
+    def problems(self, task: Task) -> list[Problem]:
+        """What the checker finds wrong with a task's request."""
+        corpus, rows = self.corpus, self.rows_of(task)
+        texts = [corpus.text(row) for row in rows]
+        outputs = [corpus.response(row) for row in rows]
+        return check_request(task, texts, corpus.tools, self.words, outputs)
 
     def rows_of(self, task: Task) -> list[int]:
         """The rows of a task's gold calls.

@@ -141,4 +141,4 @@ def share(options: Sequence[T], pool: int, pools: int) -> Sequence[T]:
     """The variants of one part of the pools; all of them where there are fewer than parts."""
     if pools <= 1 or len(options) < pools:
         return options
-    return [option for number, option in enumerate(options) if number % pools == pool % pools]
+    return options[pool % pools :: pools]

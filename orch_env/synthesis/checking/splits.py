@@ -11,6 +11,9 @@ from orch_env.synthesis.checking.entities import Entities
 from orch_env.synthesis.index import Index, is_composite
 from orch_env.types import OrchError
 
+_LARGE = 0.01
+"""Share of all entities that a large group has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -31,9 +34,10 @@ def split_rows(
 ) -> list[Part]:
     """The recorded calls that each split may use.
 
-    Groups of entities are dealt out whole: the largest go where most room is left, the small ones
-    by their hash. A call that is fed by others may be used where every value that it needs can be
-    read.
+    Groups of entities are dealt out whole, each to the split with the largest part of its room
+    left: first the large groups, of which the largest split gets the first, then the others in the
+    order of their hash. So no split is without a place of which much is recorded. A call that is
+    fed by others may be used where every value that it needs can be read.
 
     Args:
         index: the rows.
@@ -49,7 +53,7 @@ def split_rows(
     names = list(shares)
     if len(names) == 1:
         return [Part(names[0], frozenset(range(len(index.corpus.rows))))]
-    home = _deal(entities, shares, seed)
+    home = deal(entities, shares, seed)
     if len(set(home.values())) < len(names):
         raise OrchError(
             f"the cache is about {len(set(home))} groups of things that share no id: too few to "
@@ -73,19 +77,21 @@ def split_rows(
     ]
 
 
-def _deal(entities: Entities, shares: Mapping[str, float], seed: int) -> dict[str, str]:
+def deal(entities: Entities, shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Group of entities -> split; see :func:`split_rows`."""
     members: dict[str, int] = defaultdict(int)
     for group in entities.group_of.values():
         members[group] += 1
     total = sum(members.values())
     room = {name: share * total for name, share in shares.items()}
     home: dict[str, str] = {}
-    large = 0.02 * total
+    large = _LARGE * total
     order = sorted(
         members, key=lambda g: (-members[g] if members[g] > large else 0, _hash(seed, g))
     )
     for group in order:
-        best = max(shares, key=lambda name: (room[name] / shares[name], name))
+        first = members[group] > large
+        best = max(shares, key=lambda n: (room[n] / shares[n], shares[n] if first else 0.0, n))
         home[group] = best
         room[best] -= members[group]
     return home

@@ -22,9 +22,10 @@ def homes_of(
 ) -> dict[str, str]:
     """Template -> split. The smallest splits choose first, among what they can fill.
 
-    Each takes templates of every number of calls until it has fillings for twice its tasks;
-    the largest split gets what is left, and keeps at least one template with each kind of edge:
-    what is measured elsewhere is a new workflow, not a tool that nobody trained.
+    Each takes templates of every number of calls until it has fillings for twice its tasks, but no
+    more than half as many as the largest split could fill; the largest split gets what is left, and
+    keeps at least one template with each kind of edge: what is measured elsewhere is a new
+    workflow, not a tool that nobody trained.
     """
     order = sorted(config.splits, key=lambda name: (config.splits[name], name))
     last = order[-1]
@@ -36,10 +37,13 @@ def homes_of(
         by_size: dict[int, list[str]] = {}
         for t in chance.shuffled(mine):
             by_size.setdefault(len(templates[t].tools), []).append(t)
+        stock = Counter(
+            len(templates[t].tools) for t in templates if t not in home and last in fillings[t]
+        )
         wanted = 2.0 * config.splits[name] / max(1, len(by_size))
         for size in sorted(by_size):
             there = 0.0
-            most = max(1, len(by_size[size]) // 2)  # the larger splits need some, too
+            most = max(1, stock[size] // 2)  # the largest split needs some, too
             for t in by_size[size][:most]:
                 if there >= wanted:
                     break

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from orch_env import Task
 from orch_env.synthesis.checking.benchmark import without_benchmark
+from orch_env.synthesis.checking.entities import Entities
 from orch_env.synthesis.checking.ngrams import masked
 from orch_env.synthesis.checking.separation import against_benchmark, is_apart, separation
+from orch_env.synthesis.checking.splits import deal
 from orch_env.synthesis.checking.splitting import shares_of, split_by_template_and_entity
+from orch_env.synthesis.pipeline.assignment import homes_of
+from orch_env.synthesis.pipeline.config import SynthesisConfig
+from orch_env.synthesis.templates.template import Edge, Template
 from orch_env.types import GoldCall, OrchError, Provenance, ValueRef
 
 from .shop import shop
@@ -46,6 +55,40 @@ def test_tasks_are_split_so_that_no_workflow_and_no_entity_is_in_two() -> None:
     shared = separation(found)["train / test"]
     assert (shared["templates"], shared["entities"], shared["calls"]) == (0, 0, 0)
     assert kept == split_by_template_and_entity(tasks, shares_of("train=0.6,test=0.4"))[0]
+
+
+def test_no_split_is_without_a_large_group() -> None:
+    sizes = {"giant": 40, "port": 12, "harbour": 11, **{f"town {n}": 1 for n in range(137)}}
+    groups = {f"{name} {n}": name for name, size in sizes.items() for n in range(size)}
+    shares = {"validation": 0.2, "train": 0.6, "test": 0.2}
+    entities = cast("Entities", SimpleNamespace(group_of=groups))
+    for seed in range(5):
+        home = deal(entities, shares, seed)
+        assert home["giant"] == "train"
+        assert {home["port"], home["harbour"]} == {"validation", "test"}
+        for name, share in shares.items():
+            there = sum(sizes[group] for group in home if home[group] == name)
+            assert there == pytest.approx(200 * share, abs=2)
+
+
+def test_a_small_split_takes_what_it_can_fill_up_to_half_of_what_the_largest_has() -> None:
+    pairs = combinations("abcdef", 2)
+    edges = tuple(Edge(0, child, (("/id", "/id"),)) for child in (1, 2))
+    templates = {t.id: t for one, other in pairs for t in [Template(("find", one, other), edges)]}
+    config = SynthesisConfig.model_validate(
+        {"source": {"cache": "none"}, "splits": {"train": 800, "test": 100}}
+    )
+    for fillable in (5, 15):
+        fillings = {
+            t: {"train": 10.0, **({"test": 10.0} if n < fillable else {})}
+            for n, t in enumerate(sorted(templates))
+        }
+        home = homes_of(templates, fillings, config)
+        taken = Counter(home.values())
+        assert taken["test"] == min(fillable, len(templates) // 2)
+        assert taken["train"] == len(templates) - taken["test"]
+        left = {kind for t in templates if home[t] == "train" for kind in templates[t].kinds}
+        assert len(left) == 6
 
 
 def test_an_overlap_of_any_kind_is_counted() -> None:

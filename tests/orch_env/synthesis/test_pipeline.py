@@ -210,6 +210,14 @@ def test_a_cache_of_errors_is_refused(tmp_path: Path) -> None:
         run_job(tours_config(tmp_path / "errors.db", tmp_path / "job"))
 
 
+JOBS = [*(ROOT / "examples" / "synthesis").glob("*_*.yaml"), ROOT / "configs" / "synthesis.yaml"]
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_the_jobs_that_we_publish_are_configurations(path: Path) -> None:
+    assert sum(load_config(path).splits.values()) > 0
+
+
 def test_contradictory_answers_are_pinned_and_every_task_still_replays(tmp_path: Path) -> None:
     # Each town's list was recorded twice, with other tours.
     twice = [

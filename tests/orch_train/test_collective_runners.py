@@ -260,8 +260,8 @@ with config.build_algo() as algo:
     algo.train()
     assert algo.runners.fault_counts()["num_env_runner_restarts"] == 1
     versions = {
-        v for g in algo.last_batch.groups for t in g.trajectories
-        for v in t.trace.versions if v >= 0
+        v for reply in algo.last_batch for s in reply.group.samples
+        for v in s.versions_N.tolist()
     }
     assert versions == {4}, versions
 print("seen", algo.weights_seq_no)

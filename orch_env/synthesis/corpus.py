@@ -13,7 +13,6 @@ from orch_env.provenance.evidence import argument_leaves
 from orch_env.types import OrchError, Task, ToolSpec, error_of_text
 from orch_env.types.json import Json, JsonObject, parse_json
 from orch_env.values import SchemaRules, stated
-from orch_env.values.schema_places import inside, types_of
 
 _KEPT_RESPONSES = 4096
 """Responses that stay in memory, as texts and parsed."""
@@ -106,13 +105,17 @@ class Corpus:
         """The parsed response of a row; a text that is no JSON stays a string. Do not change it."""
         return self._parsed(number)
 
+    def rules(self, tool: str) -> SchemaRules | None:
+        """What a tool's schema says of its arguments."""
+        if tool not in self._rules:
+            self._rules[tool] = SchemaRules.of(self.tools[tool].parameters)
+        return self._rules[tool]
+
     def stated(self, number: int) -> frozenset[str]:
         """Pointers of a row's arguments that are more than left-out ones or defaults."""
         if number not in self._stated:
             row = self.rows[number]
-            if row.tool not in self._rules:
-                self._rules[row.tool] = SchemaRules.of(self.tools[row.tool].parameters)
-            given = stated(row.arguments, self._rules[row.tool])
+            given = stated(row.arguments, self.rules(row.tool))
             self._stated[number] = frozenset(leaf for leaf, _ in argument_leaves(given))
         return self._stated[number]
 
@@ -151,13 +154,13 @@ def read_corpus(cache: ResponseCache, tasks: Sequence[Task] = ()) -> Corpus:
     rows: list[Row] = []
     number_of: dict[tuple[bytes, str], int] = {}
     errors = 0
+    rules = {name: SchemaRules.of(spec.parameters) for name, spec in cache.catalogue.items()}
     for key, call in cache.stored():
         response = cache.get_variant(key, bytes.fromhex(call.digest))
         if response is None or response.is_error or error_of_text(response.text) is not None:
             errors += 1
             continue
-        schema = cache.catalogue[call.tool].parameters if call.tool in cache.catalogue else {}
-        arguments = as_schema_types(call.arguments, schema)
+        arguments = as_schema_types(call.arguments, rules.get(call.tool))
         number_of[key, call.digest] = len(rows)
         rows.append(Row(len(rows), call.tool, arguments, call.digest, key))
     if not rows:
@@ -199,7 +202,7 @@ def _first_digest(cache: ResponseCache, key: bytes) -> str | None:
     return found.digest if found is not None else None
 
 
-def as_schema_types(value: Json, parameters: Json) -> Json:
+def as_schema_types(value: Json, rules: SchemaRules | None) -> Json:
     """Recorded arguments with the types that their schema asks for.
 
     A cache stores canonical arguments, in which ``"42"`` is the number 42; where the schema wants a
@@ -207,18 +210,14 @@ def as_schema_types(value: Json, parameters: Json) -> Json:
 
     Args:
         value: the arguments.
-        parameters: the tool's parameters schema.
+        rules: of the tool's parameters.
     """
-    return _typed(value, [parameters], parameters)
-
-
-def _typed(value: Json, schemas: list[Json], root: Json) -> Json:
-    if not schemas:
+    if rules is None:
         return value
     if isinstance(value, dict):
-        return {k: _typed(item, inside(schemas, k, root), root) for k, item in value.items()}
+        return {name: as_schema_types(item, rules.member(name)) for name, item in value.items()}
     if isinstance(value, list):
-        return [_typed(x, inside(schemas, str(n), root), root) for n, x in enumerate(value)]
-    if isinstance(value, int | float) and types_of(schemas, root) == {"string"}:
+        return [as_schema_types(item, rules.items(n)) for n, item in enumerate(value)]
+    if isinstance(value, int | float) and rules.types == {"string"}:
         return str(value).lower() if isinstance(value, bool) else str(value)
     return value

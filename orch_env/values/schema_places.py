@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from orch_env.types.json import Json, escape, find, unescape
+from orch_env.types.json import Json, escape, find
 
 ONE = (
     "additionalItems",
@@ -75,50 +75,6 @@ def parts(
                 waiting.extend(said.values() if isinstance(said, Mapping) else ())
             else:
                 waiting.extend(said[:MAX_PARTS] if isinstance(said, list) else [said])
-
-
-def inside(schemas: Iterable[Json], token: str, root: Json) -> list[Json]:
-    """The schemas of what stands at one key or position of a value.
-
-    Args:
-        schemas: of the value.
-        token: the key, or the position as digits.
-        root: the whole document, into which references point.
-    """
-    found: list[Json] = []
-    for part in parts(schemas, root):
-        named, items = part.get("properties"), part.get("items")
-        if isinstance(named, Mapping) and token in named:
-            found.append(named[token])
-        elif token.isdigit() and isinstance(items, Mapping):
-            found.append(items)
-    return found
-
-
-def schema_at(parameters: Json, pointer: str) -> dict[str, Any]:
-    """What a tool's parameters say of one argument, references and alternatives followed.
-
-    Args:
-        parameters: the parameters schema.
-        pointer: JSON pointer of the argument.
-
-    Returns:
-        The keywords of all schemas that speak of it, the first one's value each; ``{}`` if none.
-    """
-    schemas = [parameters]
-    for token in pointer.split("/")[1:]:
-        schemas = inside(schemas, unescape(token), parameters)
-    found: dict[str, Any] = {}
-    for part in parts(schemas, parameters):
-        found = {**part, **found}
-    return found
-
-
-def types_of(schemas: Iterable[Json], root: Json) -> set[str]:
-    """The types that schemas of one value name, without ``null``."""
-    said = [part.get("type") for part in parts(schemas, root)]
-    lists = [found if isinstance(found, list) else [found] for found in said]
-    return {name for names in lists for name in names if isinstance(name, str)} - {"null"}
 
 
 def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, Json]]:

@@ -220,6 +220,29 @@ class SchemaRules:
             rules = item if item is not None and item._schemas else rules.member(token)
         return rules
 
+    def keywords_at(self, pointer: str) -> dict[str, Any]:
+        """All that the schemas say of the value at a JSON Pointer, ``{}`` if nothing.
+
+        Where references and alternatives say a keyword twice, the first one's value stands.
+        """
+        rules = self.at(pointer)
+        found: dict[str, Any] = {}
+        for branch in rules._branches if rules is not None else ():
+            found = {**branch, **found}
+        return found
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The types that any branch names, without ``null``."""
+        said = [branch.get("type") for branch in self._branches]
+        lists = [kinds if isinstance(kinds, list) else [kinds] for kinds in said]
+        return frozenset(k for kinds in lists for k in kinds if isinstance(k, str)) - {"null"}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the ``properties`` of all branches, as they are written."""
+        return tuple(dict.fromkeys(n for b in self._branches for n in _named(b, "properties")))
+
     def lists(self, key: str) -> bool:
         """Whether ``key`` is among the ``properties`` of any branch."""
         name = normal(key)

@@ -21,7 +21,6 @@ from orch_env.types import GoldCall, Provenance, Task, ToolSpec, ValueRef
 from orch_env.types.json import Json, find, parse_json
 from orch_env.values import SchemaRules, call_key, stated, values_equal
 from orch_env.values.canonical import normal
-from orch_env.values.schema_places import schema_at
 
 _DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}:\d{2})(?::\d{2})?)?")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::00)?")
@@ -138,7 +137,8 @@ class _Check:
     # -- independent arguments -----------------------------------------------------------------
 
     def _is_said(self, pointer: str, value: Json, said: _Said, spec: ToolSpec | None) -> bool:
-        schema = schema_at(spec.parameters, pointer) if spec is not None else {}
+        rules = _rules(spec)
+        schema = rules.keywords_at(pointer) if rules is not None else {}
         if "default" in schema and values_equal(value, schema["default"], schema):
             return True
         name = next((t for t in reversed(pointer.split("/")) if t and not t.isdigit()), "")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from orch_env.provenance.evidence import surprise
 from orch_env.provenance.information import Key, bits
@@ -13,8 +14,8 @@ from orch_env.provenance.names import ParameterHints, key_parts, name_match
 from orch_env.synthesis.mining.followed import Followed, Tally
 from orch_env.synthesis.mining.mined import Slot
 from orch_env.synthesis.mining.observed import Observed, Source, names_an_id
-from orch_env.types.json import Json, escape, unescape
-from orch_env.values.schema_places import inside, parts, types_of
+from orch_env.types.json import escape, unescape
+from orch_env.values import SchemaRules
 
 EQUAL_NAMES = 3
 """What :func:`~orch_env.provenance.names.name_match` says of equal names."""
@@ -39,6 +40,8 @@ _VERBS = frozenset(
 """Words of tool names that do not say what a tool is about."""
 _DEEPEST = 8
 """Levels of nesting of a schema that are looked at."""
+_MOST_LEAVES = 500
+"""Arguments of a schema that are looked at: one that refers to itself has no end."""
 _PLAIN = {"string", "integer", "number"}
 
 
@@ -90,27 +93,21 @@ class Candidate:
 def unsent(observed: Observed) -> Iterator[Slot]:
     """Arguments that schemas have and that no recorded call sends."""
     for tool, spec in observed.corpus.cache.catalogue.items():
-        for pattern in _leaf_patterns([spec.parameters], spec.parameters, ""):
+        for pattern in islice(_leaf_patterns(SchemaRules.of(spec.parameters), ""), _MOST_LEAVES):
             if (tool, pattern) not in observed.values and (tool, pattern) not in observed.other:
                 yield tool, pattern
 
 
-def _leaf_patterns(
-    schemas: list[Json], root: Json, at: str, above: frozenset[int] = frozenset()
-) -> Iterator[str]:
-    """Pointer patterns of the texts and numbers that schemas describe; none inside itself."""
-    found = list(parts(schemas, root))
-    if at.count("/") > _DEEPEST or above.intersection(map(id, found)):
+def _leaf_patterns(rules: SchemaRules | None, at: str) -> Iterator[str]:
+    """Pointer patterns of the texts and numbers that a schema describes."""
+    if rules is None or at.count("/") > _DEEPEST:
         return
-    above |= {id(part) for part in found}
-    tables = [t for p in found if isinstance(t := p.get("properties"), Mapping)]
-    if names := list(dict.fromkeys(name for table in tables for name in table)):
-        for name in names:
-            deeper = inside(schemas, name, root)
-            yield from _leaf_patterns(deeper, root, f"{at}/{escape(name)}", above)
-    elif items := inside(schemas, "0", root):
-        yield from _leaf_patterns(items, root, f"{at}/*", above)
-    elif not any("enum" in part for part in found) and types_of(schemas, root) & _PLAIN:
+    if rules.names:
+        for name in rules.names:
+            yield from _leaf_patterns(rules.member(name), f"{at}/{escape(name)}")
+    elif (items := rules.items()) is not None:
+        yield from _leaf_patterns(items, f"{at}/*")
+    elif not rules.enums and rules.types & _PLAIN:
         yield at
 
 

@@ -120,7 +120,7 @@ class Job:
         return finish(self, workshop)
 
     def _is_finished(self) -> bool:
-        """Whether this very job is done."""
+        """Whether this very job is done; a folder of another job is refused."""
         if not (self.folder / "report.json").is_file():
             return False
         self._claim()
@@ -146,7 +146,9 @@ class Job:
         """What this process reads once; mines where that was not done yet."""
         path = self.folder / "mined.json"
         mined = Mined.from_dict(read_json(path)) if path.is_file() else None
-        workshop = Workshop(self.config, mined, self.folder)
+        # SQLite's files serve the processes of one machine, not those of several.
+        folder = self.folder if self.config.runner == "local" else None
+        workshop = Workshop(self.config, mined, folder)
         check_source(workshop.corpus, workshop.mined)
         if mined is None:
             write_whole((readable_json(workshop.mined.to_dict(), indent=1) + "\n").encode(), path)

@@ -25,7 +25,6 @@ from orch_env.types import ValueRef
 from orch_env.types.json import Json, find
 from orch_env.values import values_equal
 from orch_env.values.canonical import normal
-from orch_env.values.schema_places import schema_at
 
 _FURTHEST = 10
 """Elements of a list that a person still counts ("the seventh")."""
@@ -90,11 +89,12 @@ class Planner:
     def _arguments(self, number: int, sources: Mapping[str, ValueRef]) -> list[Argument]:
         corpus = self._index.corpus
         row, needed = corpus.rows[number], corpus.stated(number)
+        rules = corpus.rules(row.tool)
         found = []
         for pointer, value in argument_leaves(row.arguments):
             if pointer in sources or (is_void(value) and not isinstance(value, bool)):
                 continue
-            schema = schema_at(corpus.tools[row.tool].parameters, pointer)
+            schema = rules.keywords_at(pointer) if rules is not None else {}
             silent = normal(pointer) not in needed or (
                 "default" in schema and values_equal(value, schema["default"], schema)
             )

@@ -11,6 +11,7 @@ from orch_env import Task, ToolSpec, load_tasks, open_cache
 from orch_env.synthesis.corpus import as_schema_types, read_corpus
 from orch_env.types import GoldCall, OrchError
 from orch_env.types.json import JsonObject
+from orch_env.values import SchemaRules
 
 PLACE = ToolSpec(
     "place",
@@ -64,11 +65,32 @@ def test_arguments_have_the_types_that_the_schema_asks_for(tmp_path: Path) -> No
         }
     }
     given = {"legs": [{"to": 5, "free": 5}], "open": True, "other": 5}
-    assert as_schema_types(given, schema) == {
+    assert as_schema_types(given, SchemaRules.of(schema)) == {
         "legs": [{"to": "5", "free": 5}],
         "open": "true",
         "other": 5,
     }
+
+
+def test_what_a_schema_says_of_an_argument_is_found_behind_references() -> None:
+    rules = SchemaRules.of(
+        {
+            "$defs": {"Leg": {"properties": {"to": {"type": "string", "default": "home"}}}},
+            "properties": {
+                "legs": {"type": "array", "items": {"$ref": "#/$defs/Leg"}},
+                "sort": {
+                    "description": "Order.",
+                    "anyOf": [{"enum": ["a"], "description": "In it."}],
+                },
+            },
+        }
+    )
+    assert rules is not None
+    assert rules.names == ("legs", "sort")
+    assert rules.keywords_at("/legs/3/to") == {"type": "string", "default": "home"}
+    said = rules.keywords_at("/sort")
+    assert (said["description"], said["enum"]) == ("Order.", ["a"])
+    assert rules.keywords_at("/other") == {}
 
 
 def test_types_are_found_behind_references_and_alternatives() -> None:
@@ -82,7 +104,12 @@ def test_types_are_found_behind_references_and_alternatives() -> None:
         },
     }
     given = {"name": 1, "code": 2, "either": 3, "plain": 4}
-    assert as_schema_types(given, schema) == {"name": "1", "code": "2", "either": 3, "plain": "4"}
+    assert as_schema_types(given, SchemaRules.of(schema)) == {
+        "name": "1",
+        "code": "2",
+        "either": 3,
+        "plain": "4",
+    }
 
 
 @pytest.mark.parametrize(("errors", "said"), [(3, "all of them errors"), (0, "no responses")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from orch_env.synthesis.corpus import read_corpus
 from orch_env.synthesis.index import Index
 from orch_env.synthesis.mining import mine
 from orch_env.synthesis.sampling.draw import draw_of, gold_of
-from orch_env.synthesis.sampling.prepared import Prepared
+from orch_env.synthesis.sampling.elimination import Elimination
+from orch_env.synthesis.sampling.prepared import ENUMERATED, Prepared
 from orch_env.synthesis.sampling.subsets import Subsets
 from orch_env.synthesis.templates.template import Edge, Equality, Template
 from orch_env.types import OrchError
@@ -180,7 +182,19 @@ def test_small_weights_decide_without_replacement_too(index: Index) -> None:
     assert chisquare([first[rows] for rows in expected], wanted).pvalue > 1e-4
 
 
-def test_many_fillings_of_small_weight_are_not_listed(tmp_path: Path) -> None:
+def test_many_fillings_of_small_weight_are_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = 0
+    each = Elimination.each
+
+    def counted(self: Elimination) -> Iterator[list[int]]:
+        nonlocal listed
+        for rows in each(self):
+            listed += 1
+            yield rows
+
+    monkeypatch.setattr(Elimination, "each", counted)
     answers: Answers = [
         ("top", {"name": "a"}, {"id": "T"}),
         *(("left", {"id": "T", "n": n}, {}) for n in range(200)),
@@ -195,6 +209,7 @@ def test_many_fillings_of_small_weight_are_not_listed(tmp_path: Path) -> None:
     drawn = prepared.draws(50, Chance(3), replacement=False)
     assert len(set(drawn)) == 50
     assert prepared.attempts < 100
+    assert listed <= ENUMERATED + 1 < 200 * 200
 
 
 def test_rows_outside_of_a_split_are_never_drawn(index: Index) -> None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from orch_env.provenance.evidence import argument_leaves, pieces_of
-from orch_env.provenance.information import Key, is_void, key_of
+from orch_env.provenance.information import Key, folded, is_temporal, is_void, key_of
 from orch_env.provenance.names import with_wildcards
 from orch_env.synthesis.corpus import Corpus
 from orch_env.synthesis.mining import Mined
 from orch_env.synthesis.mining.mined import Attachment, LinkKind
 from orch_env.types import Provenance, ValueRef
-from orch_env.types.json import Json, escape
+from orch_env.types.json import Json, escape, find, leaves
 
 Pairs = tuple[tuple[str, str], ...]
 """``(argument pointer, output pattern)``, sorted, as in :class:`Attachment`."""
 
 _MOST_COMBINATIONS = 256
 """Combinations of values that one element of a response may offer to one attachment."""
+_BEST_FIRST = 0.9
+"""Share of a look-up's lists with something of the name sent whose first element has that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class _Place:
 class Index:
     """The values that attachments can carry, by row.
 
+    Where a tool finds things by their name, what a response lists under another name than the one
+    that was sent carries nothing: no one looks up one place to read another.
+
     Args:
         corpus: the recorded calls.
         mined: which attachments there are.
@@ -77,10 +82,10 @@ class Index:
             self._into[attachment.to_tool].append(attachment)
             self._from[attachment.from_tool].append(attachment)
             wanted[attachment.from_tool].update(pattern for _, pattern in attachment.pairs)
+        self._opaque: dict[int, frozenset[str]] = {}
         self._places: dict[tuple[str, str], dict[int, list[_Place]]] = {}
         for tool, patterns in sorted(wanted.items()):
             self._read(tool, patterns)
-        self._opaque: dict[int, frozenset[str]] = {}
         self._about: dict[int, tuple[Key, ...]] = {}
         self._sending: dict[tuple[str, frozenset[str]], frozenset[int]] = {}
         self._relations: dict[tuple[str, str, Pairs, bool], Relation] = {}
@@ -88,11 +93,53 @@ class Index:
     def _read(self, tool: str, patterns: set[str]) -> None:
         found: dict[str, dict[int, list[_Place]]] = {p: defaultdict(list) for p in patterns}
         tree = _tree_of(patterns)
-        for row in self.corpus.rows_of.get(tool, ()):
-            for pattern, place in _places(self.corpus.response(row), tree, "", "", ()):
-                found[pattern][row].append(place)
+        places = {
+            row: list(_places(self.corpus.response(row), tree, "", "", ()))
+            for row in self.corpus.rows_of.get(tool, ())
+        }
+        others = self._of_another_name(places)
+        for row, inside in places.items():
+            for pattern, place in inside:
+                if (row, _element(pattern, place.path)) not in others:
+                    found[pattern][row].append(place)
         for pattern, by_row in found.items():
             self._places[tool, pattern] = dict(by_row)
+
+    def _of_another_name(
+        self, places: Mapping[int, Sequence[tuple[str, _Place]]]
+    ) -> set[tuple[int, str]]:
+        """(Row, element) of what a tool that looks up by name lists under another name.
+
+        A list is one of things of a name where its first element has the one text sent in nearly
+        every response in which any of its elements has it.
+        """
+        lists, first = Counter[str](), Counter[str]()
+        others: dict[str, set[tuple[int, str]]] = defaultdict(set)
+        for row, inside in places.items():
+            name = self._name_sent(row)
+            if name is None:
+                continue
+            response = self.corpus.response(row)
+            elements: dict[str, dict[str, bool]] = defaultdict(dict)
+            for pattern, place in inside:
+                if at := _element(pattern, place.path):
+                    values = (str(value) for _, value in leaves(find(response, at)))
+                    where = pattern.partition("/*")[0]
+                    elements[where][at] = any(name in folded(value) for value in values)
+            for where, named in elements.items():
+                if any(named.values()):
+                    lists[where] += 1
+                    first[where] += next(iter(named.values()))
+                    others[where] |= {(row, at) for at, bears in named.items() if not bears}
+        looked_up = [where for where in lists if first[where] >= _BEST_FIRST * lists[where]]
+        return set[tuple[int, str]]().union(*(others[where] for where in looked_up))
+
+    def _name_sent(self, row: int) -> str | None:
+        """The text that a row sends and nothing else, folded; ``None`` if no one would type it."""
+        if len(self.sent[row]) != 1 or self.opaque(row):
+            return None
+        ((_, value),) = self.sent[row].values()
+        return folded(value) if isinstance(value, str) and not is_temporal(value) else None
 
     def attachments_into(self, tool: str) -> Sequence[Attachment]:
         """Attachments that feed a tool, sorted."""
@@ -260,6 +307,12 @@ def _relation(parents: Mapping[int, list[int]]) -> Relation:
         {parent: tuple(sorted(rows)) for parent, rows in sorted(children.items())},
         tuple(sorted((parent, child) for child, rows in parents.items() for parent in rows)),
     )
+
+
+def _element(pattern: str, path: str) -> str:
+    """The element of the outermost list that a place lies in; empty where it lies in none."""
+    before, star, _ = pattern.partition("/*")
+    return "/".join(path.split("/")[: before.count("/") + 2]) if star else ""
 
 
 def _shared_stars(left: str, right: str) -> int:

@@ -205,7 +205,7 @@ class _Check:
     ) -> Iterator[Problem]:
         name = self._task.gold_calls[number].name
         for part, piece in _parts(value, ref):
-            if _is_code(piece) and occurs_in(piece, said.folded):
+            if occurs_in(piece, said.folded) and _is_code(piece):
                 yield Problem(
                     "leaked", number, pointer, f"{name} {pointer}: the request holds {piece!r}"
                 )

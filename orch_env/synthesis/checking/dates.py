@@ -204,6 +204,8 @@ def _relative(low: str, today: date) -> Iterator[date]:
     if "day after tomorrow" in low:
         yield today + timedelta(days=2)
     for number, name in enumerate(_WEEKDAYS):
+        if name not in low:
+            continue
         ahead = (number - today.weekday() - 1) % 7 + 1
         dated = rf"(?:,?\s+(?:the\s+)?(?:{_MONTH}|\d|(?:{_WORDS})\b)|,?\s*\()"
         for found in re.finditer(rf"\b(?:(\w+)\s+)?{name}\b(?!{dated})", low):

@@ -22,6 +22,7 @@ from orch_env.synthesis.sampling.prepared import ENUMERATED, Prepared
 from orch_env.synthesis.sampling.subsets import Subsets
 from orch_env.synthesis.templates.template import Edge, Equality, Template
 from orch_env.types import OrchError
+from orch_env.types.json import JsonObject
 from tests.orch_env.synthesis.small import HARBOUR, Answers, corpus_of, feeds, fillings, index_of
 
 # A look-up of places, what is near a place, and what needs one of each.
@@ -312,3 +313,60 @@ def test_gold_of_a_draw_replays_to_a_reward_of_one() -> None:
         tasks.append(Task(f"t{number}", said, tuple(sorted(template.tools)), steps))
     result = validate_tasks(tasks, ReplayBackend(cache))
     assert result["ok"] == 5, result["failures"]
+
+
+def _looked_up(
+    path: Path, *found: tuple[str, list[str]], beside: JsonObject | None = None
+) -> set[tuple[str, str]]:
+    """(Name sent, name read) of every filling of a look-up and a call about what it found."""
+    names = sorted({name for _, listed in found for name in listed})
+    answers: Answers = [
+        *(
+            (
+                "find",
+                {"name": sent, **(beside or {})},
+                {"items": [{"name": n, "id": f"id of {n}"} for n in listed]},
+            )
+            for sent, listed in found
+        ),
+        *(("see", {"id": f"id of {name}"}, {}) for name in names),
+    ]
+    corpus = corpus_of(path, answers)
+    pairs = (("/id", "/items/*/id"),)
+    index = index_of(corpus, feeds("find", "see", *pairs))
+    template = Template(("find", "see"), (Edge(0, 1, pairs),))
+    return {
+        (str(corpus.rows[one].arguments["name"]), str(corpus.rows[two].arguments["id"])[6:])
+        for one, two in Prepared(index, template).draws(99, Chance("a"), replacement=False)
+    }
+
+
+def test_what_a_look_up_lists_under_another_name_is_not_read(tmp_path: Path) -> None:
+    # A search by name puts the best match first; what follows may be another place.
+    drawn = _looked_up(
+        tmp_path / "cache.db",
+        ("Oslo", ["Oslo", "London"]),
+        ("york", ["New York", "York", "Leeds"]),
+        ("The Big Apple", ["New York"]),
+        ("London", ["London"]),
+    )
+    assert drawn == {
+        ("Oslo", "Oslo"),
+        ("york", "New York"),
+        ("york", "York"),
+        ("The Big Apple", "New York"),
+        ("London", "London"),
+    }
+
+
+def test_a_list_that_does_not_begin_with_the_name_sent_is_read_whole(tmp_path: Path) -> None:
+    # A search whose text is a wish and not a name: some results have it, in no order.
+    drawn = _looked_up(
+        tmp_path / "cache.db", ("quiet", ["Bar", "Quiet Bar"]), ("warm", ["Warm Room", "Cellar"])
+    )
+    assert len(drawn) == 4
+
+
+def test_a_search_with_another_argument_is_read_whole(tmp_path: Path) -> None:
+    drawn = _looked_up(tmp_path / "cache.db", ("Oslo", ["Oslo", "London"]), beside={"within": 30})
+    assert drawn == {("Oslo", "Oslo"), ("Oslo", "London")}

@@ -24,7 +24,7 @@ from benchmarks.synthesised_tasks import synthesised
 CONFIG = Path("configs/reward_sparse.yaml")
 JOB = Path("examples/synthesis/harbour_long.yaml")
 REWARDS = ["graduated", "atomic only", "orchestration only", "binary"]
-ITERATIONS = 20
+ITERATIONS = 16
 QUICK_JOB = (
     "shape.calls=5",
     "splits={train: 8, heldout: 4}",

@@ -65,7 +65,7 @@ def _curves(axis: Any, report: Mapping[str, Any], colours: Mapping[str, str]) ->
         means = [statistics.fmean(curve[i]["success"] for curve in runs) for i in range(steps)]
         smooth = [statistics.fmean(means[max(0, i - _SMOOTH + 1) : i + 1]) for i in range(steps)]
         axis.plot(range(1, steps + 1), smooth, color=colour, label=name)
-        most = max(most, *smooth)
+        most = max([most, *smooth])
     axis.set_title(f"success of training episodes, mean of the last {_SMOOTH} steps", fontsize=10)
     axis.set_xlabel("GRPO step")
     axis.set_ylim(0, _end(most))

@@ -110,7 +110,7 @@ class Index:
     ) -> set[tuple[int, str]]:
         """(Row, element) of what a tool that looks up by name lists under another name.
 
-        A list is one of things of a name where its first element has the one text sent in nearly
+        A list is a look-up's where its first element has the one text that was sent, in nearly
         every response in which any of its elements has it.
         """
         lists, first = Counter[str](), Counter[str]()
@@ -122,9 +122,9 @@ class Index:
             response = self.corpus.response(row)
             elements: dict[str, dict[str, bool]] = defaultdict(dict)
             for pattern, place in inside:
-                if at := _element(pattern, place.path):
+                at, where = _element(pattern, place.path), pattern.partition("/*")[0]
+                if at and at not in elements[where]:
                     values = (str(value) for _, value in leaves(find(response, at)))
-                    where = pattern.partition("/*")[0]
                     elements[where][at] = any(name in folded(value) for value in values)
             for where, named in elements.items():
                 if any(named.values()):

@@ -370,3 +370,21 @@ def test_a_list_that_does_not_begin_with_the_name_sent_is_read_whole(tmp_path: P
 def test_a_search_with_another_argument_is_read_whole(tmp_path: Path) -> None:
     drawn = _looked_up(tmp_path / "cache.db", ("Oslo", ["Oslo", "London"]), beside={"within": 30})
     assert drawn == {("Oslo", "Oslo"), ("Oslo", "London")}
+
+
+def test_dates_and_ids_are_no_names(tmp_path: Path) -> None:
+    days = ["2024-05-01", "2024-05-02"]
+    assert len(_looked_up(tmp_path / "days.db", (days[0], days))) == 2
+    # ``berth`` is fed an id, which the first of its cranes repeats.
+    answers: Answers = [
+        ("ship", {"name": "Dora"}, {"id": "B-81"}),
+        ("berth", {"id": "B-81"}, {"items": [{"at": "B-81", "x": "R-1"}, {"at": "", "x": "R-2"}]}),
+        ("crane", {"x": "R-1"}, {}),
+        ("crane", {"x": "R-2"}, {}),
+    ]
+    corpus = corpus_of(tmp_path / "ids.db", answers)
+    index = index_of(
+        corpus, feeds("ship", "berth", ("/id", "/id")), feeds("berth", "crane", ("/x", X[0][1]))
+    )
+    template = Template(("ship", "berth", "crane"), (Edge(0, 1, ID), Edge(1, 2, X)))
+    assert Prepared(index, template).count == 2

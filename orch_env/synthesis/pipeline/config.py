@@ -119,6 +119,9 @@ class SynthesisConfig(_Strict):
         splits: name of a split -> number of tasks, in order.
         split_shares: name of a split -> share of the entities; by default by the numbers of tasks,
             evened out.
+        split_by: ``chance``: entities go to splits by their hash; ``links``: those that recorded
+            calls need together stay together, and shares are of the recorded calls. More tasks can
+            be made, from places in each split that have more to do with one another.
         chunk: tasks that are made together; the unit of resuming.
         check: refuse requests that the checker does not accept.
         replay: play gold in the environment and keep what earns 1.
@@ -134,6 +137,7 @@ class SynthesisConfig(_Strict):
     writing: WritingConfig = WritingConfig()
     splits: dict[str, int] = Field(default_factory=lambda: {"train": 800, "test": 100})
     split_shares: dict[str, float] | None = None
+    split_by: Literal["chance", "links"] = "chance"
     chunk: int = Field(default=250, ge=10)
     check: bool = True
     replay: bool = True

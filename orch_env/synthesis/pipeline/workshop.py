@@ -79,7 +79,8 @@ class Workshop:
     @cached_property
     def parts(self) -> Mapping[str, Part]:
         """The rows of each split."""
-        parts = split_rows(self.index, self.entities, self.config.shares(), self.config.seed)
+        shares, seed, by = self.config.shares(), self.config.seed, self.config.split_by
+        parts = split_rows(self.index, self.entities, shares, seed, by)
         return {part.name: part for part in parts}
 
     @cached_property

@@ -15,14 +15,16 @@ from orch_env.synthesis.checking.benchmark import without_benchmark
 from orch_env.synthesis.checking.entities import Entities
 from orch_env.synthesis.checking.ngrams import masked
 from orch_env.synthesis.checking.separation import against_benchmark, is_apart, separation
-from orch_env.synthesis.checking.splits import deal
+from orch_env.synthesis.checking.splits import deal, deal_linked, split_rows
 from orch_env.synthesis.checking.splitting import shares_of, split_by_template_and_entity
 from orch_env.synthesis.pipeline.assignment import homes_of
 from orch_env.synthesis.pipeline.config import SynthesisConfig
 from orch_env.synthesis.templates.template import Edge, Template
 from orch_env.types import GoldCall, OrchError, Provenance, ValueRef
+from orch_env.types.json import Json, JsonObject
 
 from .shop import shop
+from .small import corpus_of, feeds, index_of
 
 QUERY = ValueRef(Provenance.QUERY)
 
@@ -69,6 +71,78 @@ def test_no_split_is_without_a_large_group() -> None:
         for name, share in shares.items():
             there = sum(sizes[group] for group in home if home[group] == name)
             assert there == pytest.approx(200 * share, abs=2)
+
+
+def test_by_links_what_is_needed_together_stays_together_and_splits_get_their_share() -> None:
+    regions = {f"region {n}": [f"town {n}-{m}" for m in range(10)] for n in range(30)}
+    pairs = [pair for towns in regions.values() for pair in combinations(towns, 2)]
+    alone = [(town,) for towns in regions.values() for town in towns for _ in range(4)]
+    needed = [frozenset(groups) for groups in (*pairs, *alone)]
+    groups = {town: town for towns in regions.values() for town in towns}
+    shares = {"train": 0.7, "validation": 0.15, "test": 0.15}
+    for seed in range(5):
+        by_chance = deal(cast("Entities", SimpleNamespace(group_of=groups)), shares, seed)
+        home = deal_linked(needed, shares, seed)
+        assert home == deal_linked(reversed(needed), shares, seed)
+        assert set(home) == set(groups)
+        cut, cut_by_chance = (
+            sum(dealt[one] != dealt[other] for one, other in pairs) for dealt in (home, by_chance)
+        )
+        assert cut < cut_by_chance / 2
+        for name, share in shares.items():
+            there = sum(1 / len(gs) for gs in needed for g in gs if home[g] == name)
+            assert there == pytest.approx(share * len(needed), rel=0.1)
+
+
+def test_by_links_no_split_is_without_a_large_group() -> None:
+    ports = [f"port {n}" for n in range(4)]
+    towns = [f"town {n}" for n in range(200)]
+    ferries = [frozenset((town, port)) for town in towns for port in ports[:3]]
+    needed = [frozenset((port,)) for port in ports for _ in range(100)] + ferries
+    needed += [frozenset(pair) for pair in combinations(ports, 2) for _ in range(20)]
+    home = deal_linked(needed, {"train": 0.6, "validation": 0.2, "test": 0.2}, 0)
+    assert {home[port] for port in ports} == {"train", "validation", "test"}
+
+
+def test_by_links_a_call_of_two_places_is_lost_only_if_they_are_apart(tmp_path: Path) -> None:
+    towns = [f"Town {chr(65 + n // 10)}{n % 10}" for n in range(120)]
+    ids = {town: f"id-{n:03}x" for n, town in enumerate(towns)}
+    answers: list[tuple[str, JsonObject, Json]] = [
+        ("find", {"query": town}, {"items": [{"id": ids[town]}]}) for town in towns
+    ]
+    for start in range(0, len(towns), 6):
+        answers += [
+            ("fly", {"start": ids[one], "end": ids[other]}, {"token": f"{ids[one]}{ids[other]}"})
+            for one, other in combinations(towns[start : start + 6], 2)
+        ]
+    answers += [("seats", {"token": x["token"]}, {"n": 1}) for t, _, x in answers if t == "fly"]
+    links = (
+        feeds("find", "fly", ("/start", "/items/*/id")),
+        feeds("find", "fly", ("/end", "/items/*/id")),
+        feeds("fly", "seats", ("/token", "/token")),
+    )
+    index = index_of(corpus_of(tmp_path / "towns.db", answers), *links)
+    entities = Entities(index)
+    shares = {"train": 0.7, "test": 0.3}
+    usable: dict[str, int] = {}
+    for by in ("chance", "links"):
+        parts = split_rows(index, entities, shares, 0, by)
+        usable[by] = sum(len(part.rows) for part in parts)
+        assert not parts[0].rows & parts[1].rows
+        for part in parts:
+            flights = {r for r in part.rows if index.corpus.rows[r].tool == "fly"}
+            held = {
+                item["id"]
+                for r in part.rows
+                if index.corpus.rows[r].tool == "find"
+                for item in index.corpus.response(r)["items"]
+            }
+            for row in index.corpus.rows_of["fly"]:
+                both = set(index.corpus.rows[row].arguments.values()) <= held
+                assert (row in flights) is both
+            seats = {r for r in part.rows if index.corpus.rows[r].tool == "seats"}
+            assert len(seats) == len(flights)
+    assert usable["links"] > usable["chance"] * 1.15
 
 
 def test_a_small_split_takes_what_it_can_fill_up_to_half_of_what_the_largest_has() -> None:

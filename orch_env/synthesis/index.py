@@ -116,7 +116,7 @@ class Index:
         lists, first = Counter[str](), Counter[str]()
         others: dict[str, set[tuple[int, str]]] = defaultdict(set)
         for row, inside in places.items():
-            name = self._name_sent(row)
+            name = self.name_sent(row)
             if name is None:
                 continue
             response = self.corpus.response(row)
@@ -134,7 +134,7 @@ class Index:
         looked_up = [where for where in lists if first[where] >= _BEST_FIRST * lists[where]]
         return set[tuple[int, str]]().union(*(others[where] for where in looked_up))
 
-    def _name_sent(self, row: int) -> str | None:
+    def name_sent(self, row: int) -> str | None:
         """The text that a row sends and nothing else, folded; ``None`` if no one would type it."""
         if len(self.sent[row]) != 1 or self.opaque(row):
             return None

@@ -45,6 +45,8 @@ class ShapeConfig(_Strict):
         domains: domains that a task crosses.
         optional_arguments: arguments sent that the schemas do not require.
         calls_per_tool: calls of one tool at most.
+        namesakes: whether parts that read nothing of one another may be one task, where they look
+            up the same name: the flights to Rome and the sights of Rome.
         distractors: further tools that are offered.
     """
 
@@ -55,6 +57,7 @@ class ShapeConfig(_Strict):
     domains: Range | None = None
     optional_arguments: Range | None = None
     calls_per_tool: int = Field(default=3, ge=1)
+    namesakes: bool = False
     distractors: int = Field(default=4, ge=0)
 
     @field_validator(

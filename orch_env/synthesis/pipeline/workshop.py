@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from orch_env.backends.replay import ReplayBackend
 from orch_env.importers.validation import validate_tasks
+from orch_env.provenance.information import Key
 from orch_env.servers.framework.chance import Chance
 from orch_env.synthesis.checking.checker import Problem, check_request
 from orch_env.synthesis.checking.entities import Entities
@@ -142,7 +143,8 @@ class Workshop:
             if row in part.rows:
                 by_entity[entities[0]].append(row)
         starts = [rows for _, rows in sorted(by_entity.items())]
-        limits = Limits(self.config.shape.calls_per_tool, part.rows, starts)
+        namesakes = self._namesakes(part.rows) if self.config.shape.namesakes else {}
+        limits = Limits(self.config.shape.calls_per_tool, part.rows, starts, namesakes)
         growth = Growth(self.joining, limits)
         chance = Chance(f"{self.config.seed}/grow/{split}/{round_}")
         found: dict[str, Template] = {}
@@ -155,6 +157,19 @@ class Workshop:
             if count:
                 counted.append((template, count))
         return counted
+
+    def _namesakes(self, rows: Collection[int]) -> dict[int, list[int]]:
+        """Look-up -> look-ups of the same name by other tools, among some rows."""
+        index, row_of = self.index, self.corpus.rows
+        by_name: dict[frozenset[Key], list[int]] = defaultdict(list)
+        for row in sorted(self.entities.of.keys() & rows):
+            if index.name_sent(row) is not None and row_of[row].tool in self.joining.read:
+                by_name[frozenset(index.sent[row].values())].append(row)
+        return {
+            row: [other for other in alike if row_of[other].tool != row_of[row].tool]
+            for alike in by_name.values()
+            for row in alike
+        }
 
     def make(self, split: str, chunk: int, templates: Sequence[Template], count: int) -> Made:
         """The tasks of one chunk: up to ``count``, from these templates."""

@@ -8,20 +8,22 @@ growth alone favours what has many neighbours.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orch_env.provenance.names import with_wildcards
 from orch_env.servers.framework.chance import Chance
 from orch_env.synthesis.index import is_composite
 from orch_env.synthesis.mining.mined import Attachment
-from orch_env.synthesis.templates.joining import Joining
+from orch_env.synthesis.templates.joining import Joining, Nodes
 from orch_env.synthesis.templates.template import Edge, Equality, Template
 
 _STEPS = (1, 1, 1, 2, 2, 3, 99)
 """How much larger a workflow is than the one that it grows from; 99: it grows from nothing."""
 _EXTENSIONS = 12
 """Calls that are tried as the next one before a try is given up."""
+_BRANCHES = 0.5
+"""How often a workflow goes on from a look-up's namesake instead of the look-up."""
 _OF_EACH_SHAPE = 12
 """Workflows of one shape that others grow from."""
 _MOST_PARENTS_DEEP = 6
@@ -37,20 +39,24 @@ class Limits:
         rows: recorded calls that may be used; ``None`` allows all.
         starts: groups of recorded calls to begin with, each group as often as any other (one for
             each place, say); none: every tool as often as any other.
+        namesakes: look-up -> look-ups of the same name by other tools, from which a workflow may
+            go on.
     """
 
     per_tool: int = 3
     rows: Collection[int] | None = None
     starts: Sequence[Sequence[int]] = ()
+    namesakes: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Growing:
     rows: list[int] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
+    namesakes: list[Nodes] = field(default_factory=list)
 
     def copy(self) -> _Growing:
-        return _Growing(list(self.rows), list(self.edges))
+        return _Growing(list(self.rows), list(self.edges), list(self.namesakes))
 
 
 class _Pool:
@@ -162,12 +168,20 @@ class Growth:
             (Edge(place[e.parent], place[e.child], e.pairs, e.composite) for e in state.edges),
             key=lambda e: (e.parent, e.child, e.pairs),
         )
-        template = complete(self._joining, tools, tuple(edges), rows)
+        namesakes = [(place[one], place[other]) for one, other in state.namesakes]
+        template = complete(self._joining, tools, tuple(edges), rows, namesakes)
         return None if self._joining.incoherences(template, rows) else (template, rows)
 
     def _extended(self, state: _Growing, chance: Chance, calls: int) -> _Growing | None:
         """The workflow with one call more behind one of its calls, and what that call needs."""
         parent = chance.between(0, len(state.rows) - 1)
+        namesakes = self._limits.namesakes.get(state.rows[parent], ())
+        if namesakes and chance.often(_BRANCHES):
+            branched = self._with(state.copy(), chance.pick(namesakes), chance, calls, 0)
+            if branched is None:
+                return None
+            branched.namesakes.append((parent, len(branched.rows) - 1))
+            state, parent = branched, len(branched.rows) - 1
         row = state.rows[parent]
         tool = self._index.corpus.rows[row].tool
         for attachment in chance.shuffled(self._readers.get(tool, ())):
@@ -246,8 +260,10 @@ class Growth:
         state.edges += [Edge(p, child, a.pairs, is_composite(a)) for p, a in edges]
         if not self._joining.runs_forward(state.edges, state.rows):
             return None
+        if state.namesakes and not self._joining.is_one_occasion(state.rows):
+            return None
         tools = [index.corpus.rows[r].tool for r in state.rows]
-        held = self._joining.equalities(tools, state.edges)
+        held = self._joining.equalities(tools, state.edges, state.namesakes)
         return state if all(self._joining.holds(q, state.rows) for q in held) else None
 
     def _feeding(self, row: int) -> list[tuple[Attachment, list[int]]]:
@@ -274,14 +290,21 @@ class Growth:
 
 
 def complete(
-    joining: Joining, tools: tuple[str, ...], edges: tuple[Edge, ...], rows: tuple[int, ...]
+    joining: Joining,
+    tools: tuple[str, ...],
+    edges: tuple[Edge, ...],
+    rows: tuple[int, ...],
+    namesakes: Sequence[Nodes] = (),
 ) -> Template:
     """The template of a filling: with its agreements, and with what ties its weak links."""
-    equalities = set(joining.equalities(tools, edges))
+    equalities = set(joining.equalities(tools, edges, namesakes))
     for e in edges:
         if not joining.is_strong(tools, e):
             for mine, theirs in joining.shared_strong(rows[e.parent], rows[e.child]):
                 equalities.add(Equality((e.parent, mine), (e.child, theirs)))
+    for pair in namesakes:
+        left, right = ((node, *joining.index.sent[rows[node]]) for node in sorted(pair))
+        equalities.add(Equality(left, right))
     return Template(tools, edges, tuple(sorted(equalities, key=lambda q: (q.left, q.right))))
 
 

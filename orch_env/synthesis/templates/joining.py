@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
 from functools import cached_property
 from itertools import combinations
 
@@ -11,7 +12,10 @@ from orch_env.provenance.information import Key, is_distinctive, is_temporal
 from orch_env.synthesis.index import Index, is_composite
 from orch_env.synthesis.mining.mined import Attachment
 from orch_env.synthesis.templates.template import Edge, Equality, Template
-from orch_env.types.json import leaves
+from orch_env.types.json import Json, leaves
+
+Nodes = tuple[int, int]
+_OCCASION = timedelta(days=14)
 
 
 class Joining:
@@ -30,7 +34,7 @@ class Joining:
             if left != right:
                 agreeing[right, left].append((right_path, left_path))
         self._agreeing: Mapping[tuple[str, str], list[tuple[str, str]]] = agreeing
-        self._dates: dict[int, str | None] = {}
+        self._dates: dict[int, date | None] = {}
 
     @cached_property
     def read(self) -> frozenset[str]:
@@ -83,15 +87,24 @@ class Joining:
             return False
         return index.about(one) == index.about(other) != ()
 
-    def equalities(self, tools: Sequence[str], edges: Sequence[Edge]) -> Iterator[Equality]:
-        """The agreements that hold between calls that belong together: by an edge or a parent."""
+    def equalities(
+        self, tools: Sequence[str], edges: Sequence[Edge], namesakes: Iterable[Nodes] = ()
+    ) -> Iterator[Equality]:
+        """The agreements that hold between calls that belong together: by an edge or a parent.
+
+        Args:
+            tools: of the calls.
+            edges: what they read.
+            namesakes: calls that look up the same name, which are one parent.
+        """
+        root = _merged(len(tools), namesakes)
         parents: dict[int, set[int]] = defaultdict(set)
         for e in edges:
-            parents[e.child].add(e.parent)
+            parents[e.child].add(root[e.parent])
         fed = {(e.child, pointer) for e in edges for pointer, _ in e.pairs}
         for right in range(len(tools)):
             for left in range(right):
-                if left in parents[right] or parents[left] & parents[right]:
+                if root[left] in parents[right] or parents[left] & parents[right]:
                     for mine, other in self._agreeing.get((tools[left], tools[right]), ()):
                         if (left, mine) not in fed and (right, other) not in fed:
                             yield Equality((left, mine), (right, other))
@@ -101,16 +114,11 @@ class Joining:
         sent = self.index.sent
         return sent[rows[q.left[0]]].get(q.left[1]) == sent[rows[q.right[0]]].get(q.right[1])
 
-    def first_date(self, row: int) -> str | None:
-        """The earliest date among a row's arguments, ISO 8601; ``None`` where there is none."""
+    def first_date(self, row: int) -> date | None:
+        """The earliest date among a row's arguments; ``None`` where there is none."""
         if row not in self._dates:
-            arguments = self.index.corpus.rows[row].arguments
-            dates = [
-                value[:10]
-                for _, value in leaves(arguments)
-                if is_temporal(value) and len(value) >= 10 and value[4:5] == "-"
-            ]
-            self._dates[row] = min(dates, default=None)
+            found = [_date_of(value) for _, value in leaves(self.index.corpus.rows[row].arguments)]
+            self._dates[row] = min((day for day in found if day is not None), default=None)
         return self._dates[row]
 
     def incoherences(self, template: Template, rows: Sequence[int]) -> list[str]:
@@ -119,7 +127,8 @@ class Joining:
         ``disagreement``: arguments that must agree do not; ``weak_link``: two parts hang together
         by a weak value only; ``time``: a call is dated before one whose output it reads;
         ``repeated_call``; ``same_thing``: two calls of one tool about the same thing;
-        ``unused_lookup``: nothing reads a call that is there to be read.
+        ``unused_lookup``: nothing reads a call that is there to be read; ``far_apart``: see
+        :meth:`is_one_occasion`.
         """
         found = []
         index = self.index
@@ -127,7 +136,8 @@ class Joining:
             found.append("repeated_call")
         elif any(self.same_thing(a, b) for a, b in combinations(rows, 2)):
             found.append("same_thing")
-        if not all(self.holds(q, rows) for q in self.equalities(template.tools, template.edges)):
+        held = self.equalities(template.tools, template.edges, self.namesakes(template))
+        if not all(self.holds(q, rows) for q in held):
             found.append("disagreement")
         if not self._is_joined(template, rows):
             found.append("weak_link")
@@ -135,6 +145,8 @@ class Joining:
             found.append("time")
         if self.unused(template):
             found.append("unused_lookup")
+        if self.namesakes(template) and not self.is_one_occasion(rows):
+            found.append("far_apart")
         return found
 
     def runs_forward(self, edges: Sequence[Edge], rows: Sequence[int]) -> bool:
@@ -145,6 +157,14 @@ class Joining:
                 return False
         return True
 
+    def is_one_occasion(self, rows: Sequence[int]) -> bool:
+        """Whether no two calls are dated more than two weeks apart, as calls of one trip are.
+
+        It is asked of calls that hang together by a name alone.
+        """
+        dates = [day for row in rows if (day := self.first_date(row)) is not None]
+        return not dates or max(dates) - min(dates) <= _OCCASION
+
     def unused(self, template: Template) -> list[int]:
         """Calls that read nothing and are read by nothing, of tools that others read."""
         touched = {n for e in template.edges for n in (e.parent, e.child)}
@@ -154,23 +174,24 @@ class Joining:
             if node not in touched and (tool in self.read or len(template.tools) > 1)
         ]
 
+    def namesakes(self, template: Template) -> list[Nodes]:
+        """The calls that read nothing and must look up the same name, in pairs."""
+        reading = {e.child for e in template.edges}
+        pairs = [(q.left[0], q.right[0]) for q in template.equalities]
+        return [pair for pair in pairs if not reading & {*pair}]
+
     def _is_joined(self, template: Template, rows: Sequence[int]) -> bool:
-        """Whether strong edges alone connect all calls, and weak ones join what is one thing."""
-        group = list(range(len(rows)))
-
-        def root(node: int) -> int:
-            while group[node] != node:
-                node = group[node]
-            return node
-
+        """Whether strong edges and names connect all, and weak ones join what is one thing."""
         for e in template.edges:
-            if self.is_strong(template.tools, e) or self.shared_strong(
-                rows[e.parent], rows[e.child]
-            ):
-                group[root(e.child)] = root(e.parent)
-            else:
+            one, other = rows[e.parent], rows[e.child]
+            if not (self.is_strong(template.tools, e) or self.shared_strong(one, other)):
                 return False
-        return len({root(node) for node in group}) == 1
+        pairs = [(e.parent, e.child) for e in template.edges]
+        for left, right in self.namesakes(template):
+            name = self.index.name_sent(rows[left])
+            if name is not None and name == self.index.name_sent(rows[right]):
+                pairs.append((left, right))
+        return len(set(_merged(len(rows), pairs))) == 1
 
     def is_strong(self, tools: Sequence[str], edge: Edge) -> bool:
         """Whether an edge carries a value that identifies what it names."""
@@ -184,3 +205,22 @@ class Joining:
             (a.from_tool, a.to_tool, a.pairs, is_composite(a)): a.strong
             for a in self.index.mined.attachments
         }
+
+
+def _merged(size: int, pairs: Iterable[Nodes]) -> list[int]:
+    """For each node, a node that stands for all that pairs connect it with."""
+    root = list(range(size))
+    for one, other in pairs:
+        old, new = root[other], root[one]
+        root = [new if node == old else node for node in root]
+    return root
+
+
+def _date_of(value: Json) -> date | None:
+    """The day of an ISO 8601 date or time; ``None`` for all else."""
+    if not isinstance(value, str) or not is_temporal(value):
+        return None
+    try:
+        return date.fromisoformat(value.strip()[:10])
+    except ValueError:  # a time of day, or no day of any month
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from orch_env import ToolSpec, open_cache
@@ -40,10 +41,14 @@ def answers() -> list[tuple[str, JsonObject, Json]]:
     return found
 
 
-def tours_cache(path: Path, recorded: list[tuple[str, JsonObject, Json]] | None = None) -> Path:
+def tours_cache(
+    path: Path,
+    recorded: list[tuple[str, JsonObject, Json]] | None = None,
+    tools: Mapping[str, tuple[str, str]] = TOOLS,
+) -> Path:
     """Write a cache of these calls."""
     with open_cache(path, write=True) as cache:
-        for tool, (description, argument) in TOOLS.items():
+        for tool, (description, argument) in tools.items():
             schema = {"type": "object", "properties": {argument: TEXT}, "required": [argument]}
             cache.put_tool(ToolSpec(tool, description, schema))
         for tool, arguments, response in answers() if recorded is None else recorded:

@@ -29,6 +29,7 @@ from orch_env.types import OrchError
 @click.option("--edges", type=RANGE, help="Values read from earlier outputs.")
 @click.option("--domains", type=RANGE, help="Domains that a task crosses.")
 @click.option("--optional-arguments", type=RANGE, help="Arguments beyond the required ones.")
+@click.option("--namesakes", is_flag=True, help="Also join parts that look up the same name.")
 @click.option(
     "--distractors",
     type=click.IntRange(min=0),
@@ -75,7 +76,16 @@ def sample(ctx: click.Context, /, **given: Any) -> None:
     check_out(out, *(given[k] for k in ("traces", "hints", "templates", "exclude_benchmark")))
     checked = load("orch_env.synthesis.pipeline.config", "checked", "`orch synth`", "synth")
     job_of = load("orch_env.synthesis.pipeline.job", "Job", "`orch synth`", "synth")
-    shape = ("calls", "depth", "width", "edges", "domains", "optional_arguments", "distractors")
+    shape = (
+        "calls",
+        "depth",
+        "width",
+        "edges",
+        "domains",
+        "optional_arguments",
+        "namesakes",
+        "distractors",
+    )
     config = checked(
         {
             "source": {

@@ -136,16 +136,17 @@ class Joining:
             found.append("repeated_call")
         elif any(self.same_thing(a, b) for a, b in combinations(rows, 2)):
             found.append("same_thing")
-        held = self.equalities(template.tools, template.edges, self.namesakes(template))
+        namesakes = self.namesakes(template)
+        held = self.equalities(template.tools, template.edges, namesakes)
         if not all(self.holds(q, rows) for q in held):
             found.append("disagreement")
-        if not self._is_joined(template, rows):
+        if not self._is_joined(template, rows, namesakes):
             found.append("weak_link")
         if not self.runs_forward(template.edges, rows):
             found.append("time")
         if self.unused(template):
             found.append("unused_lookup")
-        if self.namesakes(template) and not self.is_one_occasion(rows):
+        if namesakes and not self.is_one_occasion(rows):
             found.append("far_apart")
         return found
 
@@ -176,18 +177,22 @@ class Joining:
 
     def namesakes(self, template: Template) -> list[Nodes]:
         """The calls that read nothing and must look up the same name, in pairs."""
+        if not template.equalities:
+            return []
         reading = {e.child for e in template.edges}
         pairs = [(q.left[0], q.right[0]) for q in template.equalities]
         return [pair for pair in pairs if not reading & {*pair}]
 
-    def _is_joined(self, template: Template, rows: Sequence[int]) -> bool:
+    def _is_joined(
+        self, template: Template, rows: Sequence[int], namesakes: Sequence[Nodes]
+    ) -> bool:
         """Whether strong edges and names connect all, and weak ones join what is one thing."""
         for e in template.edges:
             one, other = rows[e.parent], rows[e.child]
             if not (self.is_strong(template.tools, e) or self.shared_strong(one, other)):
                 return False
         pairs = [(e.parent, e.child) for e in template.edges]
-        for left, right in self.namesakes(template):
+        for left, right in namesakes:
             name = self.index.name_sent(rows[left])
             if name is not None and name == self.index.name_sent(rows[right]):
                 pairs.append((left, right))
@@ -212,6 +217,8 @@ def _merged(size: int, pairs: Iterable[Nodes]) -> list[int]:
     root = list(range(size))
     for one, other in pairs:
         old, new = root[other], root[one]
+        if old == new:
+            continue
         root = [new if node == old else node for node in root]
     return root
 

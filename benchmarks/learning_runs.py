@@ -11,12 +11,15 @@ from typing import Any
 
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.rollouts.environments import check_data
+from orch_train.storage.run_folder import write_text
 
 FROZEN = {"lr": 1e-12, "groups_per_batch": 1, "group_size": 2, "updates_per_batch": 1}
 """Training settings of the frozen control. Its batches are small: they change nothing, and only its
 evaluations count."""
 FROZEN_DICE = 1
 """``evaluation.seed`` of the frozen control: its figures move as far as chance alone moves them."""
+FINAL_DICE = 2
+"""``evaluation.seed`` of what is measured again when all is trained."""
 
 
 def gain_of(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
@@ -95,6 +98,51 @@ def frozen_control(trained: Path, folder: Path) -> None:
     outcome = TrainingRun(built, folder, display, resume=folder.exists()).execute()
     if outcome.interrupted:
         raise KeyboardInterrupt
+
+
+def measured_again(built: GRPOConfig, model: Path, samples: int, file: Path) -> dict[str, Any]:
+    """Held-out success of a trained model, sampled at temperature 1 with dice of its own.
+
+    Args:
+        built: the configuration of its run.
+        model: its folder.
+        samples: episodes of each held-out task.
+        file: keeps the result; one that is there is read instead.
+
+    Returns:
+        ``{n, num_episodes, success: {mean, low, high}, by_gold_calls: {calls: mean}}``.
+    """
+    from orch_train.evaluation.policy import evaluate_policy
+    from orch_train.learner.training_mode import snapshot
+    from orch_train.models.load import load_model
+    from orch_train.runners.make_runner_group import make_runner_group
+
+    if not file.is_file():
+        again = GRPOConfig().from_dict(built.to_dict()).model(str(model))
+        again.evaluation(samples_per_task=samples, temperatures=[1.0], seed=FINAL_DICE)
+        settings = again.validate()
+        tasks = check_data(settings)
+        assert tasks.held_out is not None
+        loaded = load_model(str(model), settings.model.dtype)
+        runners = make_runner_group(settings, snapshot(loaded), 0)
+        try:
+            measured = evaluate_policy(
+                settings, runners, tasks.held_out, benchmark=None, strata=tasks.strata
+            )
+        finally:
+            runners.stop()
+        kept = {
+            "n": measured["n"],
+            "num_episodes": measured["num_episodes"],
+            "success": measured[f"avg_at_{samples}"],
+            "by_gold_calls": {
+                calls: found[f"avg_at_{samples}"]["mean"]
+                for calls, found in measured["by_gold_calls"].items()
+            },
+        }
+        write_text(file, json.dumps(kept, indent=2))
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
 
 
 def longer_warm_start(

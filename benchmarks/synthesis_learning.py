@@ -4,14 +4,16 @@ Tasks are synthesised from the bundled harbour cache. Held-out tasks have other 
 (templates) and other ships and pilots than training tasks. For each seed: a warm start on imperfect
 demonstrations, GRPO from it, and two controls from the same model: the run with a learning rate
 that changes no weight, and the warm start continued for as many seconds of training as GRPO took.
-Prints a table, writes JSON, draws the curves.
+In the end the three models are measured again, with several samples of each held-out task: those
+rates are what counts. Prints a table, writes JSON, draws the curves.
 
     python -m benchmarks.synthesis_learning
     python -m benchmarks.synthesis_learning --seeds 0
 
 Runs that are finished in ``RUNS/seed-N/{grpo,frozen,longer}`` are read and not run again, and so
-are the tasks in ``RUNS/tasks``. Several processes can share the work: give each its own
-``--seeds``, then report on all of them with a last call that finds nothing left to do.
+are ``RUNS/seed-N/measured-*.json`` and the tasks in ``RUNS/tasks``. Several processes can share the
+work: give each its own ``--seeds``, then report on all of them with a last call that finds nothing
+left to do.
 """
 
 from __future__ import annotations
@@ -30,12 +32,14 @@ from benchmarks.learning_runs import (
     frozen_control,
     gain_of,
     longer_warm_start,
+    measured_again,
 )
 from benchmarks.report import machine, write_report
 from benchmarks.synthesised_tasks import synthesised
 from orch_train.algorithms.grpo_config import GRPOConfig
 from orch_train.cli.quickstart import run_quickstart
 from orch_train.storage.run_folder import set_aside
+from orch_train.storage.runs import newest_model
 
 RESULTS = Path("benchmarks/results")
 CONFIG = Path("configs/synthesis_learning.yaml")
@@ -43,6 +47,8 @@ JOB = Path("examples/synthesis/harbour_learning.yaml")
 GATE = 0.2
 """Wanted: the gain in sampled success over the warm start."""
 CONTROL_EVALUATIONS = 3
+SAMPLES = 4
+"""Episodes of each held-out task in the end."""
 QUICK_JOB = ("splits={train: 8, heldout: 4}", "sampling.growth_tries=60")
 QUICK = (
     "sft.max_steps=2",
@@ -65,7 +71,11 @@ def main() -> int:
     overrides = [*options.set, *(QUICK if options.quick else ())]
     data, files = synthesised(options.job, options.runs / "tasks", job)
     overrides += files
-    rows = [_seed(s, options.runs / f"seed-{s}", options.config, overrides) for s in options.seeds]
+    samples = 1 if options.quick else SAMPLES
+    rows = [
+        _seed(seed, options.runs / f"seed-{seed}", options.config, overrides, samples)
+        for seed in options.seeds
+    ]
     _print(data, rows)
     report = {
         "benchmark": "synthesis_learning",
@@ -82,19 +92,30 @@ def main() -> int:
     return 0 if options.quick or all(row["passes"] for row in rows) else 1
 
 
-def _seed(seed: int, folder: Path, config: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def _seed(
+    seed: int, folder: Path, config: Path, overrides: Sequence[str], samples: int
+) -> dict[str, Any]:
     if not (folder / "grpo" / "summary.json").is_file():
         run_quickstart(seed=seed, out=folder, config=config, overrides=tuple(overrides))
     if not (folder / "frozen" / "summary.json").is_file():
         frozen_control(folder / "grpo", folder / "frozen")
     curve, frozen = _curve(folder / "grpo"), _curve(folder / "frozen")
     seconds = curve[-1]["seconds"]
+    built = GRPOConfig().from_yaml(config).with_overrides(overrides).debugging(seed=seed)
     if not (folder / "longer" / "summary.json").is_file():
         set_aside(folder / "longer")
-        built = GRPOConfig().from_yaml(config).with_overrides(overrides).debugging(seed=seed)
         longer_warm_start(built, folder / "sft", folder / "longer", seconds, CONTROL_EVALUATIONS)
     longer = _longer(folder / "longer")
     warm = json.loads((folder / "sft" / "summary.json").read_text())
+    models = {
+        "warm_start": folder / "sft" / "model",
+        "grpo": newest_model(folder / "grpo"),
+        "longer": folder / "longer" / "model",
+    }
+    measured = {
+        name: measured_again(built, model, samples, folder / f"measured-{name}.json")
+        for name, model in models.items()
+    }
     return {
         "seed": seed,
         "warm_start": {key: warm[key] for key in ("stop", "steps", "seconds", "demonstrations")},
@@ -102,18 +123,15 @@ def _seed(seed: int, folder: Path, config: Path, overrides: Sequence[str]) -> di
         "curve": curve,
         "frozen": frozen,
         "longer": longer,
-        **verdict(curve, frozen, longer),
+        "measured": measured,
+        **verdict({**measured, "frozen": frozen[-1]}),
     }
 
 
-def verdict(
-    curve: Sequence[Mapping[str, Any]],
-    frozen: Sequence[Mapping[str, Any]],
-    longer: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+def verdict(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The gains at the end, with their intervals, and whether they are what was wanted."""
-    before, after = curve[0]["success"], curve[-1]["success"]
-    controls = {"frozen": frozen[-1]["success"], "longer": longer[-1]["success"]}
+    before, after = measured["warm_start"]["success"], measured["grpo"]["success"]
+    controls = {name: measured[name]["success"] for name in ("frozen", "longer")}
     gain = gain_of(before, after)
     return {
         "gain": gain,
@@ -162,13 +180,14 @@ def _print(data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
             f"{split['calls']}, {split['within_reach']:.0%} within reach"
         )
     for row in rows:
-        curve = row["curve"]
+        found = {name: _rate(part["success"]) for name, part in row["measured"].items()}
+        before = row["measured"]["warm_start"]
         print(
-            f"seed {row['seed']}  {curve[0]['n']} held-out tasks  before "
-            f"{_rate(curve[0]['success'])}  after {curve[-1]['step']} steps "
-            f"{_rate(curve[-1]['success'])}  gain {_rate(row['gain'])}  frozen "
-            f"{_rate(row['frozen'][-1]['success'])}  longer warm start "
-            f"{_rate(row['longer'][-1]['success'])}  {'ok' if row['passes'] else 'MISSES'}"
+            f"seed {row['seed']}  {before['n']} held-out tasks, {before['num_episodes']} episodes  "
+            f"before {found['warm_start']}  after {row['curve'][-1]['step']} steps "
+            f"{found['grpo']}  gain {_rate(row['gain'])}  frozen "
+            f"{_rate(row['frozen'][-1]['success'])}  longer warm start {found['longer']}  "
+            f"{'ok' if row['passes'] else 'MISSES'}"
         )
 
 

@@ -26,12 +26,13 @@ def _rate(mean: float) -> dict[str, float]:
     return {"mean": mean, "low": max(0.0, mean - 0.1), "high": min(1.0, mean + 0.1)}
 
 
-def _points(*means: float) -> list[dict[str, Any]]:
-    return [{"success": _rate(mean)} for mean in means]
+def _measured(before: float, after: float, frozen: float, longer: float) -> dict[str, Any]:
+    means = {"warm_start": before, "grpo": after, "frozen": frozen, "longer": longer}
+    return {name: {"success": _rate(mean)} for name, mean in means.items()}
 
 
 def test_a_seed_passes_with_the_gain_and_above_both_controls() -> None:
-    found = verdict(_points(0.25, 0.4, 0.5), _points(0.2, 0.25), _points(0.3, 0.45))
+    found = verdict(_measured(0.25, 0.5, 0.25, 0.45))
     assert found["passes"]
     assert found["gain"]["mean"] == pytest.approx(0.25)
     assert found["over"]["longer"]["mean"] == pytest.approx(0.05)
@@ -43,7 +44,7 @@ def test_a_seed_passes_with_the_gain_and_above_both_controls() -> None:
 def test_a_small_gain_or_one_control_as_good_is_a_miss(
     after: float, frozen: float, longer: float
 ) -> None:
-    assert not verdict(_points(0.25, after), _points(frozen), _points(longer))["passes"]
+    assert not verdict(_measured(0.25, after, frozen, longer))["passes"]
 
 
 def test_a_gain_is_as_uncertain_as_both_rates() -> None:

@@ -303,8 +303,8 @@ def complete(
             for mine, theirs in joining.shared_strong(rows[e.parent], rows[e.child]):
                 equalities.add(Equality((e.parent, mine), (e.child, theirs)))
     for pair in namesakes:
-        left, right = ((node, *joining.index.sent[rows[node]]) for node in sorted(pair))
-        equalities.add(Equality(left, right))
+        left, right = ((node, min(joining.index.sent[rows[node]])) for node in sorted(pair))
+        equalities.add(Equality(left, right))  # a look-up sends its name alone
     return Template(tools, edges, tuple(sorted(equalities, key=lambda q: (q.left, q.right))))
 
 

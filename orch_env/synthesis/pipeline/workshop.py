@@ -41,6 +41,8 @@ _BLOCK = 64
 """Draws that are put into words together."""
 _MORE_DRAWS = 8
 """Draws for each wanted task: requests are refused, and entities reach their bound."""
+_SLACK = 1.25
+"""How far an entity may exceed, in one chunk, the bound of the whole set."""
 
 
 class Workshop:
@@ -175,10 +177,10 @@ class Workshop:
         """The tasks of one chunk: up to ``count``, from these templates."""
         stages = {name: Tally() for name in STAGES}
         draws, attempts, seconds = self._drawn(split, chunk, templates, count, stages["drawn"])
-        # A chunk may exceed its share twice: the whole set is balanced in the end.
+        # A chunk may exceed its share a little: the whole set is balanced in the end.
         splits = self.config.splits
         bound = self.config.sampling.entity_limit * sum(splits.values())
-        balance = Balance(count, int(2 * bound * count / splits[split]) + 1)
+        balance = Balance(count, int(_SLACK * bound * count / splits[split]) + 1)
         for start in range(0, len(draws), _BLOCK):
             if len(balance.kept) == count:
                 break

@@ -100,14 +100,14 @@ def frozen_control(trained: Path, folder: Path) -> None:
         raise KeyboardInterrupt
 
 
-def measured_again(built: GRPOConfig, model: Path, samples: int, file: Path) -> dict[str, Any]:
+def measured_again(built: GRPOConfig, model: Path, samples: int) -> dict[str, Any]:
     """Held-out success of a trained model, sampled at temperature 1 with dice of its own.
 
     Args:
         built: the configuration of its run.
         model: its folder.
-        samples: episodes of each held-out task.
-        file: keeps the result; one that is there is read instead.
+        samples: episodes of each held-out task. The result is kept beside the model, so that it
+            goes where the model goes, and is read where it is there.
 
     Returns:
         ``{n, num_episodes, success: {mean, low, high}, by_gold_calls: {calls: mean}}``.
@@ -117,6 +117,7 @@ def measured_again(built: GRPOConfig, model: Path, samples: int, file: Path) -> 
     from orch_train.models.load import load_model
     from orch_train.runners.make_runner_group import make_runner_group
 
+    file = model.parent / f"measured-{samples}.json"
     if not file.is_file():
         again = GRPOConfig().from_dict(built.to_dict()).model(str(model))
         again.evaluation(samples_per_task=samples, temperatures=[1.0], seed=FINAL_DICE)

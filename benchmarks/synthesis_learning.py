@@ -11,7 +11,7 @@ rates are what counts. Prints a table, writes JSON, draws the curves.
     python -m benchmarks.synthesis_learning --seeds 0
 
 Runs that are finished in ``RUNS/seed-N/{grpo,frozen,longer}`` are read and not run again, and so
-are ``RUNS/seed-N/measured-*.json`` and the tasks in ``RUNS/tasks``. Several processes can share the
+are the ``measured-N.json`` beside the models and the tasks in ``RUNS/tasks``. Several processes can share the
 work: give each its own ``--seeds``, then report on all of them with a last call that finds nothing
 left to do.
 """
@@ -112,10 +112,7 @@ def _seed(
         "grpo": newest_model(folder / "grpo"),
         "longer": folder / "longer" / "model",
     }
-    measured = {
-        name: measured_again(built, model, samples, folder / f"measured-{name}.json")
-        for name, model in models.items()
-    }
+    measured = {name: measured_again(built, model, samples) for name, model in models.items()}
     return {
         "seed": seed,
         "warm_start": {key: warm[key] for key in ("stop", "steps", "seconds", "demonstrations")},

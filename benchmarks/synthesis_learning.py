@@ -11,9 +11,9 @@ rates are what counts. Prints a table, writes JSON, draws the curves.
     python -m benchmarks.synthesis_learning --seeds 0
 
 Runs that are finished in ``RUNS/seed-N/{grpo,frozen,longer}`` are read and not run again, and so
-are the ``measured-N.json`` beside the models and the tasks in ``RUNS/tasks``. Several processes can share the
-work: give each its own ``--seeds``, then report on all of them with a last call that finds nothing
-left to do.
+are the ``measured-N.json`` beside the models and the tasks in ``RUNS/tasks``. Several processes can
+share the work: give each its own ``--seeds``, then report on all of them with a last call that
+finds nothing left to do.
 """
 
 from __future__ import annotations
